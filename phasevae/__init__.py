@@ -1,0 +1,22 @@
+"""phasevae: posterior collapse of variational autoencoders, predicted and measured as a phase transition.
+
+`import phasevae` imports no torch: the names of `_LAZY` are resolved when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from phasevae.errors import InputError
+
+__version__ = "0.1.0"
+__all__ = ["InputError", "__version__", "load"]
+
+_LAZY = {"load": "phasevae.model"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'phasevae' has no attribute '{name}'")

@@ -1,0 +1,1 @@
+"""Estimates drawn from finished sweeps."""

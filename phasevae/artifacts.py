@@ -1,0 +1,159 @@
+"""The only module that reads or writes result files.
+
+Every file is written under a temporary name beside its destination and renamed, so a reader sees the old
+file, the new file or none. JSON holds null for what is undefined, never NaN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phasevae.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` on success, remove it on failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def canonical_json(value: Any) -> str:
+    """One string per value: sorted keys, no spaces, shortest exact floats."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_sha256(path: Path | str) -> str:
+    """sha256 (hex) of a file's bytes, read in constant memory."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_json(path: Path | str, value: Mapping[str, Any]) -> None:
+    """Write `value` in its key order, indented; arrays become lists, NaN and infinities null."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read a JSON object and check that it has the `required` keys.
+
+    Raises InputError that names the file when it is missing, not JSON, not an object or lacks a key.
+    """
+    path = Path(path)
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (ValueError, IsADirectoryError) as error:
+        raise InputError(f"{path}: not a JSON file ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds a {type(value).__name__}, must be a JSON object")
+    for key in required:
+        if key not in value:
+            raise InputError(f"{path}: key '{key}' is missing")
+    return value
+
+
+def write_table(path: Path | str, table: pd.DataFrame) -> None:
+    """Write a table as CSV with exact floats; undefined cells are empty."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_table(path: Path | str, required: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a CSV table with exact floats and check that it has rows and the `required` columns.
+
+    Raises InputError that names the file and the column.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    try:
+        table = pd.read_csv(path, float_precision="round_trip")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (ValueError, IsADirectoryError) as error:
+        raise InputError(f"{path}: not a CSV table ({error})") from None
+    for column in required:
+        if column not in table.columns:
+            raise InputError(f"{path}: column '{column}' is missing (found: {', '.join(table.columns)})")
+    if table.empty:
+        raise InputError(f"{path}: has no rows")
+    return table
+
+
+def write_tensors(path: Path | str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+    """Write arrays as safetensors; `metadata` is stored as one canonical JSON string."""
+    from safetensors.numpy import save_file
+
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(contiguous, temporary, metadata={"phasevae": canonical_json(metadata)})
+
+
+def read_tensors(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read arrays and metadata written by `write_tensors`.
+
+    Raises InputError that names the file when it is missing, truncated or not ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="numpy") as stream:
+            metadata = json.loads((stream.metadata() or {})["phasevae"])
+            return {name: stream.get_tensor(name) for name in stream.keys()}, metadata  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: not a weights file of phasevae, or damaged ({error})") from None
+
+
+def write_figure(stem: Path | str, figure: Figure) -> tuple[Path, Path]:
+    """Write STEM.pdf and STEM.png without time stamps, so equal figures are equal files."""
+    stem = Path(stem)
+    paths = stem.with_name(stem.name + ".pdf"), stem.with_name(stem.name + ".png")
+    for path, metadata in zip(paths, ({"CreationDate": None, "ModDate": None}, {"Software": None}), strict=True):
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
+    return paths
+
+
+def _plain(value: Any) -> Any:
+    """Reduce numpy and pathlib values to JSON's own types; what is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value

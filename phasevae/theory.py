@@ -1,0 +1,127 @@
+"""Closed forms of posterior collapse: the paper's criterion and the exact curves of Gaussian data.
+
+Notation: ``eigenvalues`` are those of the data covariance, lambda_1 >= ... >= lambda_D; ``sigma2`` is the
+decoder variance; ``beta`` weighs the KL divergence; energies are in nats per sample. The optimum of a
+beta-VAE depends on ``beta * sigma2`` alone, so every curve takes the pair.
+
+The curves for Gaussian data are those of probabilistic PCA (Tipping & Bishop 1999; Lucas et al. 2019), the
+optimum over all decoders whenever the number of eigenvalues above ``beta * sigma2`` is at most ``n_latent``.
+References to equations are to Li, Zhang, Zhang & Chen, Physica A 683, 131228 (2026), arXiv:2510.01621.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from phasevae.errors import InputError
+
+ACTIVE_KL = 1e-3
+"""A latent is active when its KL exceeds this many nats (Li, arXiv:2610.11257)."""
+
+
+def critical_variance(eigenvalues: ArrayLike, beta: float = 1.0) -> float:
+    """Decoder variance above which the collapsed state is stable: lambda_1 / beta (Eq. 26)."""
+    return float(_checked_eigenvalues(eigenvalues)[0] / beta)
+
+
+def collapsed_elbo(trace: float, dimension: int, sigma2: ArrayLike) -> NDArray:
+    """ELBO of the collapsed state (Eq. 24): -(D/2) ln(2 pi sigma2) - tr(Sigma) / (2 sigma2). Shape of sigma2."""
+    s = _checked_sigma2(sigma2)
+    return -0.5 * dimension * np.log(2 * np.pi * s) - trace / (2 * s)
+
+
+def gaussian_log_likelihood(eigenvalues: ArrayLike) -> float:
+    """Expected log likelihood of Gaussian data under itself: -(1/2) ln det(2 pi e Sigma) (Eq. 10).
+
+    Raises InputError when an eigenvalue is not positive: the density does not exist then.
+    """
+    lam = _checked_eigenvalues(eigenvalues)
+    if lam[-1] <= 0:
+        raise InputError(f"log likelihood of Gaussian data: smallest eigenvalue is {lam[-1]}, must be positive")
+    return float(-0.5 * np.sum(np.log(2 * np.pi * np.e * lam)))
+
+
+def ppca_kl_per_dim(eigenvalues: ArrayLike, sigma2: ArrayLike, n_latent: int, beta: float = 1.0) -> NDArray:
+    """KL of each latent, (1/2) ln(lambda_j / (beta sigma2)) where active, else 0. Shape [..., n_latent]."""
+    return 0.5 * np.log(1.0 / ppca_latent_variance(eigenvalues, sigma2, n_latent, beta))
+
+
+def ppca_kl(eigenvalues: ArrayLike, sigma2: ArrayLike, n_latent: int, beta: float = 1.0) -> NDArray:
+    """Total KL(sigma2) of the pPCA optimum. Shape of sigma2."""
+    return ppca_kl_per_dim(eigenvalues, sigma2, n_latent, beta).sum(-1)
+
+
+def ppca_latent_variance(eigenvalues: ArrayLike, sigma2: ArrayLike, n_latent: int, beta: float = 1.0) -> NDArray:
+    """E_x sigma_j^2 = min(1, beta sigma2 / lambda_j). Shape sigma2.shape + [n_latent]."""
+    s = beta * _checked_sigma2(sigma2)[..., None]
+    leading = _leading(eigenvalues, n_latent)
+    return np.minimum(
+        1.0, np.divide(s, leading, out=np.ones(np.broadcast_shapes(s.shape, leading.shape)), where=leading > 0)
+    )
+
+
+def ppca_active_dims(eigenvalues: ArrayLike, sigma2: ArrayLike, n_latent: int, beta: float = 1.0) -> NDArray:
+    """Number of latents k = min(n_latent, #{lambda_i > beta sigma2}). Shape of sigma2, integers."""
+    s = beta * _checked_sigma2(sigma2)[..., None]
+    return (_leading(eigenvalues, n_latent) > s).sum(-1)
+
+
+def ppca_mse(eigenvalues: ArrayLike, sigma2: ArrayLike, n_latent: int, beta: float = 1.0) -> NDArray:
+    """Expected squared error summed over features, E|x - f(z)|^2: sum over latents of min(lambda_j, beta sigma2)
+    plus the eigenvalues no latent carries. Shape of sigma2."""
+    lam = _checked_eigenvalues(eigenvalues)
+    s = beta * _checked_sigma2(sigma2)[..., None]
+    return np.minimum(_leading(lam, n_latent), s).sum(-1) + lam[n_latent:].sum()
+
+
+def ppca_elbo(eigenvalues: ArrayLike, sigma2: ArrayLike, n_latent: int, beta: float = 1.0) -> NDArray:
+    """Objective -(D/2) ln(2 pi sigma2) - MSE / (2 sigma2) - beta KL at its pPCA optimum (Eq. 17). Shape of sigma2."""
+    lam = _checked_eigenvalues(eigenvalues)
+    s = _checked_sigma2(sigma2)
+    mse = ppca_mse(lam, s, n_latent, beta)
+    return collapsed_elbo(mse, lam.size, s) - beta * ppca_kl(lam, s, n_latent, beta)
+
+
+def ppca_exact_above(eigenvalues: ArrayLike, n_latent: int) -> float:
+    """Value of beta * sigma2 above which the pPCA curves are the optimum over all decoders of Gaussian data.
+
+    With more eigenvalues above beta * sigma2 than latents a nonlinear decoder can beat pPCA; the first
+    nonlinear mode becomes unstable at 2 lambda_n - lambda_n^2 / lambda_{n+1}. Zero when n_latent >= D.
+    """
+    lam = _checked_eigenvalues(eigenvalues)
+    if n_latent >= lam.size or lam[n_latent] <= 0:
+        return 0.0
+    return float(max(0.0, 2 * lam[n_latent - 1] - lam[n_latent - 1] ** 2 / lam[n_latent]))
+
+
+def kl_slope_below(eigenvalues: ArrayLike, beta: float = 1.0) -> float:
+    """dKL/dsigma2 just below the critical variance for Gaussian data: -m beta / (2 lambda_1), m the multiplicity
+    of lambda_1 (eigenvalues equal to it within 1e-9 relative)."""
+    lam = _checked_eigenvalues(eigenvalues)
+    multiplicity = int(np.sum(lam >= lam[0] * (1 - 1e-9)))
+    return float(-multiplicity * beta / (2 * lam[0]))
+
+
+def _leading(eigenvalues: ArrayLike, n_latent: int) -> NDArray:
+    """The n_latent largest eigenvalues, padded with zeros when there are fewer. Shape [n_latent]."""
+    lam = _checked_eigenvalues(eigenvalues)
+    if n_latent < 1:
+        raise InputError(f"n_latent: {n_latent}, must be at least 1")
+    return np.pad(lam[:n_latent], (0, max(0, n_latent - lam.size)))
+
+
+def _checked_eigenvalues(eigenvalues: ArrayLike) -> NDArray:
+    lam = np.asarray(eigenvalues, dtype=float)
+    if lam.ndim != 1 or lam.size == 0 or not np.all(np.isfinite(lam)):
+        raise InputError(f"eigenvalues: shape {lam.shape}, must be a non-empty list of finite numbers")
+    if lam[0] <= 0 or np.any(np.diff(lam) > 0):
+        raise InputError("eigenvalues: must descend from a positive first value")
+    return lam
+
+
+def _checked_sigma2(sigma2: ArrayLike) -> NDArray:
+    s = np.asarray(sigma2, dtype=float)
+    if not np.all(s > 0):
+        raise InputError(f"sigma2: {sigma2}, must be positive")
+    return s
