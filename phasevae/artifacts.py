@@ -94,7 +94,7 @@ def read_table(path: Path | str, required: tuple[str, ...] = ()) -> pd.DataFrame
 
     path = Path(path)
     try:
-        table = pd.read_csv(path, float_precision="round_trip")
+        table = pd.read_csv(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (ValueError, IsADirectoryError) as error:
@@ -135,11 +135,13 @@ def read_tensors(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 
 def write_figure(stem: Path | str, figure: Figure) -> tuple[Path, Path]:
-    """Write STEM.pdf and STEM.png without time stamps, so equal figures are equal files."""
+    """Write STEM.pdf and STEM.png without time stamps and with embedded outlines, so equal figures are equal files."""
+    import matplotlib
+
     stem = Path(stem)
     paths = stem.with_name(stem.name + ".pdf"), stem.with_name(stem.name + ".png")
     for path, metadata in zip(paths, ({"CreationDate": None, "ModDate": None}, {"Software": None}), strict=True):
-        with replacing(path) as temporary:
+        with replacing(path) as temporary, matplotlib.rc_context({"pdf.fonttype": 42}):
             figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
     return paths
 

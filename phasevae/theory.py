@@ -95,6 +95,31 @@ def ppca_exact_above(eigenvalues: ArrayLike, n_latent: int) -> float:
     return float(max(0.0, 2 * lam[n_latent - 1] - lam[n_latent - 1] ** 2 / lam[n_latent]))
 
 
+def ppca_kl_slope(eigenvalues: ArrayLike, sigma2: ArrayLike, n_latent: int, beta: float = 1.0) -> NDArray:
+    """dKL/dsigma2 of the pPCA optimum, -k / (2 sigma2) with k active latents. Shape of sigma2."""
+    return -ppca_active_dims(eigenvalues, sigma2, n_latent, beta) / (2 * _checked_sigma2(sigma2))
+
+
+def ppca_kl_curvature(eigenvalues: ArrayLike, sigma2: ArrayLike, n_latent: int, beta: float = 1.0) -> NDArray:
+    """d2KL/dsigma2^2 of the pPCA optimum away from the thresholds, k / (2 sigma2^2). Shape of sigma2."""
+    return ppca_active_dims(eigenvalues, sigma2, n_latent, beta) / (2 * _checked_sigma2(sigma2) ** 2)
+
+
+def linear_vae_elbo(u: ArrayLike, v: ArrayLike, sigma2: float, eigenvalue: float = 1.0) -> NDArray:
+    """ELBO of one feature x ~ N(0, eigenvalue) with decoder f(z) = u z and encoder mean mu(x) = v x (Eq. 17).
+
+    The latent variance stands at its optimum sigma2 / (sigma2 + u^2) for the given u. Maxima at
+    u^2 = eigenvalue - sigma2, v = u / eigenvalue below the critical variance; the collapsed point is u = v = 0.
+    Broadcast shape of u and v.
+    """
+    s = _checked_sigma2(sigma2)
+    u, v = np.asarray(u, dtype=float), np.asarray(v, dtype=float)
+    latent_variance = s / (s + u**2)
+    mse = eigenvalue * (1 - u * v) ** 2 + u**2 * latent_variance
+    kl = 0.5 * (eigenvalue * v**2 + latent_variance - 1 - np.log(latent_variance))
+    return collapsed_elbo(mse, 1, s) - kl
+
+
 def kl_slope_below(eigenvalues: ArrayLike, beta: float = 1.0) -> float:
     """dKL/dsigma2 just below the critical variance for Gaussian data: -m beta / (2 lambda_1), m the multiplicity
     of lambda_1 (eigenvalues equal to it within 1e-9 relative)."""

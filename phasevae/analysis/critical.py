@@ -1,0 +1,330 @@
+"""Where the posterior collapses: piecewise fits of KL(beta * sigma2) with profile-likelihood intervals.
+
+All critical variances, slopes and windows are in units of the abscissa x = beta * sigma2, on which alone the
+optimum depends; with beta = 1 that is the decoder variance itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phasevae import theory
+from phasevae.analysis import forms
+from phasevae.analysis.forms import Points, Profile, Solution
+from phasevae.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("sigma2", "beta", "seed", "kl", "active_dims")
+"""Columns of the sweep table that the fit reads."""
+
+COLLAPSED_KL = 5e-3
+"""A sweep whose KL stays above this many nats at every point has no collapsed point (2.5 times the error of one)."""
+
+SD_ABSOLUTE, SD_RELATIVE = 2e-3, 1e-2
+"""Weights are 1 / (SD_ABSOLUTE + SD_RELATIVE KL), the scatter of trained networks about the optimum. Only their
+ratios matter: intervals scale with the misfit that is found."""
+
+LEVEL = 0.95
+MIN_POINTS = 4
+CI_METHOD = "profile likelihood: chi2(c) <= chi2_min (1 + F(1, dof; 0.95) / dof), seeds pooled"
+N_PARAMETERS = {"log": 3, "piecewise_quadratic": 4}
+
+
+def fit(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None = None, n_latent: int | None = None) -> dict[str, Any]:
+    """Fit the critical point and the slope of KL below it; returns the content of fit.json.
+
+    `sweep` has the columns sigma2, beta, seed, kl (nats) and active_dims, one row a trained point; `spectrum` is
+    the content of spectrum.json. With the spectrum and `n_latent` the cascade leaves out the points at which pPCA
+    is only a bound. Without a spectrum the single-mode window starts at the cascade's own second eigenvalue.
+    A transition that the points cannot locate gives ``critical_variance`` None and a ``reason``.
+
+    Raises InputError for missing columns, undefined or non-positive values and repeated points.
+    """
+    points = checked_points(sweep)
+    result: dict[str, Any] = {
+        "critical_variance": None,
+        "ci95": None,
+        "ci_method": CI_METHOD,
+        "model": None,
+        "models": {},
+        "slope_below": {"value": None, "ci95": None},
+        "predicted": _predicted(spectrum),
+        "window": None,
+        "n_points": int(points.x.size),
+        "n_seeds": int(sweep["seed"].nunique()),
+        "abscissa": "beta * sigma2",
+        "reason": _undetermined(points),
+    }
+    if result["reason"]:
+        return result
+    n_modes = int(min(sweep["active_dims"].max(), n_latent or np.inf, MAX_MODES))
+    models = fit_models(points, spectrum, n_latent, max(1, n_modes))
+    name, why = _default_model(models, spectrum)
+    chosen = models[name]
+    log = models["log"]
+    result |= {
+        "critical_variance": chosen["critical_variance"],
+        "ci95": chosen["ci95"],
+        "model": name,
+        "model_reason": why,
+        "models": models,
+        "window": chosen["window"],
+        "reason": chosen["reason"],
+    }
+    if log["critical_variance"] is not None:
+        result["slope_below"] = _slope_below(points.above(log["window"][0]), log["parameters"])
+    return result
+
+
+def fit_models(
+    points: Points, spectrum: Mapping[str, Any] | None, n_latent: int | None, n_modes: int
+) -> dict[str, dict[str, Any]]:
+    """Fit every form in its own window: {name: {critical_variance, ci95, aicc, parameters, window, n_points, reason}}.
+
+    The AICc of forms with different windows are not comparable.
+    """
+    lower = 0.0
+    if spectrum is not None and n_latent is not None:
+        lower = theory.ppca_exact_above(spectrum["eigenvalues"], n_latent)
+    models = {"cascade": _fit_cascade(points.above(lower), n_modes, spectrum)}
+    single = _single_mode_edge(spectrum, models["cascade"])
+    for name, profile in (("log", forms.log_profile), ("piecewise_quadratic", forms.piecewise_quadratic_profile)):
+        if single is None:
+            models[name] = _left_out("no spectrum and no second eigenvalue in the cascade to place the window")
+            continue
+        window = points.above(single)
+        models[name] = _fit_form(window, profile(window) if window.x.size else None, N_PARAMETERS[name])
+    return models
+
+
+def checked_points(sweep: pd.DataFrame) -> Points:
+    """Abscissae beta * sigma2, KL and weights of a sweep table, in ascending order; raises InputError as `fit` does."""
+    for column in COLUMNS:
+        if column not in sweep.columns:
+            raise InputError(f"sweep: column '{column}' is missing (found: {', '.join(map(str, sweep.columns))})")
+    if sweep.empty:
+        raise InputError("sweep: has no rows")
+    for column in ("sigma2", "beta", "kl"):
+        values = _numbers(sweep, column)
+        bad = ~np.isfinite(values) if column == "kl" else ~(np.isfinite(values) & (values > 0))
+        if bad.any():
+            row = int(np.argmax(bad))
+            wanted = "a finite number" if column == "kl" else "a positive number"
+            raise InputError(f"sweep: column '{column}', row {row + 1}: {values[row]}, must be {wanted}")
+    repeated = sweep.duplicated(["sigma2", "beta", "seed"])
+    if repeated.any():
+        row = sweep[repeated].iloc[0]
+        raise InputError(
+            f"sweep: sigma2={row['sigma2']}, beta={row['beta']}, seed={row['seed']} stands in it twice, "
+            "must be one row a point"
+        )
+    x, kl = _numbers(sweep, "sigma2") * _numbers(sweep, "beta"), _numbers(sweep, "kl")
+    order = np.argsort(x, kind="stable")
+    return Points(x[order], kl[order], 1.0 / (SD_ABSOLUTE + SD_RELATIVE * np.abs(kl[order])))
+
+
+def looks_gaussian(spectrum: Mapping[str, Any]) -> bool:
+    """Whether no leading principal component has |skewness| or |excess kurtosis| beyond 0.1 and 4 standard errors.
+
+    The standard errors are those of Gaussian samples, sqrt(6 / N) and sqrt(24 / N). Moments that are not
+    recorded count as Gaussian.
+    """
+    n_samples = spectrum.get("n_samples") or np.inf
+    for key, variance in (("skewness", 6.0), ("excess_kurtosis", 24.0)):
+        moments = np.asarray(spectrum.get(key) or [], dtype=float)
+        if np.any(np.abs(moments) > max(0.1, 4 * np.sqrt(variance / n_samples))):
+            return False
+    return True
+
+
+MAX_MODES = 12
+"""More eigenvalues than this are never resolved by one curve."""
+
+
+def _fit_cascade(points: Points, n_modes: int, spectrum: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Fit the cascade of 1, 2, ... modes with the smallest AICc, giving up after two that are worse."""
+    n = points.x.size
+    best, starts, worse = np.inf, [], 0
+    for m in range(1, min(n_modes, n - 3) + 1):
+        measured = [] if spectrum is None else [np.maximum(spectrum["eigenvalues"][:m], points.x.min())]
+        free = forms.cascade_start(points, m, [guess for guess in measured if guess.size == m])
+        aicc = _aicc(free.chi2, n, m + 1)
+        if aicc < best:
+            best, worse = aicc, 0
+            starts = [free.parameters["eigenvalues"], *measured]
+        else:
+            worse += 1
+        if worse == 2:
+            break
+    if not starts:
+        return _left_out(f"{n} points where the pPCA curve is exact, needs {MIN_POINTS}")
+    n_modes = len(starts[0])
+    return _fit_form(points, forms.cascade_profile(points, n_modes, starts), n_modes + 1, n_coarse=24)
+
+
+def _fit_form(points: Points, profile: Profile | None, n_parameters: int, n_coarse: int = 200) -> dict[str, Any]:
+    """Best critical point of one form and its profile interval."""
+    n = points.x.size
+    if profile is None or n < n_parameters + 1:
+        return _left_out(f"{n} points in the window, needs {n_parameters + 1}")
+    low, high = points.x.min(), points.x.max()
+    solutions = _minimise(profile, low, high, n_coarse)
+    best = min(solutions.values(), key=lambda solution: solution.chi2)
+    c = min(solutions, key=lambda value: solutions[value].chi2)
+    if c == max(solutions):
+        return _left_out(f"no point beyond the transition: the largest beta * sigma2 is {high:.6g}")
+    ci95 = _interval(lambda value: profile(value).chi2, solutions, best.chi2, n - n_parameters)
+    return {
+        "critical_variance": c,
+        "ci95": ci95,
+        "aicc": aicc if np.isfinite(aicc := _aicc(best.chi2, n, n_parameters)) else None,
+        "parameters": best.parameters,
+        "window": [float(low), float(high)],
+        "n_points": int(n),
+        "reason": None,
+    }
+
+
+def _minimise(profile: Profile, low: float, high: float, n_coarse: int) -> dict[float, Solution]:
+    """Solutions on a coarse geometric grid over (low, high] and on three finer ones about the minimum."""
+    grid = np.geomspace(low, high, n_coarse + 1)[1:]
+    solutions = {float(c): profile(float(c)) for c in grid}
+    for _ in range(3):
+        known = np.array(sorted(solutions))
+        at = int(np.argmin([solutions[c].chi2 for c in known]))
+        left, right = known[max(at - 1, 0)], known[min(at + 1, known.size - 1)]
+        solutions |= {float(c): profile(float(c)) for c in np.linspace(left, right, 9)[1:-1]}
+    return solutions
+
+
+def _interval(
+    chi2: Callable[[float], float], solutions: Mapping[float, Solution], minimum: float, dof: int
+) -> list[float | None]:
+    """Outermost edges of {chi2 <= bound}, None on a side where the grid ends inside the set."""
+    from scipy.optimize import brentq
+
+    bound = _bound(minimum, dof)
+    grid = sorted(solutions)
+    inside = [i for i, c in enumerate(grid) if solutions[c].chi2 <= bound]
+
+    def edge(i: int, j: int) -> float | None:
+        if not 0 <= j < len(grid):
+            return None
+        # The two ends straddle the bound on the grid; a refit from other starts may put one across.
+        ends = [chi2(grid[k]) - bound for k in (i, j)]
+        if ends[0] * ends[1] >= 0:
+            return grid[i]
+        return float(brentq(lambda c: chi2(c) - bound, grid[i], grid[j], xtol=1e-6 * grid[i]))
+
+    return [edge(inside[0], inside[0] - 1), edge(inside[-1], inside[-1] + 1)]
+
+
+def _slope_below(points: Points, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """dKL/dx at c from below, -a / c of the log form, with its profile interval over c and the floor."""
+    slope = float(parameters["amplitude"]) / parameters["critical_variance"]
+    dof = points.x.size - N_PARAMETERS["log"]
+    slopes = np.linspace(0.0, 4 * slope, 401)
+    c = np.linspace(points.x.min(), points.x.max(), 400)[:, None]
+    shape = c * np.log(np.maximum(c / points.x, 1.0))
+    profile = np.array([_floor_chi2(points, value * shape).min() for value in slopes])
+    bound = _bound(profile.min(), dof)
+    inside = np.flatnonzero(profile <= bound)
+    low, high = (_crossing(slopes, profile, bound, inside[end], step) for end, step in ((0, -1), (-1, 1)))
+    return {"value": -slope, "ci95": [None if high is None else -high, None if low is None else -low]}
+
+
+def _crossing(grid: NDArray, profile: NDArray, bound: float, i: int, step: int) -> float | None:
+    """Where the profile crosses the bound between grid[i] (inside) and its neighbour; None at the grid's end."""
+    j = i + step
+    if not 0 <= j < grid.size:
+        return None
+    return float(grid[i] + (grid[j] - grid[i]) * (bound - profile[i]) / (profile[j] - profile[i]))
+
+
+def _floor_chi2(points: Points, kl: NDArray) -> NDArray:
+    """chi2 of the curves `kl` [..., n] plus their best floor >= 0. Shape [...]."""
+    weight = points.weight**2
+    rest = points.kl - kl
+    floor = np.maximum((weight * rest).sum(-1, keepdims=True) / weight.sum(), 0.0)
+    return (weight * (rest - floor) ** 2).sum(-1)
+
+
+def _bound(minimum: float, dof: int) -> float:
+    from scipy.stats import f
+
+    return minimum * (1 + f.ppf(LEVEL, 1, dof) / dof) + 1e-9
+
+
+def _aicc(chi2: float, n: int, n_parameters: int) -> float:
+    """Small-sample Akaike criterion with the noise level free; infinite without enough points."""
+    k = n_parameters + 1
+    if n <= k + 1:
+        return float("inf")
+    return float(n * np.log(max(chi2, 1e-9) / n) + 2 * k + 2 * k * (k + 1) / (n - k - 1))
+
+
+def _undetermined(points: Points) -> str | None:
+    """Why the points cannot hold a transition between them, or None."""
+    distinct = np.unique(points.x)
+    if distinct.size < MIN_POINTS:
+        return f"{distinct.size} values of beta * sigma2, needs {MIN_POINTS}"
+    means = [points.kl[points.x == x].mean() for x in distinct]
+    if max(means) < theory.ACTIVE_KL:
+        return f"all collapsed: KL is below {theory.ACTIVE_KL} nats at every point"
+    if min(means) > COLLAPSED_KL:
+        return f"none collapsed: KL is above {COLLAPSED_KL} nats at every point, no point is beyond the transition"
+    return None
+
+
+def _predicted(spectrum: Mapping[str, Any] | None) -> dict[str, float | None]:
+    if spectrum is None:
+        return {"critical_variance": None, "slope_below": None}
+    eigenvalues = spectrum["eigenvalues"]
+    return {
+        "critical_variance": theory.critical_variance(eigenvalues),
+        "slope_below": theory.kl_slope_below(eigenvalues),
+    }
+
+
+def _single_mode_edge(spectrum: Mapping[str, Any] | None, cascade: Mapping[str, Any]) -> float | None:
+    """Lower edge of the window in which one mode is active: lambda_2, measured or fitted."""
+    eigenvalues = (cascade["parameters"] or {}).get("eigenvalues", []) if spectrum is None else spectrum["eigenvalues"]
+    return float(eigenvalues[1]) if len(eigenvalues) > 1 else None
+
+
+def _default_model(models: Mapping[str, Any], spectrum: Mapping[str, Any] | None) -> tuple[str, str]:
+    """The form that speaks for the sweep, and why."""
+    usable = [name for name in forms.NAMES if models[name]["critical_variance"] is not None]
+    if not usable:
+        return "cascade", "no form can be fitted"
+    gaussian = spectrum is None or looks_gaussian(spectrum)
+    if gaussian and "cascade" in usable:
+        return "cascade", "the data look Gaussian" if spectrum is not None else "no spectrum is given"
+    if not gaussian and "log" in usable:
+        return "log", "the leading components are not Gaussian: the cascade's amplitude 1/2 is not theirs"
+    return usable[0], "the form that suits the data has too few points in its window"
+
+
+def _left_out(reason: str) -> dict[str, Any]:
+    return {
+        "critical_variance": None,
+        "ci95": None,
+        "aicc": None,
+        "parameters": None,
+        "window": None,
+        "n_points": None,
+        "reason": reason,
+    }
+
+
+def _numbers(sweep: pd.DataFrame, column: str) -> NDArray:
+    try:
+        return sweep[column].to_numpy(dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(f"sweep: column '{column}' holds {sweep[column].dtype}, must be numbers") from None

@@ -1,0 +1,103 @@
+"""Finished points become tables: one row a point, one row a latent, and the time they took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from phasevae import artifacts
+from phasevae.errors import InputError
+from phasevae.points import Member, Settings, Task, point_digest
+
+_IDENTITY = ("sigma2", "beta", "seed")
+_SWEEP = (
+    *_IDENTITY,
+    "elbo",
+    "kl",
+    "mse",
+    "log_likelihood",
+    "log_likelihood_standard_error",
+    "collapsed_elbo",
+    "elbo_gap",
+    "elbo_gap_standard_error",
+    "active_dims",
+    "samples",
+    "converged",
+)
+_LATENT = {"kl": "kl_per_dim", "latent_variance": "latent_variance", "mean_variance": "mean_variance"}
+_REQUIRED = (*_SWEEP, *_LATENT.values(), "settings", "config_digest", "provenance")
+
+
+def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """The points of a plan. Raises InputError that names a point that is missing or was made by another plan."""
+    points = []
+    for task in tasks:
+        path = task.folder / "point.json"
+        point = artifacts.read_json(path, _REQUIRED)
+        if point["config_digest"] != task.digest:
+            raise InputError(
+                f"{path}: digest {point['config_digest'][:12]}..., the plan's is {task.digest[:12]}...; train it again"
+            )
+        points.append({**point, "folder": task.folder})
+    return points
+
+
+def read_folder(folder: Path | str) -> list[dict[str, Any]]:
+    """All points below `folder`, which must be of one sweep: equal settings, data and code.
+
+    Raises InputError that names the folder when it holds none, and the point that is damaged or of another sweep.
+    """
+    paths = sorted(Path(folder).rglob("point.json"))
+    if not paths:
+        raise InputError(f"{folder}: holds no point.json, must be a folder of trained points")
+    points = [{**artifacts.read_json(path, _REQUIRED), "folder": path.parent} for path in paths]
+    for path, point in zip(paths, points, strict=True):
+        member = Member(*(point[key] for key in _IDENTITY))
+        origin = point["provenance"]
+        digest = point_digest(Settings.from_keys(point["settings"]), member, origin["data_sha256"], origin["code_hash"])
+        if digest != point["config_digest"]:
+            raise InputError(f"{path}: digest {point['config_digest'][:12]}..., its own keys give {digest[:12]}...")
+        for name, mine, first in (
+            ("settings", point["settings"], points[0]["settings"]),
+            *((key, origin[key], points[0]["provenance"][key]) for key in ("data_sha256", "code_hash")),
+        ):
+            if mine != first:
+                raise InputError(f"{path}: {name} differs from that of {paths[0]}; collect one sweep at a time")
+    return points
+
+
+def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """sweep.csv: one row a point, sorted by beta, sigma2 and seed."""
+    rows = [{key: point[key] for key in _SWEEP} | {"backend": point["provenance"]["backend"]} for point in points]
+    return _sorted(pd.DataFrame(rows), [])
+
+
+def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """dimensions.csv: one row a point and latent; latents as the network numbers them."""
+    rows = [
+        {key: point[key] for key in _IDENTITY}
+        | {"latent": latent}
+        | {column: point[key][latent] for column, key in _LATENT.items()}
+        for point in points
+        for latent in range(len(point["kl_per_dim"]))
+    ]
+    return _sorted(pd.DataFrame(rows), ["latent"])
+
+
+def timing_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """timing.csv: seconds a point took (its share of its ensemble's) and samples a second while training."""
+    rows = []
+    for point in points:
+        path = point["folder"] / "timing.json"
+        timing = artifacts.read_json(path, ("train_seconds", "measure_seconds", "models_in_ensemble"))
+        seconds = timing["train_seconds"]
+        rate = point["samples"] / seconds if seconds else None
+        rows.append({key: point[key] for key in _IDENTITY} | timing | {"samples_per_second": rate})
+    return _sorted(pd.DataFrame(rows), [])
+
+
+def _sorted(table: pd.DataFrame, more: list[str]) -> pd.DataFrame:
+    return table.sort_values(["beta", "sigma2", "seed", *more], ignore_index=True)

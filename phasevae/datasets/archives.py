@@ -1,0 +1,89 @@
+"""The files of a folder, zip or tar archive, read once from front to back, with damage told from the end."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+from phasevae import artifacts
+from phasevae.datasets.base import file_name
+from phasevae.errors import InputError
+
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, NotImplementedError)
+
+
+def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each regular file whose name is `wanted`, in the order of storage.
+
+    Hidden files and those of __MACOSX folders are passed over. Raises InputError when `path` does not exist, is no
+    archive, or is truncated or damaged.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_dir():
+        yield from _folder_members(path, wanted)
+        return
+    reader = _zip_members if zipfile.is_zipfile(path) else _tar_members
+    try:
+        yield from reader(path, wanted)
+    except _DAMAGE as error:
+        raise InputError(f"{path}: not a zip or tar archive, or truncated or damaged ({_first_line(error)})") from None
+    except RuntimeError as error:  # how zipfile reports encryption
+        raise InputError(f"{path}: cannot be read ({_first_line(error)})") from None
+
+
+def source_of(path: Path, names: list[str] | None = None) -> dict[str, str | int]:
+    """File name and sha256 of the bytes at `path`; for a folder, of the sorted `names` and the bytes of those files."""
+    if not path.is_dir():
+        return {"file": path.name, "sha256": artifacts.file_sha256(path)}
+    digest = hashlib.sha256()
+    for name in sorted(names or []):
+        digest.update(f"{name}\0{artifacts.file_sha256(path / name)}\n".encode())
+    return {"folder": file_name(path), "n_files": len(names or []), "sha256": digest.hexdigest()}
+
+
+def _folder_members(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and _visible(name) and wanted(name):
+            yield name, path.read_bytes()
+
+
+def _zip_members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.is_dir() and _visible(info.filename) and wanted(info.filename):
+                yield info.filename, archive.read(info)
+
+
+def _tar_members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(path, "r:*") as archive:
+        for info in archive:
+            if info.isfile() and _visible(info.name) and wanted(info.name):
+                yield info.name, archive.extractfile(info).read()
+            # A TarFile remembers every member, which is slow and large for many small files.
+            archive.members = []
+        _check_tar_end(archive)
+
+
+def _check_tar_end(archive: tarfile.TarFile) -> None:
+    """tarfile takes a file that stops between two members for a whole one: ask for the block of zeros at the end,
+    and read to the end of the compressed stream, where its checksum is."""
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("unexpected end of data")
+    while archive.fileobj.read(2**20):
+        pass
+
+
+def _visible(name: str) -> bool:
+    return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__

@@ -1,0 +1,87 @@
+"""Arrays of numbers from .npy, .npz, .csv and .parquet files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phasevae.datasets import archives
+from phasevae.datasets.base import Dataset, checked_path
+from phasevae.datasets.standardize import standardized
+from phasevae.errors import InputError
+
+SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
+
+
+def array(*, path: Path | str, key: str | None = None, standardize: str = "none") -> Dataset:
+    """One sample a row: a .npy array (memory-mapped), the array `key` of a .npz file (or its only one), or the
+    numeric columns of a .csv (with or without a line of names) or .parquet table. Axes after the first are flattened.
+    """
+    path = checked_path("path", path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: named *{path.suffix or path.name}, must be one of *{', *'.join(SUFFIXES)}")
+    if key is not None and path.suffix.lower() != ".npz":
+        raise InputError(f"key: {key!r}, must be left out for a {path.suffix} file (only .npz files have keys)")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return standardized(_read(path, key), standardize, str(path), archives.source_of(path))
+
+
+def _read(path: Path, key: str | None) -> NDArray:
+    kind = path.suffix.lower()
+    if kind in (".csv", ".parquet"):
+        return _read_table(path)
+    try:
+        # Object arrays would need pickle: they are refused as damaged.
+        loaded = np.load(path, mmap_mode="r" if kind == ".npy" else None, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return loaded[_chosen_key(path, key, loaded.files)]
+    except InputError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy's parser of headers raise too many kinds to list
+        raise InputError(f"{path}: not a {kind} file of numbers, or damaged ({str(error).splitlines()[0]})") from None
+
+
+def _chosen_key(path: Path, key: str | None, keys: list[str]) -> str:
+    if key is None and len(keys) == 1:
+        return keys[0]
+    if key not in keys:
+        raise InputError(f"{path}: key {key!r}, must be one of {', '.join(keys)}")
+    return key
+
+
+def _read_table(path: Path) -> NDArray:
+    import pandas as pd
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, header=0 if _has_header(path) else None)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not a {path.suffix} table, or damaged ({str(error).splitlines()[0]})") from None
+    for name, column in table.items():
+        if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
+            raise InputError(f"{path}: column '{name}' holds {column.iloc[0]!r}, must hold numbers only")
+    # Missing values of nullable columns become NaN, which is told with row and column later.
+    return table.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _has_header(path: Path) -> bool:
+    """Whether the first line has a cell that is neither empty nor a number."""
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+        first = next(csv.reader(stream), [])
+    return any(cell.strip() and not _is_number(cell) for cell in first)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""What every kind of data set shares: the record, row-wise streaming and checks of option values."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phasevae.errors import InputError
+
+BLOCK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples as they are fed to the network, and how they came about.
+
+    The raw sample is ``x * scale + mean``.
+    """
+
+    name: str
+    x: NDArray[np.float32]  # [N, D], possibly memory-mapped
+    mean: NDArray  # [D], subtracted from the raw data
+    scale: NDArray  # [D], the raw data were divided by it
+    preprocessing: dict[str, Any]
+    constant_features: list[int]
+    provenance: dict[str, Any]
+    sha256: str | None = None
+    """sha256 of data.npy; None for a data set that was not saved."""
+
+
+def row_slices(n_rows: int, dimension: int, most_rows: int | None = None) -> Iterator[slice]:
+    """Slices that cover `n_rows` in order, each at most 64 MiB in float64 (and at most `most_rows` rows)."""
+    step = max(1, BLOCK_BYTES // (8 * max(1, dimension)))
+    if most_rows is not None:
+        step = max(1, min(step, most_rows))
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def write_npy(x: NDArray, stream: BinaryIO | None = None) -> str:
+    """Write `x` [N, D] as a float32 .npy file in constant memory; return the sha256 (hex) of its bytes.
+
+    Without a stream the bytes are only hashed.
+    """
+    header = io.BytesIO()
+    description = {"descr": "<f4", "fortran_order": False, "shape": tuple(x.shape)}
+    np.lib.format.write_array_header_1_0(header, description)
+    digest = hashlib.sha256()
+    for block in _npy_blocks(header.getvalue(), x):
+        digest.update(block)
+        if stream is not None:
+            stream.write(block)
+    return digest.hexdigest()
+
+
+def _npy_blocks(header: bytes, x: NDArray) -> Iterator[bytes | memoryview]:
+    yield header
+    for rows in row_slices(*x.shape):
+        yield np.ascontiguousarray(x[rows], dtype="<f4").data.cast("B")
+
+
+def file_name(path: Path | str) -> str:
+    """Last part of a path, that of the working folder for "."."""
+    return Path(path).name or Path(path).resolve().name
+
+
+def checked_path(key: str, value: Any) -> Path:
+    """`value` as a path with the home folder expanded. Raises InputError that names the key."""
+    if not isinstance(value, str | Path) or not str(value):
+        raise InputError(f"{key}: {value!r}, must be the path of a file or folder")
+    return Path(value).expanduser()
+
+
+def checked_int(key: str, value: Any, least: int) -> int:
+    """`value` as an integer of at least `least` (1e5 counts as one). Raises InputError that names the key."""
+    whole = isinstance(value, int | np.integer) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or value < least:
+        raise InputError(f"{key}: {value!r}, must be an integer of at least {least}")
+    return int(value)
+
+
+def checked_choice(key: str, value: Any, choices: tuple[str, ...]) -> str:
+    """`value` if it is one of `choices`. Raises InputError that names the key."""
+    if value not in choices:
+        raise InputError(f"{key}: {value!r}, must be one of {', '.join(choices)}")
+    return value
+
+
+def checked_flag(key: str, value: Any) -> bool:
+    """`value` if it is true or false. Raises InputError that names the key."""
+    if not isinstance(value, bool):
+        raise InputError(f"{key}: {value!r}, must be true or false")
+    return value

@@ -1,0 +1,126 @@
+"""Fetch a file once: progress, retries, checksum, and resumption where the last attempt broke off."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from phasevae.errors import InputError
+
+RETRIES = 4
+TIMEOUT = 10.0, 60.0  # seconds to connect, and between two pieces
+_CHUNK = 2**14  # what a broken connection loses at most
+
+
+def fetched(url: str, size: int, sha256: str, folder: Path | None = None) -> Path:
+    """Path of the file at `url` (`size` bytes, `sha256` hex) in the cache; downloaded if it is not there yet.
+
+    The cache is `folder`, else the environment variable PHASEVAE_CACHE, else the user's cache folder. Bytes arrive
+    in NAME.part beside the destination, so that a later attempt goes on where this one stopped; the file gets its
+    name after its checksum is verified. Raises InputError when the host cannot be reached or the checksum fails.
+    """
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    folder = folder or Path(os.environ.get("PHASEVAE_CACHE") or pooch.os_cache("phasevae"))
+    name = url.rsplit("/", 1)[-1]
+    part = folder / f"{name}.part"
+
+    def download(url: str, destination: Any, _pooch: Any) -> None:
+        resume(url, part, size)
+        part.replace(destination)
+
+    try:
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=download))
+    except InputError:
+        raise
+    except ValueError:
+        raise InputError(f"{url}: the checksum of what was received is wrong, must be sha256 {sha256}") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or str(error).splitlines()[0]})") from None
+
+
+def resume(url: str, part: Path, size: int, wait: Callable[[float], None] = time.sleep) -> None:
+    """Append to `part` until it holds `size` bytes. An attempt that brought bytes does not count as a failed one.
+
+    Raises InputError when the server refuses or when RETRIES attempts in a row brought nothing.
+    """
+    import requests
+
+    if not sys.stderr.isatty():
+        print(f"fetching {url} ({size / 1e6:.0f} MB)", file=sys.stderr, flush=True)
+    failures = 0
+    while (have := _size(part)) < size:
+        try:
+            _receive(url, part, size)
+        except requests.HTTPError as error:
+            if error.response.status_code < 500:
+                raise InputError(f"{url}: the server answers {error.response.status_code}") from None
+            reason = f"the server answers {error.response.status_code}"
+        except requests.RequestException as error:
+            reason = _reason(error)
+        else:
+            reason = "the connection closed early"
+        if _size(part) > have:
+            failures = 0
+        elif _size(part) < size:
+            failures += 1
+            if failures > RETRIES:
+                raise InputError(
+                    f"{url}: cannot be fetched ({reason}); give a local copy of the file instead"
+                ) from None
+            wait(min(2.0 ** (failures - 1), 10.0))
+    if _size(part) > size:
+        part.unlink()
+        raise InputError(f"{url}: is longer than {size} bytes, must be another file")
+
+
+def _receive(url: str, part: Path, size: int) -> None:
+    """One attempt, from the present end of `part` on."""
+    import requests
+
+    have = _size(part)
+    headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {"Accept-Encoding": "identity"}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        response.raise_for_status()
+        # A server without ranges answers 200 and starts over.
+        resumed = response.status_code == requests.codes.partial_content
+        with part.open("ab" if resumed else "wb") as stream, _progress(part.stem, size) as advance:
+            advance(have if resumed else 0)
+            for chunk in response.iter_content(_CHUNK):
+                stream.write(chunk)
+                advance(len(chunk))
+
+
+@contextmanager
+def _progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A function that takes the number of bytes received: a bar on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = *Progress.get_default_columns()[:2], DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda n: progress.advance(task, n)
+
+
+def _reason(error: Exception) -> str:
+    """In words: requests wraps the cause in several layers of text."""
+    import requests
+
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke"
+    if isinstance(error, requests.ConnectionError):
+        return "no route to the host, or the connection broke"
+    return str(error).splitlines()[0]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,95 @@
+"""Samples with a given covariance: Gaussian, and a two-component mixture with the same covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phasevae.datasets.base import Dataset, checked_int, row_slices
+from phasevae.datasets.standardize import standardized
+from phasevae.errors import InputError
+
+DEFAULT_EIGENVALUES = tuple(float(value) for value in np.exp(-0.1 * np.arange(8)))
+
+
+def synthetic(
+    *,
+    eigenvalues: Sequence[float] = DEFAULT_EIGENVALUES,
+    n_samples: int = 256_000,
+    seed: int = 1234,
+    standardize: str = "center",
+) -> Dataset:
+    """Zero-mean Gaussian samples whose covariance has the given `eigenvalues`, in a random orthogonal basis.
+
+    The defaults reconstruct the synthetic set of Li et al. (2026): lambda_i = exp(-0.1 (i - 1)), i = 1..8; the
+    sample mean is removed.
+    """
+    return _sampled("synthetic", _gaussian, eigenvalues, n_samples, seed, standardize)
+
+
+def mixture(
+    *,
+    eigenvalues: Sequence[float] = DEFAULT_EIGENVALUES,
+    separation: float = 0.5,
+    n_samples: int = 256_000,
+    seed: int = 1234,
+    standardize: str = "center",
+) -> Dataset:
+    """Two Gaussian components with the covariance of `synthetic`: X = O D^(1/2) Y with
+    Y = (I - a^2 v v^T)^(1/2) G + a eta v, v = (1, ..., 1) / sqrt(D), eta = +-1 and a = `separation` in [0, 1]
+    (Li, arXiv:2610.11257).
+    """
+    if isinstance(separation, bool) or not isinstance(separation, int | float) or not 0 <= separation <= 1:
+        raise InputError(f"separation: {separation!r}, must be a number between 0 and 1")
+
+    def whitened(rng: np.random.Generator, n: int, dimension: int) -> NDArray:
+        v = np.full(dimension, dimension**-0.5)
+        g = rng.standard_normal((n, dimension))
+        eta = rng.choice((-1.0, 1.0), n)
+        # (I - a^2 v v^T)^(1/2) = I - (1 - sqrt(1 - a^2)) v v^T for a unit vector v.
+        along = separation * eta - (1 - np.sqrt(1 - separation**2)) * (g @ v)
+        return g + along[:, None] * v
+
+    return _sampled("mixture", whitened, eigenvalues, n_samples, seed, standardize)
+
+
+def _gaussian(rng: np.random.Generator, n: int, dimension: int) -> NDArray:
+    return rng.standard_normal((n, dimension))
+
+
+def _sampled(
+    kind: str,
+    whitened: Callable[[np.random.Generator, int, int], NDArray],
+    eigenvalues: Any,
+    n_samples: Any,
+    seed: Any,
+    standardize: str,
+) -> Dataset:
+    lam = _checked_eigenvalues(eigenvalues)
+    n = checked_int("n_samples", n_samples, 2)
+    basis_seed, sample_seed = np.random.SeedSequence(checked_int("seed", seed, 0)).spawn(2)
+    factor = np.sqrt(lam) * _orthogonal(np.random.default_rng(basis_seed), lam.size)
+    rng = np.random.default_rng(sample_seed)
+    x = np.empty((n, lam.size), np.float32)
+    for rows in row_slices(n, lam.size, most_rows=65536):
+        x[rows] = whitened(rng, rows.stop - rows.start, lam.size) @ factor.T
+    return standardized(x, standardize, kind, source={})
+
+
+def _orthogonal(rng: np.random.Generator, dimension: int) -> NDArray:
+    """Orthogonal matrix with Haar measure: QR of a Gaussian matrix with the signs of R removed (Mezzadri 2007)."""
+    q, r = np.linalg.qr(rng.standard_normal((dimension, dimension)))
+    return q * np.sign(np.diag(r))
+
+
+def _checked_eigenvalues(eigenvalues: Any) -> NDArray:
+    try:
+        lam = np.asarray(eigenvalues, dtype=np.float64)
+    except (TypeError, ValueError):
+        lam = np.empty(0)
+    if isinstance(eigenvalues, str) or lam.ndim != 1 or not lam.size or not np.all((lam >= 0) & (lam < np.inf)):
+        raise InputError(f"eigenvalues: {eigenvalues!r}, must be a list of numbers that are not negative")
+    return lam

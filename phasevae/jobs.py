@@ -1,0 +1,205 @@
+"""One training job: the points of a bucket, trained as one ensemble, measured and written.
+
+A point is valid when its point.json carries the digest of what is asked for; a job keeps valid points and
+trains the rest. What it was doing when it was interrupted stands in its checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from phasevae import artifacts, measure, model, provenance
+from phasevae.errors import InputError
+from phasevae.points import Settings, Task, is_valid
+from phasevae.training import HISTORY_COLUMNS, Trainer, select_members, split_rows
+
+
+class InterruptedTrainingError(Exception):
+    """A signal asked the job to stop; its checkpoint is written. `signal_number` tells which."""
+
+    def __init__(self, signal_number: int):
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; run the same command again to continue")
+        self.signal_number = signal_number
+
+
+@dataclass(frozen=True)
+class Job:
+    """A bucket's tasks with the data and settings they share.
+
+    x: float32 [N, D] in memory or memory-mapped; checkpoint: where the running ensemble is kept.
+    """
+
+    tasks: Sequence[Task]
+    x: np.ndarray
+    data_sha256: str
+    settings: Settings
+    checkpoint: Path
+    device: torch.device
+    checkpoint_seconds: float = 60.0
+
+
+def run(job: Job, report: Callable[[Trainer], None] = lambda trainer: None) -> list[Path]:
+    """Make every point of the job valid; return the folders of those that were trained now.
+
+    `report` is called while training, about a hundred times an ensemble. Raises InterruptedTrainingError
+    after SIGTERM or SIGINT, with the checkpoint written, and InputError when training diverges.
+    """
+    missing = [task for task in job.tasks if not is_valid(task)]
+    if not missing:
+        job.checkpoint.unlink(missing_ok=True)
+        return []
+    x = torch.from_numpy(np.array(job.x, dtype=np.float32)).to(job.device)
+    mean = measure.column_means(x)
+    with _stop_signals() as stopped:
+        for tasks, arrays in _ensembles(job, missing):
+            trainer = Trainer(x, [task.member for task in tasks], job.settings)
+            if arrays is not None:
+                trainer.restore(arrays)
+            seconds = _train(job, trainer, tasks, stopped, report)
+            for index, task in enumerate(tasks):
+                if not is_valid(task):
+                    _write_point(job, trainer, index, task, x, mean, seconds)
+                _stop_if(stopped)
+    return [task.folder for task in missing]
+
+
+def _ensembles(job: Job, missing: list[Task]) -> Iterator[tuple[list[Task], dict[str, np.ndarray] | None]]:
+    """The ensembles to train: first the checkpoint's, if it holds a missing point, then all that remain.
+
+    The checkpoint's ensemble continues whole, with points that were already written: so a resumed training
+    runs the same operations as an undisturbed one.
+    """
+    tasks, arrays = _read_checkpoint(job)
+    if any(task in missing for task in tasks):
+        yield tasks, arrays
+        missing = [task for task in missing if task not in tasks]
+    if missing:
+        yield missing, None
+
+
+def _train(
+    job: Job, trainer: Trainer, tasks: list[Task], stopped: list[int], report: Callable[[Trainer], None]
+) -> float:
+    """Train to the end with a checkpoint every `checkpoint_seconds` and one at the end; seconds it took."""
+    start = saved = time.monotonic()
+
+    def due() -> bool:
+        return bool(stopped) or time.monotonic() - saved > job.checkpoint_seconds
+
+    while not trainer.run(on_record=report, should_stop=due):
+        _write_checkpoint(job, trainer, tasks)
+        _stop_if(stopped)
+        saved = time.monotonic()
+    _write_checkpoint(job, trainer, tasks)
+    return time.monotonic() - start
+
+
+def _write_checkpoint(job: Job, trainer: Trainer, tasks: list[Task]) -> None:
+    metadata = {"digests": [task.digest for task in tasks]}
+    artifacts.write_tensors(job.checkpoint, trainer.state(), metadata)
+
+
+def _read_checkpoint(job: Job) -> tuple[list[Task], dict[str, np.ndarray] | None]:
+    """The checkpoint's tasks that the job still asks for and their state; none when it is absent or damaged."""
+    if not job.checkpoint.is_file():
+        return [], None
+    try:
+        arrays, metadata = artifacts.read_tensors(job.checkpoint)
+    except InputError:
+        return [], None
+    wanted = {task.digest: task for task in job.tasks}
+    kept = [index for index, digest in enumerate(metadata["digests"]) if digest in wanted]
+    return [wanted[metadata["digests"][index]] for index in kept], select_members(arrays, kept)
+
+
+def _write_point(
+    job: Job, trainer: Trainer, index: int, task: Task, x: torch.Tensor, mean: torch.Tensor, seconds: float
+) -> None:
+    """Measure one model and write its files, point.json last: it is what makes the others valid."""
+    start = time.monotonic()
+    held_out = split_rows(x.shape[0], job.settings.holdout)[1]
+    numbers = measure.measure(trainer.model.member(index), x, mean, task.member, held_out)
+    identity = asdict(task.member)
+    model.save(task.folder / "weights.safetensors", trainer.model, index, {**identity, "config_digest": task.digest})
+    history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
+    artifacts.write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
+    timing = {
+        "train_seconds": seconds / len(trainer.members),
+        "measure_seconds": time.monotonic() - start,
+        "models_in_ensemble": len(trainer.members),
+    }
+    artifacts.write_json(task.folder / "timing.json", timing)
+    point = {
+        **identity,
+        **numbers,
+        "samples": job.settings.n_steps * job.settings.batch,
+        "converged": None,
+        "weights_sha256": artifacts.file_sha256(task.folder / "weights.safetensors"),
+        "settings": asdict(job.settings),
+        "config_digest": task.digest,
+        "provenance": {
+            **provenance.environment(),
+            "torch": torch.__version__,
+            "backend": provenance.resolved_backend(),
+            "device": _device_name(job.device),
+            "threads": torch.get_num_threads(),
+            "data_sha256": job.data_sha256,
+            "code_hash": provenance.training_code_hash(),
+        },
+    }
+    artifacts.write_json(task.folder / "point.json", point)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name: auto (CUDA where there is one), cpu, cuda or cuda:N.
+
+    Raises InputError when the name is none of these or the device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device: {name!r} cannot be used ({reason}); must be auto, cpu, cuda or cuda:N") from None
+    return device
+
+
+def use_threads(threads: int | None) -> None:
+    """Compute with this many CPU threads; with all cores the process may use when it is None."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _stop_if(stopped: list[int]) -> None:
+    if stopped:
+        raise InterruptedTrainingError(stopped[0])
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT in a list instead of dying of them."""
+    stopped: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda received, _: stopped.append(received))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stopped
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,209 @@
+"""Deep Gaussian VAEs (Eqs. 14-16): M networks of one architecture as one batched ensemble.
+
+All parameters of all models live in one buffer [M, P]; a layer's weight [M, in, out] is a view into it, so
+the optimiser sees one tensor and every matrix product runs for the whole ensemble at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phasevae import artifacts, noise
+from phasevae.errors import InputError
+
+LOGVAR_RANGE = (-12.0, 8.0)
+"""The encoder's log variance is clamped to this range (Li, arXiv:2610.11257)."""
+
+
+class Layer(NamedTuple):
+    """A linear layer: its name, widths, and where its weight begins in a model's row of the buffer."""
+
+    name: str
+    fan_in: int
+    fan_out: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Widths of one VAE: the encoder D - hidden - 2 n_latent, the decoder n_latent - reversed hidden - D."""
+
+    dimension: int
+    n_latent: int
+    hidden: tuple[int, ...]
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers of the encoder and then of the decoder, in the order of the buffer."""
+        encoder = [self.dimension, *self.hidden, 2 * self.n_latent]
+        decoder = [self.n_latent, *reversed(self.hidden), self.dimension]
+        layers, offset = [], 0
+        for part, widths in (("encoder", encoder), ("decoder", decoder)):
+            for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+                layers.append(Layer(f"{part}.{i}", fan_in, fan_out, offset))
+                offset += (fan_in + 1) * fan_out
+        return layers
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of one model."""
+        return sum((layer.fan_in + 1) * layer.fan_out for layer in self.layers)
+
+
+class VAEEnsemble:
+    """M independent VAEs of one architecture over one flat parameter buffer.
+
+    `parameters` and `gradients` are [M, P]; `backward` fills `gradients`.
+    """
+
+    def __init__(self, architecture: Architecture, parameters: Tensor):
+        if parameters.ndim != 2 or parameters.shape[1] != architecture.n_parameters:
+            raise InputError(
+                f"parameters: shape {tuple(parameters.shape)}, must be [models, {architecture.n_parameters}]"
+            )
+        self.architecture = architecture
+        self.parameters = parameters
+        self.gradients = torch.zeros_like(parameters)
+        self._leaves: list[Tensor] = []
+        self._leaf_gradients: list[Tensor] = []
+        self._layers: dict[str, list[tuple[Tensor, Tensor]]] = {"encoder": [], "decoder": []}
+        for layer in architecture.layers:
+            weight_end = layer.offset + layer.fan_in * layer.fan_out
+            weight = self._leaf(layer.offset, weight_end, (layer.fan_in, layer.fan_out))
+            bias = self._leaf(weight_end, weight_end + layer.fan_out, (1, layer.fan_out))
+            self._layers[layer.name.split(".")[0]].append((weight, bias))
+
+    def _leaf(self, begin: int, end: int, shape: tuple[int, int]) -> Tensor:
+        """A part of every model's row as a leaf [M, *shape] of the autograd graph."""
+        leaf = self.parameters.detach()[:, begin:end].unflatten(1, shape).requires_grad_()
+        self._leaves.append(leaf)
+        self._leaf_gradients.append(self.gradients[:, begin:end].unflatten(1, shape))
+        return leaf
+
+    def backward(self, loss: Tensor) -> None:
+        """Replace `gradients` by those of a scalar computed through `encode` and `decode`."""
+        torch._foreach_copy_(self._leaf_gradients, torch.autograd.grad(loss, self._leaves))
+
+    @property
+    def n_models(self) -> int:
+        return self.parameters.shape[0]
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: [M, B, D], or [1, B, D] shared by all models. Returns mu and log variance, each [M, B, n]."""
+        mu, logvar = self._apply("encoder", x.expand(self.n_models, -1, -1)).chunk(2, dim=-1)
+        return mu, logvar.clamp(*LOGVAR_RANGE)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z: [M, B, n]. Returns the decoder mean f(z), [M, B, D]."""
+        return self._apply("decoder", z)
+
+    def _apply(self, part: str, h: Tensor) -> Tensor:
+        *inner, last = self._layers[part]
+        for weight, bias in inner:
+            h = torch.baddbmm(bias, h, weight).relu_()
+        weight, bias = last
+        return torch.baddbmm(bias, h, weight)
+
+    def member(self, index: int) -> VAEEnsemble:
+        """One model as an ensemble of its own that shares its parameters."""
+        return VAEEnsemble(self.architecture, self.parameters[index : index + 1])
+
+    def tensors(self, index: int) -> dict[str, np.ndarray]:
+        """Weights [in, out] and biases [out] of one model by layer name, as float32 arrays."""
+        row = self.parameters[index].detach().cpu().float().numpy()
+        result = {}
+        for name, fan_in, fan_out, offset in self.architecture.layers:
+            end = offset + fan_in * fan_out
+            result[f"{name}.weight"] = row[offset:end].reshape(fan_in, fan_out)
+            result[f"{name}.bias"] = row[end : end + fan_out]
+        return result
+
+
+def initialise(
+    architecture: Architecture,
+    seeds: Sequence[int],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> VAEEnsemble:
+    """An ensemble of freshly initialised models, one a seed: weights and biases uniform in +-1/sqrt(fan_in).
+
+    Equal seeds give equal models, whatever the ensemble.
+    """
+    keys = torch.tensor([noise.key("init", int(seed)) for seed in seeds], dtype=torch.int64)
+    unit = noise.uniforms(keys, torch.zeros(1, dtype=torch.int64), architecture.n_parameters, 0, torch.float64)
+    bound = torch.cat(
+        [
+            torch.full(((layer.fan_in + 1) * layer.fan_out,), layer.fan_in**-0.5, dtype=torch.float64)
+            for layer in architecture.layers
+        ]
+    )
+    return VAEEnsemble(architecture, ((2 * unit[:, 0] - 1) * bound).to(device=device, dtype=dtype))
+
+
+class TrainedVAE:
+    """One trained model. Data are in the units the network was fed: as `phasevae dataset` wrote them."""
+
+    def __init__(self, ensemble: VAEEnsemble, metadata: dict):
+        self._ensemble = ensemble
+        self.metadata = metadata
+        self.sigma2: float = metadata["sigma2"]
+        self.beta: float = metadata["beta"]
+        self.n_latent = ensemble.architecture.n_latent
+
+    @torch.no_grad()
+    def encode(self, x: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+        """x: [N, D]. Returns the posterior means and latent variances, each [N, n_latent]."""
+        mu, logvar = self._ensemble.encode(self._batch(x, self._ensemble.architecture.dimension, "x"))
+        return mu[0], logvar[0].exp()
+
+    @torch.no_grad()
+    def decode(self, z: np.ndarray | Tensor) -> Tensor:
+        """z: [N, n_latent]. Returns the decoder means f(z), [N, D]."""
+        return self._ensemble.decode(self._batch(z, self.n_latent, "z"))[0]
+
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """n new data points: z from the prior, f(z) plus noise of the decoder variance. [n, D]."""
+        generator = torch.Generator().manual_seed(seed)
+        mean = self.decode(torch.randn(n, self.n_latent, generator=generator))
+        return mean + self.sigma2**0.5 * torch.randn(mean.shape, generator=generator)
+
+    @staticmethod
+    def _batch(values: np.ndarray | Tensor, width: int, name: str) -> Tensor:
+        batch = torch.as_tensor(values, dtype=torch.float32)
+        if batch.ndim != 2 or batch.shape[1] != width:
+            raise InputError(f"{name}: shape {tuple(batch.shape)}, must be [rows, {width}]")
+        return batch[None]
+
+
+def save(path: Path | str, ensemble: VAEEnsemble, index: int, metadata: dict) -> None:
+    """Write one model of the ensemble as safetensors with its architecture and `metadata` (sigma2, beta, ...)."""
+    shape = ensemble.architecture
+    architecture = {"dimension": shape.dimension, "n_latent": shape.n_latent, "hidden": list(shape.hidden)}
+    artifacts.write_tensors(path, ensemble.tensors(index), {**metadata, "architecture": architecture})
+
+
+def load(point: Path | str) -> TrainedVAE:
+    """Load a trained model from a point's folder, or from its weights.safetensors.
+
+    Raises InputError that names the file when it is missing, damaged or of another shape than it says.
+    """
+    path = Path(point)
+    path = path / "weights.safetensors" if path.is_dir() else path
+    tensors, metadata = artifacts.read_tensors(path)
+    shape = metadata["architecture"]
+    architecture = Architecture(shape["dimension"], shape["n_latent"], tuple(shape["hidden"]))
+    parts = []
+    for name, fan_in, fan_out, _ in architecture.layers:
+        weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
+        if weight is None or bias is None or weight.shape != (fan_in, fan_out) or bias.shape != (fan_out,):
+            raise InputError(f"{path}: layer {name} is missing or not [{fan_in}, {fan_out}]")
+        parts += [weight.ravel(), bias]
+    return TrainedVAE(VAEEnsemble(architecture, torch.from_numpy(np.concatenate(parts))[None]), metadata)

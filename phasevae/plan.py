@@ -1,0 +1,192 @@
+"""The plan of a sweep: which points there are, where each is stored and which are trained together.
+
+A bucket is a set of points trained as one ensemble in one job. A point's bucket is a hash of its own path,
+so adding a point to a sweep moves no other point: one bucket is run again, and in it one point is trained.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phasevae.artifacts import read_table, replacing
+from phasevae.errors import InputError
+
+GRID_KEYS = ("sigma2", "sigma2_ratio", "beta", "seeds", "n_buckets")
+TRAINING_KEYS = (
+    "n_latent",
+    "hidden",
+    "samples",
+    "batch",
+    "learning_rate",
+    "schedule",
+    "anneal_from",
+    "anneal_fraction",
+    "antithetic",
+    "holdout",
+)
+_FLOPS_PER_SECOND = 50e9  # float32 matrix products on two cores of a present-day processor
+_BYTES = 4  # float32
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model of a sweep. `sigma2` is None when it is given as `ratio` to the largest eigenvalue.
+
+    `path` is relative to the data set's results folder and names the point's own folder.
+    """
+
+    sigma2: float | None
+    ratio: float | None
+    beta: float
+    seed: int
+    bucket: int
+    path: str
+
+
+def make_plan(settings: Mapping[str, Any]) -> list[Point]:
+    """All points of one data set's validated settings, sorted by beta, sigma2 (or ratio) and seed.
+
+    Numbers are canonical: 0.1, 0.10 and 1e-1 are one point. Raises InputError when a point is given twice.
+    """
+    column = "ratio" if settings.get("sigma2_ratio") else "sigma2"
+    grid = _distinct("sigma2_ratio" if column == "ratio" else "sigma2", map(float, _grid(settings)))
+    beta = settings["beta"]
+    betas = _distinct("beta", map(float, beta)) if isinstance(beta, list) else [float(beta)]
+    seeds = _distinct("seeds", map(int, settings["seeds"]))
+    points = []
+    for b, value, seed in itertools.product(betas, grid, seeds):
+        path = f"{column}={value!r},seed={seed}"
+        path = f"points/beta={b!r},{path}" if isinstance(beta, list) else f"points/{path}"
+        sigma2, ratio = (None, value) if column == "ratio" else (value, None)
+        points.append(Point(sigma2, ratio, b, seed, bucket_of(path, settings["n_buckets"]), path))
+    return points
+
+
+def bucket_of(path: str, n_buckets: int) -> int:
+    """Bucket of a point: a hash of its path alone, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") % n_buckets
+
+
+def training_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Exactly the hyperparameters that the training uses: what a trained point's numbers depend on, beside
+    the data, its own sigma2, beta and seed, and the code."""
+    return {key: settings[key] for key in TRAINING_KEYS}
+
+
+def plan_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `phasevae plan` needs of one data set's settings: the grid, and the training for its estimate."""
+    return {key: settings[key] for key in GRID_KEYS if settings.get(key) is not None} | training_keys(settings)
+
+
+def plan_text(points: list[Point]) -> str:
+    """Points as CSV: sigma2 (or ratio), beta, seed, bucket, path, in the order of `points`."""
+    column = "ratio" if points and points[0].sigma2 is None else "sigma2"
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([column, "beta", "seed", "bucket", "path"])
+    writer.writerows([getattr(point, column), point.beta, point.seed, point.bucket, point.path] for point in points)
+    return stream.getvalue()
+
+
+def write_plan(path: Path | str, points: list[Point]) -> None:
+    """Write `plan_text` to a file."""
+    with replacing(path) as temporary:
+        temporary.write_text(plan_text(points))
+
+
+def read_plan(path: Path | str) -> list[Point]:
+    """Read a plan written by `write_plan`.
+
+    Raises InputError that names the file, the line and the value when a column is missing, a number is not
+    positive or not whole, or a path is given twice or leaves the results folder.
+    """
+    table = read_table(path, required=("beta", "seed", "bucket", "path"))
+    column = next((name for name in ("sigma2", "ratio") if name in table.columns), None)
+    if column is None:
+        raise InputError(f"{path}: column 'sigma2' or 'ratio' is missing (found: {', '.join(table.columns)})")
+    points = [_read_row(f"{path}: line {line}", column, row) for line, row in enumerate(table.to_dict("records"), 2)]
+    try:
+        _distinct("path", (point.path for point in points))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return points
+
+
+def estimate(settings: Mapping[str, Any], n_points: int, dimension: int, n_samples: int = 0) -> dict[str, float]:
+    """Rough cost of training `n_points` models as one ensemble on data of `dimension` features.
+
+    Returns {parameters (of one model), flops (of all), seconds (at 50 GFLOP/s, two cores), memory_bytes
+    (parameters with gradient and two Adam moments, activations, `n_samples` rows of data)}. Forward and
+    backward pass cost 6 floating-point operations a weight and sample; antithetic noise decodes twice.
+    """
+    hidden, n_latent, batch = settings["hidden"], settings["n_latent"], settings["batch"]
+    encoder = [dimension, *hidden, 2 * n_latent]
+    decoder = [n_latent, *reversed(hidden), dimension]
+    draws = 2 if settings["antithetic"] else 1
+    macs = _macs(encoder) + draws * _macs(decoder)
+    parameters = _macs(encoder) + _macs(decoder) + sum(encoder[1:]) + sum(decoder[1:])
+    flops = 6.0 * macs * settings["samples"] * n_points
+    # Each layer's output is held for the backward pass, and again as a gradient.
+    activations = 2 * batch * (sum(encoder[1:]) + draws * sum(decoder))
+    memory = _BYTES * (n_points * (4 * parameters + activations) + n_samples * dimension)
+    return {
+        "parameters": parameters,
+        "flops": flops,
+        "seconds": flops / _FLOPS_PER_SECOND,
+        "memory_bytes": memory,
+    }
+
+
+def _grid(settings: Mapping[str, Any]) -> list[float]:
+    return settings.get("sigma2_ratio") or settings["sigma2"]
+
+
+def _macs(widths: list[int]) -> int:
+    return sum(a * b for a, b in itertools.pairwise(widths))
+
+
+def _distinct(name: str, values: Any) -> list:
+    """Sorted values. Raises InputError when one occurs twice."""
+    ordered = sorted(values)
+    for first, second in itertools.pairwise(ordered):
+        if first == second:
+            raise InputError(f"{name}: {first} is given twice; remove one")
+    return ordered
+
+
+def _read_row(where: str, column: str, row: Mapping[str, Any]) -> Point:
+    value, beta = (_number(where, name, row[name]) for name in (column, "beta"))
+    seed, bucket = (_whole(where, name, row[name]) for name in ("seed", "bucket"))
+    path = row["path"]
+    if not isinstance(path, str) or not path.startswith("points/") or ".." in Path(path).parts:
+        raise InputError(f"{where}: path {path!r}, must be a folder under points/")
+    sigma2, ratio = (None, value) if column == "ratio" else (value, None)
+    return Point(sigma2, ratio, beta, seed, bucket, path)
+
+
+def _number(where: str, name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise InputError(f"{where}: {name} {value!r}, must be a positive number")
+    return number
+
+
+def _whole(where: str, name: str, value: Any) -> int:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (number >= 0 and number.is_integer()):
+        raise InputError(f"{where}: {name} {value!r}, must be a whole number, 0 or more")
+    return int(number)

@@ -1,0 +1,136 @@
+"""A point of a sweep: what it is trained for, with which settings, and the digest that says its files are valid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from phasevae import artifacts
+from phasevae.errors import InputError
+from phasevae.plan import Point
+from phasevae.provenance import training_code_hash
+
+POINT_FILES = ("point.json", "weights.safetensors", "history.csv")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hyperparameters of a training; the config's keys of the same names (the config's schema documents them)."""
+
+    n_latent: int
+    hidden: tuple[int, ...]
+    samples: float
+    batch: int
+    learning_rate: float
+    schedule: str
+    anneal_from: float
+    anneal_fraction: float
+    antithetic: bool
+    holdout: float
+
+    @classmethod
+    def from_keys(cls, keys: Mapping[str, Any]) -> Settings:
+        """From a mapping such as the JSON of `phasevae.plan.training_keys`. Raises InputError naming a key that is
+        missing or unknown."""
+        names = [field.name for field in fields(cls)]
+        for name in [*names, *keys]:
+            if name not in keys or name not in names:
+                raise InputError(f"settings: key '{name}' is {'missing' if name in names else 'unknown'}")
+        return cls(**{**keys, "hidden": tuple(keys["hidden"])})
+
+    @property
+    def n_steps(self) -> int:
+        """Steps that show each model at least `samples` rows."""
+        return math.ceil(self.samples / self.batch)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Cosine decay from `learning_rate` to zero over the budget."""
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.n_steps))
+
+    def sigma2_factor_at(self, step: int) -> float:
+        """Training decoder variance over its target: with the `anneal` schedule it rises linearly from
+        `anneal_from` to 1 over the first `anneal_fraction` of the budget, so that a model reaches its target
+        from the active side; a start in the collapsed basin would take ~1/|sigma2 - critical| steps to leave."""
+        ramp = self.anneal_fraction * self.n_steps
+        if self.schedule == "scratch" or step >= ramp:
+            return 1.0
+        return self.anneal_from + (1 - self.anneal_from) * step / ramp
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of an ensemble: what it is trained for."""
+
+    sigma2: float
+    beta: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One point to have: what to train, where it is written, and the digest that makes it valid."""
+
+    member: Member
+    folder: Path
+    digest: str
+
+
+def point_digest(settings: Settings, member: Member, data_sha256: str, code_hash: str) -> str:
+    """The identity of a point's numbers: everything they depend on but the machine."""
+    keys = {"settings": asdict(settings), **asdict(member), "data_sha256": data_sha256, "code_hash": code_hash}
+    return artifacts.digest(keys)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data that points are trained on; `critical_variance` is what ratios are relative to, if it is known."""
+
+    data_sha256: str
+    critical_variance: float | None
+
+    @classmethod
+    def of(cls, data: Path, spectrum: Path | None = None) -> Source:
+        """From the folder of a saved data set, and its spectrum.json (by default the one in the folder, if any).
+
+        Raises InputError that names a file that is missing, damaged, or the spectrum of other data.
+        """
+        sha256 = artifacts.read_json(data / "data.json", ("sha256",))["sha256"]
+        spectrum = spectrum or data / "spectrum.json"
+        if spectrum == data / "spectrum.json" and not spectrum.is_file():
+            return cls(sha256, None)
+        found = artifacts.read_json(spectrum, ("critical_variance", "data_sha256"))
+        if found["data_sha256"] != sha256:
+            raise InputError(f"{spectrum}: is of other data than {data / 'data.npy'}; compute it again")
+        return cls(sha256, found["critical_variance"])
+
+
+def make_tasks(points: list[Point], folder: Path, settings: Settings, source: Source) -> list[Task]:
+    """Tasks of planned points under `folder`, for the training code as it is now.
+
+    Raises InputError when a point is relative to the largest eigenvalue and that is not known.
+    """
+    code_hash = training_code_hash()
+    tasks = []
+    for point in points:
+        sigma2 = point.sigma2
+        if sigma2 is None:
+            if source.critical_variance is None:
+                raise InputError(f"{point.path}: is relative to the largest eigenvalue; give --spectrum spectrum.json")
+            sigma2 = point.ratio * source.critical_variance
+        member = Member(float(sigma2), float(point.beta), int(point.seed))
+        digest = point_digest(settings, member, source.data_sha256, code_hash)
+        tasks.append(Task(member, folder / point.path, digest))
+    return tasks
+
+
+def is_valid(task: Task) -> bool:
+    """Whether the point's files are there and its point.json carries the task's digest."""
+    if not all((task.folder / name).is_file() for name in POINT_FILES):
+        return False
+    try:
+        return artifacts.read_json(task.folder / "point.json").get("config_digest") == task.digest
+    except InputError:
+        return False

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from phasevae import InputError, datasets
+from phasevae.datasets import base, standardize
+
+
+@pytest.fixture
+def raw():
+    return np.random.default_rng(0).normal(size=(30, 3))
+
+
+def write(path, raw):
+    table = pd.DataFrame(raw, columns=["a", "b", "c"])
+    match path.suffix:
+        case ".npy":
+            np.save(path, raw)
+        case ".npz":
+            np.savez(path, first=raw)
+        case ".parquet":
+            table.to_parquet(path)
+        case ".csv":
+            table.to_csv(path, index=False, header="header" in path.name)
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.parquet", "header.csv", "bare.csv", "UPPER.npy"])
+def test_every_format_gives_the_same_samples(tmp_path, raw, name):
+    write(tmp_path / name, raw)
+    found = datasets.build("array", path=tmp_path / name)
+    np.testing.assert_array_equal(found.x, raw.astype(np.float32))
+    assert found.provenance["source"]["file"] == name
+    assert found.provenance["options"]["path"] == name
+
+
+def test_npy_stays_on_disk_until_it_is_saved(tmp_path, raw, monkeypatch):
+    monkeypatch.setattr(base, "BLOCK_BYTES", 200)
+    np.save(tmp_path / "x.npy", raw.astype(np.float32))
+    found = datasets.build("array", path=str(tmp_path / "x.npy"))
+    assert isinstance(found.x, np.memmap)
+    saved = datasets.save(found, tmp_path / "set")
+    np.testing.assert_array_equal(saved.x, raw.astype(np.float32))
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "BLOCK_BYTES", 2**16)
+    monkeypatch.setattr(standardize, "IN_MEMORY_BYTES", 2**20)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(100_000, 8)))
+    tracemalloc.start()
+    saved = datasets.save(datasets.build("array", path=tmp_path / "x.npy", standardize="per-feature"), tmp_path / "set")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < saved.x.nbytes / 3
+    np.testing.assert_allclose(saved.x.var(0, dtype=float), 1, rtol=1e-5)
+
+
+def test_fortran_order_and_byte_order(tmp_path, raw):
+    np.save(tmp_path / "f.npy", np.asfortranarray(raw.astype(">f4")))
+    saved = datasets.save(datasets.build("array", path=tmp_path / "f.npy"), tmp_path / "set")
+    np.testing.assert_array_equal(saved.x, raw.astype(np.float32))
+    assert saved.x.flags.c_contiguous
+
+
+def test_npz_keys(tmp_path, raw):
+    np.savez(tmp_path / "two.npz", one=raw, two=2 * raw)
+    found = datasets.build("array", path=tmp_path / "two.npz", key="two")
+    np.testing.assert_array_equal(found.x, (2 * raw).astype(np.float32))
+    for key in (None, "three"):
+        with pytest.raises(InputError, match=f"two.npz: key {key!r}, must be one of one, two"):
+            datasets.build("array", path=tmp_path / "two.npz", key=key)
+
+
+def test_csv_of_nearly_numeric_first_lines(tmp_path):
+    (tmp_path / "exp.csv").write_text("1e-3,-2\n3,4\n5,7\n")
+    assert datasets.build("array", path=tmp_path / "exp.csv").x.shape == (3, 2)
+    (tmp_path / "mark.csv").write_text("\ufeffx,2019\n3,4\n5,7\n", encoding="utf-8")
+    assert datasets.build("array", path=tmp_path / "mark.csv").x.shape == (2, 2)
+
+
+def test_nullable_and_boolean_columns(tmp_path):
+    pd.DataFrame({"a": pd.array([1, 2, 3], dtype="Int64"), "b": [True, False, True]}).to_parquet(tmp_path / "t.parquet")
+    np.testing.assert_array_equal(datasets.build("array", path=tmp_path / "t.parquet").x, [[1, 1], [2, 0], [3, 1]])
+
+
+def csv_text(text):
+    return lambda path: path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("x.npy", lambda path: None, "x.npy: no such file"),
+        ("x.txt", csv_text("1"), r"x.txt: named \*.txt, must be one of \*.npy, \*.npz"),
+        ("x.npy", csv_text("hello"), "x.npy: not a .npy file of numbers, or damaged"),
+        ("x.npy", csv_text(""), "x.npy: not a .npy file of numbers, or damaged"),
+        ("x.npz", csv_text("PK"), "x.npz: not a .npz file of numbers, or damaged"),
+        ("x.npy", lambda path: np.save(path, np.array([[{}], [1]])), "x.npy: not a .npy file of numbers"),
+        ("x.parquet", csv_text("hello"), "x.parquet: not a .parquet table, or damaged"),
+        ("x.csv", csv_text(""), "x.csv: not a .csv table"),
+        ("x.csv", csv_text("1,2\n3\n4,5,6\n"), "x.csv: not a .csv table"),
+        ("x.csv", csv_text("a,b\n1,2\n"), "x.csv: shape .*at least 2 samples"),
+        ("x.csv", csv_text("a,b\nu,2\nv,3\n"), "x.csv: column 'a' holds 'u', must hold numbers only"),
+        ("x.csv", csv_text("a,b\n1,2\n1,\n"), "x.csv: value nan at row 1, column 1"),
+        ("x.csv", csv_text("a;b\n1;2\n3;4\n"), "x.csv: column 'a;b' holds '1;2'"),
+    ],
+)
+def test_unusable_files(tmp_path, name, make, message):
+    make(tmp_path / name)
+    with pytest.raises(InputError, match=message) as caught:
+        datasets.build("array", path=tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_key_is_for_npz_alone(tmp_path, raw):
+    np.save(tmp_path / "x.npy", raw)
+    with pytest.raises(InputError, match=r"key: 'a', must be left out for a .npy file"):
+        datasets.build("array", path=tmp_path / "x.npy", key="a")
+
+
+def test_from_path_finds_the_kind(tmp_path, raw):
+    np.save(tmp_path / "x.npy", raw)
+    built = datasets.from_path(tmp_path / "x.npy", standardize="center")
+    datasets.save(built, tmp_path / "set")
+    np.testing.assert_array_equal(datasets.from_path(tmp_path / "set").x, built.x)
+    with pytest.raises(InputError, match="is a saved data set, must be used without standardize"):
+        datasets.from_path(tmp_path / "set", standardize="center")
+    with pytest.raises(InputError, match="nowhere: no such file or folder"):
+        datasets.from_path(tmp_path / "nowhere")

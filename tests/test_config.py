@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+
+from phasevae import datasets
+from phasevae.config import dataset_options, load_config, schema, validate
+from phasevae.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = schema()["$defs"]["dataset"]["properties"]
+
+
+def config(**changes):
+    settings = {"kind": "synthetic", "n_latent": 2, "sigma2": [0.5, 0.9]} | changes
+    return {"datasets": {"toy": settings}}
+
+
+def message(value) -> str:
+    with pytest.raises(InputError) as caught:
+        validate(value, "my.yaml")
+    text = str(caught.value)
+    assert text.startswith("my.yaml: ")
+    assert "\n" not in text
+    return text.removeprefix("my.yaml: ")
+
+
+def test_later_files_override_key_by_key_and_lists_as_a_whole(tmp_path):
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("run: [a]\ndatasets: {a: {sigma2: [1.0, 2.0], beta: 1.0}}\n")
+    second.write_text("datasets: {a: {sigma2: [3.0]}, b: {beta: 2.0}}\n")
+    assert load_config(first, second) == {
+        "run": ["a"],
+        "datasets": {"a": {"sigma2": [3.0], "beta": 1.0}, "b": {"beta": 2.0}},
+    }
+
+
+def test_defaults_are_filled_in_from_the_schema():
+    resolved = validate(config(), "my.yaml")
+    toy = resolved["datasets"]["toy"]
+    assert (resolved["results"], resolved["device"], resolved["run"]) == ("results", "auto", ["toy"])
+    assert {key: toy[key] for key, rule in SETTINGS.items() if "default" in rule} == {
+        key: rule["default"] for key, rule in SETTINGS.items() if "default" in rule
+    }
+
+
+def test_the_given_configuration_is_not_changed():
+    given = config()
+    validate(given, "my.yaml")
+    assert given == config()
+
+
+def test_validating_twice_is_validating_once():
+    once = validate(config(samples=2.0e3, beta=[1, 2]), "my.yaml")
+    assert validate(once, "my.yaml") == once
+
+
+def test_numbers_get_canonical_types():
+    toy = validate(config(samples=1.0e6, n_latent=2.0, sigma2=[1, 2.5], beta=1), "my.yaml")["datasets"]["toy"]
+    for key, expected in {"samples": 1_000_000, "n_latent": 2, "sigma2": [1.0, 2.5], "beta": 1.0}.items():
+        assert repr(toy[key]) == repr(expected)
+
+
+def test_null_removes_a_key():
+    toy = validate(config(sigma2=None, sigma2_ratio=[0.5], holdout=None), "my.yaml")["datasets"]["toy"]
+    assert "sigma2" not in toy
+    assert toy["holdout"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"learning_rate": "1e-3"}, "datasets.toy.learning_rate: '1e-3', which YAML reads as text; write 1.0e-3"),
+        ({"samples": "1e6"}, "datasets.toy.samples: '1e6', which YAML reads as text; write 1.0e+6"),
+        ({"samples": "2.5e5"}, "datasets.toy.samples: '2.5e5', which YAML reads as text; write 2.5e+5"),
+        ({"sigma2": [0.5, "1e-1"]}, "datasets.toy.sigma2[1]: '1e-1', which YAML reads as text; write 1.0e-1"),
+        ({"beta": "0.5"}, "datasets.toy.beta: '0.5', which YAML reads as text; write 0.5 without quotes"),
+        ({"learning_rate": "fast"}, "datasets.toy.learning_rate: 'fast', must be a number"),
+        ({"sigma2": 0.5}, "datasets.toy.sigma2: 0.5, must be a list; write [0.5]"),
+        ({"seeds": 3}, "datasets.toy.seeds: 3, must be a list; write [3]"),
+        ({"seeds": []}, "datasets.toy.seeds: [], must not be empty"),
+        ({"seeds": [-1]}, "datasets.toy.seeds[0]: -1, must be at least 0"),
+        ({"seeds": [1, 0, 1]}, "datasets.toy.seeds: 1 is given twice; remove one"),
+        ({"sigma2": [0.1, 1.0e-1]}, "datasets.toy.sigma2: 0.1 is given twice; remove one"),
+        ({"sigma2": [0.5, 0]}, "datasets.toy.sigma2[1]: 0, must be above 0"),
+        ({"sigma2": [float("inf")]}, "datasets.toy.sigma2[0]: inf, must be a finite number"),
+        ({"n_latent": 2.5}, "datasets.toy.n_latent: 2.5, must be a whole number"),
+        ({"n_latent": True}, "datasets.toy.n_latent: True, must be a whole number"),
+        ({"holdout": 1}, "datasets.toy.holdout: 1, must be below 1"),
+        ({"anneal_from": 1.5}, "datasets.toy.anneal_from: 1.5, must be at most 1"),
+        ({"antithetic": 1}, "datasets.toy.antithetic: 1, must be true or false"),
+        (
+            {"schedule": "aneal"},
+            "datasets.toy.schedule: 'aneal', did you mean 'anneal'? (must be one of anneal, scratch)",
+        ),
+        ({"kind": "array"}, "datasets.toy: key 'path' is missing; kind 'array' needs it"),
+        ({"kind": "digits", "size": 8}, "datasets.toy.size: kind 'digits' has no such option; it takes: standardize"),
+        ({"kind": None}, "datasets.toy: key 'kind' is missing; write one of " + ", ".join(SETTINGS["kind"]["enum"])),
+        ({"n_latent": None}, "datasets.toy: key 'n_latent' is missing; it is a whole number"),
+    ],
+)
+def test_an_error_says_what_to_write_instead(changes, expected):
+    assert message(config(**changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"device": "gpu"}, "device: 'gpu', must be like auto, cpu, cuda, cuda:0"),
+        ({"results": "my results"}, "results: 'my results', must be like results, /scratch/results"),
+        ({"results": 3}, "results: 3, must be text; write '3' with quotes"),
+        ({"run": "toy"}, "run: 'toy', must be a list; write [toy]"),
+        ({"run": ["tov"]}, "run: 'tov' is not among datasets; did you mean 'toy'? (known: toy)"),
+        ({"datasets": {}}, "datasets: {}, must not be empty"),
+        (
+            {"datasets": {"a-b": {}}},
+            "datasets: 'a-b' cannot be a data set's name; use letters, digits and _, a letter first",
+        ),
+        ({"datasets": [1]}, "datasets: [1], must be a mapping of keys"),
+        (
+            {"devise": "cpu"},
+            "unknown key 'devise'; did you mean 'device'? (known: " + ", ".join(schema()["properties"]) + ")",
+        ),
+    ],
+)
+def test_an_error_outside_the_data_sets(changes, expected):
+    assert message(config() | changes) == expected
+
+
+def test_an_unknown_key_is_told_with_its_closest_match():
+    assert message(config(simga2=[1.0])).startswith(
+        "datasets.toy: unknown key 'simga2'; did you mean 'sigma2'? (known: "
+    )
+
+
+def test_exactly_one_grid():
+    assert "both are given" in message(config(sigma2_ratio=[1.0]))
+    assert "neither is given" in message(config(sigma2=None))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("[1, 2]", "holds [1, 2], must be a mapping"), ("a: [1\nb: 2", "line 2: not YAML")],
+)
+def test_a_file_that_is_no_configuration(tmp_path, text, expected):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=str(path)) as caught:
+        load_config(path)
+    assert expected in str(caught.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("kind", SETTINGS["kind"]["enum"])
+def test_the_schema_has_each_kinds_options(kind):
+    """The schema's `kinds` and `required_for` say what the builders' signatures say."""
+    parameters = inspect.signature(datasets.KINDS[kind]).parameters
+    assert {key for key, rule in SETTINGS.items() if kind in rule.get("kinds", [])} == set(parameters)
+    needed = {key for key, parameter in parameters.items() if parameter.default is parameter.empty}
+    assert {key for key, rule in SETTINGS.items() if kind in rule.get("required_for", [])} == needed
+
+
+def test_the_schema_has_every_kind():
+    assert set(SETTINGS["kind"]["enum"]) == set(datasets.KINDS)
+
+
+def test_dataset_options_are_the_given_ones_of_the_kind():
+    toy = validate(config(n_samples=100, seed=1), "my.yaml")["datasets"]["toy"]
+    assert dataset_options(toy) == {"n_samples": 100, "seed": 1}
+
+
+def test_config_yaml_explains_every_key():
+    text = (ROOT / "config.yaml").read_text()
+    assert [key for key in (*schema()["properties"], *SETTINGS) if key not in text] == []
+
+
+@pytest.mark.parametrize("override", [[], ["config/demo.yaml"]])
+def test_the_shipped_configurations_are_valid(override):
+    paths = [ROOT / name for name in ["config.yaml", *override]]
+    resolved = validate(load_config(*paths), "shipped")
+    assert resolved["run"] == yaml.safe_load(paths[-1].read_text())["run"]

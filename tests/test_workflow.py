@@ -1,0 +1,242 @@
+"""The workflow on data sets of seconds, through the real `snakemake` and `phasevae` commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from phasevae import artifacts
+from phasevae.config import validate
+from phasevae.plan import make_plan, read_plan
+
+pytestmark = pytest.mark.workflow
+
+ROOT = Path(__file__).parents[1]
+SNAKEMAKE = [sys.executable, "-m", "snakemake"]
+FIGURES = ["landscape", "elbo", "latent_variance", "kl", "kl_derivatives", "spectrum"]
+TINY = {
+    "kind": "synthetic",
+    "eigenvalues": [4.0, 2.0, 1.0, 0.5],
+    "n_samples": 2000,
+    "n_latent": 2,
+    "hidden": [16],
+    "sigma2": [1.0, 3.0, 5.0],
+    "samples": 20_000,
+    "batch": 256,
+    "n_buckets": 2,
+}
+EXTENDED = [2.0, 1.0, 3.0, 5.0]
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run the workflow in `folder` with the default profile; the result holds both streams in stdout."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+    profile = ROOT / "workflow" / "profiles" / "default"
+    where = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder), "--workflow-profile", str(profile)]
+    command = [*SNAKEMAKE, *arguments, *where, "--cores", "2"]
+    return subprocess.run(
+        command,
+        check=False,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+    )
+
+
+def configured(folder: Path, run: list[str], **changes) -> str:
+    """Write the configuration with changes to the data set `tiny`; return its path."""
+    broken = {"kind": "array", "path": "missing.csv", "n_latent": 1, "sigma2": [1.0], "n_buckets": 1}
+    path = folder / "tiny.yaml"
+    config = {"run": run, "train_threads": 1, "datasets": {"tiny": TINY | changes, "broken": broken}}
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def planned_jobs(output: str) -> dict[str, int]:
+    """The last table of job counts of a dry run; empty when there is nothing to do."""
+    if "Nothing to be done" in output:
+        return {}
+    table = output.rsplit("Job stats:", 1)[1].split("total", 1)[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def dry_run(folder: Path, *arguments: str) -> dict[str, int]:
+    result = snakemake(folder, "--dry-run", *arguments)
+    assert result.returncode == 0, result.stdout
+    return planned_jobs(result.stdout)
+
+
+def points_of(**changes):
+    return make_plan(validate({"datasets": {"tiny": TINY | changes}}, "test")["datasets"]["tiny"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder, result) of a run of a sound and a broken data set side by side."""
+    folder = tmp_path_factory.mktemp("workflow")
+    return folder, snakemake(folder, "--configfile", configured(folder, ["broken", "tiny"]))
+
+
+def test_a_broken_data_set_stops_itself_alone(finished):
+    folder, result = finished
+    assert result.returncode != 0
+    assert "missing.csv" in result.stdout
+    assert (folder / "results" / "tiny" / "fit.json").is_file(), result.stdout
+    assert not (folder / "results" / "broken" / "data.json").exists()
+
+
+def test_every_artifact_is_there_and_parses(finished):
+    results = finished[0] / "results" / "tiny"
+    assert artifacts.read_json(results / "data.json")["n_samples"] == 2000
+    spectrum = artifacts.read_json(results / "spectrum.json")
+    fit = artifacts.read_json(results / "fit.json", required=("critical_variance", "ci95", "reason"))
+    assert fit["predicted"]["critical_variance"] == pytest.approx(spectrum["critical_variance"])
+    assert read_plan(results / "plan.csv") == points_of()
+    sweep = artifacts.read_table(results / "sweep.csv", required=("elbo", "kl", "active_dims"))
+    assert list(sweep["sigma2"]) == TINY["sigma2"]
+    dimensions = artifacts.read_table(results / "dimensions.csv", required=("latent", "latent_variance"))
+    assert len(dimensions) == len(TINY["sigma2"]) * TINY["n_latent"]
+    artifacts.read_table(results / "timing.csv")
+    for point in points_of():
+        artifacts.read_json(results / point.path / "point.json", required=("elbo", "config_digest"))
+        artifacts.read_table(results / point.path / "history.csv")
+        assert artifacts.read_tensors(results / point.path / "weights.safetensors")[0]
+    for name in FIGURES:
+        assert (results / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (results / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_job_leaves_a_log_and_a_benchmark(finished):
+    results = finished[0] / "results" / "tiny"
+    logs = {path.stem for path in (results / "logs").iterdir()}
+    assert logs == {path.stem for path in (results / "benchmarks").iterdir()}
+    assert {"dataset", "spectrum", "plan", "collect", "fit", "train_0", "train_1"} <= logs
+
+
+@pytest.mark.parametrize("override", ["device=cpu", "train_threads=2"])
+def test_how_it_runs_is_no_reason_to_run_again(finished, override):
+    folder, _ = finished
+    config = configured(folder, ["tiny"], sigma2=[5, 1.00, 3.0e0])
+    assert dry_run(folder, "--configfile", config, "--config", override) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"learning_rate": 0.003}, {"train_tiny_0", "train_tiny_1", "collect"}),
+        # A new point at the same time must not hide that the other bucket is out of date.
+        ({"learning_rate": 0.003, "sigma2": [1.0, 2.0, 3.0, 5.0]}, {"train_tiny_0", "train_tiny_1", "collect"}),
+        ({"seed": 5}, {"dataset", "spectrum", "train_tiny_0", "train_tiny_1", "collect"}),
+        ({"sigma2": [1.0, 3.0]}, {"plan", "collect"}),
+    ],
+)
+def test_a_changed_key_runs_what_depends_on_it(finished, changes, expected):
+    folder, _ = finished
+    jobs = dry_run(folder, "--configfile", configured(folder, ["tiny"], **changes))
+    assert expected <= set(jobs)
+    assert ("dataset" in jobs) == ("dataset" in expected)
+
+
+def test_a_deleted_point_file_is_noticed(finished):
+    folder, _ = finished
+    point = points_of()[0]
+    path = folder / "results" / "tiny" / point.path / "history.csv"
+    kept = path.with_name("kept")
+    path.rename(kept)
+    try:
+        jobs = dry_run(folder, "--configfile", configured(folder, ["tiny"]))
+    finally:
+        kept.rename(path)
+    assert {name for name in jobs if name.startswith("train")} == {f"train_tiny_{point.bucket}"}
+
+
+@pytest.fixture(scope="module")
+def extended(finished, tmp_path_factory):
+    """(folder, result, files before) of a copy of the finished run to which one sigma2 was added."""
+    folder = tmp_path_factory.mktemp("extended") / "workflow"
+    shutil.copytree(finished[0], folder)
+    before = contents(folder)
+    return folder, snakemake(folder, "--configfile", configured(folder, ["tiny"], sigma2=EXTENDED)), before
+
+
+def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    """Bytes and modification times of the files of the first run's points."""
+    folders = [folder / "results" / "tiny" / point.path for point in points_of()]
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for points in folders for path in points.iterdir()}
+
+
+def test_adding_one_sigma2_trains_exactly_that_point(extended):
+    folder, result, before = extended
+    assert result.returncode == 0, result.stdout
+    assert contents(folder) == before
+    sweep = artifacts.read_table(folder / "results" / "tiny" / "sweep.csv")
+    assert list(sweep["sigma2"]) == sorted(EXTENDED)
+
+
+def test_adding_one_sigma2_runs_one_bucket(finished):
+    (added,) = [point for point in points_of(sigma2=EXTENDED) if point.sigma2 not in TINY["sigma2"]]
+    assert added.bucket in {point.bucket for point in points_of()}, "the new point must join others for this test"
+    jobs = dry_run(finished[0], "--configfile", configured(finished[0], ["tiny"], sigma2=EXTENDED))
+    figures = {f"figure_{name}" for name in FIGURES if name != "spectrum"}
+    assert set(jobs) == {"plan", f"train_tiny_{added.bucket}", "collect", "fit", "all"} | figures
+
+
+def test_nothing_is_left_to_run_afterwards(extended):
+    folder, _, _ = extended
+    assert dry_run(folder, "--configfile", configured(folder, ["tiny"], sigma2=EXTENDED)) == {}
+
+
+def test_the_report_holds_figures_and_tables(extended):
+    folder, _, _ = extended
+    config = configured(folder, ["tiny"], sigma2=EXTENDED)
+    result = snakemake(folder, "--configfile", config, "--report", "results/report.html")
+    assert result.returncode == 0, result.stdout
+    report = (folder / "results" / "report.html").read_text()
+    assert [name for name in ("kl.png", "spectrum.png", "fit.json", "sweep.csv") if name not in report] == []
+
+
+def test_the_demo_is_planned_in_full(tmp_path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    jobs = dry_run(tmp_path, "demo", "--configfile", str(ROOT / "config" / "demo.yaml"))
+    assert {jobs[name] for name in ("dataset", "spectrum", "plan", "collect", "fit")} == {2}
+    assert {jobs[f"figure_{name}"] for name in FIGURES} == {2}
+    assert {name for name in jobs if name.startswith("train")} == {
+        f"train_{name}_{bucket}" for name in ("synthetic", "digits") for bucket in range(4)
+    }
+
+
+def test_the_default_target_is_the_papers_two_sets(tmp_path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    paper, default = dry_run(tmp_path, "paper"), dry_run(tmp_path)
+    assert {name for name in paper if name != "paper"} == {name for name in default if name != "all"}
+
+
+def test_a_target_without_its_data_sets_says_what_to_add(tmp_path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    result = snakemake(tmp_path, "--dry-run", "demo")
+    assert result.returncode != 0
+    assert "no data set synthetic or digits in the configuration; add --configfile config/demo.yaml" in result.stdout
+
+
+def test_a_wrong_configuration_is_told_in_one_line(tmp_path):
+    result = snakemake(tmp_path, "--dry-run", "--configfile", configured(tmp_path, ["tiny"], samples="1e6"))
+    assert result.returncode != 0
+    assert "tiny.yaml: datasets.tiny.samples: '1e6', which YAML reads as text; write 1.0e+6" in result.stdout
+
+
+def test_lint_finds_nothing():
+    """In the repository itself: --lint takes its configuration and its profile from there."""
+    result = subprocess.run([*SNAKEMAKE, "--lint"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "profiles/default" in result.stderr  # found without being named
+    assert "Congratulations" in result.stdout + result.stderr

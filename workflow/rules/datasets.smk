@@ -1,0 +1,25 @@
+rule dataset:
+    input:
+        own_data,
+    output:
+        data=f"{RESULTS}/{{dataset}}/data.npy",
+        record=f"{RESULTS}/{{dataset}}/data.json",
+    log:
+        f"{RESULTS}/{{dataset}}/logs/dataset.log",
+    benchmark:
+        f"{RESULTS}/{{dataset}}/benchmarks/dataset.tsv"
+    conda:
+        "../envs/phasevae.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        kind=lambda wildcards: DATASETS[wildcards.dataset]["kind"],
+        hp=lambda wildcards: canonical_json(dataset_options(DATASETS[wildcards.dataset])),
+        code=source_hash("phasevae.datasets"),
+        folder=subpath(output.record, parent=True),
+    message:
+        "{wildcards.dataset}: data"
+    shell:
+        "phasevae dataset {params.kind} --options {params.hp:q} -o {params.folder} > {log} 2>&1"
