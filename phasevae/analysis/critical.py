@@ -6,7 +6,7 @@ optimum depends; with beta = 1 that is the decoder variance itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from phasevae import theory
 from phasevae.analysis import forms
-from phasevae.analysis.forms import Points, Profile, Solution
+from phasevae.analysis.forms import Points, Profile
+from phasevae.analysis.profiles import aicc, interval, minimise, slope_below
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ SD_ABSOLUTE, SD_RELATIVE = 2e-3, 1e-2
 """Weights are 1 / (SD_ABSOLUTE + SD_RELATIVE KL), the scatter of trained networks about the optimum. Only their
 ratios matter: intervals scale with the misfit that is found."""
 
-LEVEL = 0.95
+MAX_MODES = 12
+"""More eigenvalues than this are never resolved by one curve."""
+
 MIN_POINTS = 4
 CI_METHOD = "profile likelihood: chi2(c) <= chi2_min (1 + F(1, dof; 0.95) / dof), seeds pooled"
 N_PARAMETERS = {"log": 3, "piecewise_quadratic": 4}
@@ -77,8 +80,8 @@ def fit(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None = None, n_latent
         "window": chosen["window"],
         "reason": chosen["reason"],
     }
-    if log["critical_variance"] is not None:
-        result["slope_below"] = _slope_below(points.above(log["window"][0]), log["parameters"])
+    if log["parameters"] and log["parameters"]["amplitude"] > 0:
+        result["slope_below"] = slope_below(points.above(log["window"][0]), log["parameters"])
     return result
 
 
@@ -99,7 +102,7 @@ def fit_models(
             models[name] = _left_out("no spectrum and no second eigenvalue in the cascade to place the window")
             continue
         window = points.above(single)
-        models[name] = _fit_form(window, profile(window) if window.x.size else None, N_PARAMETERS[name])
+        models[name] = _fit_form(window, profile(window), N_PARAMETERS[name])
     return models
 
 
@@ -110,12 +113,13 @@ def checked_points(sweep: pd.DataFrame) -> Points:
             raise InputError(f"sweep: column '{column}' is missing (found: {', '.join(map(str, sweep.columns))})")
     if sweep.empty:
         raise InputError("sweep: has no rows")
-    for column in ("sigma2", "beta", "kl"):
+    for column in ("sigma2", "beta", "kl", "active_dims"):
         values = _numbers(sweep, column)
-        bad = ~np.isfinite(values) if column == "kl" else ~(np.isfinite(values) & (values > 0))
+        positive = column in ("sigma2", "beta")
+        bad = ~(np.isfinite(values) & ((values > 0) | (not positive)))
         if bad.any():
             row = int(np.argmax(bad))
-            wanted = "a finite number" if column == "kl" else "a positive number"
+            wanted = "a positive number" if positive else "a finite number"
             raise InputError(f"sweep: column '{column}', row {row + 1}: {values[row]}, must be {wanted}")
     repeated = sweep.duplicated(["sigma2", "beta", "seed"])
     if repeated.any():
@@ -143,130 +147,50 @@ def looks_gaussian(spectrum: Mapping[str, Any]) -> bool:
     return True
 
 
-MAX_MODES = 12
-"""More eigenvalues than this are never resolved by one curve."""
-
-
 def _fit_cascade(points: Points, n_modes: int, spectrum: Mapping[str, Any] | None) -> dict[str, Any]:
     """Fit the cascade of 1, 2, ... modes with the smallest AICc, giving up after two that are worse."""
-    n = points.x.size
-    best, starts, worse = np.inf, [], 0
-    for m in range(1, min(n_modes, n - 3) + 1):
-        measured = [] if spectrum is None else [np.maximum(spectrum["eigenvalues"][:m], points.x.min())]
-        free = forms.cascade_start(points, m, [guess for guess in measured if guess.size == m])
-        aicc = _aicc(free.chi2, n, m + 1)
-        if aicc < best:
-            best, worse = aicc, 0
-            starts = [free.parameters["eigenvalues"], *measured]
-        else:
-            worse += 1
+    n_distinct = np.unique(points.x).size
+    if n_distinct < MIN_POINTS:
+        return _left_out(f"{n_distinct} values of beta * sigma2 where the pPCA curve is exact, needs {MIN_POINTS}")
+    predicted = [] if spectrum is None else np.maximum(spectrum["eigenvalues"], points.x.min())
+    lowest, starts, worse = np.inf, [], 0
+    for m in range(1, min(n_modes, n_distinct - 3) + 1):
+        guesses = [predicted[:m]] if len(predicted) >= m else []
+        free = forms.cascade_start(points, m, guesses)
+        criterion = aicc(free.chi2, points.x.size, m + 1)
+        worse = 0 if criterion < lowest else worse + 1
+        if not starts or criterion < lowest:
+            lowest, starts = criterion, [free.parameters["eigenvalues"], *guesses]
         if worse == 2:
             break
-    if not starts:
-        return _left_out(f"{n} points where the pPCA curve is exact, needs {MIN_POINTS}")
     n_modes = len(starts[0])
     return _fit_form(points, forms.cascade_profile(points, n_modes, starts), n_modes + 1, n_coarse=24)
 
 
-def _fit_form(points: Points, profile: Profile | None, n_parameters: int, n_coarse: int = 200) -> dict[str, Any]:
+def _fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int = 200) -> dict[str, Any]:
     """Best critical point of one form and its profile interval."""
-    n = points.x.size
-    if profile is None or n < n_parameters + 1:
-        return _left_out(f"{n} points in the window, needs {n_parameters + 1}")
+    n, n_distinct = points.x.size, np.unique(points.x).size
+    if n_distinct < n_parameters + 1:
+        return _left_out(f"{n_distinct} values of beta * sigma2 in the window, needs {n_parameters + 1}")
+    if points.kl.max() < theory.ACTIVE_KL:
+        return _left_out(f"all collapsed in the window: KL is below {theory.ACTIVE_KL} nats")
     low, high = points.x.min(), points.x.max()
-    solutions = _minimise(profile, low, high, n_coarse)
+    solutions = minimise(profile, low, high, n_coarse)
     best = min(solutions.values(), key=lambda solution: solution.chi2)
     c = min(solutions, key=lambda value: solutions[value].chi2)
     if c == max(solutions):
         return _left_out(f"no point beyond the transition: the largest beta * sigma2 is {high:.6g}")
-    ci95 = _interval(lambda value: profile(value).chi2, solutions, best.chi2, n - n_parameters)
+    criterion = aicc(best.chi2, n, n_parameters)
+    ci95 = interval(lambda value: profile(value).chi2, solutions, best.chi2, n - n_parameters)
     return {
         "critical_variance": c,
         "ci95": ci95,
-        "aicc": aicc if np.isfinite(aicc := _aicc(best.chi2, n, n_parameters)) else None,
+        "aicc": criterion if np.isfinite(criterion) else None,
         "parameters": best.parameters,
         "window": [float(low), float(high)],
         "n_points": int(n),
         "reason": None,
     }
-
-
-def _minimise(profile: Profile, low: float, high: float, n_coarse: int) -> dict[float, Solution]:
-    """Solutions on a coarse geometric grid over (low, high] and on three finer ones about the minimum."""
-    grid = np.geomspace(low, high, n_coarse + 1)[1:]
-    solutions = {float(c): profile(float(c)) for c in grid}
-    for _ in range(3):
-        known = np.array(sorted(solutions))
-        at = int(np.argmin([solutions[c].chi2 for c in known]))
-        left, right = known[max(at - 1, 0)], known[min(at + 1, known.size - 1)]
-        solutions |= {float(c): profile(float(c)) for c in np.linspace(left, right, 9)[1:-1]}
-    return solutions
-
-
-def _interval(
-    chi2: Callable[[float], float], solutions: Mapping[float, Solution], minimum: float, dof: int
-) -> list[float | None]:
-    """Outermost edges of {chi2 <= bound}, None on a side where the grid ends inside the set."""
-    from scipy.optimize import brentq
-
-    bound = _bound(minimum, dof)
-    grid = sorted(solutions)
-    inside = [i for i, c in enumerate(grid) if solutions[c].chi2 <= bound]
-
-    def edge(i: int, j: int) -> float | None:
-        if not 0 <= j < len(grid):
-            return None
-        # The two ends straddle the bound on the grid; a refit from other starts may put one across.
-        ends = [chi2(grid[k]) - bound for k in (i, j)]
-        if ends[0] * ends[1] >= 0:
-            return grid[i]
-        return float(brentq(lambda c: chi2(c) - bound, grid[i], grid[j], xtol=1e-6 * grid[i]))
-
-    return [edge(inside[0], inside[0] - 1), edge(inside[-1], inside[-1] + 1)]
-
-
-def _slope_below(points: Points, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """dKL/dx at c from below, -a / c of the log form, with its profile interval over c and the floor."""
-    slope = float(parameters["amplitude"]) / parameters["critical_variance"]
-    dof = points.x.size - N_PARAMETERS["log"]
-    slopes = np.linspace(0.0, 4 * slope, 401)
-    c = np.linspace(points.x.min(), points.x.max(), 400)[:, None]
-    shape = c * np.log(np.maximum(c / points.x, 1.0))
-    profile = np.array([_floor_chi2(points, value * shape).min() for value in slopes])
-    bound = _bound(profile.min(), dof)
-    inside = np.flatnonzero(profile <= bound)
-    low, high = (_crossing(slopes, profile, bound, inside[end], step) for end, step in ((0, -1), (-1, 1)))
-    return {"value": -slope, "ci95": [None if high is None else -high, None if low is None else -low]}
-
-
-def _crossing(grid: NDArray, profile: NDArray, bound: float, i: int, step: int) -> float | None:
-    """Where the profile crosses the bound between grid[i] (inside) and its neighbour; None at the grid's end."""
-    j = i + step
-    if not 0 <= j < grid.size:
-        return None
-    return float(grid[i] + (grid[j] - grid[i]) * (bound - profile[i]) / (profile[j] - profile[i]))
-
-
-def _floor_chi2(points: Points, kl: NDArray) -> NDArray:
-    """chi2 of the curves `kl` [..., n] plus their best floor >= 0. Shape [...]."""
-    weight = points.weight**2
-    rest = points.kl - kl
-    floor = np.maximum((weight * rest).sum(-1, keepdims=True) / weight.sum(), 0.0)
-    return (weight * (rest - floor) ** 2).sum(-1)
-
-
-def _bound(minimum: float, dof: int) -> float:
-    from scipy.stats import f
-
-    return minimum * (1 + f.ppf(LEVEL, 1, dof) / dof) + 1e-9
-
-
-def _aicc(chi2: float, n: int, n_parameters: int) -> float:
-    """Small-sample Akaike criterion with the noise level free; infinite without enough points."""
-    k = n_parameters + 1
-    if n <= k + 1:
-        return float("inf")
-    return float(n * np.log(max(chi2, 1e-9) / n) + 2 * k + 2 * k * (k + 1) / (n - k - 1))
 
 
 def _undetermined(points: Points) -> str | None:
@@ -285,6 +209,8 @@ def _undetermined(points: Points) -> str | None:
 def _predicted(spectrum: Mapping[str, Any] | None) -> dict[str, float | None]:
     if spectrum is None:
         return {"critical_variance": None, "slope_below": None}
+    if "eigenvalues" not in spectrum:
+        raise InputError("spectrum: key 'eigenvalues' is missing")
     eigenvalues = spectrum["eigenvalues"]
     return {
         "critical_variance": theory.critical_variance(eigenvalues),

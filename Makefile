@@ -1,0 +1,52 @@
+# Two commands do everything: `make demo` and `make test`. Both set up .venv first, from locked versions.
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= all
+
+# Where torch comes from besides the default index. PyTorch's CPU wheels are 200 MB; what the default index has for
+# Linux is the CUDA build and its libraries, several GB. For that one: make ... TORCH_INDEX=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := phasevae tests benchmarks setup.py
+SNAKEFILES := Snakefile workflow/Snakefile $(wildcard workflow/rules/*.smk)
+
+.PHONY: demo paper test test-unit lint format setup clean
+
+demo: setup
+	$(BIN)/snakemake demo --configfile config/demo.yaml --cores $(CORES)
+	$(BIN)/snakemake demo --configfile config/demo.yaml --cores $(CORES) --report results/report.html
+
+paper: setup
+	$(BIN)/snakemake paper --cores $(CORES)
+
+test: setup
+	$(BIN)/pytest
+
+test-unit: setup
+	$(BIN)/pytest -m "not workflow"
+
+lint: setup
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/snakefmt --check $(SNAKEFILES)
+	$(BIN)/snakemake --lint
+
+format: setup
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/snakefmt $(SNAKEFILES)
+
+setup: $(STAMP)
+
+# torch goes first, alone: then only torch is asked of the other index, and what it needs comes with the rest.
+$(STAMP): requirements.lock pyproject.toml setup.py
+	$(PYTHON) -c 'import sys; sys.exit("phasevae needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps --retries 1 $$(grep '^torch==' requirements.lock) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[workflow,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .snakemake .pytest_cache .ruff_cache .hypothesis

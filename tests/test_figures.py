@@ -1,0 +1,168 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from phasevae import artifacts, figures, theory
+from phasevae.analysis import critical
+from phasevae.errors import InputError
+from phasevae.figures import marks
+
+EIGENVALUES = [1.0, 0.8, 0.6, 0.5, 0.3]
+N_LATENT = 3
+BOUND = theory.ppca_exact_above(EIGENVALUES, N_LATENT)
+
+
+def make_inputs(seeds=1, beta=1.0, skewness=0.0):
+    x = np.repeat(np.array([0.4, 0.55, 0.6, 0.65, 0.7, 0.75, 0.82, 0.87, 0.92, 0.97, 1.02, 1.1]), seeds)
+    shift = np.tile(0.001 * np.arange(seeds), x.size // seeds)
+    elbo = np.array([theory.ppca_elbo(EIGENVALUES, s / beta, N_LATENT, beta) for s in x])
+    sweep = pd.DataFrame(
+        {
+            "sigma2": x / beta,
+            "beta": beta,
+            "seed": np.tile(np.arange(seeds), x.size // seeds),
+            "elbo": elbo,
+            "kl": theory.ppca_kl(EIGENVALUES, x, N_LATENT) + shift,
+            "log_likelihood": elbo,
+            "active_dims": theory.ppca_active_dims(EIGENVALUES, x, N_LATENT),
+        }
+    )
+    kl, variance = (
+        theory.ppca_kl_per_dim(EIGENVALUES, x, N_LATENT),
+        theory.ppca_latent_variance(EIGENVALUES, x, N_LATENT),
+    )
+    # Networks order their latents as they please: the tables hold them reversed.
+    rows = [
+        {
+            "sigma2": r.sigma2,
+            "beta": beta,
+            "seed": r.seed,
+            "latent": j,
+            "kl": kl[i, 2 - j],
+            "latent_variance": variance[i, 2 - j],
+        }
+        for i, r in enumerate(sweep.itertuples())
+        for j in range(N_LATENT)
+    ]
+    spectrum = {
+        "eigenvalues": EIGENVALUES,
+        "standard_errors": [0.01] * 5,
+        "trace": sum(EIGENVALUES),
+        "n_samples": 10_000,
+        "skewness": [skewness] * 5,
+        "excess_kurtosis": [0.0] * 5,
+    }
+    fit = critical.fit(sweep, spectrum, N_LATENT)
+    return {"sweep": sweep, "dimensions": pd.DataFrame(rows), "fit": fit, "spectrum": spectrum}
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return make_inputs()
+
+
+def labels(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_figures_are_complete_and_the_same_every_time(name, inputs, tmp_path):
+    first = artifacts.write_figure(tmp_path / "a", figures.render(name, **inputs))
+    second = artifacts.write_figure(tmp_path / "b", figures.render(name, **inputs))
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert b"/Type3" not in first[0].read_bytes()
+    figure = figures.render(name, **inputs)
+    assert figure.get_size_inches()[0] == 3.4
+    for axes in figure.axes:
+        for text in [axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()]:
+            assert text.get_fontsize() >= 7
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_legends_lie_on_the_page_and_off_the_data(name, inputs):
+    figure = figures.render(name, **inputs)
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= figure.bbox.x0 and legend.x1 <= figure.bbox.x1
+    assert all(legend.y0 >= axes.get_window_extent().y1 for axes in figure.axes)
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_missing_inputs_are_named(name, inputs):
+    for key in figures.FIGURES[name].needs:
+        with pytest.raises(InputError, match=f"figure '{name}': input '{key}' is missing"):
+            figures.render(name, **{**inputs, key: None})
+
+
+def test_unknown_names_and_columns(inputs):
+    with pytest.raises(InputError, match="must be one of landscape, elbo, latent_variance"):
+        figures.render("fig1")
+    with pytest.raises(InputError, match="sweep has no 'elbo'"):
+        figures.render("elbo", **{**inputs, "sweep": inputs["sweep"].drop(columns="elbo")})
+
+
+def test_points_below_the_linear_bound_are_hollow(inputs):
+    axes = figures.render("kl", **inputs).axes[0]
+    drawn = [line for line in axes.lines if line.get_marker() == "o"]
+    hollow = [line for line in drawn if line.get_markerfacecolor() == "white"]
+    assert 0 < BOUND < 1
+    assert all(max(line.get_xdata()) < BOUND for line in hollow) and len(hollow) == 1
+    assert "linear bound" in labels(axes.figure)
+
+
+def test_non_gaussian_data_have_no_likelihood_line_and_no_bound():
+    gaussian, skewed = (figures.render("elbo", **make_inputs(skewness=value)) for value in (0.0, 0.6))
+    assert "data log likelihood" in labels(gaussian) and "linear bound" in labels(gaussian)
+    assert not {"data log likelihood", "linear bound", "theory (pPCA)"} & set(labels(skewed))
+
+
+def test_latents_are_ranked_by_information(inputs):
+    axes = figures.render("latent_variance", **inputs).axes[0]
+    leading = [line for line in axes.lines if line.get_marker() == "o" and line.get_color() == marks.BLUE]
+    for line in leading:
+        assert line.get_ydata() == pytest.approx(np.minimum(1, np.asarray(line.get_xdata()) / EIGENVALUES[0]))
+    assert sum(len(line.get_xdata()) for line in leading) == 12
+
+
+def test_elbo_theory_meets_the_points_in_a_beta_sweep():
+    axes = figures.render("elbo", **make_inputs(beta=2.5)).axes[0]
+    curves = {line.get_label(): line for line in axes.lines}
+    line = curves["theory (pPCA)"]
+    measured = [line for line in axes.lines if line.get_marker() == "o" and line.get_color() == marks.BLUE]
+    x, y = (np.concatenate([getattr(mark, get)() for mark in measured]).astype(float) for get in ("get_xdata", "get_ydata"))
+    exact = x >= BOUND
+    assert np.interp(x[exact], *line.get_data()) == pytest.approx(y[exact], abs=1e-3)
+    assert axes.figure.axes[1].get_xlabel().startswith(r"$\beta\sigma^2$")
+
+
+def test_seeds_are_drawn_as_mean_and_range():
+    means = marks.seed_means(make_inputs(seeds=3)["sweep"], "kl")
+    assert (means["count"] == 3).all()
+    assert np.asarray(means["max"] - means["mean"]) == pytest.approx(0.001)
+    assert np.asarray(means["mean"] - means["min"]) == pytest.approx(0.001)
+
+
+def test_the_slope_jumps_at_the_critical_variance(inputs):
+    axes = figures.render("kl_derivatives", **inputs).axes[0]
+    curve = next(line for line in axes.lines if line.get_label() == "theory (pPCA)")
+    x, y = curve.get_data()
+    assert y[x < 1][-1] == pytest.approx(-0.5) and y[x >= 1][0] == 0
+    assert x[x < 1][-1] == pytest.approx(1.0)
+
+
+def test_a_sweep_without_fit_is_drawn_with_its_reason(inputs):
+    sweep = inputs["sweep"][inputs["sweep"]["sigma2"] < 0.9]
+    fit = critical.fit(sweep, inputs["spectrum"], N_LATENT)
+    for name in ("kl", "kl_derivatives"):
+        figure = figures.render(name, **{**inputs, "sweep": sweep, "fit": fit})
+        assert "none collapsed" in figure.axes[0].get_title()
+
+
+def test_landscape_marks_lie_on_the_extrema():
+    left, right = figures.render("landscape").axes[:2]
+    u, v = next(line for line in left.lines if line.get_marker() == "*").get_data()
+    step = 1e-4
+    peak = theory.linear_vae_elbo(u, v, 0.4)
+    for du, dv in ((step, 0), (-step, 0), (0, step), (0, -step)):
+        assert np.all(theory.linear_vae_elbo(u + du, v + dv, 0.4) < peak)
+    assert [line.get_marker() for line in right.lines] == ["o"]
