@@ -82,8 +82,10 @@ def training_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plan_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `phasevae plan` needs of one data set's settings: the grid, and the training for its estimate."""
-    return {key: settings[key] for key in GRID_KEYS if settings.get(key) is not None} | training_keys(settings)
+    """What `phasevae plan` needs of one data set's settings: the grid, in order, and the training for its estimate."""
+    grid = {key: settings[key] for key in GRID_KEYS if settings.get(key) is not None}
+    grid = {key: sorted(value) if isinstance(value, list) else value for key, value in grid.items()}
+    return grid | training_keys(settings)
 
 
 def plan_text(points: list[Point]) -> str:

@@ -58,13 +58,13 @@ def test_exact_curve_gives_back_its_spectrum():
 
 
 def test_simulated_sweeps_are_covered_without_bias():
-    found = [critical.fit(noisy_sweep(seed), spectrum_of(), 4) for seed in range(12)]
+    found = [critical.fit(noisy_sweep(seed), spectrum_of(), 4) for seed in range(10)]
     values = np.array([result["critical_variance"] for result in found])
     edges = np.array([result["ci95"] for result in found])
     assert abs(values.mean() - 1) < 0.01 and np.all(np.abs(values - 1) < 0.015)
     assert np.median((edges[:, 1] - edges[:, 0]) / 2) <= 0.015
-    # 9 of 12 or fewer has probability 0.02 at the coverage of 0.95.
-    assert np.sum((edges[:, 0] <= 1) & (edges[:, 1] >= 1)) >= 9
+    # Fewer than 8 of 10 has probability 0.01 at a coverage of 0.95.
+    assert np.sum((edges[:, 0] <= 1) & (edges[:, 1] >= 1)) >= 8
 
 
 def test_interval_is_the_likelihood_ratio_set():
@@ -104,7 +104,7 @@ def test_points_below_the_linear_bound_are_left_out_of_the_cascade():
 def test_non_gaussian_data_use_one_mode_with_free_amplitude():
     grid = np.linspace(0.3, 1.1, 33)
     table = exact_sweep(np.array([1.0, 0.4]), grid, 2)
-    table["kl"] *= 0.7
+    table["kl"] = 0.7 * table["kl"] + 1e-4 * np.random.default_rng(0).normal(size=len(grid))
     result = critical.fit(table, spectrum_of([1.0, 0.4], skewness=0.5), 2)
     assert result["model"] == "log"
     assert result["critical_variance"] == pytest.approx(1.0, abs=1e-3)
@@ -128,7 +128,7 @@ def test_looks_gaussian(skewness, kurtosis, n, gaussian):
     assert critical.looks_gaussian(spectrum_of(DEFAULT, skewness, kurtosis, n)) is gaussian
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.floats(0.3, 40.0), st.floats(0.2, 5.0), st.integers(0, 100))
 def test_units_and_beta_only_rescale(scale, beta, seed):
     """The abscissa is beta * sigma2; scaling the data scales the critical variance."""

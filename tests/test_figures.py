@@ -129,7 +129,9 @@ def test_elbo_theory_meets_the_points_in_a_beta_sweep():
     curves = {line.get_label(): line for line in axes.lines}
     line = curves["theory (pPCA)"]
     measured = [line for line in axes.lines if line.get_marker() == "o" and line.get_color() == marks.BLUE]
-    x, y = (np.concatenate([getattr(mark, get)() for mark in measured]).astype(float) for get in ("get_xdata", "get_ydata"))
+    x, y = (
+        np.concatenate([getattr(mark, get)() for mark in measured]).astype(float) for get in ("get_xdata", "get_ydata")
+    )
     exact = x >= BOUND
     assert np.interp(x[exact], *line.get_data()) == pytest.approx(y[exact], abs=1e-3)
     assert axes.figure.axes[1].get_xlabel().startswith(r"$\beta\sigma^2$")

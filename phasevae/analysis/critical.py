@@ -81,7 +81,7 @@ def fit(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None = None, n_latent
         "reason": chosen["reason"],
     }
     if log["parameters"] and log["parameters"]["amplitude"] > 0:
-        result["slope_below"] = slope_below(points.above(log["window"][0]), log["parameters"])
+        result["slope_below"] = slope_below(points.above(log["window"][0]), log)
     return result
 
 
@@ -125,7 +125,7 @@ def checked_points(sweep: pd.DataFrame) -> Points:
     if repeated.any():
         row = sweep[repeated].iloc[0]
         raise InputError(
-            f"sweep: sigma2={row['sigma2']}, beta={row['beta']}, seed={row['seed']} stands in it twice, "
+            f"sweep: sigma2={row['sigma2']}, beta={row['beta']}, seed={row['seed']:g} stands in it twice, "
             "must be one row a point"
         )
     x, kl = _numbers(sweep, "sigma2") * _numbers(sweep, "beta"), _numbers(sweep, "kl")

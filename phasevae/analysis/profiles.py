@@ -47,16 +47,22 @@ def interval(
     return [edge(inside[0], inside[0] - 1), edge(inside[-1], inside[-1] + 1)]
 
 
-def slope_below(points: Points, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """dKL/dx at c from below, -a / c of the log form, with its profile interval over c and the floor."""
+def slope_below(points: Points, model: Mapping[str, Any]) -> dict[str, Any]:
+    """dKL/dx at c from below, -a / c of a fitted log form, with its profile interval over c and the floor."""
+    parameters, (left, right) = model["parameters"], model["ci95"]
     slope = float(parameters["amplitude"]) / parameters["critical_variance"]
-    dof = points.x.size - 3  # amplitude, critical point, floor
-    slopes = np.linspace(0.0, 4 * slope, 401)
-    c = np.linspace(points.x.min(), points.x.max(), 400)[:, None]
+    # The 95 % set of (c, slope) lies over the interval of c, so the profile needs no c beyond it.
+    left = points.x.min() if left is None else left
+    right = points.x.max() if right is None else right
+    c = np.append(np.linspace(left, right, 200), parameters["critical_variance"])[:, None]
     shape = c * np.log(np.maximum(c / points.x, 1.0))
-    profile = np.array([_floor_chi2(points, value * shape).min() for value in slopes])
-    bound = _bound(profile.min(), dof)
-    inside = np.flatnonzero(profile <= bound)
+    bound = _bound(_floor_chi2(points, slope * shape).min(), points.x.size - 3)  # less amplitude, c, floor
+    low, high = 0.0, 4 * slope
+    for _ in range(3):
+        slopes = np.unique(np.append(np.linspace(low, high, 101), slope))
+        profile = np.array([_floor_chi2(points, value * shape).min() for value in slopes])
+        inside = np.flatnonzero(profile <= bound)
+        low, high = slopes[max(inside[0] - 1, 0)], slopes[min(inside[-1] + 1, slopes.size - 1)]
     low, high = (_crossing(slopes, profile, bound, inside[end], step) for end, step in ((0, -1), (-1, 1)))
     return {"value": -slope, "ci95": [None if high is None else -high, None if low is None else -low]}
 

@@ -16,6 +16,7 @@ from phasevae.artifacts import canonical_json
 from phasevae.config import dataset_options, validate
 from phasevae.figures import FIGURES
 from phasevae.plan import make_plan, plan_keys, plan_text, training_keys
+from phasevae.points import POINT_FILES
 from phasevae.provenance import source_hash, training_code_hash
 
 # `phasevae` of the same environment as this Snakemake, also when that environment is not activated.
@@ -28,7 +29,6 @@ except InputError as error:
 
 RESULTS = CONFIG["results"]
 DATASETS = CONFIG["datasets"]
-POINT_FILES = ["point.json", "weights.safetensors", "history.csv"]
 FIGURE_INPUTS = {"sweep": "sweep.csv", "dimensions": "dimensions.csv", "fit": "fit.json", "spectrum": "spectrum.json"}
 TABLES = ["data.npy", "data.json", "spectrum.json", "plan.csv", "sweep.csv", "dimensions.csv", "timing.csv", "fit.json"]
 

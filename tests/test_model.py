@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import phasevae
+from phasevae import InputError, artifacts, model
+from phasevae.model import Architecture, VAEEnsemble, initialise
+
+ARCHITECTURE = Architecture(dimension=5, n_latent=2, hidden=(7, 3))
+
+
+def torch_network(ensemble: VAEEnsemble, index: int, part: str) -> nn.Sequential:
+    """The same network built of torch's own layers: an independent implementation."""
+    tensors = ensemble.tensors(index)
+    names = sorted({name.rsplit(".", 1)[0] for name in tensors if name.startswith(part)})
+    modules: list[nn.Module] = []
+    for name in names:
+        weight, bias = (torch.from_numpy(tensors[f"{name}.{kind}"]) for kind in ("weight", "bias"))
+        linear = nn.Linear(*weight.shape)
+        linear.weight.data, linear.bias.data = weight.T.clone(), bias.clone()
+        modules += [linear, nn.ReLU()]
+    return nn.Sequential(*modules[:-1])
+
+
+def test_ensemble_computes_what_torch_layers_compute():
+    ensemble = initialise(ARCHITECTURE, [0, 1, 2])
+    x = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(0))
+    mu, logvar = ensemble.encode(x)
+    decoded = ensemble.decode(mu)
+    for index in range(3):
+        expected = torch_network(ensemble, index, "encoder")(x[index])
+        assert torch.allclose(torch.cat((mu, logvar), -1)[index], expected, atol=1e-6)
+        assert torch.allclose(decoded[index], torch_network(ensemble, index, "decoder")(mu[index]), atol=1e-6)
+
+
+def test_gradients_are_those_of_torch_layers_and_models_do_not_mix():
+    ensemble = initialise(ARCHITECTURE, [0, 1])
+    x = torch.randn(1, 6, 5, generator=torch.Generator().manual_seed(0))
+    weights = torch.tensor([1.0, 0.0])
+    mu, _ = ensemble.encode(x)
+    ensemble.backward((ensemble.decode(mu).square().sum((1, 2)) * weights).sum())
+    encoder, decoder = (torch_network(ensemble, 0, part) for part in ("encoder", "decoder"))
+    decoder(encoder(x[0])[:, :2]).square().sum().backward()
+    linears = [layer for network in (encoder, decoder) for layer in network if isinstance(layer, nn.Linear)]
+    expected = torch.cat([part for linear in linears for part in (linear.weight.grad.T.flatten(), linear.bias.grad)])
+    assert torch.allclose(ensemble.gradients[0], expected, rtol=1e-4, atol=1e-5)
+    assert not ensemble.gradients[1].any()
+
+
+def test_log_variance_is_clamped():
+    ensemble = initialise(ARCHITECTURE, [0])
+    _, low = ensemble.encode(torch.full((1, 1, 5), 1e4))
+    _, high = ensemble.encode(torch.full((1, 1, 5), -1e4))
+    assert torch.all((low >= -12) & (low <= 8) & (high >= -12) & (high <= 8))
+    assert {-12.0, 8.0} & set(torch.cat((low, high)).flatten().tolist())
+
+
+def test_initial_models_depend_on_their_seed_alone():
+    together, alone = initialise(ARCHITECTURE, [4, 9, 4]), initialise(ARCHITECTURE, [9])
+    assert torch.equal(together.parameters[1], alone.parameters[0])
+    assert torch.equal(together.parameters[0], together.parameters[2])
+    assert not torch.equal(together.parameters[0], together.parameters[1])
+
+
+def test_initial_weights_fill_the_usual_range():
+    wide = initialise(Architecture(400, 1, (200,)), [0]).tensors(0)["encoder.0.weight"]
+    assert np.abs(wide).max() <= 1 / 20
+    assert wide.std() == pytest.approx(1 / 20 / np.sqrt(3), rel=0.01)
+
+
+def test_saved_model_is_loaded_the_same(tmp_path):
+    ensemble = initialise(ARCHITECTURE, [0, 1])
+    model.save(tmp_path / "weights.safetensors", ensemble, 1, {"sigma2": 0.25, "beta": 1.0})
+    loaded = phasevae.load(tmp_path)
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    mu, variance = loaded.encode(x.numpy())
+    expected_mu, expected_logvar = ensemble.member(1).encode(x[None])
+    assert torch.equal(mu, expected_mu[0])
+    assert torch.equal(variance, expected_logvar[0].exp())
+    assert torch.equal(loaded.decode(mu), ensemble.member(1).decode(mu[None])[0])
+    assert loaded.sigma2 == 0.25
+
+
+def test_samples_have_the_decoder_variance(tmp_path):
+    silent = VAEEnsemble(ARCHITECTURE, torch.zeros(1, ARCHITECTURE.n_parameters))
+    model.save(tmp_path / "weights.safetensors", silent, 0, {"sigma2": 0.25, "beta": 1.0})
+    drawn = phasevae.load(tmp_path).sample(20_000, seed=3)
+    assert drawn.shape == (20_000, 5)
+    assert drawn.var().item() == pytest.approx(0.25, rel=0.02)
+
+
+def test_bad_weights_are_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    with pytest.raises(InputError, match="no such file"):
+        phasevae.load(path)
+    ensemble = initialise(ARCHITECTURE, [0])
+    model.save(path, ensemble, 0, {"sigma2": 0.25, "beta": 1.0})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="damaged"):
+        phasevae.load(tmp_path)
+    tensors = ensemble.tensors(0)
+    del tensors["decoder.1.bias"]
+    shape = {"dimension": 5, "n_latent": 2, "hidden": [7, 3]}
+    artifacts.write_tensors(path, tensors, {"architecture": shape, "sigma2": 1.0, "beta": 1.0})
+    with pytest.raises(InputError, match=r"layer decoder\.1"):
+        phasevae.load(tmp_path)
+
+
+def test_wrong_data_are_refused(tmp_path):
+    model.save(tmp_path / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, {"sigma2": 1.0, "beta": 1.0})
+    with pytest.raises(InputError, match=r"x: shape \(3, 4\), must be \[rows, 5\]"):
+        phasevae.load(tmp_path).encode(np.zeros((3, 4)))

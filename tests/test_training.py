@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phasevae import InputError, noise, theory
+from phasevae.elbo import gaussian_nll, reparam_kl
+from phasevae.measure import column_means, measure
+from phasevae.model import Architecture, initialise
+from phasevae.points import Member, Settings
+from phasevae.training import RowOrder, Trainer, select_members, split_rows
+
+BASE = {
+    "n_latent": 2,
+    "hidden": (16, 8),
+    "samples": 32 * 200.0,
+    "batch": 32,
+    "learning_rate": 2e-3,
+    "schedule": "anneal",
+    "anneal_from": 0.4,
+    "anneal_fraction": 0.5,
+    "antithetic": True,
+    "holdout": 0.0,
+}
+MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.3, 0.6, 0.9, 1.2) for seed in (0, 1)]
+
+
+def recipe(**changes) -> Settings:
+    return Settings(**{**BASE, **changes})
+
+
+def gaussian_rows(n: int = 500, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    scale = torch.tensor([1.0, 0.8, 0.5, 0.3]).sqrt()
+    return (scale * torch.randn(n, 4, generator=torch.Generator().manual_seed(0))).to(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+def test_a_model_trains_alone_as_it_does_in_an_ensemble(dtype, tolerance):
+    x = gaussian_rows(dtype=dtype)
+    together = Trainer(x, MEMBERS, recipe())
+    assert together.run()
+    alone = Trainer(x, MEMBERS[5:6], recipe())
+    assert alone.run()
+    difference = (together.model.parameters[5] - alone.model.parameters[0]).norm()
+    assert difference <= tolerance * alone.model.parameters.norm()
+
+
+@settings(max_examples=6)
+@given(st.integers(1, 199))
+def test_resumed_training_is_bit_equal(interrupted_at):
+    x = gaussian_rows()
+    whole = Trainer(x, MEMBERS[:3], recipe())
+    assert whole.run()
+    first = Trainer(x, MEMBERS[:3], recipe())
+    assert not first.run(should_stop=lambda: first.step == interrupted_at)
+    second = Trainer(x, MEMBERS[:3], recipe())
+    second.restore(first.state())
+    assert second.run()
+    assert torch.equal(whole.model.parameters, second.model.parameters)
+    assert np.array_equal(np.stack(whole.history), np.stack(second.history))
+
+
+def test_part_of_a_state_continues_by_itself():
+    x = gaussian_rows(dtype=torch.float64)
+    whole = Trainer(x, MEMBERS[:3], recipe())
+    assert not whole.run(should_stop=lambda: whole.step == 50)
+    part = Trainer(x, [MEMBERS[0], MEMBERS[2]], recipe())
+    part.restore(select_members(whole.state(), [0, 2]))
+    assert whole.run()
+    assert part.run()
+    assert torch.allclose(whole.model.parameters[[0, 2]], part.model.parameters, atol=1e-9)
+
+
+def test_state_of_other_models_is_refused():
+    x = gaussian_rows()
+    with pytest.raises(InputError, match="checkpoint"):
+        Trainer(x, MEMBERS[:2], recipe()).restore(Trainer(x, MEMBERS[:3], recipe()).state())
+
+
+def test_a_step_is_adam_on_the_objective():
+    x, member = gaussian_rows(), Member(0.5, 2.0, 3)
+    setting = recipe(schedule="scratch", samples=32.0)
+    trainer = Trainer(x, [member], setting)
+    trainer.run()
+    ensemble = initialise(Architecture(4, 2, (16, 8)), [3])
+    rows = x[noise.permutation(noise.key("order", 3), 0, 500)[:32]]
+    mu, logvar = ensemble.encode(rows[None])
+    key = torch.tensor([noise.point_key("noise", 3, 0.5, 2.0)])
+    z, kl = reparam_kl(mu, logvar, key, 0, antithetic=True)
+    nll = torch.stack(
+        [gaussian_nll(rows[None], ensemble.decode(z[:, a])[:, None], torch.tensor([0.5])) for a in (0, 1)]
+    )
+    ensemble.backward(nll.mean() + 2.0 * kl.sum() / 32)
+    # Adam's first step is the learning rate times the sign of the gradient, where that is not tiny.
+    large = ensemble.gradients.abs() > 1e-4
+    moved = (trainer.model.parameters - ensemble.parameters)[large]
+    assert torch.allclose(moved, -2e-3 * ensemble.gradients[large].sign(), rtol=1e-2)
+    assert trainer.history[-1][0, 4] == pytest.approx(kl.sum().item() / 32, rel=1e-5)
+    assert trainer.history[-1][0, 5] == pytest.approx(nll.mean().item() * 2 * 0.5, rel=1e-5)
+
+
+def test_schedules():
+    anneal, scratch = recipe(), recipe(schedule="scratch")
+    assert anneal.n_steps == 200
+    assert [anneal.sigma2_factor_at(step) for step in (0, 50, 100, 199)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
+    assert scratch.sigma2_factor_at(0) == 1.0
+    assert [anneal.learning_rate_at(step) for step in (0, 100, 200)] == pytest.approx([2e-3, 1e-3, 0], abs=1e-12)
+
+
+@given(st.integers(1, 40), st.integers(1, 90))
+def test_every_epoch_shows_every_row_once(n, batch):
+    order = RowOrder([0, 5], torch.arange(n), batch)
+    steps = -(-3 * n // batch)
+    shown = torch.cat([order.rows(step) for step in range(steps)], dim=1)
+    for epoch in range(3):
+        for seed in (0, 1):
+            assert shown[seed, epoch * n : (epoch + 1) * n].sort().values.tolist() == list(range(n))
+    assert torch.equal(RowOrder([0, 5], torch.arange(n), batch).rows(steps - 1), shown[:, -batch:])
+
+
+def test_held_out_rows_are_never_shown():
+    train, held = split_rows(100, 0.1)
+    assert held.numel() == 10
+    assert torch.equal(torch.cat((train, held)).sort().values, torch.arange(100))
+    order = RowOrder([0], train, 7)
+    shown = torch.cat([order.rows(step).flatten() for step in range(50)])
+    assert not set(shown.tolist()) & set(held.tolist())
+    assert set(shown.tolist()) == set(train.tolist())
+
+
+def test_a_holdout_without_rows_is_refused():
+    with pytest.raises(InputError, match=r"holdout: 0\.001 of 100 samples is 0 rows"):
+        split_rows(100, 0.001)
+
+
+def test_divergence_is_told_with_the_point():
+    with pytest.raises(InputError, match=r"diverged at sigma2=1e-30, beta=1\.0, seed=0"):
+        Trainer(1e10 * gaussian_rows(), [Member(1e-30, 1.0, 0)], recipe(schedule="scratch")).run()
+
+
+def test_training_finds_the_exact_curve_of_gaussian_data():
+    x = gaussian_rows(4000)
+    eigenvalues = np.linalg.eigvalsh(np.cov(x.T.numpy(), bias=True))[::-1]
+    members = [Member(sigma2, 1.0, 0) for sigma2 in (0.3, 0.65, 1.3)]
+    trainer = Trainer(x, members, recipe(hidden=(32,), samples=2e5, batch=128, learning_rate=5e-3))
+    trainer.run()
+    mean = column_means(x)
+    for index, member in enumerate(members):
+        numbers = measure(trainer.model.member(index), x, mean, member)
+        assert numbers["kl"] == pytest.approx(theory.ppca_kl(eigenvalues, member.sigma2, 2), abs=0.03)
+        assert numbers["elbo"] == pytest.approx(theory.ppca_elbo(eigenvalues, member.sigma2, 2), abs=0.02)
+
+
+def test_beta_moves_the_transition():
+    x = gaussian_rows(4000)
+    members = [Member(0.65, 1.0, 0), Member(0.65, 2.0, 0)]
+    trainer = Trainer(x, members, recipe(hidden=(32,), samples=1e5, batch=128, learning_rate=5e-3))
+    trainer.run()
+    active, collapsed = (measure(trainer.model.member(i), x, column_means(x), m) for i, m in enumerate(members))
+    assert active["active_dims"] == 2
+    assert active["kl"] > 0.2
+    assert collapsed["kl"] < 0.01
