@@ -260,7 +260,9 @@ def fit(
     """
     from phasevae.analysis import critical
 
-    result = critical.fit(artifacts.read_table(sweep), _record(spectrum))
+    table = artifacts.read_table(sweep)
+    n_latent = int(table["n_latent"].max()) if "n_latent" in table else None
+    result = critical.fit(table, _record(spectrum), n_latent)
     artifacts.write_json(output, result)
     if result["critical_variance"] is None:
         print(f"{output}: no critical variance: {result['reason']}")

@@ -71,7 +71,11 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
 
 def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """sweep.csv: one row a point, sorted by beta, sigma2 and seed."""
-    rows = [{key: point[key] for key in _SWEEP} | {"backend": point["provenance"]["backend"]} for point in points]
+    rows = [
+        {key: point[key] for key in _SWEEP}
+        | {"n_latent": point["settings"]["n_latent"], "backend": point["provenance"]["backend"]}
+        for point in points
+    ]
     return _sorted(pd.DataFrame(rows), [])
 
 

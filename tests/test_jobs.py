@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from phasevae import InputError, jobs
+from phasevae.plan import make_plan
+from phasevae.points import Settings, Source, is_valid, make_tasks
+from phasevae.training import Trainer
+
+SETTINGS = Settings(
+    n_latent=2,
+    hidden=(8,),
+    samples=3200.0,
+    batch=32,
+    learning_rate=2e-3,
+    schedule="anneal",
+    anneal_from=0.4,
+    anneal_fraction=0.5,
+    antithetic=True,
+    holdout=0.0,
+)
+GRID = {"sigma2": [0.5, 0.8, 1.5], "beta": 1.0, "seeds": [0], "n_buckets": 1}
+
+
+def rows() -> np.ndarray:
+    drawn = np.random.default_rng(0).normal(size=(300, 4)) * np.sqrt([1.0, 0.7, 0.3, 0.2])
+    return drawn.astype(np.float32)
+
+
+def job_in(folder: Path, sigma2: list[float] | None = None, checkpoint_seconds: float = 1e9) -> jobs.Job:
+    points = make_plan({**GRID, "sigma2": sigma2 or GRID["sigma2"]})
+    return jobs.Job(
+        tasks=make_tasks(points, folder, SETTINGS, Source("0" * 64, None)),
+        x=rows(),
+        data_sha256="0" * 64,
+        settings=SETTINGS,
+        checkpoint=folder / "checkpoints" / "bucket=0.safetensors",
+        device=torch.device("cpu"),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+
+
+def files_of(job: jobs.Job) -> dict[Path, bytes]:
+    return {
+        task.folder / name: (task.folder / name).read_bytes()
+        for task in job.tasks
+        for name in ("point.json", "weights.safetensors", "history.csv")
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[jobs.Job, dict[Path, bytes]]:
+    job = job_in(tmp_path_factory.mktemp("finished"))
+    jobs.run(job)
+    return job, files_of(job)
+
+
+def relative(job: jobs.Job, files: dict[Path, bytes]) -> dict[str, bytes]:
+    root = job.checkpoint.parent.parent
+    return {str(path.relative_to(root)): content for path, content in files.items()}
+
+
+def test_a_finished_job_has_valid_points_and_trains_nothing_again(finished):
+    job, files = finished
+    assert all(is_valid(task) for task in job.tasks)
+    assert job.checkpoint.is_file()
+    assert jobs.run(job) == []
+    assert not job.checkpoint.exists()
+    assert files_of(job) == files
+
+
+def test_a_new_point_is_trained_alone(finished, tmp_path):
+    smaller = job_in(tmp_path, [0.5, 0.8])
+    jobs.run(smaller)
+    before = files_of(smaller)
+    whole = job_in(tmp_path)
+    trained = jobs.run(whole)
+    assert [folder.name for folder in trained] == ["sigma2=1.5,seed=0"]
+    assert {path: content for path, content in files_of(whole).items() if path in before} == before
+
+
+@pytest.mark.parametrize("damage", ["missing weights", "other digest", "broken json"])
+def test_a_damaged_point_is_trained_again(damage, tmp_path):
+    job = job_in(tmp_path, [0.5, 0.8])
+    jobs.run(job)
+    before = files_of(job)
+    job.checkpoint.unlink()
+    record = job.tasks[1].folder / "point.json"
+    if damage == "missing weights":
+        (job.tasks[1].folder / "weights.safetensors").unlink()
+    elif damage == "other digest":
+        record.write_text(record.read_text().replace(job.tasks[1].digest, "f" * 64))
+    else:
+        record.write_bytes(record.read_bytes()[:100])
+    assert jobs.run(job) == [job.tasks[1].folder]
+    assert all(is_valid(task) for task in job.tasks)
+    assert {p: c for p, c in files_of(job).items() if p.parent == job.tasks[0].folder} == {
+        p: c for p, c in before.items() if p.parent == job.tasks[0].folder
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_with_a_checkpoint_and_the_rest_is_bit_equal(number, finished, tmp_path):
+    job = job_in(tmp_path)
+
+    def interrupt(trainer: Trainer) -> None:
+        if trainer.step == 40:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(jobs.InterruptedTrainingError) as caught:
+        jobs.run(job, interrupt)
+    assert caught.value.signal_number == number
+    assert job.checkpoint.is_file()
+    assert not any(is_valid(task) for task in job.tasks)
+    steps: list[int] = []
+    jobs.run(job, lambda trainer: steps.append(trainer.step))
+    assert min(steps) > 40
+    assert relative(job, files_of(job)) == relative(*finished)
+
+
+def test_a_checkpoint_of_more_points_than_are_left_is_used_for_those_left(finished, tmp_path):
+    job = job_in(tmp_path)
+    with pytest.raises(jobs.InterruptedTrainingError):
+        jobs.run(job, lambda trainer: os.kill(os.getpid(), signal.SIGTERM) if trainer.step == 40 else None)
+    steps: list[int] = []
+    jobs.run(job_in(tmp_path, [0.5, 1.5]), lambda trainer: steps.append(trainer.step))
+    assert min(steps) > 40
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage" * 100])
+def test_a_damaged_checkpoint_is_not_used(damage, finished, tmp_path):
+    job = job_in(tmp_path)
+    job.checkpoint.parent.mkdir()
+    job.checkpoint.write_bytes(damage)
+    jobs.run(job)
+    assert relative(job, files_of(job)) == relative(*finished)
+
+
+def test_killed_at_random_moments_the_numbers_are_those_of_an_undisturbed_run(finished, tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_jobs; from test_jobs import jobs;"
+        "print('ready', flush=True); jobs.run(test_jobs.job_in(Path(sys.argv[2]), checkpoint_seconds=0.01))"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)]
+    delays = np.random.default_rng(7).uniform(0.0, 0.6, size=3)
+    for delay in delays:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    job = job_in(tmp_path)
+    assert relative(job, files_of(job)) == relative(*finished)
+
+
+def test_an_absent_device_is_refused():
+    with pytest.raises(InputError, match="--device: 'cuda:99'"):
+        jobs.choose_device("cuda:99")
+    with pytest.raises(InputError, match="--device: 'abacus'"):
+        jobs.choose_device("abacus")
+    assert jobs.choose_device("cpu") == torch.device("cpu")
