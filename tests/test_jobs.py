@@ -147,8 +147,8 @@ def test_a_damaged_checkpoint_is_not_used(damage, finished, tmp_path):
 
 def test_killed_at_random_moments_the_numbers_are_those_of_an_undisturbed_run(finished, tmp_path):
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_jobs; from test_jobs import jobs;"
-        "print('ready', flush=True); jobs.run(test_jobs.job_in(Path(sys.argv[2]), checkpoint_seconds=0.01))"
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from test_jobs import job_in, jobs;"
+        "print('ready', flush=True); jobs.run(job_in(Path(sys.argv[2]), checkpoint_seconds=0.01))"
     )
     command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)]
     delays = np.random.default_rng(7).uniform(0.0, 0.6, size=3)
