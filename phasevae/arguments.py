@@ -50,15 +50,18 @@ def completed_settings(settings: str | None, flags: dict[str, Any], needs_grid: 
     """
     from phasevae.config import validate
 
-    entry = {"kind": "synthetic", **json_object("--settings", settings), **given(flags)}
+    keys = {**json_object("--settings", settings), **given(flags)}
+    # The rules ask for a kind of data as well, on which no setting depends.
+    entry = {"kind": "synthetic", **keys}
     if "n_latent" not in entry:
         raise InputError("--latent: is missing, must be the number of latents")
     if not needs_grid and not {"sigma2", "sigma2_ratio"} & entry.keys():
         entry["sigma2"] = [1.0]
     try:
-        return validate({"datasets": {"options": entry}}, "options")["datasets"]["options"]
+        completed = validate({"datasets": {"options": entry}}, "options")["datasets"]["options"]
     except InputError as error:
         raise InputError(str(error).replace("datasets.options.", "").replace("datasets.options: ", "")) from None
+    return completed if "kind" in keys else {key: value for key, value in completed.items() if key != "kind"}
 
 
 def dataset_settings(files: list[Path], name: str | None) -> dict[str, Any]:
@@ -69,3 +72,14 @@ def dataset_settings(files: list[Path], name: str | None) -> dict[str, Any]:
     if name not in datasets:
         raise InputError(f"--dataset: {name!r}, must be one of {', '.join(datasets)}")
     return datasets[name]
+
+
+def data_shape(settings: dict[str, Any], folder: Path) -> tuple[int, int] | None:
+    """(samples, features) of the data set saved in `folder`, else of the one that its settings describe, if known."""
+    if (folder / "data.json").is_file():
+        saved = artifacts.read_json(folder / "data.json", ("n_samples", "dimension"))
+        return saved["n_samples"], saved["dimension"]
+    from phasevae.config import dataset_options
+    from phasevae.datasets import expected_shape
+
+    return expected_shape(settings["kind"], **dataset_options(settings)) if "kind" in settings else None

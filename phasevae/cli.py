@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from phasevae import artifacts
-from phasevae.arguments import completed_settings, dataset_settings, given, json_object, numbers, record
+from phasevae.arguments import completed_settings, data_shape, dataset_settings, given, json_object, numbers, record
 from phasevae.errors import InputError
 
 app = typer.Typer(
@@ -121,11 +121,9 @@ def plan(
     )
     points = plans.make_plan(chosen)
     plans.write_plan(output, points)
-    data = output.parent / "data.json"
-    shape = artifacts.read_json(data, ("dimension", "n_samples")) if data.is_file() else {}
     line = f"{output}: {len(points)} points in {len({point.bucket for point in points})} buckets"
-    if shape:
-        cost = plans.estimate(chosen, len(points), shape["dimension"], shape["n_samples"])
+    if shape := data_shape(chosen, output.parent):
+        cost = plans.estimate(chosen, len(points), dimension=shape[1], n_samples=shape[0])
         line += (
             f"; about {cost['seconds'] / 60:.1f} minutes of training on two cores, "
             f"{cost['memory_bytes'] / 2**20:.0f} MiB if trained at once"
