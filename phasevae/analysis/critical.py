@@ -28,14 +28,14 @@ COLLAPSED_KL = 5e-3
 """A sweep whose KL stays above this many nats at every point has no collapsed point (2.5 times the error of one)."""
 
 SD_ABSOLUTE, SD_RELATIVE = 2e-3, 1e-2
-"""Weights are 1 / (SD_ABSOLUTE + SD_RELATIVE KL), the scatter of trained networks about the optimum. Only their
-ratios matter: intervals scale with the misfit that is found."""
+"""Weights are 1 / (SD_ABSOLUTE + SD_RELATIVE KL), the scatter of trained networks about the optimum. Intervals grow
+with the misfit that is found, where that is larger."""
 
 MAX_MODES = 12
 """More eigenvalues than this are never resolved by one curve."""
 
 MIN_POINTS = 4
-CI_METHOD = "profile likelihood: chi2(c) <= chi2_min (1 + F(1, dof; 0.95) / dof), seeds pooled"
+CI_METHOD = "profile likelihood: chi2(c) <= chi2_min + max(chi2_min / dof, 1) F(1, dof; 0.95), seeds pooled"
 N_PARAMETERS = {"log": 3, "piecewise_quadratic": 4}
 
 

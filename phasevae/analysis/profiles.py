@@ -92,6 +92,8 @@ def _floor_chi2(points: Points, kl: NDArray) -> NDArray:
 
 
 def _bound(minimum: float, dof: int) -> float:
+    """chi2 at the edge of the interval. The noise level is that of the residuals, but never below the scatter that the
+    weights stand for: neighbouring residuals share the errors of training, so a smooth curve fits better than it is."""
     from scipy.stats import f
 
-    return minimum * (1 + f.ppf(LEVEL, 1, dof) / dof) + 1e-9
+    return minimum + max(minimum / dof, 1.0) * f.ppf(LEVEL, 1, dof)
