@@ -49,4 +49,4 @@ $(STAMP): requirements.lock pyproject.toml setup.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

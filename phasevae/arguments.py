@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from phasevae import artifacts
 from phasevae.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def numbers(option: str, text: str | None, kind: type = float) -> list | None:
@@ -41,6 +44,27 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 def record(path: Path | None) -> dict[str, Any] | None:
     """The content of a JSON file; None when the option is not given."""
     return None if path is None else artifacts.read_json(path)
+
+
+def spectrum_record(path: Path | None, sweep: pd.DataFrame | None) -> dict[str, Any] | None:
+    """The checked content of spectrum.json. Raises InputError when the sweep is of other data."""
+    from phasevae import spectrum
+
+    if path is None:
+        return None
+    data_sha256 = spectrum.read(path).data_sha256
+    if sweep is not None and "data_sha256" in sweep and not (sweep["data_sha256"] == data_sha256).all():
+        raise InputError(f"{path}: is the spectrum of other data than the sweep's")
+    return artifacts.read_json(path)
+
+
+def latents_of(path: Path, sweep: pd.DataFrame) -> int | None:
+    """Number of latents of the sweep's networks; None for a table that does not tell."""
+    if "n_latent" not in sweep:
+        return None
+    if sweep["n_latent"].dtype.kind != "i" or sweep["n_latent"].min() < 1:
+        raise InputError(f"{path}: column 'n_latent' must hold whole numbers, 1 or more")
+    return int(sweep["n_latent"].max())
 
 
 def completed_settings(settings: str | None, flags: dict[str, Any], needs_grid: bool = False) -> dict[str, Any]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` on success, remove it on failure."""
     path = Path(path)
+    if not path.name or path.is_dir():
+        raise InputError(f"{path}: is a folder, must be the name of a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -139,6 +141,8 @@ def write_figure(stem: Path | str, figure: Figure) -> tuple[Path, Path]:
     import matplotlib
 
     stem = Path(stem)
+    if not stem.name:
+        raise InputError(f"{stem}: is a folder, must be the name of a figure without its ending")
     paths = stem.with_name(stem.name + ".pdf"), stem.with_name(stem.name + ".png")
     for path, metadata in zip(paths, ({"CreationDate": None, "ModDate": None}, {"Software": None}), strict=True):
         with replacing(path) as temporary, matplotlib.rc_context({"pdf.fonttype": 42}):

@@ -12,7 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from phasevae import artifacts
-from phasevae.arguments import completed_settings, data_shape, dataset_settings, given, json_object, numbers, record
+from phasevae.arguments import (
+    completed_settings,
+    data_shape,
+    dataset_settings,
+    given,
+    json_object,
+    latents_of,
+    numbers,
+    record,
+    spectrum_record,
+)
 from phasevae.errors import InputError
 
 app = typer.Typer(
@@ -146,14 +156,14 @@ def train(
     hidden: Annotated[str | None, typer.Option(help="Hidden widths of the encoder; the decoder mirrors them.")] = None,
     samples: Annotated[float | None, typer.Option(help="Rows shown to each model.")] = None,
     batch: Annotated[int | None, typer.Option(help="Rows a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Initial learning rate of Adam.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate of Adam.")] = None,
     schedule: Annotated[str | None, typer.Option(help="anneal (from the active side) | scratch.")] = None,
     anneal_from: Annotated[float | None, typer.Option(help="First sigma2 over its target.")] = None,
     anneal_fraction: Annotated[float | None, typer.Option(help="Part of the budget that sigma2 rises in.")] = None,
     antithetic: Annotated[bool | None, typer.Option(help="Draw each latent with +eps and -eps.")] = None,
     holdout: Annotated[float | None, typer.Option(help="Fraction of rows kept from training.")] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all cores).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all cores).")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60.0,
 ) -> None:
     """Train and measure VAEs, all as one ensemble; points that are there and valid are kept.
@@ -200,7 +210,7 @@ def train(
     source = points.Source.of(data, spectrum)
     job = jobs.Job(
         tasks=points.make_tasks(planned, output, chosen, source),
-        x=datasets.load(data).x,
+        x=datasets.load(data, verify=True).x,
         data_sha256=source.data_sha256,
         settings=chosen,
         checkpoint=output / "checkpoints" / f"bucket={'all' if bucket is None else bucket}.safetensors",
@@ -234,6 +244,8 @@ def collect(
 
     if (plan is None) == (folder is None):
         raise InputError("collect: give either a folder of points or --plan plan.csv")
+    if plan is not None and settings is None:
+        raise InputError("collect: --plan needs --settings, the training settings as JSON; or give the points' folder")
     if plan is None:
         found = tables.read_folder(folder)
     else:
@@ -241,11 +253,11 @@ def collect(
         chosen = points.Settings.from_keys(training_keys(completed_settings(settings, {})))
         tasks = points.make_tasks(read_plan(plan), plan.parent, chosen, source)
         found = tables.read_planned(tasks)
-    artifacts.write_table(output, tables.sweep_table(found))
-    if dimensions is not None:
-        artifacts.write_table(dimensions, tables.dimensions_table(found))
-    if timing is not None:
-        artifacts.write_table(timing, tables.timing_table(found))
+    # All tables first, so that a damaged point leaves none of them behind.
+    makers = {output: tables.sweep_table, dimensions: tables.dimensions_table, timing: tables.timing_table}
+    made = {path: make(found) for path, make in makers.items() if path is not None}
+    for path, table in made.items():
+        artifacts.write_table(path, table)
     print(f"{output}: {len(found)} points")
 
 
@@ -262,16 +274,13 @@ def fit(
     from phasevae.analysis import critical
 
     table = artifacts.read_table(sweep)
-    n_latent = int(table["n_latent"].max()) if "n_latent" in table else None
-    result = critical.fit(table, record(spectrum), n_latent)
+    result = critical.fit(table, spectrum_record(spectrum, table), latents_of(sweep, table))
     artifacts.write_json(output, result)
     if result["critical_variance"] is None:
         print(f"{output}: no critical variance: {result['reason']}")
     else:
-        low, high = result["ci95"]
-        print(
-            f"{output}: critical variance {result['critical_variance']:.6g} [{low:.6g}, {high:.6g}], {result['model']}"
-        )
+        low, high = ("open" if edge is None else f"{edge:.6g}" for edge in result["ci95"])
+        print(f"{output}: critical variance {result['critical_variance']:.6g} [{low}, {high}], {result['model']}")
 
 
 @app.command()
@@ -289,12 +298,13 @@ def plot(
     """
     from phasevae import figures
 
+    table = None if sweep is None else artifacts.read_table(sweep)
     drawn = figures.render(
         figure,
-        sweep=None if sweep is None else artifacts.read_table(sweep),
+        sweep=table,
         dimensions=None if dimensions is None else artifacts.read_table(dimensions),
         fit=record(fit),
-        spectrum=record(spectrum),
+        spectrum=spectrum_record(spectrum, table),
     )
     print(*artifacts.write_figure(output, drawn))
 
@@ -324,6 +334,8 @@ def main() -> None:
         app()
     except InputError as error:
         _fail(str(error), 2)
+    except MemoryError as error:
+        _fail(f"not enough memory: {error}", 2)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror or error}", 2)

@@ -115,11 +115,11 @@ def _read_checkpoint(job: Job) -> tuple[list[Task], dict[str, np.ndarray] | None
         return [], None
     try:
         arrays, metadata = artifacts.read_tensors(job.checkpoint)
-    except InputError:
+        wanted = {task.digest: task for task in job.tasks}
+        kept = [index for index, digest in enumerate(metadata["digests"]) if digest in wanted]
+        return [wanted[metadata["digests"][index]] for index in kept], select_members(arrays, kept)
+    except (InputError, KeyError, IndexError, TypeError):
         return [], None
-    wanted = {task.digest: task for task in job.tasks}
-    kept = [index for index, digest in enumerate(metadata["digests"]) if digest in wanted]
-    return [wanted[metadata["digests"][index]] for index in kept], select_members(arrays, kept)
 
 
 def _write_point(
@@ -169,6 +169,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"phasevae does not train on {device.type}")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

@@ -177,7 +177,8 @@ class TrainedVAE:
 
     @staticmethod
     def _batch(values: np.ndarray | Tensor, width: int, name: str) -> Tensor:
-        batch = torch.as_tensor(values, dtype=torch.float32)
+        # A copy of an array: torch warns of memory-mapped ones, which it could not write to.
+        batch = values.float() if isinstance(values, Tensor) else torch.from_numpy(np.array(values, dtype=np.float32))
         if batch.ndim != 2 or batch.shape[1] != width:
             raise InputError(f"{name}: shape {tuple(batch.shape)}, must be [rows, {width}]")
         return batch[None]
@@ -198,8 +199,11 @@ def load(point: Path | str) -> TrainedVAE:
     path = Path(point)
     path = path / "weights.safetensors" if path.is_dir() else path
     tensors, metadata = artifacts.read_tensors(path)
-    shape = metadata["architecture"]
-    architecture = Architecture(shape["dimension"], shape["n_latent"], tuple(shape["hidden"]))
+    try:
+        shape = metadata["architecture"]
+        architecture = Architecture(shape["dimension"], shape["n_latent"], tuple(shape["hidden"]))
+    except (KeyError, TypeError):
+        raise InputError(f"{path}: tells no architecture, must be the weights of a trained point") from None
     parts = []
     for name, fan_in, fan_out, _ in architecture.layers:
         weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")

@@ -131,10 +131,13 @@ def make_tasks(points: list[Point], folder: Path, settings: Settings, source: So
 
 
 def is_valid(task: Task) -> bool:
-    """Whether the point's files are there and its point.json carries the task's digest."""
+    """Whether the point's files are there, its point.json carries the task's digest and its weights are the ones
+    that were measured."""
     if not all((task.folder / name).is_file() for name in POINT_FILES):
         return False
     try:
-        return artifacts.read_json(task.folder / "point.json").get("config_digest") == task.digest
+        point = artifacts.read_json(task.folder / "point.json", ("config_digest", "weights_sha256"))
     except InputError:
         return False
+    weights = artifacts.file_sha256(task.folder / "weights.safetensors")
+    return point["config_digest"] == task.digest and point["weights_sha256"] == weights

@@ -109,11 +109,11 @@ def _is_checkout(root: Path) -> bool:
 
 
 def native_hash(root: Path) -> str | None:
-    """Hash of names and bytes of all files of csrc/ in the checkout `root`; None where that is no checkout."""
+    """Hash of names and bytes of all files of csrc/ in the checkout `root`; None where there are none."""
     if not _is_checkout(root):
         return None
     files = sorted(file for file in (root / "csrc").rglob("*") if file.is_file())
-    return digest({str(file.relative_to(root)): file_sha256(file) for file in files})
+    return digest({str(file.relative_to(root)): file_sha256(file) for file in files}) if files else None
 
 
 def _file_of(name: str, package: Path) -> Path | None:

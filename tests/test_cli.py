@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,33 @@ def test_an_altered_point_is_refused(by_hand, tmp_path):
     assert "its own keys give" in refused.stderr
 
 
+def test_a_spectrum_of_other_data_is_refused(by_hand, tmp_path):
+    spectrum = artifacts.read_json(by_hand / "set" / "spectrum.json")
+    artifacts.write_json(tmp_path / "other.json", {**spectrum, "data_sha256": "0" * 64})
+    refused = phasevae("fit", by_hand / "sweep.csv", "--spectrum", tmp_path / "other.json", "-o", tmp_path / "fit.json")
+    assert refused.returncode == 2
+    assert "is the spectrum of other data" in refused.stderr
+    assert not (tmp_path / "fit.json").exists()
+
+
+def test_changed_samples_are_noticed(by_hand, tmp_path):
+    shutil.copytree(by_hand / "set", tmp_path / "set", ignore=shutil.ignore_patterns("points"))
+    array = np.load(tmp_path / "set" / "data.npy")
+    np.save(tmp_path / "set" / "data.npy", 2 * array)
+    refused = phasevae("train", tmp_path / "set", "--sigma2", "0.4", *TRAIN, "-o", tmp_path / "points")
+    assert refused.returncode == 2
+    assert "sha256" in refused.stderr
+
+
+def test_an_interval_open_on_one_side_is_told(tmp_path):
+    sigma2, kl = [0.7, 0.8, 0.9, 1.0, 1.05], [0.16, 0.12, 0.06, 0.03, 0.004]
+    table = pd.DataFrame({"sigma2": sigma2, "beta": 1.0, "seed": 0, "kl": kl, "active_dims": 1})
+    artifacts.write_table(tmp_path / "sweep.csv", table)
+    printed = succeed("fit", tmp_path / "sweep.csv", "-o", tmp_path / "fit.json")
+    assert artifacts.read_json(tmp_path / "fit.json")["ci95"][1] is None
+    assert ", open]" in printed
+
+
 def test_holdout_is_measured(by_hand, tmp_path):
     succeed("train", by_hand / "set", "--sigma2", "0.4", *TRAIN, "--holdout", "0.1", "-o", tmp_path)
     holdout = artifacts.read_json(tmp_path / "sigma2=0.4,seed=0" / "point.json")["holdout"]
@@ -140,7 +168,13 @@ def test_holdout_is_measured(by_hand, tmp_path):
         (("collect", "-o", "s.csv"), "give either a folder"),
         (("collect", ".", "-o", "s.csv"), "holds no point.json"),
         (("fit", "absent.csv", "-o", "f.json"), "absent.csv: no such file"),
-        (("plot", "kl", "-o", "kl"), "kl"),
+        (("collect", "--plan", "plan.csv", "-o", "s.csv"), "--plan needs --settings"),
+        (
+            ("train", "absent", "--sigma2", "1", "--latent", "2", "--device", "meta", "-o", "p"),
+            "data.json: no such file",
+        ),
+        (("plot", "landscape", "-o", ""), "must be the name of a figure"),
+        (("plot", "kl", "-o", "kl"), "needs"),
         (("plot", "nonsense", "-o", "kl"), "nonsense"),
     ],
 )

@@ -280,6 +280,7 @@ def test_verify_notices_changed_bytes(tmp_path):
     ("kind", "options"),
     [("synthetic", {"eigenvalues": [2.0, 1.0], "n_samples": 50}), ("mixture", {"n_samples": 60}), ("digits", {})],
 )
+@pytest.mark.filterwarnings("ignore:digits")
 def test_expected_shape_is_that_of_the_built_set(kind, options):
     assert datasets.expected_shape(kind, **options) == datasets.build(kind, **options).x.shape
 

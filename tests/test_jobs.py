@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from phasevae import InputError, jobs
+from phasevae import InputError, artifacts, jobs
 from phasevae.plan import make_plan
 from phasevae.points import Settings, Source, is_valid, make_tasks
 from phasevae.training import Trainer
@@ -88,7 +88,7 @@ def test_a_new_point_is_trained_alone(finished, tmp_path):
     assert {path: content for path, content in files_of(whole).items() if path in before} == before
 
 
-@pytest.mark.parametrize("damage", ["missing weights", "other digest", "broken json"])
+@pytest.mark.parametrize("damage", ["missing weights", "other weights", "other digest", "broken json"])
 def test_a_damaged_point_is_trained_again(damage, tmp_path):
     job = job_in(tmp_path, [0.5, 0.8])
     jobs.run(job)
@@ -97,6 +97,8 @@ def test_a_damaged_point_is_trained_again(damage, tmp_path):
     record = job.tasks[1].folder / "point.json"
     if damage == "missing weights":
         (job.tasks[1].folder / "weights.safetensors").unlink()
+    elif damage == "other weights":
+        (job.tasks[1].folder / "weights.safetensors").write_bytes(b"junk")
     elif damage == "other digest":
         record.write_text(record.read_text().replace(job.tasks[1].digest, "f" * 64))
     else:
@@ -136,11 +138,14 @@ def test_a_checkpoint_of_more_points_than_are_left_is_used_for_those_left(finish
     assert min(steps) > 40
 
 
-@pytest.mark.parametrize("damage", [b"", b"garbage" * 100])
+@pytest.mark.parametrize("damage", [b"", b"garbage" * 100, None])
 def test_a_damaged_checkpoint_is_not_used(damage, finished, tmp_path):
     job = job_in(tmp_path)
     job.checkpoint.parent.mkdir()
-    job.checkpoint.write_bytes(damage)
+    if damage is None:
+        artifacts.write_tensors(job.checkpoint, {"parameters": np.zeros(3)}, {"other": 1})
+    else:
+        job.checkpoint.write_bytes(damage)
     jobs.run(job)
     assert relative(job, files_of(job)) == relative(*finished)
 

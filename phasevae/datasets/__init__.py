@@ -72,7 +72,7 @@ def from_path(path: Path | str, **options: Any) -> Dataset:
     if (path / "data.json").is_file():
         if options:
             raise InputError(f"{path}: is a saved data set, must be used without {', '.join(options)}")
-        return load(path)
+        return load(path, verify=True)
     kind = "array" if path.suffix.lower() in arrays.SUFFIXES and not path.is_dir() else "images"
     return build(kind, path=path, **options)
 

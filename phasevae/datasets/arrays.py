@@ -65,6 +65,8 @@ def _read_table(path: Path) -> NDArray:
             table = pd.read_csv(path, header=0 if _has_header(path) else None)
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: not a {path.suffix} table, or damaged ({str(error).splitlines()[0]})") from None
+    if table.empty:
+        raise InputError(f"{path}: has no rows")
     for name, column in table.items():
         if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
             raise InputError(f"{path}: column '{name}' holds {column.iloc[0]!r}, must hold numbers only")

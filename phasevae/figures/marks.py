@@ -95,16 +95,21 @@ def dense(table: pd.DataFrame, eigenvalues: Sequence[float], n_latent: int) -> N
     return np.unique(np.concatenate([np.linspace(low, high, 400), thresholds * (1 - 1e-9), thresholds]))
 
 
+def abscissa(table: pd.DataFrame) -> pd.Series:
+    """beta * sigma2 without the rounding of the product, so that 1 * 0.3 and 3 * 0.1 are one place."""
+    return (table["beta"] * table["sigma2"]).map(lambda x: float(f"{x:.12g}"))
+
+
 def along(table: pd.DataFrame, x: NDArray) -> tuple[NDArray, NDArray]:
     """(sigma2, beta) at abscissae x on the path that the table's points take through the two."""
-    path = table.assign(x=table["beta"] * table["sigma2"]).groupby("x")["sigma2"].mean()
+    path = table.assign(x=abscissa(table)).groupby("x")["sigma2"].mean()
     sigma2 = np.interp(x, path.index, path)
     return sigma2, x / sigma2
 
 
 def seed_means(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Columns x = beta * sigma2, mean, min, max and count over seeds of one measured column, ascending in x."""
-    grouped = table.assign(x=table["beta"] * table["sigma2"]).groupby("x")[column]
+    grouped = table.assign(x=abscissa(table)).groupby("x")[column]
     return grouped.agg(["mean", "min", "max", "count"]).reset_index()
 
 

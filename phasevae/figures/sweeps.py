@@ -124,7 +124,7 @@ def kl(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: Mapping[str, Any], sp
         left, right, top = near["x"].min(), near["x"].max(), near["max"].max()
         panel.set(xlim=(left - 0.04 * (right - left), right + 0.04 * (right - left)), ylim=(-0.08 * top, 1.08 * top))
         panel.tick_params(labelsize=6)
-    for panel in panels:
+    for panel in panels if fit["critical_variance"] is not None else panels[:1]:
         mark_fit(panel, fit)
     axes.set(xlabel=x_label(sweep), ylabel="KL divergence (nats)")
     legend(figure, axes, 2)

@@ -71,8 +71,10 @@ def own_data(wildcards):
     """The user's own files as an input, so that changing them is noticed. A missing one is left to the command,
     whose error stops this data set alone; as an input it would stop them all."""
     settings = DATASETS[wildcards.dataset]
-    given = [settings[key] for key in ("path", "archive") if key in settings]
-    return [path for path in given if Path(path).exists()]
+    given = [Path(settings[key]).expanduser() for key in ("path", "archive") if key in settings]
+    # Of a folder, every file: its own time does not change when one of them is overwritten.
+    files = [sorted(path.rglob("*")) if path.is_dir() else [path] for path in given]
+    return [str(path) for path in sum(files, []) if path.is_file()]
 
 
 def memory(wildcards, input):
