@@ -27,7 +27,7 @@ MODES = ("auto", "off", "cpu", "cuda")
 # NaN must stay visible: nothing that lets the compiler assume there is none.
 CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
 CXX_FLAGS += ["-Wno-unused-parameter"]  # torch's headers
-NVCC_FLAGS = ["-O3", "-lineinfo", "--extra-device-vectorization"]
+NVCC_FLAGS = ["-O3", "-lineinfo"]
 
 
 class BuildWithSchema(build_py):

@@ -78,7 +78,7 @@ PHASEVAE_INLINE float log_positive(float x) {
   return (f + y) + 0.693359375f * exponent;
 }
 
-PHASEVAE_INLINE double log_positive(double x) { return ::log(x); }
+PHASEVAE_INLINE double log_positive(double x) { return std::log(x); }
 
 // cos and sin of 2 pi u for u in [0, 1]: the quarter turn is split off exactly.
 PHASEVAE_INLINE void cos_sin_turns(float u, float& cosine, float& sine) {
@@ -97,13 +97,13 @@ PHASEVAE_INLINE void cos_sin_turns(float u, float& cosine, float& sine) {
 
 PHASEVAE_INLINE void cos_sin_turns(double u, double& cosine, double& sine) {
   const double angle = u * 6.283185307179586;
-  cosine = ::cos(angle);
-  sine = ::sin(angle);
+  cosine = std::cos(angle);
+  sine = std::sin(angle);
 }
 
 template <class T>
 PHASEVAE_INLINE void box_muller(uint32_t first, uint32_t second, T& a, T& b) {
-  const T radius = ::sqrt(T(-2) * log_positive(unit<T>(first)));
+  const T radius = std::sqrt(T(-2) * log_positive(unit<T>(first)));
   T cosine, sine;
   cos_sin_turns(unit<T>(second), cosine, sine);
   a = radius * cosine;
@@ -135,9 +135,9 @@ PHASEVAE_INLINE float exponential(float x) {
   return y * low * high;
 }
 
-PHASEVAE_INLINE double exponential(double x) { return ::exp(x); }
+PHASEVAE_INLINE double exponential(double x) { return std::exp(x); }
 
-constexpr double factorial(int n) { return n < 2 ? 1.0 : n * factorial(n - 1); }
+PHASEVAE_INLINE constexpr double factorial(int n) { return n < 2 ? 1.0 : n * factorial(n - 1); }
 
 // sum over k = First..Last of t^(k - First) / k!
 template <class T, int First, int Last>
@@ -166,9 +166,9 @@ PHASEVAE_INLINE Width<float> width(float t) {
 }
 
 PHASEVAE_INLINE Width<double> width(double t) {
-  const double slope = ::expm1(t);
+  const double slope = std::expm1(t);
   const bool small = t > -0.5 && t < 0.5;
-  return {::exp(0.5 * t), small ? taylor<double, 2, 14>(t) * t * t : slope - t, slope};
+  return {std::exp(0.5 * t), small ? taylor<double, 2, 14>(t) * t * t : slope - t, slope};
 }
 
 // ---- Adam (Kingma & Ba 2015), as torch.optim.Adam has it ----
@@ -187,8 +187,8 @@ PHASEVAE_INLINE AdamFactors<T> adam_factors(double rate, double beta1, double be
   return {static_cast<T>(1.0 - beta1),
           static_cast<T>(beta2),
           static_cast<T>(1.0 - beta2),
-          static_cast<T>(rate / (1.0 - ::pow(beta1, t))),
-          static_cast<T>(::sqrt(1.0 - ::pow(beta2, t))),
+          static_cast<T>(rate / (1.0 - std::pow(beta1, t))),
+          static_cast<T>(std::sqrt(1.0 - std::pow(beta2, t))),
           static_cast<T>(epsilon)};
 }
 
@@ -196,7 +196,7 @@ template <class T>
 PHASEVAE_INLINE void adam(const AdamFactors<T>& f, T gradient, T& parameter, T& first, T& second) {
   first += (gradient - first) * f.gain1;
   second = second * f.beta2 + f.gain2 * gradient * gradient;
-  parameter -= f.step_size * first / (::sqrt(second) / f.root_of_correction + f.epsilon);
+  parameter -= f.step_size * first / (std::sqrt(second) / f.root_of_correction + f.epsilon);
 }
 
 }  // namespace phasevae
