@@ -55,7 +55,7 @@ struct Residual {
 
 template <class T>
 struct Adam {
-  T* parameters;            // [M, P], as the next three
+  T* parameters;  // [M, P], as the next three
   const T* gradients;
   T* first_moment;
   T* second_moment;

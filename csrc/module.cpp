@@ -25,7 +25,7 @@ namespace {
 pybind11::dict build_info() {
   pybind11::dict info;
   info["torch"] = TORCH_VERSION;
-  #ifdef __clang__
+#ifdef __clang__
   info["compiler"] = __VERSION__;
 #else
   info["compiler"] = "g++ " __VERSION__;

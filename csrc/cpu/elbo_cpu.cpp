@@ -45,8 +45,7 @@ struct Cpu {
 
   template <class T>
   void scale_rows(const T* factors, const T* values, T* out, int64_t rows, int64_t columns) const {
-    share_rows(rows, columns,
-               [&](int64_t b, int64_t e) { cpu::scale_rows(factors, values, out, columns, b, e); });
+    share_rows(rows, columns, [&](int64_t b, int64_t e) { cpu::scale_rows(factors, values, out, columns, b, e); });
   }
 
   template <class T>
