@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from phasevae import artifacts
+from phasevae.arguments import completed_settings, data_shape, dataset_settings, given, json_object, numbers, record
 from phasevae.errors import InputError
 
 app = typer.Typer(
@@ -57,9 +58,9 @@ def dataset(
     """
     from phasevae import datasets
 
-    given = {
+    chosen = {
         "path": path,
-        "eigenvalues": _numbers("--eigenvalues", eigenvalues),
+        "eigenvalues": numbers("--eigenvalues", eigenvalues),
         "n_samples": n_samples,
         "seed": seed,
         "separation": separation,
@@ -70,7 +71,7 @@ def dataset(
         "key": key,
         "standardize": standardize,
     }
-    merged = {**_json_object("--options", options), **_given(given)}
+    merged = {**json_object("--options", options), **given(chosen)}
     saved = datasets.save(datasets.build(kind, name=name, **merged), output)
     print(f"{output}: {saved.name}, {saved.x.shape[0]} samples of {saved.x.shape[1]} features")
 
@@ -91,7 +92,7 @@ def spectrum(
     from phasevae import datasets
     from phasevae import spectrum as spectra
 
-    options = _given({"size": size, "grey": grey, "key": key, "standardize": standardize})
+    options = given({"size": size, "grey": grey, "key": key, "standardize": standardize})
     found = spectra.spectrum_of(datasets.from_path(data, **options))
     spectra.write(output, found)
     print(
@@ -115,14 +116,14 @@ def plan(
 
     if (settings is None) == (config is None):
         raise InputError("plan: give either --config FILE with --dataset NAME, or --settings JSON")
-    chosen = _dataset_settings(config, dataset) if settings is None else _json_object("--settings", settings)
+    chosen = (
+        dataset_settings(config, dataset) if settings is None else completed_settings(settings, {}, needs_grid=True)
+    )
     points = plans.make_plan(chosen)
     plans.write_plan(output, points)
-    record = output.parent / "data.json"
-    shape = artifacts.read_json(record, ("dimension", "n_samples")) if record.is_file() else {}
     line = f"{output}: {len(points)} points in {len({point.bucket for point in points})} buckets"
-    if shape:
-        cost = plans.estimate(chosen, len(points), shape["dimension"], shape["n_samples"])
+    if shape := data_shape(chosen, output.parent):
+        cost = plans.estimate(chosen, len(points), dimension=shape[1], n_samples=shape[0])
         line += (
             f"; about {cost['seconds'] / 60:.1f} minutes of training on two cores, "
             f"{cost['memory_bytes'] / 2**20:.0f} MiB if trained at once"
@@ -165,7 +166,7 @@ def train(
 
     flags = {
         "n_latent": latent,
-        "hidden": _numbers("--hidden", hidden, int),
+        "hidden": numbers("--hidden", hidden, int),
         "samples": samples,
         "batch": batch,
         "learning_rate": learning_rate,
@@ -180,14 +181,14 @@ def train(
     if plan is None:
         if bucket is not None:
             raise InputError(f"--bucket: {bucket}, goes with --plan")
-        betas = _numbers("--beta", beta)
+        betas = numbers("--beta", beta)
         grid = {
-            "sigma2": _numbers("--sigma2", sigma2),
+            "sigma2": numbers("--sigma2", sigma2),
             "beta": betas if len(betas) > 1 else betas[0],
-            "seeds": _numbers("--seeds", seeds, int),
+            "seeds": numbers("--seeds", seeds, int),
             "n_buckets": 1,
         }
-        planned = make_plan(_completed_settings(settings, flags, grid))
+        planned = make_plan(completed_settings(settings, {**flags, **grid}, needs_grid=True))
         planned = [replace(point, path=point.path.removeprefix("points/")) for point in planned]
     else:
         planned = read_plan(plan)
@@ -195,7 +196,7 @@ def train(
             planned = [point for point in planned if point.bucket == bucket]
         if not planned:
             raise InputError(f"{plan}: has no point in bucket {bucket}")
-    chosen = points.Settings.from_keys(training_keys(_completed_settings(settings, flags)))
+    chosen = points.Settings.from_keys(training_keys(completed_settings(settings, flags)))
     source = points.Source.of(data, spectrum)
     job = jobs.Job(
         tasks=points.make_tasks(planned, output, chosen, source),
@@ -237,7 +238,7 @@ def collect(
         found = tables.read_folder(folder)
     else:
         source = points.Source.of(data or plan.parent, spectrum)
-        chosen = points.Settings.from_keys(training_keys(_completed_settings(settings, {})))
+        chosen = points.Settings.from_keys(training_keys(completed_settings(settings, {})))
         tasks = points.make_tasks(read_plan(plan), plan.parent, chosen, source)
         found = tables.read_planned(tasks)
     artifacts.write_table(output, tables.sweep_table(found))
@@ -262,7 +263,7 @@ def fit(
 
     table = artifacts.read_table(sweep)
     n_latent = int(table["n_latent"].max()) if "n_latent" in table else None
-    result = critical.fit(table, _record(spectrum), n_latent)
+    result = critical.fit(table, record(spectrum), n_latent)
     artifacts.write_json(output, result)
     if result["critical_variance"] is None:
         print(f"{output}: no critical variance: {result['reason']}")
@@ -292,8 +293,8 @@ def plot(
         figure,
         sweep=None if sweep is None else artifacts.read_table(sweep),
         dimensions=None if dimensions is None else artifacts.read_table(dimensions),
-        fit=_record(fit),
-        spectrum=_record(spectrum),
+        fit=record(fit),
+        spectrum=record(spectrum),
     )
     print(*artifacts.write_figure(output, drawn))
 
@@ -340,58 +341,3 @@ def _fail(message: str, code: int) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     print(f"phasevae: warning: {message}", file=sys.stderr)
-
-
-def _numbers(option: str, text: str | None, kind: type = float) -> list | None:
-    """A comma-separated list of numbers."""
-    if text is None:
-        return None
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{option}: {text!r}, must be numbers with commas between, such as 4,2,1") from None
-
-
-def _json_object(option: str, text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{option}: not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{option}: {text}, must be a JSON object")
-    return value
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if value is not None}
-
-
-def _record(path: Path | None) -> dict[str, Any] | None:
-    return None if path is None else artifacts.read_json(path)
-
-
-def _completed_settings(
-    settings: str | None, flags: dict[str, Any], grid: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Training settings of the command line under the rules and with the defaults of a config file."""
-    from phasevae.config import validate
-
-    keys = {**_json_object("--settings", settings), **_given(flags)}
-    if "n_latent" not in keys:
-        raise InputError("--latent: is missing, must be the number of latents")
-    entry = {"kind": "synthetic", "sigma2": [1.0], **keys, **(grid or {})}
-    try:
-        return validate({"datasets": {"options": entry}}, "options")["datasets"]["options"]
-    except InputError as error:
-        raise InputError(str(error).replace("datasets.options.", "")) from None
-
-
-def _dataset_settings(files: list[Path], name: str | None) -> dict[str, Any]:
-    from phasevae.config import load_config, validate
-
-    datasets = validate(load_config(*files), " + ".join(map(str, files)))["datasets"]
-    if name not in datasets:
-        raise InputError(f"--dataset: {name!r}, must be one of {', '.join(datasets)}")
-    return datasets[name]

@@ -13,6 +13,9 @@ from phasevae.errors import InputError
 from phasevae.plan import Point
 from phasevae.provenance import training_code_hash
 
+WARMUP = 0.05
+"""Part of the budget in which the learning rate rises: full steps from the start can kill latents for good."""
+
 POINT_FILES = ("point.json", "weights.safetensors", "history.csv")
 
 
@@ -47,8 +50,9 @@ class Settings:
         return math.ceil(self.samples / self.batch)
 
     def learning_rate_at(self, step: int) -> float:
-        """Cosine decay from `learning_rate` to zero over the budget."""
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.n_steps))
+        """Cosine decay from `learning_rate` to zero over the budget, after a linear rise over its first WARMUP."""
+        rise = min(1.0, (step + 1) / (WARMUP * self.n_steps))
+        return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / self.n_steps))
 
     def sigma2_factor_at(self, step: int) -> float:
         """Training decoder variance over its target: with the `anneal` schedule it rises linearly from

@@ -274,3 +274,17 @@ def test_verify_notices_changed_bytes(tmp_path):
     datasets.load(tmp_path)
     with pytest.raises(InputError, match=r"data.npy: sha256 .* must be"):
         datasets.load(tmp_path, verify=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("synthetic", {"eigenvalues": [2.0, 1.0], "n_samples": 50}), ("mixture", {"n_samples": 60}), ("digits", {})],
+)
+def test_expected_shape_is_that_of_the_built_set(kind, options):
+    assert datasets.expected_shape(kind, **options) == datasets.build(kind, **options).x.shape
+
+
+def test_expected_shape_of_cifar10_is_the_papers_and_of_files_unknown():
+    assert datasets.expected_shape("cifar10") == (60_000, 64)
+    assert datasets.expected_shape("cifar10", split="test", grey=False, size=None) == (10_000, 3072)
+    assert datasets.expected_shape("array", path="x.npy") is None

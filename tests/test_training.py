@@ -107,7 +107,10 @@ def test_schedules():
     assert anneal.n_steps == 200
     assert [anneal.sigma2_factor_at(step) for step in (0, 50, 100, 199)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
     assert scratch.sigma2_factor_at(0) == 1.0
-    assert [anneal.learning_rate_at(step) for step in (0, 100, 200)] == pytest.approx([2e-3, 1e-3, 0], abs=1e-12)
+    assert [anneal.learning_rate_at(step) for step in (0, 4, 100, 200)] == pytest.approx(
+        [2e-4, 0.999013e-3, 1e-3, 0], rel=1e-5, abs=1e-12
+    )
+    assert max(anneal.learning_rate_at(step) for step in range(200)) == pytest.approx(2e-3, rel=0.02)
 
 
 @given(st.integers(1, 40), st.integers(1, 90))

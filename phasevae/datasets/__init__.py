@@ -16,7 +16,7 @@ from phasevae.datasets import arrays, cifar10, digits, images, synthetic
 from phasevae.datasets.base import Dataset, file_name, write_npy
 from phasevae.errors import InputError
 
-__all__ = ["KINDS", "Dataset", "build", "from_path", "load", "save"]
+__all__ = ["KINDS", "Dataset", "build", "expected_shape", "from_path", "load", "save"]
 
 KINDS: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic.synthetic,
@@ -50,6 +50,19 @@ def build(kind: str, *, name: str | None = None, **options: Any) -> Dataset:
     plain = json.loads(artifacts.canonical_json(used))
     provenance = {"kind": kind, "options": plain, "phasevae": __version__, **dataset.provenance}
     return dataclasses.replace(dataset, name=name or kind, provenance=provenance)
+
+
+def expected_shape(kind: str, **options: Any) -> tuple[int, int] | None:
+    """(samples, features) that `build` will give, where the options alone tell them; None elsewhere."""
+    used = _checked_options(kind, KINDS[kind], options)
+    if kind in ("synthetic", "mixture"):
+        return used["n_samples"], len(used["eigenvalues"])
+    if kind == "digits":
+        return digits.N_SAMPLES, digits.DIMENSION
+    if kind == "cifar10":
+        side = used["size"] or cifar10.SIDE
+        return cifar10.N_SAMPLES[used["split"]], side * side * (1 if used["grey"] else 3)
+    return None
 
 
 def from_path(path: Path | str, **options: Any) -> Dataset:

@@ -24,6 +24,8 @@ BATCHES = {
     "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
     "test": ("test_batch.bin",),
 }
+N_SAMPLES = {"train": 50_000, "test": 10_000, "all": 60_000}
+"""Images in the canonical archive."""
 BATCHES["all"] = BATCHES["train"] + BATCHES["test"]
 
 

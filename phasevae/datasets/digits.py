@@ -9,6 +9,8 @@ import numpy as np
 from phasevae.datasets.base import Dataset
 from phasevae.datasets.standardize import standardized
 
+N_SAMPLES, DIMENSION = 1797, 64
+
 
 def digits(*, standardize: str = "global") -> Dataset:
     """1,797 digits of 8 x 8 pixels (Alpaydin & Kaynak 1998), three of which are constant.

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 NEAR = 0.65
 """Derivatives are drawn from this part of the predicted critical variance up."""
+NEAR_INSET = 0.86, 1.2
+"""The inset of KL shows the points between these parts of the predicted critical variance, if they are at least"""
+INSET_POINTS = 4
 
 
 def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
@@ -104,15 +107,25 @@ def latent_variance(dimensions: pd.DataFrame, spectrum: Mapping[str, Any]) -> Fi
 
 def kl(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: Mapping[str, Any], spectrum: Mapping[str, Any]) -> Figure:
     """KL with its piecewise fits, the theory curve, and the predicted and fitted critical variance (Figs. 2c, 4c)."""
-    n_latent = n_latents(dimensions)
-    figure = figure_of(3.0)
+    eigenvalues, n_latent = spectrum["eigenvalues"], n_latents(dimensions)
+    figure = figure_of(3.2)
     axes = figure.subplots()
-    x = dense(sweep, spectrum["eigenvalues"], n_latent)
-    theory_line(axes, x, theory.ppca_kl(spectrum["eigenvalues"], x, n_latent), spectrum, n_latent)
-    fitted_lines(axes, fit, x)
-    mark_prediction(axes, spectrum)
-    mark_fit(axes, fit)
-    points(axes, sweep, "kl", BLUE, "measured", linear_bound(spectrum, n_latent))
+    x = dense(sweep, eigenvalues, n_latent)
+    panels = [axes]
+    near = seed_means(sweep, "kl").query("@NEAR_INSET[0] * @eigenvalues[0] <= x <= @NEAR_INSET[1] * @eigenvalues[0]")
+    if len(near) >= INSET_POINTS and near["x"].min() > x.min():
+        panels.append(axes.inset_axes((0.5, 0.42, 0.47, 0.55)))
+    for panel in panels:
+        theory_line(panel, x, theory.ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
+        fitted_lines(panel, fit, x)
+        mark_prediction(panel, spectrum)
+        points(panel, sweep, "kl", BLUE, "measured", linear_bound(spectrum, n_latent))
+    for panel in panels[1:]:
+        left, right, top = near["x"].min(), near["x"].max(), near["max"].max()
+        panel.set(xlim=(left - 0.04 * (right - left), right + 0.04 * (right - left)), ylim=(-0.08 * top, 1.08 * top))
+        panel.tick_params(labelsize=6)
+    for panel in panels:
+        mark_fit(panel, fit)
     axes.set(xlabel=x_label(sweep), ylabel="KL divergence (nats)")
     legend(figure, axes, 2)
     return figure
