@@ -10,9 +10,10 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := phasevae tests benchmarks setup.py
+KERNELS := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu)
 SNAKEFILES := Snakefile workflow/Snakefile $(wildcard workflow/rules/*.smk)
 
-.PHONY: demo paper test test-unit lint format setup clean
+.PHONY: demo paper build test test-unit lint format setup clean
 
 demo: setup
 	$(BIN)/snakemake demo --configfile config/demo.yaml --cores $(CORES)
@@ -20,6 +21,11 @@ demo: setup
 
 paper: setup
 	$(BIN)/snakemake paper --cores $(CORES)
+
+# The native kernels beside the package's sources; PHASEVAE_BUILD=cpu or cuda fails where the default would leave out.
+build: setup
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock 'setuptools>=77' ninja
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python setup.py --quiet build_ext --inplace
 
 test: setup
 	$(BIN)/pytest
@@ -31,12 +37,14 @@ lint: setup
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/snakefmt --check $(SNAKEFILES)
+	$(BIN)/clang-format --dry-run --Werror $(KERNELS)
 	$(BIN)/snakemake --lint
 
 format: setup
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/snakefmt $(SNAKEFILES)
+	$(BIN)/clang-format -i $(KERNELS)
 
 setup: $(STAMP)
 
@@ -49,4 +57,5 @@ $(STAMP): requirements.lock pyproject.toml setup.py
 	touch $@
 
 clean:
+	rm -rf phasevae/_C.*.so phasevae/_build_info.json
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

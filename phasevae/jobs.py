@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from phasevae import artifacts, measure, model, provenance
+from phasevae import artifacts, elbo, measure, model, provenance
 from phasevae.errors import InputError
 from phasevae.points import Settings, Task, is_valid
 from phasevae.training import HISTORY_COLUMNS, Trainer, select_members, split_rows
@@ -150,7 +150,7 @@ def _write_point(
         "provenance": {
             **provenance.environment(),
             "torch": torch.__version__,
-            "backend": provenance.resolved_backend(),
+            "backend": elbo.backend(job.device.type),
             "device": _device_name(job.device),
             "threads": torch.get_num_threads(),
             "data_sha256": job.data_sha256,

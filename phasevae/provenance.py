@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import os
 import platform
 import subprocess
 import tomllib
@@ -17,12 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from phasevae.artifacts import digest, file_sha256
+from phasevae import backends
+from phasevae.artifacts import digest
 from phasevae.errors import InputError
 
 PACKAGE = Path(__file__).parent
-BACKENDS = ("torch",)
-"""Implementations of the ELBO operations that this version has."""
 
 
 @functools.lru_cache
@@ -51,25 +49,15 @@ def source_hash(*modules: str, package: Path = PACKAGE) -> str:
 
 def training_code_hash() -> str:
     """Hash of everything that a trained point's numbers depend on beside data and settings: the training and
-    measuring code, the native sources where there are any, and the backend."""
-    return digest(
-        {
-            "python": source_hash("phasevae.jobs"),
-            "native": native_hash(PACKAGE.parent),
-            "backend": resolved_backend(),
-        }
-    )
+    measuring code, the family of the backend and, for native ones, the sources of the kernels.
 
-
-def resolved_backend() -> str:
-    """Name of the backend that PHASEVAE_BACKEND asks for, 'torch' when it is not set.
-
-    Raises InputError, naming the available ones, when there is no such backend.
+    Raises InputError when PHASEVAE_BACKEND asks for a backend that is not there.
     """
-    name = os.environ.get("PHASEVAE_BACKEND") or "torch"
-    if name not in BACKENDS:
-        raise InputError(f"PHASEVAE_BACKEND: '{name}', must be one of: {', '.join(BACKENDS)}")
-    return name
+    family = backends.family()
+    record = backends.build_record() if family == "native" else None
+    return digest(
+        {"python": source_hash("phasevae.jobs"), "native": record and record["sources"], "backend": family},
+    )
 
 
 def environment() -> dict[str, Any]:
@@ -106,14 +94,6 @@ def _is_checkout(root: Path) -> bool:
     except (OSError, tomllib.TOMLDecodeError):
         return False
     return project.get("project", {}).get("name") == "phasevae"
-
-
-def native_hash(root: Path) -> str | None:
-    """Hash of names and bytes of all files of csrc/ in the checkout `root`; None where there are none."""
-    if not _is_checkout(root):
-        return None
-    files = sorted(file for file in (root / "csrc").rglob("*") if file.is_file())
-    return digest({str(file.relative_to(root)): file_sha256(file) for file in files}) if files else None
 
 
 def _file_of(name: str, package: Path) -> Path | None:

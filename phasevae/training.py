@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
-from phasevae import noise
-from phasevae.elbo import gaussian_nll, reparam_kl
+from phasevae import elbo, graph, noise
 from phasevae.errors import InputError
 from phasevae.model import Architecture, initialise
 from phasevae.points import Member, Settings
@@ -27,26 +27,61 @@ _HISTORY_ROWS = 100
 class RowOrder:
     """Which rows of the data each step shows: a stream of permutations, one stream a seed.
 
-    Models of one seed see the same rows; a batch may straddle two epochs, so no row is left out.
+    Models of one seed see the same rows; a batch may straddle two epochs, so no row is left out. Permutations are
+    drawn on the device of `pool`, the rows to choose from, and nothing waits for it.
     """
 
     def __init__(self, seeds: Sequence[int], pool: Tensor, batch: int):
-        self._streams = [noise.key("order", int(seed)) for seed in seeds]
+        streams = [noise.key("order", int(seed)) for seed in seeds]
+        self._streams = torch.tensor(streams, dtype=torch.int64, device=pool.device)
         self._pool = pool
         self._batch = batch
         self._epochs: dict[int, Tensor] = {}
 
-    def rows(self, step: int) -> Tensor:
-        """Row numbers [seeds, batch] of one step."""
+    def rows(self, step: int, count: int = 1) -> Tensor:
+        """Row numbers [seeds, count * batch] of `count` steps from `step` on."""
         n = self._pool.numel()
-        positions = torch.arange(step * self._batch, (step + 1) * self._batch)
-        epochs = range(int(positions[0]) // n, int(positions[-1]) // n + 1)
-        self._epochs = {epoch: self._epochs.get(epoch, None) for epoch in epochs}
-        for epoch in epochs:
-            if self._epochs[epoch] is None:
-                shuffled = [self._pool[noise.permutation(stream, epoch, n)] for stream in self._streams]
-                self._epochs[epoch] = torch.stack(shuffled)
-        return torch.cat([self._epochs[epoch][:, positions[positions // n == epoch] % n] for epoch in epochs], dim=1)
+        begin, end = step * self._batch, (step + count) * self._batch
+        epochs = range(begin // n, (end - 1) // n + 1)
+        self._epochs = {epoch: self._epochs[epoch] if epoch in self._epochs else self._draw(epoch) for epoch in epochs}
+        parts = [self._epochs[epoch][:, max(begin - epoch * n, 0) : end - epoch * n] for epoch in epochs]
+        return torch.cat(parts, dim=1)
+
+    def _draw(self, epoch: int) -> Tensor:
+        """One permutation of the pool a stream, [seeds, n]: those of `phasevae.noise.permutation`."""
+        counter = torch.full((), epoch, dtype=torch.int64, device=self._pool.device)
+        row = torch.zeros(1, dtype=torch.int64, device=self._pool.device)
+        drawn = noise.words(self._streams, row, self._pool.numel(), counter)[:, 0]
+        return self._pool[drawn.argsort(dim=1, stable=True)]
+
+
+class Adam:
+    """Adam (Kingma & Ba, 2015) over the flat buffer [M, P] of an ensemble: one launch of ours on CUDA with the native
+    kernels, torch's fused one elsewhere. `moments`: the running means of gradients and of their squares, [M, P]."""
+
+    def __init__(self, parameters: Tensor):
+        self.moments = (torch.zeros_like(parameters), torch.zeros_like(parameters))
+        self._steps = torch.zeros((), dtype=torch.float32, device=parameters.device)
+        self._native = parameters.device.type == "cuda" and elbo.backend("cuda") == "native_cuda"
+        self._rates = parameters.new_zeros(parameters.shape[0])
+        self._active = torch.ones_like(self._rates, dtype=torch.bool)
+
+    @torch.no_grad()
+    def step(self, parameters: Tensor, gradients: Tensor, learning_rate: Tensor, steps_done: Tensor) -> None:
+        """Update `parameters` in place; learning_rate and steps_done: scalar tensors on their device."""
+        if self._native:
+            from phasevae import _native
+
+            self._rates.copy_(learning_rate)
+            _native.adam_step(parameters, gradients, self.moments, self._rates, self._active, steps_done)
+            return
+        self._steps.copy_(steps_done)
+        # On CUDA the learning rate is read as float32, on the CPU it is read in full.
+        rate = learning_rate.float() if learning_rate.is_cuda else learning_rate
+        first, second = self.moments
+        buffers = ([parameters], [gradients], [first], [second], [], [self._steps])
+        constants = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
+        adam(*buffers, fused=True, capturable=True, lr=rate, amsgrad=False, maximize=False, **constants)
 
 
 def split_rows(n_samples: int, holdout: float) -> tuple[Tensor, Tensor]:
@@ -65,9 +100,10 @@ class Trainer:
     """Trains an ensemble on data resident in memory.
 
     x: float [N, D] on the device to train on; its dtype is the dtype of training. Members share all settings.
+    use_graph: replay each step as a CUDA graph; by default where the data are on a CUDA device.
     """
 
-    def __init__(self, x: Tensor, members: Sequence[Member], settings: Settings):
+    def __init__(self, x: Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None):
         self.settings = settings
         self.members = list(members)
         self.step = 0
@@ -75,8 +111,8 @@ class Trainer:
         self._x = x
         seeds = sorted({member.seed for member in members})
         train_rows, _ = split_rows(x.shape[0], settings.holdout)
-        self._order = RowOrder(seeds, train_rows, settings.batch)
-        self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members])
+        self._order = RowOrder(seeds, train_rows.to(x.device), settings.batch)
+        self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
         as_row = {"dtype": x.dtype, "device": x.device}
         self._sigma2 = torch.tensor([member.sigma2 for member in members], **as_row)
         self._beta = torch.tensor([member.beta for member in members], **as_row)
@@ -84,10 +120,13 @@ class Trainer:
         self._keys = torch.tensor(keys, dtype=torch.int64, device=x.device)
         architecture = Architecture(x.shape[1], settings.n_latent, settings.hidden)
         self.model = initialise(architecture, [member.seed for member in members], x.device, x.dtype)
-        self.model.parameters.grad = self.model.gradients
-        self._adam = torch.optim.Adam([self.model.parameters], lr=settings.learning_rate, fused=True)
+        self._adam = Adam(self.model.parameters)
         self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
         self._window_steps = 0
+        shape = (len(seeds), settings.batch)
+        self._inputs = graph.StepInputs(self._upcoming, settings.n_steps, shape, x.device)
+        self._use_graph = x.is_cuda if use_graph is None else use_graph
+        self._launch: Callable[[], object] | None = None
 
     def run(
         self,
@@ -111,24 +150,37 @@ class Trainer:
         return True
 
     def _train_step(self) -> None:
-        factor = self.settings.sigma2_factor_at(self.step)
-        x = self._batch_rows()
-        mu, logvar = self.model.encode(x)
-        z, kl = reparam_kl(mu, logvar, self._keys, self.step, self.settings.antithetic)
-        xhat = self.model.decode(z.flatten(1, 2)).unflatten(1, z.shape[1:3])
-        nll = gaussian_nll(x, xhat, self._sigma2 * factor).mean((1, 2))
-        kl = kl.sum(-1).mean(-1)
-        self.model.backward((nll + self._beta * kl).sum())
-        self._adam.param_groups[0]["lr"] = self.settings.learning_rate_at(self.step)
-        self._adam.step()
+        self._inputs.prepare(self.step)
+        if self._launch is None:
+            changed = (*self._buffers().values(), *self._inputs.counters)
+            self._launch = graph.captured(self._compute, changed) if self._use_graph else self._compute
+        self._launch()
         self.step += 1
-        self._window[0] += nll.detach() * (2 * factor) * self._sigma2
-        self._window[1] += kl.detach()
         self._window_steps += 1
 
-    def _batch_rows(self) -> Tensor:
-        rows = self._x[self._order.rows(self.step).to(self._x.device)]
-        return rows if rows.shape[0] == 1 else rows[self._seed_of_member]
+    def _compute(self) -> None:
+        """A step from the tensors of `_inputs` alone: a captured one must not ask the host for anything."""
+        rows, factor, learning_rate = self._inputs.current()
+        x = self._x[rows] if rows.shape[0] == 1 else self._x[rows][self._seed_of_member]
+        mu, logvar = self.model.encode(x)
+        z, kl = elbo.reparam_kl(mu, logvar, self._keys, self._inputs.step, self.settings.antithetic)
+        xhat = self.model.decode(z.flatten(1, 2)).unflatten(1, z.shape[1:3])
+        nll = elbo.gaussian_nll(x, xhat, self._sigma2 * factor).mean((1, 2))
+        kl = kl.sum(-1).mean(-1)
+        self.model.backward((nll + self._beta * kl).sum())
+        self._adam.step(self.model.parameters, self.model.gradients, learning_rate, self._inputs.step)
+        self._window[0] += nll.detach() * (2 * factor) * self._sigma2
+        self._window[1] += kl.detach()
+        self._inputs.advance()
+
+    def _upcoming(self, first: int, count: int) -> graph.Inputs:
+        """Inputs of `count` steps from `first` on."""
+        rows = self._order.rows(first, count).unflatten(1, (count, -1)).transpose(0, 1)
+        schedules = (self.settings.sigma2_factor_at, self.settings.learning_rate_at)
+        steps = range(first, first + count)
+        return graph.Inputs(
+            rows, *(torch.tensor([at(step) for step in steps], dtype=torch.float64) for at in schedules)
+        )
 
     def _record(self) -> None:
         """Append one history row a model: means over the steps since the last one."""
@@ -148,17 +200,19 @@ class Trainer:
             row[:] = self.step, self.step * self.settings.batch, sigma2, elbo, kl_m, mse_m
         self.history.append(rows)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Everything `restore` needs to continue bit for bit, as arrays."""
-        moments = self._adam.state.get(self.model.parameters, {})
-        zeros = torch.zeros_like(self.model.parameters)
-        tensors = {
+    def _buffers(self) -> dict[str, Tensor]:
+        """What a step changes, by the names in a checkpoint."""
+        first, second = self._adam.moments
+        return {
             "parameters": self.model.parameters,
-            "exp_avg": moments.get("exp_avg", zeros),
-            "exp_avg_sq": moments.get("exp_avg_sq", zeros),
+            "exp_avg": first,
+            "exp_avg_sq": second,
             "window": self._window,
         }
-        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything `restore` needs to continue bit for bit, as arrays."""
+        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._buffers().items()}
         empty = np.empty((0, len(self.members), len(HISTORY_COLUMNS)))
         arrays["history"] = np.stack(self.history) if self.history else empty
         arrays["progress"] = np.array([self.step, self._window_steps])
@@ -170,19 +224,10 @@ class Trainer:
         found = arrays["parameters"].shape
         if found != expected or arrays["window"].shape != tuple(self._window.shape):
             raise InputError(f"checkpoint: parameters of shape {found}, this ensemble has {expected}")
-
-        def tensor(name: str) -> Tensor:
-            return torch.from_numpy(arrays[name]).to(self._x.device)
-
-        self.model.parameters.copy_(tensor("parameters"))
-        self._window.copy_(tensor("window"))
+        for name, tensor in self._buffers().items():
+            tensor.copy_(torch.from_numpy(arrays[name]))
         self.step, self._window_steps = (int(count) for count in arrays["progress"])
         self.history = list(arrays["history"])
-        self._adam.state[self.model.parameters] = {
-            "step": torch.tensor(float(self.step), device=self._x.device),
-            "exp_avg": tensor("exp_avg").to(self._x.dtype),
-            "exp_avg_sq": tensor("exp_avg_sq").to(self._x.dtype),
-        }
 
 
 def select_members(arrays: dict[str, np.ndarray], kept: Sequence[int]) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from phasevae import artifacts
+from phasevae import artifacts, backends
 
 VERBS = ("dataset", "spectrum", "plan", "train", "collect", "fit", "plot", "doctor")
 TRAIN = ("--latent", "2", "--hidden", "8", "--samples", "3000", "--batch", "64", "--device", "cpu", "--threads", "1")
@@ -49,7 +49,7 @@ def test_each_verb_by_hand_leaves_its_artifacts(by_hand):
     assert len(dimensions) == 28
     totals = dimensions.groupby(["sigma2", "beta", "seed"], sort=True)["kl"].sum()
     assert totals.to_numpy() == pytest.approx(sweep.sort_values(["sigma2", "beta", "seed"])["kl"].to_numpy())
-    assert (sweep["backend"] == "torch").all()
+    assert (sweep["backend"] == backends.choose("cpu")).all()
     fit = json.loads((by_hand / "fit.json").read_text())
     eigenvalue = json.loads((by_hand / "set" / "spectrum.json").read_text())["critical_variance"]
     assert fit["predicted"]["critical_variance"] == pytest.approx(eigenvalue)
@@ -203,6 +203,8 @@ def test_doctor_tells_versions_and_backends():
     found = json.loads(succeed("doctor", "--json"))
     assert found["versions"]["phasevae"] == "0.1.0"
     assert found["backends"]["torch"]["available"] is True
+    assert set(found["backends"]) == {"torch", "native_cpu", "native_cuda"}
+    assert all(state["reason"] for state in found["backends"].values())
 
 
 def test_importing_the_package_or_the_command_line_imports_no_torch():

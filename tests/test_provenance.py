@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import phasevae
-from phasevae import provenance
+from phasevae import backends, provenance
 from phasevae.errors import InputError
 
 PACKAGE = Path(phasevae.__file__).parent
@@ -112,30 +112,16 @@ def test_hashing_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_backend_is_part_of_the_code_hash(monkeypatch):
-    monkeypatch.delenv("PHASEVAE_BACKEND", raising=False)
-    assert provenance.resolved_backend() == "torch"
-    default = provenance.training_code_hash()
-    monkeypatch.setattr(provenance, "BACKENDS", ("torch", "other"))
-    monkeypatch.setenv("PHASEVAE_BACKEND", "other")
-    assert provenance.training_code_hash() != default
-
-
-def test_native_sources_are_part_of_the_code_hash(monkeypatch, tmp_path):
-    (tmp_path / "csrc").mkdir()
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "phasevae"\n')
-    hashes = set()
-    for text in ("int a;", "int b;"):
-        (tmp_path / "csrc" / "ops.cpp").write_text(text)
-        hashes.add(provenance.native_hash(tmp_path))
-    assert len(hashes) == 2
-    assert provenance.native_hash(tmp_path / "csrc") is None
-
-
-def test_an_unknown_backend_is_told(monkeypatch):
-    monkeypatch.setenv("PHASEVAE_BACKEND", "abacus")
-    with pytest.raises(InputError, match=r"^PHASEVAE_BACKEND: 'abacus', must be one of: torch$"):
-        provenance.training_code_hash()
+def test_the_family_of_the_backend_is_part_of_the_code_hash(monkeypatch):
+    hashes = {}
+    for family in ("torch", "native"):
+        monkeypatch.setattr(backends, "family", lambda family=family: family)
+        monkeypatch.setattr(backends, "build_record", lambda: {"sources": "abc"})
+        hashes[family] = provenance.training_code_hash()
+    monkeypatch.setattr(backends, "build_record", lambda: {"sources": "abd"})
+    assert len({*hashes.values(), provenance.training_code_hash()}) == 3
+    monkeypatch.setattr(backends, "family", lambda: "torch")
+    assert provenance.training_code_hash() == hashes["torch"]
 
 
 def git(root, *arguments):

@@ -1,0 +1,61 @@
+// The operations on the CPU: rows shared out among torch's threads.
+
+#include <ATen/Parallel.h>
+
+#include "../elbo_ops.h"
+
+namespace phasevae {
+namespace {
+
+// About 20 microseconds of work: less is not worth waking a thread for.
+constexpr int64_t kGrain = 16384;
+
+template <class F>
+void share_rows(int64_t rows, int64_t columns, const F& work) {
+  if (rows > 0 && columns > 0) {
+    at::parallel_for(0, rows, std::max<int64_t>(1, kGrain / columns), work);
+  }
+}
+
+struct Cpu {
+  explicit Cpu(const at::Tensor&) {}
+
+  template <class T>
+  void reparam_kl(const Posterior<T>& in, const Sample<T>& out) const {
+    share_rows(in.models * in.rows, in.latents, [&](int64_t b, int64_t e) { cpu::reparam_kl(in, out, b, e); });
+  }
+
+  template <class T>
+  void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& gradient) const {
+    share_rows(in.models * in.rows, in.latents,
+               [&](int64_t b, int64_t e) { cpu::reparam_kl_backward(in, gradient, b, e); });
+  }
+
+  template <class T>
+  void reparam_eps(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps) const {
+    share_rows(models * rows, latents, [&](int64_t b, int64_t e) { cpu::reparam_eps(in, rows, latents, eps, b, e); });
+  }
+
+  template <class T>
+  void gaussian_nll(const Residual<T>& in) const {
+    // A row without features has an error too: 0.
+    const int64_t columns = std::max<int64_t>(1, in.features);
+    share_rows(in.models * in.draws * in.rows, columns, [&](int64_t b, int64_t e) { cpu::gaussian_nll(in, b, e); });
+  }
+
+  template <class T>
+  void scale_rows(const T* factors, const T* values, T* out, int64_t rows, int64_t columns) const {
+    share_rows(rows, columns, [&](int64_t b, int64_t e) { cpu::scale_rows(factors, values, out, columns, b, e); });
+  }
+
+  template <class T>
+  void adam_step(const Adam<T>& in) const {
+    share_rows(in.models * in.size, 1, [&](int64_t b, int64_t e) { cpu::adam_step(in, b, e); });
+  }
+};
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(phasevae, CPU, library) { register_ops<Cpu>(library); }
+
+}  // namespace phasevae

@@ -1,0 +1,280 @@
+// The CUDA kernels and their launchers: no atomics, so a result is the same every time.
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+#include "../elbo_launch.h"
+#include "../elbo_math.h"
+
+namespace phasevae::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarp = 32;
+
+// A thread draws one counter's four numbers: those of latents [column, column + 4) of one row.
+struct Place {
+  int64_t model, row, column;
+  int count;  // of the four, those that exist
+};
+
+__device__ __forceinline__ bool find_place(int64_t models, int64_t rows, int64_t latents, Place& place) {
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t blocks = (latents + kWordsPerCounter - 1) / kWordsPerCounter;
+  const int64_t row = index / blocks;
+  if (row >= models * rows) {
+    return false;
+  }
+  place.model = row / rows;
+  place.row = row % rows;
+  place.column = index % blocks * kWordsPerCounter;
+  place.count = static_cast<int>(min(latents - place.column, static_cast<int64_t>(kWordsPerCounter)));
+  return true;
+}
+
+template <class T>
+__device__ __forceinline__ void draw(const Stream& stream, const Place& place, T (&eps)[kWordsPerCounter]) {
+  const uint64_t key = static_cast<uint64_t>(stream.keys[place.model]);
+  const uint64_t step = static_cast<uint64_t>(stream.step + (stream.device_step ? *stream.device_step : 0));
+  uint32_t c0 = static_cast<uint32_t>(place.column / kWordsPerCounter), c1 = static_cast<uint32_t>(place.row);
+  uint32_t c2 = static_cast<uint32_t>(step), c3 = static_cast<uint32_t>(step >> 32);
+  philox(c0, c1, c2, c3, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
+  box_muller(c0, c1, eps[0], eps[1]);
+  box_muller(c2, c3, eps[2], eps[3]);
+}
+
+template <class T>
+__device__ __forceinline__ T at(const View<T>& view, const Place& place, int i) {
+  return view.data[place.model * view.model + place.row * view.row + (place.column + i) * view.column];
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) reparam_kl_kernel(Posterior<T> in, Sample<T> out) {
+  Place place;
+  if (!find_place(in.models, in.rows, in.latents, place)) {
+    return;
+  }
+  T eps[kWordsPerCounter];
+  draw(in.stream, place, eps);
+  const int64_t model_size = in.rows * in.latents, inside = place.row * in.latents + place.column;
+  T* kl = out.kl + place.model * model_size + inside;
+  T* plus = out.z + place.model * in.draws * model_size + inside;
+#pragma unroll
+  for (int i = 0; i < kWordsPerCounter; ++i) {
+    if (i < place.count) {
+      const T mu = at(in.mu, place, i);
+      const Width<T> w = width(at(in.logvar, place, i));
+      const T spread = w.scale * eps[i];
+      plus[i] = mu + spread;
+      if (in.draws == 2) {
+        plus[model_size + i] = mu - spread;
+      }
+      kl[i] = T(0.5) * (mu * mu + w.excess);
+    }
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) reparam_kl_backward_kernel(Posterior<T> in, SampleGradient<T> g) {
+  Place place;
+  if (!find_place(in.models, in.rows, in.latents, place)) {
+    return;
+  }
+  T eps[kWordsPerCounter];
+  draw(in.stream, place, eps);
+  const int64_t offset = (place.model * in.rows + place.row) * in.latents + place.column;
+#pragma unroll
+  for (int i = 0; i < kWordsPerCounter; ++i) {
+    if (i < place.count) {
+      const Width<T> w = width(at(in.logvar, place, i));
+      const T g_kl = at(g.kl, place, i), g_plus = at(g.z[0], place, i);
+      const T g_minus = in.draws == 2 ? at(g.z[1], place, i) : T(0);
+      g.mu[offset + i] = g_plus + g_minus + g_kl * at(in.mu, place, i);
+      g.logvar[offset + i] = T(0.5) * ((g_plus - g_minus) * w.scale * eps[i] + g_kl * w.slope);
+    }
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    reparam_eps_kernel(Stream in, int64_t models, int64_t rows, int64_t latents, T* out) {
+  Place place;
+  if (!find_place(models, rows, latents, place)) {
+    return;
+  }
+  T eps[kWordsPerCounter];
+  draw(in, place, eps);
+  T* to = out + (place.model * rows + place.row) * latents + place.column;
+#pragma unroll
+  for (int i = 0; i < kWordsPerCounter; ++i) {
+    if (i < place.count) {
+      to[i] = eps[i];
+    }
+  }
+}
+
+// A group of `lanes` neighbours, a power of two up to a warp, has one row. Its sum runs over its own lanes alone: the
+// rest of the warp may have no row left.
+template <class T>
+__device__ __forceinline__ T sum_of_group(T value, int lanes) {
+  const unsigned first = threadIdx.x % kWarp / lanes * lanes;
+  const unsigned mask = (lanes == kWarp ? ~0u : (1u << lanes) - 1u) << first;
+  for (int distance = lanes / 2; distance > 0; distance /= 2) {
+    value += __shfl_xor_sync(mask, value, distance);
+  }
+  return value;
+}
+
+__device__ __forceinline__ int64_t row_of_group(int lanes) {
+  return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / lanes;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) gaussian_nll_kernel(Residual<T> in, int lanes) {
+  const int64_t row = row_of_group(lanes);
+  if (row >= in.models * in.draws * in.rows) {
+    return;
+  }
+  const int64_t model = row / (in.draws * in.rows);
+  const T* x = in.x.data + model * in.x.model + row % in.rows * in.x.row;
+  const T* xhat = in.xhat + row * in.features;
+  const T precision = T(1) / in.sigma2[model];
+  const int lane = threadIdx.x % lanes;
+  T sum = 0;
+  for (int64_t i = lane; i < in.features; i += lanes) {
+    const T residual = xhat[i] - x[i];
+    sum += residual * residual;
+    if (in.gradient) {
+      in.gradient[row * in.features + i] = residual * precision;
+    }
+  }
+  sum = sum_of_group(sum, lanes);
+  if (lane == 0) {
+    in.nll[row] = T(0.5) * precision * sum;
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    scale_rows_kernel(const T* factors, const T* values, T* out, int64_t rows, int64_t columns, int lanes) {
+  const int64_t row = row_of_group(lanes);
+  if (row >= rows) {
+    return;
+  }
+  const T factor = factors[row];
+  for (int64_t i = row * columns + threadIdx.x % lanes; i < (row + 1) * columns; i += lanes) {
+    out[i] = factor * values[i];
+  }
+}
+
+// blockIdx.y is the model: its factors are computed once a block.
+template <class T>
+__global__ void __launch_bounds__(kThreads) adam_kernel(Adam<T> in) {
+  const int64_t model = blockIdx.y;
+  if (!in.active[model]) {
+    return;
+  }
+  __shared__ AdamFactors<T> factors;
+  if (threadIdx.x == 0) {
+    factors = adam_factors<T>(in.learning_rates[model], in.beta1, in.beta2, in.epsilon, *in.steps_done);
+  }
+  __syncthreads();
+  const int64_t inside = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (inside < in.size) {
+    const int64_t i = model * in.size + inside;
+    adam(factors, in.gradients[i], in.parameters[i], in.first_moment[i], in.second_moment[i]);
+  }
+}
+
+// Blocks for so many threads; 0 when there is nothing to do.
+unsigned blocks_for(int64_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); }
+
+unsigned blocks_for_counters(int64_t rows, int64_t latents) {
+  return blocks_for(rows * ((latents + kWordsPerCounter - 1) / kWordsPerCounter));
+}
+
+int lanes_for(int64_t columns) {
+  int lanes = 1;
+  while (lanes < kWarp && lanes < columns) {
+    lanes *= 2;
+  }
+  return lanes;
+}
+
+cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
+
+}  // namespace
+
+template <class T>
+int reparam_kl(const Posterior<T>& in, const Sample<T>& out, void* stream) {
+  const unsigned blocks = blocks_for_counters(in.models * in.rows, in.latents);
+  if (blocks > 0) {
+    reparam_kl_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, out);
+  }
+  return cudaGetLastError();
+}
+
+template <class T>
+int reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& gradient, void* stream) {
+  const unsigned blocks = blocks_for_counters(in.models * in.rows, in.latents);
+  if (blocks > 0) {
+    reparam_kl_backward_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, gradient);
+  }
+  return cudaGetLastError();
+}
+
+template <class T>
+int reparam_eps(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps, void* stream) {
+  const unsigned blocks = blocks_for_counters(models * rows, latents);
+  if (blocks > 0) {
+    reparam_eps_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, models, rows, latents, eps);
+  }
+  return cudaGetLastError();
+}
+
+template <class T>
+int gaussian_nll(const Residual<T>& in, void* stream) {
+  const int lanes = lanes_for(in.features);
+  const unsigned blocks = blocks_for(in.models * in.draws * in.rows * lanes);
+  if (blocks > 0) {
+    gaussian_nll_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, lanes);
+  }
+  return cudaGetLastError();
+}
+
+template <class T>
+int scale_rows(const T* factors, const T* values, T* out, int64_t rows, int64_t columns, void* stream) {
+  const int lanes = lanes_for(columns);
+  const unsigned blocks = blocks_for(rows * lanes);
+  if (blocks > 0) {
+    scale_rows_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(factors, values, out, rows, columns, lanes);
+  }
+  return cudaGetLastError();
+}
+
+template <class T>
+int adam_step(const Adam<T>& in, void* stream) {
+  const dim3 blocks(blocks_for(in.size), static_cast<unsigned>(in.models));
+  if (blocks.x > 0 && blocks.y > 0) {
+    adam_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in);
+  }
+  return cudaGetLastError();
+}
+
+const char* error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+
+#define PHASEVAE_LAUNCHERS(T)                                                                \
+  template int reparam_kl<T>(const Posterior<T>&, const Sample<T>&, void*);                  \
+  template int reparam_kl_backward<T>(const Posterior<T>&, const SampleGradient<T>&, void*); \
+  template int reparam_eps<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);          \
+  template int gaussian_nll<T>(const Residual<T>&, void*);                                   \
+  template int scale_rows<T>(const T*, const T*, T*, int64_t, int64_t, void*);               \
+  template int adam_step<T>(const Adam<T>&, void*);
+
+PHASEVAE_LAUNCHERS(float)
+PHASEVAE_LAUNCHERS(double)
+
+#undef PHASEVAE_LAUNCHERS
+
+}  // namespace phasevae::cuda

@@ -1,0 +1,155 @@
+// From tensors to what a kernel is called with, every argument checked. The same for CPU and CUDA.
+
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
+#include <c10/util/Exception.h>
+
+#include <optional>
+
+#include "elbo_launch.h"
+
+namespace phasevae {
+
+inline void check_floating(const at::Tensor& t, const char* op, const char* name) {
+  TORCH_CHECK(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble, op, ": ", name,
+              " must be float32 or float64, got ", t.scalar_type());
+}
+
+inline void check_like(const at::Tensor& t, const at::Tensor& first, at::ScalarType dtype, at::IntArrayRef shape,
+                       const char* op, const char* name) {
+  TORCH_CHECK(t.device() == first.device(), op, ": ", name, " must be on ", first.device(), ", got ", t.device());
+  TORCH_CHECK(t.scalar_type() == dtype, op, ": ", name, " must be ", dtype, ", got ", t.scalar_type());
+  TORCH_CHECK(t.sizes() == shape, op, ": ", name, " must have shape ", shape, ", got ", t.sizes());
+}
+
+template <class T>
+View<T> view_of(const at::Tensor& t) {
+  return {t.const_data_ptr<T>(), t.stride(0), t.stride(1), t.stride(2)};
+}
+
+// `keys` must outlive the result.
+inline Stream checked_stream(const at::Tensor& keys, const at::Tensor& first, int64_t models, int64_t step,
+                             const std::optional<at::Tensor>& device_step, const char* op) {
+  check_like(keys, first, at::kLong, {models}, op, "keys");
+  TORCH_CHECK(keys.is_contiguous(), op, ": keys must be contiguous");
+  const int64_t* offset = nullptr;
+  if (device_step) {
+    check_like(*device_step, first, at::kLong, {}, op, "device_step");
+    offset = device_step->const_data_ptr<int64_t>();
+  }
+  return {keys.const_data_ptr<int64_t>(), step, offset};
+}
+
+inline void check_posterior(const at::Tensor& mu, const at::Tensor& logvar, const char* op) {
+  check_floating(mu, op, "mu");
+  TORCH_CHECK(mu.dim() == 3, op, ": mu must have shape [M, B, n], got ", mu.sizes());
+  check_like(logvar, mu, mu.scalar_type(), mu.sizes(), op, "logvar");
+}
+
+template <class T>
+Posterior<T> posterior(const at::Tensor& mu, const at::Tensor& logvar, const Stream& stream, bool antithetic) {
+  return {view_of<T>(mu), view_of<T>(logvar), stream, mu.size(0), mu.size(1), mu.size(2), antithetic ? 2 : 1};
+}
+
+inline void check_sample_gradient(const at::Tensor& grad_z, const at::Tensor& grad_kl, const at::Tensor& mu,
+                                  bool antithetic) {
+  const char* op = "reparam_kl_backward";
+  const int64_t draws = antithetic ? 2 : 1;
+  check_like(grad_z, mu, mu.scalar_type(), {mu.size(0), draws, mu.size(1), mu.size(2)}, op, "grad_z");
+  check_like(grad_kl, mu, mu.scalar_type(), mu.sizes(), op, "grad_kl");
+}
+
+template <class T>
+SampleGradient<T> sample_gradient(const at::Tensor& grad_z, const at::Tensor& grad_kl, const at::Tensor& grad_mu,
+                                  const at::Tensor& grad_logvar) {
+  const View<T> plus{grad_z.const_data_ptr<T>(), grad_z.stride(0), grad_z.stride(2), grad_z.stride(3)};
+  View<T> minus = plus;
+  minus.data += grad_z.size(1) == 2 ? grad_z.stride(1) : 0;
+  return {{plus, minus}, view_of<T>(grad_kl), grad_mu.mutable_data_ptr<T>(), grad_logvar.mutable_data_ptr<T>()};
+}
+
+inline void check_residual(const at::Tensor& x, const at::Tensor& xhat, const at::Tensor& sigma2) {
+  const char* op = "gaussian_nll";
+  check_floating(xhat, op, "xhat");
+  TORCH_CHECK(xhat.dim() == 4, op, ": xhat must have shape [M, A, B, D], got ", xhat.sizes());
+  const bool shared = x.dim() == 3 && x.size(0) == 1;
+  check_like(x, xhat, xhat.scalar_type(), {shared ? 1 : xhat.size(0), xhat.size(2), xhat.size(3)}, op, "x");
+  check_like(sigma2, xhat, xhat.scalar_type(), {xhat.size(0)}, op, "sigma2");
+}
+
+// Of tensors that are contiguous (x: in its last dimension); an undefined `gradient` is not wanted.
+template <class T>
+Residual<T> residual(const at::Tensor& x, const at::Tensor& xhat, const at::Tensor& sigma2, const at::Tensor& nll,
+                     const at::Tensor& gradient) {
+  View<T> rows = view_of<T>(x);
+  rows.model = x.size(0) == 1 ? 0 : rows.model;
+  return {rows,
+          xhat.const_data_ptr<T>(),
+          sigma2.const_data_ptr<T>(),
+          nll.mutable_data_ptr<T>(),
+          gradient.numel() ? gradient.mutable_data_ptr<T>() : nullptr,
+          xhat.size(0),
+          xhat.size(1),
+          xhat.size(2),
+          xhat.size(3)};
+}
+
+inline at::Tensor with_unit_columns(const at::Tensor& x) {
+  return x.stride(-1) == 1 || x.size(-1) < 2 ? x : x.contiguous();
+}
+
+inline void check_scale_rows(const at::Tensor& factors, const at::Tensor& values) {
+  check_floating(values, "scale_rows", "values");
+  TORCH_CHECK(values.dim() > 0, "scale_rows: values must have a last dimension");
+  check_like(factors, values, values.scalar_type(), values.sizes().slice(0, values.dim() - 1), "scale_rows", "factors");
+}
+
+inline void check_adam(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& first_moment,
+                       const at::Tensor& second_moment, const at::Tensor& learning_rates, const at::Tensor& active,
+                       const at::Tensor& steps_done) {
+  const char* op = "adam_step";
+  check_floating(parameters, op, "parameters");
+  TORCH_CHECK(parameters.dim() == 2, op, ": parameters must have shape [M, P], got ", parameters.sizes());
+  const auto dtype = parameters.scalar_type();
+  check_like(gradients, parameters, dtype, parameters.sizes(), op, "gradients");
+  check_like(first_moment, parameters, dtype, parameters.sizes(), op, "first_moment");
+  check_like(second_moment, parameters, dtype, parameters.sizes(), op, "second_moment");
+  check_like(learning_rates, parameters, dtype, {parameters.size(0)}, op, "learning_rates");
+  check_like(active, parameters, at::kBool, {parameters.size(0)}, op, "active");
+  check_like(steps_done, parameters, at::kLong, {}, op, "steps_done");
+  for (const at::Tensor& t : {parameters, gradients, first_moment, second_moment, learning_rates, active}) {
+    TORCH_CHECK(t.is_contiguous(), op, ": tensors must be contiguous, got strides ", t.strides());
+  }
+}
+
+template <class T>
+Adam<T> adam_arguments(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& first_moment,
+                       const at::Tensor& second_moment, const at::Tensor& learning_rates, const at::Tensor& active,
+                       const at::Tensor& steps_done, double beta1, double beta2, double epsilon) {
+  return {parameters.mutable_data_ptr<T>(),
+          gradients.const_data_ptr<T>(),
+          first_moment.mutable_data_ptr<T>(),
+          second_moment.mutable_data_ptr<T>(),
+          learning_rates.const_data_ptr<T>(),
+          active.const_data_ptr<bool>(),
+          steps_done.const_data_ptr<int64_t>(),
+          beta1,
+          beta2,
+          epsilon,
+          parameters.size(0),
+          parameters.size(1)};
+}
+
+// Calls f with a value of the tensor's type, float or double.
+template <class F>
+void for_type_of(const at::Tensor& t, const F& f) {
+  if (t.scalar_type() == at::kFloat) {
+    f(float{});
+  } else {
+    f(double{});
+  }
+}
+
+}  // namespace phasevae

@@ -1,0 +1,120 @@
+// The operations, once for all devices: check, allocate, hand over to a Device that runs the kernels.
+//
+// A Device is made for the device of a tensor and has the functions of cpu:: or cuda:: without their last arguments.
+
+#pragma once
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include <tuple>
+
+#include "elbo_checks.h"
+
+namespace phasevae {
+
+using OptionalTensor = std::optional<at::Tensor>;
+
+template <class Device>
+std::tuple<at::Tensor, at::Tensor> reparam_kl(const at::Tensor& mu, const at::Tensor& logvar, const at::Tensor& keys,
+                                              int64_t step, const OptionalTensor& device_step, bool antithetic) {
+  check_posterior(mu, logvar, "reparam_kl");
+  const Stream stream = checked_stream(keys, mu, mu.size(0), step, device_step, "reparam_kl");
+  const Device device(mu);
+  at::Tensor z = at::empty({mu.size(0), antithetic ? 2 : 1, mu.size(1), mu.size(2)}, mu.options());
+  at::Tensor kl = at::empty(mu.sizes(), mu.options());
+  for_type_of(mu, [&](auto zero) {
+    using T = decltype(zero);
+    const Sample<T> out{z.mutable_data_ptr<T>(), kl.mutable_data_ptr<T>()};
+    device.reparam_kl(posterior<T>(mu, logvar, stream, antithetic), out);
+  });
+  return {z, kl};
+}
+
+template <class Device>
+std::tuple<at::Tensor, at::Tensor> reparam_kl_backward(const at::Tensor& grad_z, const at::Tensor& grad_kl,
+                                                       const at::Tensor& mu, const at::Tensor& logvar,
+                                                       const at::Tensor& keys, int64_t step,
+                                                       const OptionalTensor& device_step, bool antithetic) {
+  check_posterior(mu, logvar, "reparam_kl_backward");
+  check_sample_gradient(grad_z, grad_kl, mu, antithetic);
+  const Stream stream = checked_stream(keys, mu, mu.size(0), step, device_step, "reparam_kl_backward");
+  const Device device(mu);
+  at::Tensor grad_mu = at::empty(mu.sizes(), mu.options());
+  at::Tensor grad_logvar = at::empty(mu.sizes(), mu.options());
+  for_type_of(mu, [&](auto zero) {
+    using T = decltype(zero);
+    device.reparam_kl_backward(posterior<T>(mu, logvar, stream, antithetic),
+                               sample_gradient<T>(grad_z, grad_kl, grad_mu, grad_logvar));
+  });
+  return {grad_mu, grad_logvar};
+}
+
+template <class Device>
+at::Tensor reparam_eps(const at::Tensor& keys, int64_t rows, int64_t latents, int64_t step, at::ScalarType dtype) {
+  TORCH_CHECK(keys.dim() == 1 && rows >= 0 && latents >= 0, "reparam_eps: keys must have shape [M], rows and latents ",
+              "must not be negative, got ", keys.sizes(), ", ", rows, ", ", latents);
+  const Stream stream = checked_stream(keys, keys, keys.size(0), step, std::nullopt, "reparam_eps");
+  const Device device(keys);
+  at::Tensor eps = at::empty({keys.size(0), rows, latents}, keys.options().dtype(dtype));
+  check_floating(eps, "reparam_eps", "dtype");
+  for_type_of(eps, [&](auto zero) {
+    using T = decltype(zero);
+    device.reparam_eps(stream, keys.size(0), rows, latents, eps.mutable_data_ptr<T>());
+  });
+  return eps;
+}
+
+template <class Device>
+std::tuple<at::Tensor, at::Tensor> gaussian_nll(const at::Tensor& x, const at::Tensor& xhat, const at::Tensor& sigma2,
+                                                bool with_gradient) {
+  check_residual(x, xhat, sigma2);
+  const Device device(xhat);
+  const at::Tensor rows = with_unit_columns(x), estimate = xhat.contiguous(), variance = sigma2.contiguous();
+  at::Tensor nll = at::empty(xhat.sizes().slice(0, 3), xhat.options());
+  at::Tensor gradient = with_gradient ? at::empty(xhat.sizes(), xhat.options()) : at::empty({0}, xhat.options());
+  for_type_of(xhat, [&](auto zero) {
+    using T = decltype(zero);
+    device.gaussian_nll(residual<T>(rows, estimate, variance, nll, gradient));
+  });
+  return {nll, gradient};
+}
+
+template <class Device>
+at::Tensor scale_rows(const at::Tensor& factors, const at::Tensor& values) {
+  check_scale_rows(factors, values);
+  const Device device(values);
+  const at::Tensor by = factors.contiguous(), from = values.contiguous();
+  at::Tensor out = at::empty(values.sizes(), values.options());
+  for_type_of(values, [&](auto zero) {
+    using T = decltype(zero);
+    device.scale_rows(by.const_data_ptr<T>(), from.const_data_ptr<T>(), out.mutable_data_ptr<T>(), by.numel(),
+                      values.size(-1));
+  });
+  return out;
+}
+
+template <class Device>
+void adam_step(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& first_moment,
+               const at::Tensor& second_moment, const at::Tensor& learning_rates, const at::Tensor& active,
+               const at::Tensor& steps_done, double beta1, double beta2, double epsilon) {
+  check_adam(parameters, gradients, first_moment, second_moment, learning_rates, active, steps_done);
+  const Device device(parameters);
+  for_type_of(parameters, [&](auto zero) {
+    device.adam_step(adam_arguments<decltype(zero)>(parameters, gradients, first_moment, second_moment, learning_rates,
+                                                    active, steps_done, beta1, beta2, epsilon));
+  });
+}
+
+template <class Device>
+void register_ops(torch::Library& library) {
+  library.impl("reparam_kl", &reparam_kl<Device>);
+  library.impl("reparam_kl_backward", &reparam_kl_backward<Device>);
+  library.impl("reparam_eps", &reparam_eps<Device>);
+  library.impl("gaussian_nll", &gaussian_nll<Device>);
+  library.impl("scale_rows", &scale_rows<Device>);
+  library.impl("adam_step", &adam_step<Device>);
+}
+
+}  // namespace phasevae

@@ -1,0 +1,52 @@
+// The operations' schema, and the Python module phasevae._C, which tells how it was built.
+
+#include <pybind11/pybind11.h>
+#include <torch/library.h>
+#include <torch/version.h>
+
+TORCH_LIBRARY(phasevae, library) {
+  library.def(
+      "reparam_kl(Tensor mu, Tensor logvar, Tensor keys, SymInt step, Tensor? device_step, bool antithetic)"
+      " -> (Tensor z, Tensor kl)");
+  library.def(
+      "reparam_kl_backward(Tensor grad_z, Tensor grad_kl, Tensor mu, Tensor logvar, Tensor keys, SymInt step,"
+      " Tensor? device_step, bool antithetic) -> (Tensor grad_mu, Tensor grad_logvar)");
+  library.def("reparam_eps(Tensor keys, SymInt rows, SymInt latents, SymInt step, ScalarType dtype) -> Tensor");
+  library.def(
+      "gaussian_nll(Tensor x, Tensor xhat, Tensor sigma2, bool with_gradient) -> (Tensor nll, Tensor gradient)");
+  library.def("scale_rows(Tensor factors, Tensor values) -> Tensor");
+  library.def(
+      "adam_step(Tensor(a!) parameters, Tensor gradients, Tensor(b!) first_moment, Tensor(c!) second_moment,"
+      " Tensor learning_rates, Tensor active, Tensor steps_done, float beta1, float beta2, float epsilon) -> ()");
+}
+
+namespace {
+
+pybind11::dict build_info() {
+  pybind11::dict info;
+  info["torch"] = TORCH_VERSION;
+#ifdef __clang__
+  info["compiler"] = __VERSION__;
+#else
+  info["compiler"] = "g++ " __VERSION__;
+#endif
+  info["cxx_standard"] = __cplusplus;
+#ifdef _OPENMP
+  info["openmp"] = _OPENMP;
+#else
+  info["openmp"] = pybind11::none();
+#endif
+#ifdef WITH_CUDA
+  info["cuda"] = true;
+#else
+  info["cuda"] = false;
+#endif
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, module) {
+  module.doc() = "Native kernels of phasevae: importing it registers the operations torch.ops.phasevae.*";
+  module.def("build_info", &build_info, "What the extension was compiled from and with, as a dict.");
+}

@@ -1,0 +1,115 @@
+"""The compiled operations: importing this module loads the extension and gives its operations their derivatives.
+
+The kernels stand in csrc/. Raises ImportError when the extension is missing or of another torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+_extension = importlib.import_module(f"{__package__}._C")
+_ops = torch.ops.phasevae
+
+
+def build_info() -> dict[str, object]:
+    """What the extension was compiled with: {torch, compiler, cxx_standard, openmp, cuda}."""
+    return _extension.build_info()
+
+
+def reparam_kl(mu: Tensor, logvar: Tensor, keys: Tensor, step: int | Tensor, antithetic: bool) -> tuple[Tensor, Tensor]:
+    """See `phasevae.elbo.reparam_kl`."""
+    if isinstance(step, Tensor):
+        return _ops.reparam_kl(mu, logvar, keys, 0, step, antithetic)
+    return _ops.reparam_kl(mu, logvar, keys, step, None, antithetic)
+
+
+def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
+    """See `phasevae.elbo.gaussian_nll`."""
+    return _ops.gaussian_nll(x, xhat, sigma2, torch.is_grad_enabled() and xhat.requires_grad)[0]
+
+
+def reparam_eps(keys: Tensor, rows: int, n: int, step: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The noise [M, rows, n] that `reparam_kl` draws and does not keep; for tests."""
+    return _ops.reparam_eps(keys, rows, n, step, dtype)
+
+
+def adam_step(
+    parameters: Tensor,
+    gradients: Tensor,
+    moments: tuple[Tensor, Tensor],
+    learning_rates: Tensor,
+    active: Tensor,
+    steps_done: Tensor,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+) -> None:
+    """One step of Adam, in place, on the flat buffers [M, P] of `parameters` and both `moments`.
+
+    learning_rates: [M]; active: bool [M], models that are not stay as they are; steps_done: int64 scalar tensor on
+    the same device, the number of steps before this one, so that a captured graph need not know it.
+    """
+    _ops.adam_step(parameters, gradients, *moments, learning_rates, active, steps_done, *betas, epsilon)
+
+
+def _fake_reparam_kl(mu, logvar, keys, step, device_step, antithetic):
+    models, rows, latents = mu.shape
+    return mu.new_empty(models, 2 if antithetic else 1, rows, latents), mu.new_empty(mu.shape)
+
+
+def _fake_reparam_kl_backward(grad_z, grad_kl, mu, logvar, keys, step, device_step, antithetic):
+    return mu.new_empty(mu.shape), mu.new_empty(mu.shape)
+
+
+def _fake_reparam_eps(keys, rows, latents, step, dtype):
+    return keys.new_empty(keys.shape[0], rows, latents, dtype=dtype)
+
+
+def _fake_gaussian_nll(x, xhat, sigma2, with_gradient):
+    return xhat.new_empty(xhat.shape[:3]), xhat.new_empty(xhat.shape if with_gradient else (0,))
+
+
+def _fake_scale_rows(factors, values):
+    return values.new_empty(values.shape)
+
+
+def _fake_adam_step(*_):
+    return None
+
+
+def _save_posterior(ctx: FunctionCtx, inputs: tuple, output: tuple) -> None:
+    mu, logvar, keys, ctx.step, device_step, ctx.antithetic = inputs
+    ctx.save_for_backward(mu, logvar, keys, device_step)
+
+
+def _differentiate_reparam_kl(ctx: FunctionCtx, grad_z: Tensor, grad_kl: Tensor) -> tuple:
+    mu, logvar, keys, device_step = ctx.saved_tensors
+    grads = _ops.reparam_kl_backward(grad_z, grad_kl, mu, logvar, keys, ctx.step, device_step, ctx.antithetic)
+    return *grads, None, None, None, None
+
+
+def _save_gradient(ctx: FunctionCtx, inputs: tuple, output: tuple) -> None:
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1])
+
+
+def _differentiate_gaussian_nll(ctx: FunctionCtx, grad: Tensor, _: Tensor | None) -> tuple:
+    (gradient,) = ctx.saved_tensors
+    return None, _ops.scale_rows(grad, gradient), None, None
+
+
+for _name, _fake in (
+    ("reparam_kl", _fake_reparam_kl),
+    ("reparam_kl_backward", _fake_reparam_kl_backward),
+    ("reparam_eps", _fake_reparam_eps),
+    ("gaussian_nll", _fake_gaussian_nll),
+    ("scale_rows", _fake_scale_rows),
+    ("adam_step", _fake_adam_step),
+):
+    torch.library.register_fake(f"phasevae::{_name}")(_fake)
+
+torch.library.register_autograd("phasevae::reparam_kl", _differentiate_reparam_kl, setup_context=_save_posterior)
+torch.library.register_autograd("phasevae::gaussian_nll", _differentiate_gaussian_nll, setup_context=_save_gradient)
