@@ -89,18 +89,18 @@ const char* error_string(int error);
 // CPU kernels over rows [begin, end) of the M * B (or M * A * B) rows, resp. elements of the M * P: one thread's share.
 namespace cpu {
 
-template <class T>
-void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);
-template <class T>
-void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& gradient, int64_t begin, int64_t end);
-template <class T>
-void reparam_eps(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);
-template <class T>
-void gaussian_nll(const Residual<T>& in, int64_t begin, int64_t end);
-template <class T>
-void scale_rows(const T* factors, const T* values, T* out, int64_t columns, int64_t begin, int64_t end);
-template <class T>
-void adam_step(const Adam<T>& in, int64_t begin, int64_t end);
+#define PHASEVAE_CPU_KERNELS(T)                                                                             \
+  void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);                \
+  void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end); \
+  void reparam_eps(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);    \
+  void gaussian_nll(const Residual<T>& in, int64_t begin, int64_t end);                                     \
+  void scale_rows(const T* factors, const T* values, T* out, int64_t columns, int64_t begin, int64_t end);  \
+  void adam_step(const Adam<T>& in, int64_t begin, int64_t end);
+
+PHASEVAE_CPU_KERNELS(float)
+PHASEVAE_CPU_KERNELS(double)
+
+#undef PHASEVAE_CPU_KERNELS
 
 }  // namespace cpu
 }  // namespace phasevae

@@ -12,12 +12,14 @@ from __future__ import annotations
 import warnings
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from phasevae import _reference, backends
 from phasevae.errors import InputError
 
-_chosen: dict[str, tuple[str, ModuleType]] = {}
+_chosen: dict[str, str] = {}
+_loaded: dict[str, ModuleType] = {"torch": _reference}
 
 
 def reparam_kl(
@@ -36,7 +38,7 @@ def reparam_kl(
             f"reparam_kl: mu {tuple(mu.shape)}, logvar {tuple(logvar.shape)}, keys {tuple(keys.shape)}; "
             "must be [M, B, n], [M, B, n], [M]"
         )
-    return _implementation(mu.device.type)[1].reparam_kl(mu, logvar, keys, step, antithetic)
+    return _implementation(mu.device.type).reparam_kl(mu, logvar, keys, step, antithetic)
 
 
 def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
@@ -52,30 +54,33 @@ def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
             f"gaussian_nll: x {tuple(x.shape)}, xhat {tuple(xhat.shape)}, sigma2 {tuple(sigma2.shape)}; "
             "must be [M or 1, B, D], [M, A, B, D], [M]"
         )
-    return _implementation(xhat.device.type)[1].gaussian_nll(x, xhat, sigma2)
+    return _implementation(xhat.device.type).gaussian_nll(x, xhat, sigma2)
 
 
+# torch.compile cannot trace a choice that reads files, and need not: it is made once a process.
+@torch.compiler.assume_constant_result
 def backend(device_type: str) -> str:
     """Name of the backend, one of `phasevae.backends.BACKENDS`, that computes on 'cpu' or 'cuda'.
 
     Raises InputError when PHASEVAE_BACKEND asks for what cannot be.
     """
-    return _implementation(device_type)[0]
-
-
-def _implementation(device_type: str) -> tuple[str, ModuleType]:
     if device_type not in _chosen:
         _chosen[device_type] = _choose(device_type)
     return _chosen[device_type]
 
 
-def _choose(device_type: str) -> tuple[str, ModuleType]:
+def _implementation(device_type: str) -> ModuleType:
+    name = backend(device_type)
+    return _loaded[name]
+
+
+def _choose(device_type: str) -> str:
     name = backends.choose(device_type)
     if name == "torch":
         state = backends.states()["native_cpu"]
         if state.broken and backends.forced() is None:
             _warn(state.reason)
-        return name, _reference
+        return name
     try:
         from phasevae import _native
     except (ImportError, OSError) as error:
@@ -83,8 +88,9 @@ def _choose(device_type: str) -> tuple[str, ModuleType]:
         if backends.forced() is not None:
             raise InputError(f"PHASEVAE_BACKEND: {name} is not available: {reason}") from None
         _warn(reason)
-        return "torch", _reference
-    return name, _native
+        return "torch"
+    _loaded[name] = _native
+    return name
 
 
 def _warn(reason: str) -> None:

@@ -234,31 +234,23 @@ PHASEVAE_INLINE void update(const Adam<T>& in, int64_t begin, int64_t end) {
 
 }  // namespace
 
-#define PHASEVAE_KERNELS(T, CLONES)                                                                              \
-  template <>                                                                                                    \
-  CLONES void reparam_kl<T>(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end) {          \
-    sample(in, out, begin, end);                                                                                 \
-  }                                                                                                              \
-  template <>                                                                                                    \
-  CLONES void reparam_kl_backward<T>(const Posterior<T>& in, const SampleGradient<T>& g, int64_t b, int64_t e) { \
-    differentiate(in, g, b, e);                                                                                  \
-  }                                                                                                              \
-  template <>                                                                                                    \
-  CLONES void reparam_eps<T>(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {    \
-    draw_all(in, rows, n, eps, begin, end);                                                                      \
-  }                                                                                                              \
-  template <>                                                                                                    \
-  CLONES void gaussian_nll<T>(const Residual<T>& in, int64_t begin, int64_t end) {                               \
-    either_squared_error(in, begin, end);                                                                        \
-  }                                                                                                              \
-  template <>                                                                                                    \
-  CLONES void scale_rows<T>(const T* factors, const T* values, T* out, int64_t columns, int64_t b, int64_t e) {  \
-    scale(factors, values, out, columns, b, e);                                                                  \
-  }                                                                                                              \
-  template <>                                                                                                    \
-  CLONES void adam_step<T>(const Adam<T>& in, int64_t begin, int64_t end) {                                      \
-    update(in, begin, end);                                                                                      \
-  }
+#define PHASEVAE_KERNELS(T, CLONES)                                                                                 \
+  CLONES void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end) {                \
+    sample(in, out, begin, end);                                                                                    \
+  }                                                                                                                 \
+  CLONES void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) { \
+    differentiate(in, g, begin, end);                                                                               \
+  }                                                                                                                 \
+  CLONES void reparam_eps(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {          \
+    draw_all(in, rows, n, eps, begin, end);                                                                         \
+  }                                                                                                                 \
+  CLONES void gaussian_nll(const Residual<T>& in, int64_t begin, int64_t end) {                                     \
+    either_squared_error(in, begin, end);                                                                           \
+  }                                                                                                                 \
+  CLONES void scale_rows(const T* factors, const T* values, T* out, int64_t columns, int64_t begin, int64_t end) {  \
+    scale(factors, values, out, columns, begin, end);                                                               \
+  }                                                                                                                 \
+  CLONES void adam_step(const Adam<T>& in, int64_t begin, int64_t end) { update(in, begin, end); }
 
 PHASEVAE_KERNELS(float, PHASEVAE_CLONES)
 PHASEVAE_KERNELS(double, )
