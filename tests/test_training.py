@@ -5,36 +5,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import gaussian_rows, recipe
 
 from phasevae import InputError, noise, theory
 from phasevae.elbo import gaussian_nll, reparam_kl
 from phasevae.measure import column_means, measure
 from phasevae.model import Architecture, initialise
-from phasevae.points import Member, Settings
+from phasevae.points import Member
 from phasevae.training import RowOrder, Trainer, select_members, split_rows
 
-BASE = {
-    "n_latent": 2,
-    "hidden": (16, 8),
-    "samples": 32 * 200.0,
-    "batch": 32,
-    "learning_rate": 2e-3,
-    "schedule": "anneal",
-    "anneal_from": 0.4,
-    "anneal_fraction": 0.5,
-    "antithetic": True,
-    "holdout": 0.0,
-}
 MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.3, 0.6, 0.9, 1.2) for seed in (0, 1)]
-
-
-def recipe(**changes) -> Settings:
-    return Settings(**{**BASE, **changes})
-
-
-def gaussian_rows(n: int = 500, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    scale = torch.tensor([1.0, 0.8, 0.5, 0.3]).sqrt()
-    return (scale * torch.randn(n, 4, generator=torch.Generator().manual_seed(0))).to(dtype)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])

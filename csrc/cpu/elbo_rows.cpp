@@ -169,45 +169,50 @@ PHASEVAE_INLINE void draw_all(const Stream& in, int64_t rows, int64_t latents, T
   });
 }
 
-template <class T, bool kGradient>
-PHASEVAE_INLINE void squared_error(const Residual<T>& in, int64_t begin, int64_t end) {
+// One row of x and xhat.
+template <class T>
+struct Rows {
+  int64_t model, draw, row;
+  const T* x;
+  const T* xhat;
+};
+
+template <class T>
+PHASEVAE_INLINE Rows<T> rows_at(const Residual<T>& in, int64_t at) {
+  const int64_t model = at / (in.draws * in.rows), row = at % in.rows;
+  return {model, at / in.rows % in.draws, row, in.x.data + model * in.x.model + row * in.x.row,
+          in.xhat + at * in.features};
+}
+
+template <class T>
+PHASEVAE_INLINE void squared_error(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {
   for (int64_t at = begin; at < end; ++at) {
-    const int64_t model = at / (in.draws * in.rows);
-    const T* __restrict x = in.x.data + model * in.x.model + at % in.rows * in.x.row;
-    const T* __restrict xhat = in.xhat + at * in.features;
-    T* __restrict gradient = in.gradient + at * in.features;
-    const T precision = T(1) / in.sigma2[model];
+    const Rows<T> rows = rows_at(in, at);
+    const T* __restrict x = rows.x;
+    const T* __restrict xhat = rows.xhat;
     T sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < in.features; ++i) {
       const T residual = xhat[i] - x[i];
       sum += residual * residual;
-      if constexpr (kGradient) {
-        gradient[i] = residual * precision;
-      }
     }
-    in.nll[at] = T(0.5) * precision * sum;
+    nll[at] = T(0.5) / in.sigma2[rows.model] * sum;
   }
 }
 
 template <class T>
-PHASEVAE_INLINE void either_squared_error(const Residual<T>& in, int64_t begin, int64_t end) {
-  if (in.gradient) {
-    squared_error<T, true>(in, begin, end);
-  } else {
-    squared_error<T, false>(in, begin, end);
-  }
-}
-
-template <class T>
-PHASEVAE_INLINE void scale(const T* factors, const T* values, T* out, int64_t columns, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; ++row) {
-    const T factor = factors[row];
-    const T* __restrict from = values + row * columns;
-    T* __restrict to = out + row * columns;
+PHASEVAE_INLINE void differentiate_error(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin,
+                                         int64_t end) {
+  for (int64_t at = begin; at < end; ++at) {
+    const Rows<T> rows = rows_at(in, at);
+    const T* __restrict x = rows.x;
+    const T* __restrict xhat = rows.xhat;
+    T* __restrict out = g.xhat + at * in.features;
+    const T grad = g.nll.data[rows.model * g.nll.model + rows.draw * g.nll.row + rows.row * g.nll.column];
+    const T factor = grad / in.sigma2[rows.model];
 #pragma omp simd
-    for (int64_t i = 0; i < columns; ++i) {
-      to[i] = factor * from[i];
+    for (int64_t i = 0; i < in.features; ++i) {
+      out[i] = factor * (xhat[i] - x[i]);
     }
   }
 }
@@ -234,22 +239,22 @@ PHASEVAE_INLINE void update(const Adam<T>& in, int64_t begin, int64_t end) {
 
 }  // namespace
 
-#define PHASEVAE_KERNELS(T, CLONES)                                                                                 \
-  CLONES void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end) {                \
-    sample(in, out, begin, end);                                                                                    \
-  }                                                                                                                 \
-  CLONES void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) { \
-    differentiate(in, g, begin, end);                                                                               \
-  }                                                                                                                 \
-  CLONES void reparam_eps(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {          \
-    draw_all(in, rows, n, eps, begin, end);                                                                         \
-  }                                                                                                                 \
-  CLONES void gaussian_nll(const Residual<T>& in, int64_t begin, int64_t end) {                                     \
-    either_squared_error(in, begin, end);                                                                           \
-  }                                                                                                                 \
-  CLONES void scale_rows(const T* factors, const T* values, T* out, int64_t columns, int64_t begin, int64_t end) {  \
-    scale(factors, values, out, columns, begin, end);                                                               \
-  }                                                                                                                 \
+#define PHASEVAE_KERNELS(T, CLONES)                                                                                    \
+  CLONES void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end) {                   \
+    sample(in, out, begin, end);                                                                                       \
+  }                                                                                                                    \
+  CLONES void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) {    \
+    differentiate(in, g, begin, end);                                                                                  \
+  }                                                                                                                    \
+  CLONES void reparam_eps(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {             \
+    draw_all(in, rows, n, eps, begin, end);                                                                            \
+  }                                                                                                                    \
+  CLONES void gaussian_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {                                \
+    squared_error(in, nll, begin, end);                                                                                \
+  }                                                                                                                    \
+  CLONES void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end) { \
+    differentiate_error(in, g, begin, end);                                                                            \
+  }                                                                                                                    \
   CLONES void adam_step(const Adam<T>& in, int64_t begin, int64_t end) { update(in, begin, end); }
 
 PHASEVAE_KERNELS(float, PHASEVAE_CLONES)

@@ -130,41 +130,52 @@ __device__ __forceinline__ int64_t row_of_group(int lanes) {
   return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / lanes;
 }
 
+// One row of x and xhat.
 template <class T>
-__global__ void __launch_bounds__(kThreads) gaussian_nll_kernel(Residual<T> in, int lanes) {
-  const int64_t row = row_of_group(lanes);
-  if (row >= in.models * in.draws * in.rows) {
+struct Rows {
+  int64_t model, draw, row;
+  const T* x;
+  const T* xhat;
+};
+
+template <class T>
+__device__ __forceinline__ Rows<T> rows_at(const Residual<T>& in, int64_t at) {
+  const int64_t model = at / (in.draws * in.rows), row = at % in.rows;
+  return {model, at / in.rows % in.draws, row, in.x.data + model * in.x.model + row * in.x.row,
+          in.xhat + at * in.features};
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) gaussian_nll_kernel(Residual<T> in, T* nll, int lanes) {
+  const int64_t at = row_of_group(lanes);
+  if (at >= in.models * in.draws * in.rows) {
     return;
   }
-  const int64_t model = row / (in.draws * in.rows);
-  const T* x = in.x.data + model * in.x.model + row % in.rows * in.x.row;
-  const T* xhat = in.xhat + row * in.features;
-  const T precision = T(1) / in.sigma2[model];
+  const Rows<T> rows = rows_at(in, at);
   const int lane = threadIdx.x % lanes;
   T sum = 0;
   for (int64_t i = lane; i < in.features; i += lanes) {
-    const T residual = xhat[i] - x[i];
+    const T residual = rows.xhat[i] - rows.x[i];
     sum += residual * residual;
-    if (in.gradient) {
-      in.gradient[row * in.features + i] = residual * precision;
-    }
   }
   sum = sum_of_group(sum, lanes);
   if (lane == 0) {
-    in.nll[row] = T(0.5) * precision * sum;
+    nll[at] = T(0.5) / in.sigma2[rows.model] * sum;
   }
 }
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    scale_rows_kernel(const T* factors, const T* values, T* out, int64_t rows, int64_t columns, int lanes) {
-  const int64_t row = row_of_group(lanes);
-  if (row >= rows) {
+    gaussian_nll_backward_kernel(Residual<T> in, ResidualGradient<T> g, int lanes) {
+  const int64_t at = row_of_group(lanes);
+  if (at >= in.models * in.draws * in.rows) {
     return;
   }
-  const T factor = factors[row];
-  for (int64_t i = row * columns + threadIdx.x % lanes; i < (row + 1) * columns; i += lanes) {
-    out[i] = factor * values[i];
+  const Rows<T> rows = rows_at(in, at);
+  const T grad = g.nll.data[rows.model * g.nll.model + rows.draw * g.nll.row + rows.row * g.nll.column];
+  const T factor = grad / in.sigma2[rows.model];
+  for (int64_t i = threadIdx.x % lanes; i < in.features; i += lanes) {
+    g.xhat[at * in.features + i] = factor * (rows.xhat[i] - rows.x[i]);
   }
 }
 
@@ -234,21 +245,21 @@ int reparam_eps(const Stream& in, int64_t models, int64_t rows, int64_t latents,
 }
 
 template <class T>
-int gaussian_nll(const Residual<T>& in, void* stream) {
+int gaussian_nll(const Residual<T>& in, T* nll, void* stream) {
   const int lanes = lanes_for(in.features);
   const unsigned blocks = blocks_for(in.models * in.draws * in.rows * lanes);
   if (blocks > 0) {
-    gaussian_nll_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, lanes);
+    gaussian_nll_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, nll, lanes);
   }
   return cudaGetLastError();
 }
 
 template <class T>
-int scale_rows(const T* factors, const T* values, T* out, int64_t rows, int64_t columns, void* stream) {
-  const int lanes = lanes_for(columns);
-  const unsigned blocks = blocks_for(rows * lanes);
+int gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream) {
+  const int lanes = lanes_for(in.features);
+  const unsigned blocks = blocks_for(in.models * in.draws * in.rows * lanes);
   if (blocks > 0) {
-    scale_rows_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(factors, values, out, rows, columns, lanes);
+    gaussian_nll_backward_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, gradient, lanes);
   }
   return cudaGetLastError();
 }
@@ -264,12 +275,12 @@ int adam_step(const Adam<T>& in, void* stream) {
 
 const char* error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
-#define PHASEVAE_LAUNCHERS(T)                                                                \
-  template int reparam_kl<T>(const Posterior<T>&, const Sample<T>&, void*);                  \
-  template int reparam_kl_backward<T>(const Posterior<T>&, const SampleGradient<T>&, void*); \
-  template int reparam_eps<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);          \
-  template int gaussian_nll<T>(const Residual<T>&, void*);                                   \
-  template int scale_rows<T>(const T*, const T*, T*, int64_t, int64_t, void*);               \
+#define PHASEVAE_LAUNCHERS(T)                                                                   \
+  template int reparam_kl<T>(const Posterior<T>&, const Sample<T>&, void*);                     \
+  template int reparam_kl_backward<T>(const Posterior<T>&, const SampleGradient<T>&, void*);    \
+  template int reparam_eps<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);             \
+  template int gaussian_nll<T>(const Residual<T>&, T*, void*);                                  \
+  template int gaussian_nll_backward<T>(const Residual<T>&, const ResidualGradient<T>&, void*); \
   template int adam_step<T>(const Adam<T>&, void*);
 
 PHASEVAE_LAUNCHERS(float)
