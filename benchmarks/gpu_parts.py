@@ -143,7 +143,9 @@ def trainer_run(name: str, shape: tuple, dry: bool) -> Callable[[int], None]:
 def recipe(n_latent: int, hidden: tuple[int, ...], samples: float, batch: int, antithetic: bool) -> Any:
     from phasevae.points import Settings
 
-    return Settings(n_latent, hidden, samples, batch, 3e-3, "anneal", 0.4, 0.5, antithetic, 0.0)
+    return Settings(
+        n_latent, hidden, samples, batch, 3e-3, "anneal", 0.4, 0.5, antithetic, 16 if antithetic else 1, 0.0
+    )
 
 
 def tier(name: str, dry: bool) -> dict[str, float]:

@@ -57,6 +57,30 @@ def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
     return _implementation(xhat.device.type).gaussian_nll(x, xhat, sigma2)
 
 
+@torch.no_grad()
+def decoder_targets(x: Tensor, mu: Tensor, logvar: Tensor, z: Tensor, group: int) -> Tensor:
+    """E[x | z] among the rows of a group: what a decoder's output at z is to be, with less noise than the row itself.
+
+    A latent z_a drawn for one row may as well have been drawn for row b of its group, with the probability w_ab that is
+    proportional to q(z_a | x_b). Averaging the squared error over these rows (Rao & Blackwell) changes no expectation
+    of the decoder's gradient and takes out the scatter of x around E[x | z], nearly all of its noise close to collapse.
+
+    x: [M, B, D], or [1, B, D] shared by all models; mu, logvar: [M, B, n]; z: [M, A, B, n]; group: rows of a group, a
+    divisor of B, neighbours in the batch. Returns [M, A, B, D]; nothing is differentiated.
+    """
+    models, draws, rows = z.shape[:3]
+    groups = rows // group
+    precision = (-logvar).exp()
+    # log q(z | x_b) up to what all b share, as one product of (z^2, z, 1) with three vectors of row b.
+    of_rows = torch.cat((-0.5 * precision, mu * precision, -0.5 * (mu.square() * precision + logvar)), -1)
+    of_rows = of_rows.unflatten(1, (-1, group))
+    of_draws = z.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
+    of_draws = torch.cat((of_draws.square(), of_draws, torch.ones_like(of_draws)), -1)
+    weights = (of_draws.flatten(0, 1) @ of_rows.flatten(0, 1).mT).softmax(-1)
+    means = weights @ x.expand(models, -1, -1).reshape(models * groups, group, -1)
+    return means.view(models, groups, draws, group, -1).transpose(1, 2).reshape(models, draws, rows, -1)
+
+
 # torch.compile cannot trace a choice that reads files, and need not: it is made once a process.
 @torch.compiler.assume_constant_result
 def backend(device_type: str) -> str:

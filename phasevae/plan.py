@@ -30,6 +30,7 @@ TRAINING_KEYS = (
     "anneal_from",
     "anneal_fraction",
     "antithetic",
+    "decoder_group",
     "holdout",
 )
 _FLOPS_PER_SECOND = 50e9  # float32 matrix products on two cores of a present-day processor

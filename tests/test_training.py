@@ -62,7 +62,7 @@ def test_state_of_other_models_is_refused():
 
 def test_a_step_is_adam_on_the_objective():
     x, member = gaussian_rows(), Member(0.5, 2.0, 3)
-    setting = recipe(schedule="scratch", samples=32.0)
+    setting = recipe(schedule="scratch", samples=32.0, decoder_group=1)
     trainer = Trainer(x, [member], setting)
     trainer.run()
     ensemble = initialise(Architecture(4, 2, (16, 8)), [3])
@@ -146,3 +146,21 @@ def test_beta_moves_the_transition():
     assert active["active_dims"] == 2
     assert active["kl"] > 0.2
     assert collapsed["kl"] < 0.01
+
+
+def test_shared_targets_change_the_decoders_gradient_alone():
+    x = gaussian_rows()
+    first, second = (Trainer(x, MEMBERS[:2], recipe(samples=32.0, decoder_group=group)) for group in (1, 8))
+    assert first.run()
+    assert second.run()
+    decoder = next(layer.offset for layer in first.model.architecture.layers if layer.name == "decoder.0")
+    assert torch.allclose(first.model.gradients[:, :decoder], second.model.gradients[:, :decoder])
+    assert not torch.allclose(first.model.gradients[:, decoder:], second.model.gradients[:, decoder:], rtol=0.1)
+
+
+def test_a_group_is_a_divisor_of_the_batch():
+    trainer = Trainer(gaussian_rows(), MEMBERS[:1], recipe(samples=24.0, batch=12, decoder_group=16))
+    assert trainer.run()
+    same = Trainer(gaussian_rows(), MEMBERS[:1], recipe(samples=24.0, batch=12, decoder_group=4))
+    assert same.run()
+    assert torch.equal(trainer.model.parameters, same.model.parameters)
