@@ -16,7 +16,7 @@ from phasevae.datasets.synthetic import synthetic
 from phasevae.plan import training_keys
 from phasevae.points import Settings
 
-CALIBRATION_SECONDS = 1.0
+CALIBRATION_SECONDS, CALIBRATION_ROUNDS = 1.0, 2
 
 
 class Problem(NamedTuple):
@@ -117,12 +117,11 @@ def fastest(
     start: Callable[..., Contender], run: Run, options: Sequence[dict[str, Any]], seconds: float = CALIBRATION_SECONDS
 ) -> dict[str, Any]:
     """The option with which the contender shows most samples a second; prints the rate of each."""
-    if len(options) == 1:
-        return options[0]
-    rates = []
+    rates: list[float] = []
     for option in options:
-        steps, elapsed = stretch(start(run, **option).train, seconds)
-        rates.append(steps * run.settings.batch * len(run.sigma2) / elapsed)
+        contender = start(run, **option)
+        stretches = [stretch(contender.train, seconds) for _ in range(CALIBRATION_ROUNDS)]
+        rates.append(max(steps * run.settings.batch * len(run.sigma2) / elapsed for steps, elapsed in stretches))
         words = ", ".join(f"{key} {value}" for key, value in option.items())
         print(f"  calibration: {words}: {rates[-1]:,.0f} model-samples/s", flush=True)
     return options[int(np.argmax(rates))]

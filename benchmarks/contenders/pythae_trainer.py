@@ -11,12 +11,9 @@ an epoch, and decodes both signs of the noise in a forward of its own. What cann
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Iterator
 from typing import Any
-
-os.environ.setdefault("TQDM_DISABLE", "1")
 
 import numpy as np
 import torch
@@ -81,6 +78,8 @@ def make_trainer(run: Run, sigma2: float, data: BaseDataset, config: BaseTrainer
     schedule = Schedule(run, sigma2)
     trainer = BaseTrainer(model, data, training_config=config, callbacks=[schedule])
     trainer.prepare_training()
+    # Without its progress bar.
+    trainer.callback_handler.callbacks = [schedule]
     schedule.begin(trainer)
     return trainer
 

@@ -22,6 +22,12 @@ KEYS = ["contender", "protocol"]
 COLORS = dict(zip(("phasevae", "loop", "pythae", "jax"), PALETTE, strict=False))
 MARKERS = {"phasevae": "o", "loop": "s", "pythae": "^", "jax": "D"}
 STYLES = {"usual": "--", "ours": "-"}
+LABELS = {
+    ("loop", "usual"): "usual loop",
+    ("phasevae", "ours"): "phasevae",
+    ("jax", "ours"): "jax, phasevae's protocol",
+    ("pythae", "ours"): "pythae, phasevae's protocol",
+}
 
 
 def read_rows(folder: Path) -> pd.DataFrame:
@@ -42,14 +48,9 @@ def text(rows: pd.DataFrame) -> str:
     parts = []
     for name, of_set in rows.groupby("set"):
         sizes = f"{of_set['rows'].iloc[0]} samples, {of_set['threads'].iloc[0]} threads"
-        parts += [
-            f"{name}: {sizes}; KL in nats, medians over seeds",
-            "",
-            _printed(overview(of_set)),
-            "",
-            "Every budget of the protocol `ours`:",
-            "",
-        ]
+        limit = seconds_to(ours_of(of_set), TARGETS[0])
+        parts += [f"{name}: {sizes}; KL in nats, medians over seeds; T = {limit:.0f} s", ""]
+        parts += [_printed(overview(of_set)), "", "Every budget of the protocol `ours`:", ""]
         parts += [_printed(by_budget(of_set)), ""]
     return "\n".join(parts)
 
@@ -114,12 +115,13 @@ def rms_at(rows: pd.DataFrame, seconds: float) -> float:
 def draw(rows: pd.DataFrame) -> Figure:
     """RMS error of the KL curve against seconds of training, one line a contender, protocol and seed."""
     import matplotlib
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     with matplotlib.rc_context(STYLE):
         figure = figure_of(3.0)
         axes = figure.add_subplot(xscale="log", yscale="log")
         for (contender, protocol), of_entry in rows.groupby(KEYS, sort=False):
-            label = contender if contender == "loop" else f"{contender}, {protocol} protocol"
+            label = LABELS.get((contender, protocol), f"{contender}, {protocol} protocol")
             for _, of_seed in of_entry.groupby("seed"):
                 look = {"color": COLORS[contender], "marker": MARKERS[contender], "linestyle": STYLES[protocol]}
                 if protocol == "usual":
@@ -139,6 +141,10 @@ def draw(rows: pd.DataFrame) -> Figure:
                 color=BLACK,
                 fontsize=6,
             )
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("seconds of training, all models")
         axes.set_ylabel("RMS error of KL (nats)")
         figure.legend(loc="outside upper center", ncols=2)
