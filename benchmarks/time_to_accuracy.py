@@ -191,7 +191,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--again", action="store_true", help="run also what is in DIR already")
     parser.add_argument("--throughput", action="store_true", help="samples/s of loop and phasevae, share of sgemm")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of --throughput")
-    parser.add_argument("--round-seconds", type=float, default=2.0, help="seconds of one turn in a round")
+    parser.add_argument("--round-seconds", type=float, default=1.5, help="seconds of one turn in a round")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser
 
