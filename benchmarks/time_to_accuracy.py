@@ -172,7 +172,7 @@ def show_throughput(arguments: argparse.Namespace) -> None:
         16, arguments.threads, min(arguments.rows, 65536), arguments.round_seconds, arguments.rounds
     )
     print(f"{arguments.threads} threads, 16 models, GFLOP/s in float32, Adam included\n")
-    print(found.to_string(index=False, float_format=lambda value: f"{value:,.0f}" if value > 20 else f"{value:.3f}"))
+    print(found.to_string(index=False, float_format=lambda value: f"{value:,.0f}" if value > 999 else f"{value:.3g}"))
     if arguments.out:
         artifacts.write_table(arguments.out / "throughput.csv", found)
 
@@ -209,6 +209,10 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        if not arguments.child:
+            print("stopped; the same command continues with the contender that was running", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

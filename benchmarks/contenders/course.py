@@ -19,7 +19,7 @@ from phasevae.analysis import critical
 
 ABSOLUTE, RELATIVE = 0.005, 0.002
 """The largest error of KL that is allowed, in nats and relative to KL."""
-GROWTH = 0.25
+GROWTH = 0.3
 """Time between two checkpoints of one run, relative to the time so far."""
 _BLOCK = 8192
 

@@ -58,7 +58,7 @@ def measured(runs: dict[str, Run], seconds: float, rounds: int) -> list[dict[str
         if name != LOOP:
             turns[name] = phasevae_trainer.start(run).train, threads
         turn, operations = layer_products(run)
-        turns[f"layers: {name}"], work[f"layers: {name}"] = (turn, threads), operations
+        turns[layers_of(run)], work[layers_of(run)] = (turn, threads), operations
     for size in SQUARES:
         left, right, out = torch.randn(3, size, size)
         product = partial(torch.mm, left, right, out=out)
@@ -69,7 +69,7 @@ def measured(runs: dict[str, Run], seconds: float, rounds: int) -> list[dict[str
 
 
 def as_row(name: str, run: Run, rates: dict[str, float], square: float) -> dict[str, object]:
-    gflops, layers = rates[name] * flops(run) / 1e9, rates[f"layers: {name}"] / 1e9
+    gflops, layers = rates[name] * flops(run) / 1e9, rates[layers_of(run)] / 1e9
     row = {"training": name, "model-samples/s": rates[name], "over loop": rates[name] / rates[LOOP]}
     row |= {"GFLOP/s": gflops, "sgemm of its layers": layers, "share": gflops / layers}
     return row | {"best square sgemm": square, "share of best": gflops / square}
@@ -79,6 +79,11 @@ def flops(run: Run) -> float:
     """Floating-point operations of a step for one model and sample: 6 a weight, the decoder's twice when antithetic."""
     encoder, decoder = (sum(a * b for a, b in widths_to_shapes(widths)) for widths in (run.encoder, run.decoder))
     return 6.0 * (encoder + (2 if run.settings.antithetic else 1) * decoder)
+
+
+def layers_of(run: Run) -> str:
+    """The name under which the products of the run's layers are timed: equal shapes have one."""
+    return f"layers: batch {run.settings.batch}, antithetic {run.settings.antithetic}"
 
 
 def layer_products(run: Run) -> tuple[Turn, float]:
