@@ -34,6 +34,7 @@ localrules:
 wildcard_constraints:
     dataset="|".join(CONFIG["datasets"]),
     part="|coarse/|second/",
+    bucket="[0-9]+",
 
 
 rule all:

@@ -43,7 +43,7 @@ FIGURE_INPUTS = {
 TABLES = ["data.npy", "data.json", "spectrum.json", "plan.csv", "sweep.csv", "dimensions.csv", "timing.csv", "fit.json"]
 
 
-def settings_of(dataset, part):
+def settings_of(dataset, part, **other_wildcards):
     """Settings of one pass of a data set; those of its coarse tables are the first pass's."""
     return second_pass(DATASETS[dataset]) if part == "second/" else DATASETS[dataset]
 
