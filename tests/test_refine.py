@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from phasevae import theory
+from phasevae import spectrum, theory
 from phasevae.analysis import critical
 from phasevae.analysis.refine import FINEST_STEP, SAME, STEPS, Transition, refined_values, transitions
 from phasevae.errors import InputError
@@ -132,3 +132,15 @@ def test_a_relative_grid_needs_the_spectrum(tmp_path):
         "phasevae: refine: the grid is relative to the largest eigenvalue; give --spectrum spectrum.json"
     )
     assert not (tmp_path / "refined.csv").exists()
+
+
+def test_a_relative_grid_is_refined_in_units_of_the_largest_eigenvalue(tmp_path):
+    """The transition at 3 lies at half of a largest eigenvalue of 6."""
+    values, zeros = np.array([6.0, 1.0]), np.zeros(2)
+    spectrum.write(tmp_path / "s.json", spectrum.Spectrum(values, zeros, 7.0, 1000, 6.0, zeros, zeros))
+    settings = json.dumps({"n_latent": 2, "sigma2_ratio": [0.25, 1.25]})
+    done = refine(tmp_path, "--settings", settings, "--spectrum", tmp_path / "s.json")
+    assert done.returncode == 0, done.stderr
+    plan = read_plan(tmp_path / "refined.csv")
+    assert [point.ratio for point in plan] == [0.25, 0.485, 0.49, 0.495, 0.5, 0.505, 0.51, 0.515, 1.25]
+    assert plan[1].path == "points/ratio=0.485,seed=0"
