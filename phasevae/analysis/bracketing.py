@@ -27,8 +27,8 @@ AT = ["beta", "sigma2"]
 GAP = ("elbo", "elbo_gap", "elbo_gap_standard_error")
 """Columns that a comparison reads beside those of the fit."""
 
-BEYOND = 2.0
-"""Standard errors from which a difference counts."""
+BEYOND = 3.0
+"""Standard errors from which a difference counts: two of them would flag a point that agrees in every other sweep."""
 
 PASSES = ("first", "second")
 

@@ -36,7 +36,7 @@ LOOKS = {"first": (BLUE, "o", "-"), "second": (VERMILION, "s", "--")}
 def bracketing(bracketing: pd.DataFrame, passes: Mapping[str, Any], spectrum: Mapping[str, Any]) -> Figure:
     """KL of both passes with their fitted critical variances (lines), and below it the first's less the second's.
 
-    Error bars are two standard errors; points that disagree are shaded, halfway to their neighbours.
+    Error bars are as long as a difference must be to count; points that disagree are shaded halfway to the next.
     """
     table = bracketing.assign(x=abscissa(bracketing)).sort_values("x", ignore_index=True)
     x = table["x"].to_numpy()
