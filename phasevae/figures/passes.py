@@ -68,7 +68,7 @@ def bracketing(bracketing: pd.DataFrame, passes: Mapping[str, Any], spectrum: Ma
 def _shade(axes: Any, x: NDArray, disagree: NDArray) -> None:
     """Bands over the points that disagree, from halfway to the one before to halfway to the one after."""
     edges = np.concatenate([x[:1], (x[1:] + x[:-1]) / 2, x[-1:]])
-    label = "disagree"
+    label = "passes disagree"
     for i in np.flatnonzero(disagree):
         axes.axvspan(edges[i], edges[i + 1], color=ORANGE, alpha=0.25, linewidth=0, label=label, zorder=0)
         label = None
