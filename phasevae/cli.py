@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from phasevae import artifacts
+from phasevae import artifacts, stages
 from phasevae.arguments import (
     completed_settings,
     data_shape,
@@ -285,16 +285,25 @@ def fit(
         print(f"{output}: critical variance {result['critical_variance']:.6g} [{low}, {high}], {result['model']}")
 
 
+app.command()(stages.refine)
+app.command()(stages.bracket)
+
+
 @app.command()
 def plot(
-    figure: Annotated[str, typer.Argument(help="landscape | elbo | latent_variance | kl | kl_derivatives | spectrum.")],
+    figure: Annotated[
+        str,
+        typer.Argument(help="landscape | elbo | latent_variance | kl | kl_derivatives | spectrum | bracketing."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="STEM", help="Writes STEM.pdf and STEM.png.")],
     sweep: Annotated[Path | None, typer.Option(help="sweep.csv")] = None,
     dimensions: Annotated[Path | None, typer.Option(help="dimensions.csv")] = None,
     fit: Annotated[Path | None, typer.Option(help="fit.json")] = None,
     spectrum: SpectrumFile = None,
+    bracketing: Annotated[Path | None, typer.Option(help="bracketing.csv")] = None,
+    passes: Annotated[Path | None, typer.Option(help="bracketing.json")] = None,
 ) -> None:
-    """Draw one figure of the paper.
+    """Draw one figure of the paper, or the comparison of two passes.
 
     Example: phasevae plot spectrum --spectrum results/mine/spectrum.json -o spectrum
     """
@@ -307,6 +316,8 @@ def plot(
         dimensions=None if dimensions is None else artifacts.read_table(dimensions),
         fit=record(fit),
         spectrum=spectrum_record(spectrum, table),
+        bracketing=None if bracketing is None else artifacts.read_table(bracketing),
+        passes=record(passes),
     )
     print(*artifacts.write_figure(output, drawn))
 

@@ -12,7 +12,7 @@ import pytest
 
 from phasevae import artifacts, backends
 
-VERBS = ("dataset", "spectrum", "plan", "train", "collect", "fit", "plot", "doctor")
+VERBS = ("dataset", "spectrum", "plan", "train", "collect", "fit", "refine", "bracket", "plot", "doctor")
 TRAIN = ("--latent", "2", "--hidden", "8", "--samples", "3000", "--batch", "64", "--device", "cpu", "--threads", "1")
 
 
@@ -173,6 +173,8 @@ def test_holdout_is_measured(by_hand, tmp_path):
             ("train", "absent", "--sigma2", "1", "--latent", "2", "--device", "meta", "-o", "p"),
             "data.json: no such file",
         ),
+        (("refine", "absent.json", "-o", "r.csv"), "give either --config"),
+        (("bracket", "absent.csv", "b.csv", "--spectrum", "s.json", "-o", "b.csv"), "absent.csv: no such file"),
         (("plot", "landscape", "-o", ""), "must be the name of a figure"),
         (("plot", "kl", "-o", "kl"), "needs"),
         (("plot", "nonsense", "-o", "kl"), "nonsense"),

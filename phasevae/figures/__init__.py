@@ -1,4 +1,4 @@
-"""The paper's figures: measurement as points, theory as lines, from tables and dicts to matplotlib Figures.
+"""The paper's figures and some more: measurement as points, theory as lines, from tables and dicts to Figures.
 
 The abscissa is the decoder variance, or beta * sigma2 in a beta sweep; energies are in nats per sample. Theory
 is drawn from the sample spectrum. Points at which pPCA is only a bound on Gaussian data are hollow and the
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from phasevae.errors import InputError
-from phasevae.figures import alone, sweeps
+from phasevae.figures import alone, passes, sweeps
 from phasevae.figures.marks import STYLE
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A drawing function, the inputs it takes (of sweep, dimensions, fit, spectrum) and the paper's figure."""
+    """A drawing function, the inputs it takes (of those of `render`) and the paper's figure."""
 
     draw: Callable[..., Figure]
     needs: tuple[str, ...]
-    paper: str
+    paper: str | None
 
 
 def render(
@@ -35,6 +35,8 @@ def render(
     dimensions: pd.DataFrame | None = None,
     fit: Mapping[str, Any] | None = None,
     spectrum: Mapping[str, Any] | None = None,
+    bracketing: pd.DataFrame | None = None,
+    passes: Mapping[str, Any] | None = None,
 ) -> Figure:
     """Draw the figure `name` of FIGURES from the inputs it needs; others may be given and are not used.
 
@@ -44,7 +46,14 @@ def render(
 
     if name not in FIGURES:
         raise InputError(f"figure '{name}': unknown, must be one of {', '.join(FIGURES)}")
-    given = {"sweep": sweep, "dimensions": dimensions, "fit": fit, "spectrum": spectrum}
+    given = {
+        "sweep": sweep,
+        "dimensions": dimensions,
+        "fit": fit,
+        "spectrum": spectrum,
+        "bracketing": bracketing,
+        "passes": passes,
+    }
     needs = FIGURES[name].needs
     for key in needs:
         if given[key] is None:
@@ -66,6 +75,7 @@ FIGURES: dict[str, FigureSpec] = {
     "kl": FigureSpec(sweeps.kl, ("sweep", "dimensions", "fit", "spectrum"), "Figs. 2c and 4c"),
     "kl_derivatives": FigureSpec(sweeps.kl_derivatives, ("sweep", "dimensions", "fit", "spectrum"), "Figs. 2c and 4c"),
     "spectrum": FigureSpec(alone.spectrum, ("spectrum",), "Fig. 3"),
+    "bracketing": FigureSpec(passes.bracketing, ("bracketing", "passes", "spectrum"), None),
 }
 
 COLUMNS = {
@@ -73,4 +83,6 @@ COLUMNS = {
     "dimensions": ("sigma2", "beta", "seed", "latent", "kl", "latent_variance"),
     "fit": ("critical_variance", "ci95", "model", "models"),
     "spectrum": ("eigenvalues", "standard_errors", "trace"),
+    "bracketing": ("sigma2", "beta", "kl_first", "kl_second", "kl_difference", "kl_standard_error", "disagree"),
+    "passes": ("first", "second", "n_latent"),
 }
