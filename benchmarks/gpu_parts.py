@@ -144,7 +144,7 @@ def recipe(n_latent: int, hidden: tuple[int, ...], samples: float, batch: int, a
     from phasevae.points import Settings
 
     return Settings(
-        n_latent, hidden, samples, batch, 3e-3, "anneal", 0.4, 0.5, antithetic, 16 if antithetic else 1, 0.0
+        n_latent, hidden, samples, batch, 4e-3, "anneal", 0.4, 0.5, antithetic, 16 if antithetic else 1, 0.0
     )
 
 
