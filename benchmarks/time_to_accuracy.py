@@ -13,10 +13,11 @@ Every contender trains one VAE for each of 16 decoder variances on Gaussian data
     phasevae  this package's Trainer, with the backend that is installed
 
 with the protocol `usual` (from scratch, Adam 1e-3, batch 128) or `ours` (the defaults of phasevae: annealing,
-antithetic noise, learning-rate schedule, batch). Its weights are measured on all data by one function, against pPCA for
-the sample covariance. A constant protocol has checkpoints along one run; models that are trained one after another take
-turns for that. A protocol with schedules has one run for each budget of --samples. The clock runs for training alone:
-import, building and compiling stand in a column of their own, calibrations and measurements are not counted.
+antithetic noise, decoder targets shared among rows, learning-rate schedule, batch). Its weights are measured on all
+data by one function, against pPCA for the sample covariance. A constant protocol has checkpoints along one run; models
+that are trained one after another take turns for that. A protocol with schedules has one run for each budget of
+--samples. The clock runs for training alone: import, building and compiling stand in a column of their own,
+calibrations and measurements are not counted.
 
 Each contender, protocol and seed is a process of its own; its table is written to DIR/runs/ when it ends, and is kept
 by a later call with the same DIR, so an interrupted run continues with the next one. DIR gets time_to_accuracy.csv (all

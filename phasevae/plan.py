@@ -162,15 +162,17 @@ def estimate(settings: Mapping[str, Any], n_points: int, dimension: int, n_sampl
 
     Returns {parameters (of one model), flops (of all), seconds (at 50 GFLOP/s, two cores), memory_bytes
     (parameters with gradient and two Adam moments, activations, `n_samples` rows of data)}. Forward and
-    backward pass cost 6 floating-point operations a weight and sample; antithetic noise decodes twice.
+    backward pass cost 6 floating-point operations a weight and sample; antithetic noise decodes twice; decoder
+    targets that rows share need a second derivative by the decoder's inputs, 2 operations a weight and draw.
     """
     hidden, n_latent, batch = settings["hidden"], settings["n_latent"], settings["batch"]
     encoder = [dimension, *hidden, 2 * n_latent]
     decoder = [n_latent, *reversed(hidden), dimension]
     draws = 2 if settings["antithetic"] else 1
-    macs = _macs(encoder) + draws * _macs(decoder)
+    shared = math.gcd(batch, settings["decoder_group"]) > 1
+    per_sample = 6.0 * _macs(encoder) + draws * (8.0 if shared else 6.0) * _macs(decoder)
     parameters = _macs(encoder) + _macs(decoder) + sum(encoder[1:]) + sum(decoder[1:])
-    flops = 6.0 * macs * settings["samples"] * n_points
+    flops = per_sample * settings["samples"] * n_points
     # Each layer's output is held for the backward pass, and again as a gradient.
     activations = 2 * batch * (sum(encoder[1:]) + draws * sum(decoder))
     memory = _BYTES * (n_points * (4 * parameters + activations) + n_samples * dimension)

@@ -10,10 +10,13 @@ import torch
 from contenders import common, course
 from numpy.typing import NDArray
 
+from phasevae import elbo
 from phasevae.model import Architecture, VAEEnsemble
 
 SIGMA2 = (0.3, 0.9)
 ARCHITECTURE = Architecture(5, 2, (7, 6))
+# Antithetic or not, rows that share the decoder's targets.
+WAYS = [(False, 1), (True, 1), (False, 16), (True, 4)]
 
 
 @pytest.fixture
@@ -23,18 +26,22 @@ def run() -> common.Run:
     return common.Run(x, SIGMA2, 3, settings, 1)
 
 
-def reference(parameters: NDArray, x: NDArray, eps: NDArray, antithetic: bool) -> tuple[NDArray, NDArray]:
-    """Negative ELBOs [M] and their gradients [M, P] by phasevae's model for given noise [M, B, n]."""
+def reference(parameters: NDArray, x: NDArray, eps: NDArray, antithetic: bool, group: int) -> tuple[NDArray, NDArray]:
+    """Negative ELBOs [M] and the gradients [M, P] of a step by phasevae's model for given noise [M, B, n]."""
     ensemble = VAEEnsemble(ARCHITECTURE, torch.from_numpy(parameters.copy()))
-    mu, logvar = ensemble.encode(torch.from_numpy(x)[None])
+    rows = torch.from_numpy(x)[None]
+    mu, logvar = ensemble.encode(rows)
     spread = (0.5 * logvar).exp() * torch.from_numpy(eps)
-    sse = [
-        (ensemble.decode(z) - torch.from_numpy(x)).square().sum(-1).mean(1)
-        for z in ((mu + spread, mu - spread) if antithetic else (mu + spread,))
-    ]
+    z = torch.stack((mu + spread, mu - spread) if antithetic else (mu + spread,), 1)
+    xhat = ensemble.decode(z.flatten(1, 2)).unflatten(1, z.shape[1:3])
+
+    def nll(wanted: torch.Tensor) -> torch.Tensor:
+        return (xhat - wanted).square().sum(-1).mean((1, 2)) / (2 * torch.tensor(SIGMA2))
+
     kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(-1).mean(1)
-    loss = sum(sse) / len(sse) / (2 * torch.tensor(SIGMA2)) + kl
-    ensemble.backward(loss.sum())
+    loss = nll(rows[:, None]) + kl
+    shared = nll(elbo.decoder_targets(rows, mu, logvar, z, group)).sum() if group > 1 else None
+    ensemble.backward(loss.sum(), shared)
     return loss.detach().numpy(), ensemble.gradients.numpy()
 
 
@@ -46,16 +53,16 @@ def jax_ensemble():
     return jax_ensemble
 
 
-@pytest.mark.parametrize("antithetic", [False, True])
+@pytest.mark.parametrize(("antithetic", "group"), WAYS)
 @pytest.mark.parametrize("products", ["vmap", "unrolled"])
-def test_jax_has_phasevaes_loss_and_gradient(jax_ensemble, run, products, antithetic):
+def test_jax_has_phasevaes_loss_and_gradient(jax_ensemble, run, products, antithetic, group):
     import jax
 
     rng = np.random.default_rng(1)
     models = [jax_ensemble.initial(run, rng) for _ in SIGMA2]
     eps = rng.standard_normal((2, 16, 2), dtype=np.float32)
-    loss, gradient = reference(rows_of(models), run.x[:16], eps, antithetic)
-    total = jax_ensemble.total_loss(products, antithetic)
+    loss, gradient = reference(rows_of(models), run.x[:16], eps, antithetic, group)
+    total = jax_ensemble.total_loss(products, antithetic, group)
     arguments = (jax_ensemble.stack(models) if products == "vmap" else models, run.x[:16], eps, np.float32(SIGMA2))
     assert float(total(*arguments)) == pytest.approx(loss.sum(), rel=1e-5)
     found = jax.grad(total)(*arguments)
@@ -111,19 +118,28 @@ def pythae_trainer():
     return pythae_trainer
 
 
-@pytest.mark.parametrize("antithetic", [False, True])
-def test_pythaes_loss_is_the_decoder_variance_times_ours(pythae_trainer, run, antithetic, monkeypatch):
-    run = replace(run, settings=replace(run.settings, antithetic=antithetic, schedule="scratch"))
+@pytest.mark.parametrize(("antithetic", "group"), WAYS)
+def test_pythaes_loss_and_gradient_are_the_decoder_variance_times_ours(
+    pythae_trainer, run, antithetic, group, monkeypatch
+):
+    settings = replace(run.settings, antithetic=antithetic, decoder_group=group, schedule="scratch")
+    run = replace(run, settings=settings)
     contender = pythae_trainer.start(run, workers=0, threads=1)
     eps = np.random.default_rng(1).standard_normal((2, 16, 2), dtype=np.float32)
-    loss, gradient = reference(contender.parameters(), run.x[:16], eps, antithetic)
+    loss, gradient = reference(contender.parameters(), run.x[:16], eps, antithetic, group)
     for i, trainer in enumerate(contender._trainers):
         monkeypatch.setattr(torch, "randn_like", lambda *_, i=i: torch.from_numpy(eps[i]))
         output = trainer.model({"data": torch.from_numpy(run.x[:16])})
         assert output.loss.item() == pytest.approx(SIGMA2[i] * loss[i], rel=1e-5)
         output.loss.backward()
-        bias = trainer.model.decoder.net[-1].bias.grad
-        np.testing.assert_allclose(bias, SIGMA2[i] * gradient[i, -5:], rtol=1e-4, atol=1e-6)
+        linear = [
+            part
+            for net in (trainer.model.encoder.net, trainer.model.decoder.net)
+            for part in net
+            if isinstance(part, torch.nn.Linear)
+        ]
+        found = common.flat([(layer.weight.grad.numpy().T, layer.bias.grad.numpy()) for layer in linear])
+        np.testing.assert_allclose(found, SIGMA2[i] * gradient[i], rtol=1e-4, atol=1e-6)
 
 
 def test_pythae_follows_the_schedules_step_by_step(pythae_trainer, run):

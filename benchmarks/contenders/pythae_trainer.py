@@ -5,12 +5,14 @@ models/beta_vae/beta_vae_model.py), so beta is the decoder variance, and the los
 factor that Adam does not see. Epochs are cut short by a loader that ends early; `BaseTrainer.train_step` is its own.
 
 The protocol `ours` sets beta and the learning rate before each step in a callback, since pythae's schedulers step once
-an epoch, and decodes both signs of the noise in a forward of its own. What cannot be had: models side by side.
+an epoch, and in a forward of its own decodes both signs of the noise and gives the decoder the targets that rows share,
+which phasevae computes. What cannot be had: models side by side.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +31,8 @@ from torch.utils.data import DataLoader
 
 from contenders.common import Contender, Run, fastest, single
 from contenders.loop import first_batches, loader_options, perceptron, stacked
+from phasevae.elbo import decoder_targets
+from phasevae.points import Settings
 
 
 def prepare(run: Run) -> dict[str, Any]:
@@ -72,8 +76,9 @@ class Pythae:
 def make_trainer(run: Run, sigma2: float, data: BaseDataset, config: BaseTrainerConfig) -> BaseTrainer:
     """A trainer that is ready for `train_step`."""
     shape = {"input_dim": (run.x.shape[1],), "latent_dim": run.settings.n_latent, "reconstruction_loss": "mse"}
-    kind = AntitheticBetaVAE if run.settings.antithetic else BetaVAE
-    model = kind(BetaVAEConfig(**shape, beta=sigma2), Encoder(run.encoder), Decoder(run.decoder))
+    parts = BetaVAEConfig(**shape, beta=sigma2), Encoder(run.encoder), Decoder(run.decoder)
+    plain = not run.settings.antithetic and run.settings.decoder_group == 1
+    model = BetaVAE(*parts) if plain else VarianceReducedBetaVAE(*parts, run.settings)
     # pythae seeds torch here, alike for each model.
     schedule = Schedule(run, sigma2)
     trainer = BaseTrainer(model, data, training_config=config, callbacks=[schedule])
@@ -103,19 +108,44 @@ class Decoder(BaseDecoder):
         return ModelOutput(reconstruction=self.net(z))
 
 
-class AntitheticBetaVAE(BetaVAE):
-    """Uses each noise draw with both signs."""
+class VarianceReducedBetaVAE(BetaVAE):
+    """Uses each noise draw with both signs, and for the decoder's gradient targets that rows share, as settings say."""
+
+    def __init__(self, config: BetaVAEConfig, encoder: Encoder, decoder: Decoder, settings: Settings):
+        super().__init__(config, encoder, decoder)
+        self._signs = (1, -1) if settings.antithetic else (1,)
+        self._decoder_group = settings.decoder_group
 
     def forward(self, inputs: BaseDataset, **_: Any) -> ModelOutput:
         x = inputs["data"]
         posterior = self.encoder(x)
         mu, logvar = posterior.embedding, posterior.log_covariance
         spread = torch.exp(0.5 * logvar) * torch.randn_like(mu)
-        z = torch.cat((mu + spread, mu - spread))
+        z = torch.cat([mu + sign * spread for sign in self._signs])
+        rows = [part.repeat(len(self._signs), 1) for part in (x, mu, logvar)]
+        # An epoch's last batch may be a short one.
+        group = math.gcd(len(x), self._decoder_group)
+        if group > 1:
+            draws = z.view(1, len(self._signs), *mu.shape)
+            targets = decoder_targets(x[None], mu[None], logvar[None], draws, group).flatten(0, 2)
+            return self._with_targets(targets, z, *rows)
         recon = self.decoder(z)["reconstruction"]
-        parts = self.loss_function(recon, x.repeat(2, 1), mu.repeat(2, 1), logvar.repeat(2, 1), z)
-        loss, recon_loss, reg_loss = parts
-        return ModelOutput(recon_loss=recon_loss, reg_loss=reg_loss, loss=loss, recon_x=recon, z=z)
+        return as_output(self.loss_function(recon, *rows, z), recon, z)
+
+    def _with_targets(self, targets: Tensor, z: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> ModelOutput:
+        """The loss for x, with the derivative by the decoder's parameters of that for `targets`; decodes once."""
+        leaf = z.detach().requires_grad_()
+        recon = self.decoder(leaf)["reconstruction"]
+        loss, recon_loss, reg_loss = self.loss_function(recon, x, mu, logvar, z)
+        (by_z,) = torch.autograd.grad(recon_loss, leaf, retain_graph=True)
+        _, of_decoder, _ = self.loss_function(recon, targets, mu, logvar, z)
+        derived = of_decoder + (by_z * z).sum() + self.beta * reg_loss
+        return as_output((loss.detach() + derived - derived.detach(), recon_loss, reg_loss), recon, z)
+
+
+def as_output(losses: tuple[Tensor, Tensor, Tensor], recon: Tensor, z: Tensor) -> ModelOutput:
+    loss, recon_loss, reg_loss = losses
+    return ModelOutput(recon_loss=recon_loss, reg_loss=reg_loss, loss=loss, recon_x=recon, z=z)
 
 
 class Schedule(TrainingCallback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -76,9 +77,14 @@ def as_row(name: str, run: Run, rates: dict[str, float], square: float) -> dict[
 
 
 def flops(run: Run) -> float:
-    """Floating-point operations of a step for one model and sample: 6 a weight, the decoder's twice when antithetic."""
+    """Floating-point operations of a step for one model and sample: 6 a weight, the decoder's for each of its draws.
+
+    With targets that rows share the decoder's are 8: what goes back to the encoder is another product than what gives
+    the decoder's own gradient. The targets themselves, below one part in a hundred, are not counted.
+    """
     encoder, decoder = (sum(a * b for a, b in widths_to_shapes(widths)) for widths in (run.encoder, run.decoder))
-    return 6.0 * (encoder + (2 if run.settings.antithetic else 1) * decoder)
+    shared = math.gcd(run.settings.batch, run.settings.decoder_group) > 1
+    return 6.0 * encoder + (2 if run.settings.antithetic else 1) * (8.0 if shared else 6.0) * decoder
 
 
 def layers_of(run: Run) -> str:
