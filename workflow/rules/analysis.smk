@@ -29,7 +29,7 @@ rule collect:
         code=source_hash("phasevae.collect"),
         folder=subpath(input.record, parent=True),
     message:
-        "{wildcards.dataset}/{wildcards.part}: collect the points"
+        "collect the points of {wildcards.dataset}/{wildcards.part}"
     shell:
         "phasevae collect --plan {input.plan} --settings {params.hp:q} --data {params.folder}"
         " --spectrum {input.spectrum} -o {output.sweep} --dimensions {output.dimensions} --timing {output.timing}"
@@ -61,7 +61,7 @@ rule fit:
     params:
         code=source_hash("phasevae.analysis.critical"),
     message:
-        "{wildcards.dataset}/{wildcards.part}: fit the transition"
+        "fit the transition of {wildcards.dataset}/{wildcards.part}"
     shell:
         "phasevae fit {input.sweep} --spectrum {input.spectrum} -o {output} > {log} 2>&1"
 

@@ -24,7 +24,7 @@ checkpoint refine:
         hp=lambda wildcards: canonical_json(refine_keys(settings_of(**wildcards))),
         code=source_hash("phasevae.analysis.refine", "phasevae.plan"),
     message:
-        "{wildcards.dataset}/{wildcards.part}: refine the grid"
+        "refine the grid of {wildcards.dataset}/{wildcards.part}"
     shell:
         "phasevae refine {input.fit} --spectrum {input.spectrum} --settings {params.hp:q} -o {output} > {log} 2>&1"
 
@@ -57,7 +57,7 @@ rule train_refined:
         # A function of the input is not compared: where it was trained is no reason to train again.
         device=lambda wildcards, input: CONFIG["device"],
     message:
-        "{wildcards.dataset}/{wildcards.part}: train bucket {wildcards.bucket} of the refined plan"
+        "train bucket {wildcards.bucket} of the refined {wildcards.dataset}/{wildcards.part}"
     shell:
         "phasevae train {params.data} --plan {input.plan} --bucket {wildcards.bucket} --spectrum {input.spectrum}"
         " --settings {params.hp:q} --device {params.device} --threads {threads} -o {params.folder} > {log} 2>&1"

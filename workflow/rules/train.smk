@@ -19,7 +19,7 @@ rule plan:
         hp=lambda wildcards: canonical_json(plan_keys(settings_of(**wildcards))),
         code=source_hash("phasevae.plan"),
     message:
-        "{wildcards.dataset}/{wildcards.part}: plan"
+        "plan the points of {wildcards.dataset}/{wildcards.part}"
     shell:
         "phasevae plan --settings {params.hp:q} -o {output} > {log} 2>&1"
 
@@ -61,7 +61,7 @@ for name, part in PASSES:
                 # A function of the input is not compared: where it was trained is no reason to train again.
                 device=lambda wildcards, input: CONFIG["device"],
             message:
-                f"{name}/{part}: train bucket {bucket} ({len(points)} points)"
+                f"train bucket {bucket} of {name}/{part} ({len(points)} points)"
             shell:
                 "phasevae train {params.folder} --plan /dev/stdin --bucket {params.bucket}"
                 " --spectrum {input.spectrum} --settings {params.hp:q}"
