@@ -30,7 +30,7 @@ TINY = {
     "refine_transitions": 1,
     "bracket": True,
 }
-EXTENDED = [*TINY["sigma2"], 3.0]
+EXTENDED = [*TINY["sigma2"], 1.7]
 COMPARED = "results/tiny/bracketing.json"
 SWEEP = "results/tiny/sweep.csv"
 
@@ -118,7 +118,7 @@ def test_a_new_coarse_sigma2_retrains_nothing_that_exists(finished, tmp_path):
     assert {path: after[path] for path in before} == before
     plan = read_plan(folder / "results" / "tiny" / "refined.csv")
     added = {path.parent for path in after} - {path.parent for path in before}
-    assert Path("results/tiny/points/sigma2=3.0,seed=0") in added
+    assert Path("results/tiny/points/sigma2=1.7,seed=0") in added
     assert added <= {Path("results/tiny") / point.path for point in plan}
     table = artifacts.read_table(folder / SWEEP)
     assert table["sigma2"].tolist() == [point.sigma2 for point in plan]
