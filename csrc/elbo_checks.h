@@ -53,18 +53,31 @@ Posterior<T> posterior(const at::Tensor& mu, const at::Tensor& logvar, const Str
   return {view_of<T>(mu), view_of<T>(logvar), stream, mu.size(0), mu.size(1), mu.size(2), antithetic ? 2 : 1};
 }
 
-inline void check_sample_gradient(const at::Tensor& grad_z, const at::Tensor& grad_kl, const at::Tensor& mu,
-                                  bool antithetic) {
+inline void check_sample(const at::Tensor& z, const at::Tensor& grad_z, const at::Tensor& grad_kl,
+                         const at::Tensor& mu) {
   const char* op = "reparam_kl_backward";
-  const int64_t draws = antithetic ? 2 : 1;
-  check_like(grad_z, mu, mu.scalar_type(), {mu.size(0), draws, mu.size(1), mu.size(2)}, op, "grad_z");
+  TORCH_CHECK(z.dim() == 4 && (z.size(1) == 1 || z.size(1) == 2), op, ": z must have shape [M, 1 or 2, B, n], got ",
+              z.sizes());
+  check_like(z, mu, mu.scalar_type(), {mu.size(0), z.size(1), mu.size(1), mu.size(2)}, op, "z");
+  check_like(grad_z, mu, mu.scalar_type(), z.sizes(), op, "grad_z");
   check_like(grad_kl, mu, mu.scalar_type(), mu.sizes(), op, "grad_kl");
+}
+
+// The first draw of samples [M, A, B, n].
+template <class T>
+View<T> first_draw(const at::Tensor& z) {
+  return {z.const_data_ptr<T>(), z.stride(0), z.stride(2), z.stride(3)};
+}
+
+template <class T>
+Sampled<T> sampled(const at::Tensor& mu, const at::Tensor& logvar, const at::Tensor& z) {
+  return {view_of<T>(mu), view_of<T>(logvar), first_draw<T>(z), mu.size(0), mu.size(1), mu.size(2), z.size(1)};
 }
 
 template <class T>
 SampleGradient<T> sample_gradient(const at::Tensor& grad_z, const at::Tensor& grad_kl, const at::Tensor& grad_mu,
                                   const at::Tensor& grad_logvar) {
-  const View<T> plus{grad_z.const_data_ptr<T>(), grad_z.stride(0), grad_z.stride(2), grad_z.stride(3)};
+  const View<T> plus = first_draw<T>(grad_z);
   View<T> minus = plus;
   minus.data += grad_z.size(1) == 2 ? grad_z.stride(1) : 0;
   return {{plus, minus}, view_of<T>(grad_kl), grad_mu.mutable_data_ptr<T>(), grad_logvar.mutable_data_ptr<T>()};

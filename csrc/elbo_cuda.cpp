@@ -19,7 +19,7 @@ class Cuda {
   }
 
   template <class T>
-  void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& gradient) const {
+  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient) const {
     check("reparam_kl_backward", cuda::reparam_kl_backward(in, gradient, stream_));
   }
 

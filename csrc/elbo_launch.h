@@ -35,6 +35,13 @@ struct Sample {
   T* kl;  // [M, B, n]
 };
 
+// What the derivatives of a sample need: its first draw tells the noise, z[0] - mu = e^(logvar/2) eps.
+template <class T>
+struct Sampled {
+  View<T> mu, logvar, z;  // [M, B, n]
+  int64_t models, rows, latents, draws;
+};
+
 template <class T>
 struct SampleGradient {
   View<T> z[2];  // of each draw, [M, B, n]; the second is unused when there is one draw
@@ -77,7 +84,7 @@ namespace cuda {
 template <class T>
 int reparam_kl(const Posterior<T>& in, const Sample<T>& out, void* stream);
 template <class T>
-int reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& gradient, void* stream);
+int reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient, void* stream);
 template <class T>
 int reparam_eps(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps, void* stream);
 template <class T>
@@ -95,7 +102,7 @@ namespace cpu {
 
 #define PHASEVAE_CPU_KERNELS(T)                                                                                \
   void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);                   \
-  void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end);    \
+  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end);      \
   void reparam_eps(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);       \
   void gaussian_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end);                                \
   void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end); \

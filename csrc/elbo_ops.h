@@ -35,18 +35,15 @@ std::tuple<at::Tensor, at::Tensor> reparam_kl(const at::Tensor& mu, const at::Te
 template <class Device>
 std::tuple<at::Tensor, at::Tensor> reparam_kl_backward(const at::Tensor& grad_z, const at::Tensor& grad_kl,
                                                        const at::Tensor& mu, const at::Tensor& logvar,
-                                                       const at::Tensor& keys, int64_t step,
-                                                       const OptionalTensor& device_step, bool antithetic) {
+                                                       const at::Tensor& z) {
   check_posterior(mu, logvar, "reparam_kl_backward");
-  check_sample_gradient(grad_z, grad_kl, mu, antithetic);
-  const Stream stream = checked_stream(keys, mu, mu.size(0), step, device_step, "reparam_kl_backward");
+  check_sample(z, grad_z, grad_kl, mu);
   const Device device(mu);
   at::Tensor grad_mu = at::empty(mu.sizes(), mu.options());
   at::Tensor grad_logvar = at::empty(mu.sizes(), mu.options());
   for_type_of(mu, [&](auto zero) {
     using T = decltype(zero);
-    device.reparam_kl_backward(posterior<T>(mu, logvar, stream, antithetic),
-                               sample_gradient<T>(grad_z, grad_kl, grad_mu, grad_logvar));
+    device.reparam_kl_backward(sampled<T>(mu, logvar, z), sample_gradient<T>(grad_z, grad_kl, grad_mu, grad_logvar));
   });
   return {grad_mu, grad_logvar};
 }

@@ -60,7 +60,7 @@ def _fake_reparam_kl(mu, logvar, keys, step, device_step, antithetic):
     return mu.new_empty(models, 2 if antithetic else 1, rows, latents), mu.new_empty(mu.shape)
 
 
-def _fake_reparam_kl_backward(grad_z, grad_kl, mu, logvar, keys, step, device_step, antithetic):
+def _fake_reparam_kl_backward(grad_z, grad_kl, mu, logvar, z):
     return mu.new_empty(mu.shape), mu.new_empty(mu.shape)
 
 
@@ -81,14 +81,11 @@ def _fake_adam_step(*_):
 
 
 def _save_posterior(ctx: FunctionCtx, inputs: tuple, output: tuple) -> None:
-    mu, logvar, keys, ctx.step, device_step, ctx.antithetic = inputs
-    ctx.save_for_backward(mu, logvar, keys, device_step)
+    ctx.save_for_backward(*inputs[:2], output[0])
 
 
 def _differentiate_reparam_kl(ctx: FunctionCtx, grad_z: Tensor, grad_kl: Tensor) -> tuple:
-    mu, logvar, keys, device_step = ctx.saved_tensors
-    grads = _ops.reparam_kl_backward(grad_z, grad_kl, mu, logvar, keys, ctx.step, device_step, ctx.antithetic)
-    return *grads, None, None, None, None
+    return *_ops.reparam_kl_backward(grad_z, grad_kl, *ctx.saved_tensors), None, None, None, None
 
 
 def _save_residual(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:

@@ -205,6 +205,7 @@ def test_opcheck(device):
     for op, arguments in (
         (ops.reparam_kl, (mu, logvar, keys, 3, None, True)),
         (ops.reparam_kl, (mu, logvar, keys, 0, step, False)),
+        (ops.reparam_kl_backward, (xhat.detach(), mu.detach(), mu.detach(), logvar.detach(), xhat.detach())),
         (ops.reparam_eps, (keys, 3, 2, 1, torch.float32)),
         (ops.gaussian_nll, (mu.detach(), xhat, sigma2)),
         (ops.gaussian_nll_backward, (mu.detach()[:, None, :, 0], mu.detach(), xhat.detach(), sigma2)),

@@ -26,7 +26,7 @@ struct Cpu {
   }
 
   template <class T>
-  void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& gradient) const {
+  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient) const {
     share_rows(in.models * in.rows, in.latents,
                [&](int64_t b, int64_t e) { cpu::reparam_kl_backward(in, gradient, b, e); });
   }

@@ -124,38 +124,31 @@ PHASEVAE_INLINE void sample(const Posterior<T>& in, const Sample<T>& out, int64_
 }
 
 template <class T>
-PHASEVAE_INLINE void differentiate(const Posterior<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) {
+PHASEVAE_INLINE void differentiate(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) {
   for_each_chunk(in.rows, in.latents, begin, end, [&](const Chunk& chunk) __attribute__((always_inline)) {
-    T eps[kChunk], mu_buffer[kChunk], logvar_buffer[kChunk], z_buffer[2][kChunk], kl_buffer[kChunk], total[kChunk];
-    draw(in.stream, chunk, eps);
+    T mu_buffer[kChunk], logvar_buffer[kChunk], sample_buffer[kChunk], z_buffer[2][kChunk], kl_buffer[kChunk];
     const T* __restrict mu = contiguous(in.mu, chunk, mu_buffer);
     const T* __restrict logvar = contiguous(in.logvar, chunk, logvar_buffer);
+    const T* __restrict z = contiguous(in.z, chunk, sample_buffer);
     const T* __restrict g_plus = contiguous(g.z[0], chunk, z_buffer[0]);
     const T* __restrict g_kl = contiguous(g.kl, chunk, kl_buffer);
     const int64_t size = chunk.size();
-    const T* __restrict g_mean = g_plus;
+    const int64_t offset = (chunk.model * in.rows + chunk.row) * in.latents + chunk.column;
+    T* __restrict mu_out = g.mu + offset;
+    T* __restrict logvar_out = g.logvar + offset;
     if (in.draws == 2) {
       const T* __restrict g_minus = contiguous(g.z[1], chunk, z_buffer[1]);
 #pragma omp simd
       for (int64_t i = 0; i < size; ++i) {
-        total[i] = g_plus[i] + g_minus[i];
-        eps[i] *= g_plus[i] - g_minus[i];
+        mu_out[i] = g_plus[i] + g_minus[i] + g_kl[i] * mu[i];
+        logvar_out[i] = T(0.5) * ((g_plus[i] - g_minus[i]) * (z[i] - mu[i]) + g_kl[i] * width(logvar[i]).slope);
       }
-      g_mean = total;
     } else {
 #pragma omp simd
       for (int64_t i = 0; i < size; ++i) {
-        eps[i] *= g_plus[i];
+        mu_out[i] = g_plus[i] + g_kl[i] * mu[i];
+        logvar_out[i] = T(0.5) * (g_plus[i] * (z[i] - mu[i]) + g_kl[i] * width(logvar[i]).slope);
       }
-    }
-    const int64_t offset = (chunk.model * in.rows + chunk.row) * in.latents + chunk.column;
-    T* __restrict mu_out = g.mu + offset;
-    T* __restrict logvar_out = g.logvar + offset;
-#pragma omp simd
-    for (int64_t i = 0; i < size; ++i) {
-      const Width<T> w = width(logvar[i]);
-      mu_out[i] = g_mean[i] + g_kl[i] * mu[i];
-      logvar_out[i] = T(0.5) * (eps[i] * w.scale + g_kl[i] * w.slope);
     }
   });
 }
@@ -243,7 +236,7 @@ PHASEVAE_INLINE void update(const Adam<T>& in, int64_t begin, int64_t end) {
   CLONES void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end) {                   \
     sample(in, out, begin, end);                                                                                       \
   }                                                                                                                    \
-  CLONES void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) {    \
+  CLONES void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) {      \
     differentiate(in, g, begin, end);                                                                                  \
   }                                                                                                                    \
   CLONES void reparam_eps(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {             \

@@ -76,22 +76,20 @@ __global__ void __launch_bounds__(kThreads) reparam_kl_kernel(Posterior<T> in, S
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) reparam_kl_backward_kernel(Posterior<T> in, SampleGradient<T> g) {
+__global__ void __launch_bounds__(kThreads) reparam_kl_backward_kernel(Sampled<T> in, SampleGradient<T> g) {
   Place place;
   if (!find_place(in.models, in.rows, in.latents, place)) {
     return;
   }
-  T eps[kWordsPerCounter];
-  draw(in.stream, place, eps);
   const int64_t offset = (place.model * in.rows + place.row) * in.latents + place.column;
 #pragma unroll
   for (int i = 0; i < kWordsPerCounter; ++i) {
     if (i < place.count) {
-      const Width<T> w = width(at(in.logvar, place, i));
+      const T mu = at(in.mu, place, i), spread = at(in.z, place, i) - mu;
       const T g_kl = at(g.kl, place, i), g_plus = at(g.z[0], place, i);
       const T g_minus = in.draws == 2 ? at(g.z[1], place, i) : T(0);
-      g.mu[offset + i] = g_plus + g_minus + g_kl * at(in.mu, place, i);
-      g.logvar[offset + i] = T(0.5) * ((g_plus - g_minus) * w.scale * eps[i] + g_kl * w.slope);
+      g.mu[offset + i] = g_plus + g_minus + g_kl * mu;
+      g.logvar[offset + i] = T(0.5) * ((g_plus - g_minus) * spread + g_kl * width(at(in.logvar, place, i)).slope);
     }
   }
 }
@@ -227,7 +225,7 @@ int reparam_kl(const Posterior<T>& in, const Sample<T>& out, void* stream) {
 }
 
 template <class T>
-int reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& gradient, void* stream) {
+int reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient, void* stream) {
   const unsigned blocks = blocks_for_counters(in.models * in.rows, in.latents);
   if (blocks > 0) {
     reparam_kl_backward_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, gradient);
@@ -277,7 +275,7 @@ const char* error_string(int error) { return cudaGetErrorString(static_cast<cuda
 
 #define PHASEVAE_LAUNCHERS(T)                                                                   \
   template int reparam_kl<T>(const Posterior<T>&, const Sample<T>&, void*);                     \
-  template int reparam_kl_backward<T>(const Posterior<T>&, const SampleGradient<T>&, void*);    \
+  template int reparam_kl_backward<T>(const Sampled<T>&, const SampleGradient<T>&, void*);      \
   template int reparam_eps<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);             \
   template int gaussian_nll<T>(const Residual<T>&, T*, void*);                                  \
   template int gaussian_nll_backward<T>(const Residual<T>&, const ResidualGradient<T>&, void*); \
