@@ -209,7 +209,7 @@ def exercise() -> str:
     cached = not os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING")
     data = torch.randn(50, 5, device="cuda")
     for use_graph in (False, True) if cached else (False,):
-        trainer = Trainer(data, [Member(0.5, 1.0, seed) for seed in (0, 1)], recipe(3, (9,), 40.0, 7, True), use_graph)
+        trainer = Trainer(data, [Member(0.5, 1.0, seed) for seed in (0, 1)], recipe(3, (9,), 60.0, 10, True), use_graph)
         trainer.run()
     synchronise()
     return "every kernel ran"

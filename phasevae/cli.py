@@ -161,7 +161,7 @@ def train(
     anneal_from: Annotated[float | None, typer.Option(help="First sigma2 over its target.")] = None,
     anneal_fraction: Annotated[float | None, typer.Option(help="Part of the budget that sigma2 rises in.")] = None,
     antithetic: Annotated[bool | None, typer.Option(help="Draw each latent with +eps and -eps.")] = None,
-    decoder_group: Annotated[int | None, typer.Option(help="Rows that share the decoder's targets; 1: none.")] = None,
+    decoder_group: Annotated[int | None, typer.Option(help="Most rows that share decoder targets.")] = None,
     holdout: Annotated[float | None, typer.Option(help="Fraction of rows kept from training.")] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all cores).")] = None,

@@ -1,7 +1,8 @@
 """The operations of the evidence lower bound, batched over an ensemble of models.
 
-The decoder stands between sampling and reconstruction error, so the ELBO is two operations; every caller
-uses this pair and no other. M models, B rows, A draws per row (2 when antithetic), n latents, D features.
+The decoder stands between sampling and reconstruction error, so the ELBO is two operations; `decoder_targets`, in
+plain PyTorch for every backend, makes the second one's gradient less noisy.
+M models, B rows, A draws per row (2 when antithetic), n latents, D features.
 
 They are computed by the native kernels where these can be used and by PyTorch elsewhere: `phasevae.backends` chooses,
 the environment variable PHASEVAE_BACKEND forces one.
@@ -67,8 +68,11 @@ def decoder_targets(x: Tensor, mu: Tensor, logvar: Tensor, z: Tensor, group: int
 
     x: [M, B, D], or [1, B, D] shared by all models; mu, logvar: [M, B, n]; z: [M, A, B, n]; group: rows of a group, a
     divisor of B, neighbours in the batch. Returns [M, A, B, D]; nothing is differentiated.
+    Raises InputError when `group` does not divide B.
     """
     models, draws, rows = z.shape[:3]
+    if group < 1 or rows % group:
+        raise InputError(f"decoder_targets: group {group}, must be a divisor of the {rows} rows")
     groups = rows // group
     precision = (-logvar).exp()
     # log q(z | x_b) up to what all b share, as one product of (z^2, z, 1) with three vectors of row b.

@@ -190,7 +190,8 @@ def choose_device(name: str) -> torch.device:
 
 def use_threads(threads: int | None) -> None:
     """Compute with this many CPU threads; with all cores the process may use when it is None."""
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or available)
 
 
 def _device_name(device: torch.device) -> str:

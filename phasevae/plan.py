@@ -163,13 +163,13 @@ def estimate(settings: Mapping[str, Any], n_points: int, dimension: int, n_sampl
     Returns {parameters (of one model), flops (of all), seconds (at 50 GFLOP/s, two cores), memory_bytes
     (parameters with gradient and two Adam moments, activations, `n_samples` rows of data)}. Forward and
     backward pass cost 6 floating-point operations a weight and sample; antithetic noise decodes twice; decoder
-    targets that rows share need a second derivative by the decoder's inputs, 2 operations a weight and draw.
+    targets that rows share need one more backward pass to the decoder's inputs, 2 operations a weight and draw.
     """
     hidden, n_latent, batch = settings["hidden"], settings["n_latent"], settings["batch"]
     encoder = [dimension, *hidden, 2 * n_latent]
     decoder = [n_latent, *reversed(hidden), dimension]
     draws = 2 if settings["antithetic"] else 1
-    shared = math.gcd(batch, settings["decoder_group"]) > 1
+    shared = rows_sharing(batch, settings["decoder_group"]) > 1
     per_sample = 6.0 * _macs(encoder) + draws * (8.0 if shared else 6.0) * _macs(decoder)
     parameters = _macs(encoder) + _macs(decoder) + sum(encoder[1:]) + sum(decoder[1:])
     flops = per_sample * settings["samples"] * n_points
@@ -182,6 +182,11 @@ def estimate(settings: Mapping[str, Any], n_points: int, dimension: int, n_sampl
         "seconds": flops / _FLOPS_PER_SECOND,
         "memory_bytes": memory,
     }
+
+
+def rows_sharing(batch: int, decoder_group: int) -> int:
+    """Rows that share the decoder's targets: the largest divisor of `batch` that is not above `decoder_group`."""
+    return max(rows for rows in range(1, min(batch, decoder_group) + 1) if batch % rows == 0)
 
 
 def _macs(widths: list[int]) -> int:

@@ -17,6 +17,7 @@ from torch.optim.adam import adam
 from phasevae import elbo, graph, noise
 from phasevae.errors import InputError
 from phasevae.model import Architecture, initialise
+from phasevae.plan import rows_sharing
 from phasevae.points import Member, Settings
 from phasevae.theory import collapsed_elbo
 
@@ -121,7 +122,7 @@ class Trainer:
         architecture = Architecture(x.shape[1], settings.n_latent, settings.hidden)
         self.model = initialise(architecture, [member.seed for member in members], x.device, x.dtype)
         self._adam = Adam(self.model.parameters)
-        self._group = math.gcd(settings.batch, settings.decoder_group)
+        self._group = rows_sharing(settings.batch, settings.decoder_group)
         self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
         self._window_steps = 0
         shape = (len(seeds), settings.batch)

@@ -124,6 +124,11 @@ def test_a_group_of_one_gives_each_row_its_own_target():
     assert torch.allclose(decoder_targets(x, mu, logvar, z, 1), x[:, None].expand(2, 2, -1, -1))
 
 
+def test_a_group_that_does_not_divide_the_rows_is_told():
+    with pytest.raises(InputError, match="group 5, must be a divisor of the 12 rows"):
+        decoder_targets(*group_setting(), 5)
+
+
 def test_far_apart_posteriors_share_nothing_and_collapsed_ones_everything():
     x, mu, logvar, z = group_setting()
     apart = 1e3 * torch.arange(12.0, dtype=torch.float64)[None, :, None].expand_as(mu)

@@ -150,8 +150,15 @@ def test_views_need_no_copy(device, n):
         )
     x, sigma2 = both[:, :, ::2], torch.ones(6, device=device).double()[::2]
     xhat = both[:, None, :, 1::2]
-    of_copies = _native.gaussian_nll(x.contiguous(), xhat.contiguous(), sigma2.contiguous())
-    assert torch.equal(_native.gaussian_nll(x, xhat, sigma2), of_copies)
+    grad = numbers(2, 10, 1, 3).to(device).double().transpose(0, 2)
+    found = [
+        (nll := _native.gaussian_nll(*arguments), torch.autograd.grad(nll, arguments[1], grad_nll)[0])
+        for arguments, grad_nll in (
+            ((x, xhat.detach().requires_grad_(), sigma2), grad),
+            ((x.contiguous(), xhat.detach().contiguous().requires_grad_(), sigma2.contiguous()), grad.contiguous()),
+        )
+    ]
+    assert all(map(torch.equal, *found))
 
 
 @on_devices

@@ -123,3 +123,9 @@ def test_a_new_coarse_sigma2_retrains_nothing_that_exists(finished, tmp_path):
     table = artifacts.read_table(folder / SWEEP)
     assert table["sigma2"].tolist() == [point.sigma2 for point in plan]
     assert dry_run(folder, SWEEP, *arguments) == {}
+
+
+@pytest.mark.parametrize(("part", "rule"), [("", "train_tiny_0"), ("second/", "second_tiny_0")])
+def test_a_refined_bucket_waits_for_the_first_stages(tmp_path, part, rule):
+    """They share points, which two jobs must not train at once."""
+    assert rule in dry_run(tmp_path, f"results/tiny/{part}refined/bucket=0.done", *configured(tmp_path))

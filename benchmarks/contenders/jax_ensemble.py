@@ -8,7 +8,6 @@ The protocol `ours` gives the decoder targets that rows share by a derivative ru
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contenders.common import Contender, Run, fastest, flat, widths_to_shapes
+from phasevae.plan import rows_sharing
 
 BLOCK = 256
 """Steps of one call."""
@@ -86,7 +86,7 @@ def make_block(run: Run, products: str) -> Any:
     """The function of (state, data, rows, sigma2 factors, learning rates, first step, count) to the next state."""
     sigma2 = jnp.asarray(run.sigma2, jnp.float32)
     draws = (len(run.sigma2), run.settings.batch, run.settings.n_latent)
-    group = math.gcd(run.settings.batch, run.settings.decoder_group)
+    group = rows_sharing(run.settings.batch, run.settings.decoder_group)
     total = total_loss(products, run.settings.antithetic, group)
 
     def block(state: tuple, x: Any, rows: Any, factors: Any, rates: Any, first: Any, count: Any) -> tuple:

@@ -12,7 +12,6 @@ which phasevae computes. What cannot be had: models side by side.
 from __future__ import annotations
 
 import logging
-import math
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +31,7 @@ from torch.utils.data import DataLoader
 from contenders.common import Contender, Run, fastest, single
 from contenders.loop import first_batches, loader_options, perceptron, stacked
 from phasevae.elbo import decoder_targets
+from phasevae.plan import rows_sharing
 from phasevae.points import Settings
 
 
@@ -124,7 +124,7 @@ class VarianceReducedBetaVAE(BetaVAE):
         z = torch.cat([mu + sign * spread for sign in self._signs])
         rows = [part.repeat(len(self._signs), 1) for part in (x, mu, logvar)]
         # An epoch's last batch may be a short one.
-        group = math.gcd(len(x), self._decoder_group)
+        group = rows_sharing(len(x), self._decoder_group)
         if group > 1:
             draws = z.view(1, len(self._signs), *mu.shape)
             targets = decoder_targets(x[None], mu[None], logvar[None], draws, group).flatten(0, 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import torch
 
 from contenders import loop, phasevae_trainer
 from contenders.common import Run, settings_of, stretch, widths_to_shapes
+from phasevae.plan import rows_sharing
 from phasevae.points import Settings
 
 # dimension, hidden, latents
@@ -83,7 +83,7 @@ def flops(run: Run) -> float:
     the decoder's own gradient. The targets themselves, below one part in a hundred, are not counted.
     """
     encoder, decoder = (sum(a * b for a, b in widths_to_shapes(widths)) for widths in (run.encoder, run.decoder))
-    shared = math.gcd(run.settings.batch, run.settings.decoder_group) > 1
+    shared = rows_sharing(run.settings.batch, run.settings.decoder_group) > 1
     return 6.0 * encoder + (2 if run.settings.antithetic else 1) * (8.0 if shared else 6.0) * decoder
 
 

@@ -122,6 +122,12 @@ def points_of_table(wildcards):
     return files + [f"{folder}refined/bucket={bucket}.done" for bucket in sorted(new)]
 
 
+def first_stage(wildcards):
+    """The points that a bucket of a refined plan shares with the first stage."""
+    known = buckets(settings_of(**wildcards)).get(int(wildcards.bucket), [])
+    return [ancient(path) for path in point_files(known, wildcards.dataset, wildcards.part)]
+
+
 def own_data(wildcards):
     """The user's own files as an input, so that changing them is noticed. A missing one is left to the command,
     whose error stops this data set alone; as an input it would stop them all."""

@@ -29,7 +29,7 @@ checkpoint refine:
         "phasevae refine {input.fit} --spectrum {input.spectrum} --settings {params.hp:q} -o {output} > {log} 2>&1"
 
 
-# A bucket of the refined plan; the points it shares with the first stage are valid and kept. Its points have no rule of
+# A bucket of the refined plan, after that of the first stage: the points they share are valid then and kept. Its points have no rule of
 # their own, as rules are made before the checkpoint: a flag stands for them, and the collecting checks each.
 rule train_refined:
     input:
@@ -37,6 +37,8 @@ rule train_refined:
         record=f"{RESULTS}/{{dataset}}/data.json",
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
         plan=f"{RESULTS}/{{dataset}}/{{part}}refined.csv",
+        # Two jobs must not train the same points at once; that the first stage was trained again is no reason for this.
+        first=first_stage,
     output:
         touch(f"{RESULTS}/{{dataset}}/{{part}}refined/bucket={{bucket}}.done"),
     log:
