@@ -6,6 +6,7 @@
 
 #include "../elbo_launch.h"
 #include "../elbo_math.h"
+#include "../elbo_residual.h"
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define PHASEVAE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -162,21 +163,6 @@ PHASEVAE_INLINE void draw_all(const Stream& in, int64_t rows, int64_t latents, T
   });
 }
 
-// One row of x and xhat.
-template <class T>
-struct Rows {
-  int64_t model, draw, row;
-  const T* x;
-  const T* xhat;
-};
-
-template <class T>
-PHASEVAE_INLINE Rows<T> rows_at(const Residual<T>& in, int64_t at) {
-  const int64_t model = at / (in.draws * in.rows), row = at % in.rows;
-  return {model, at / in.rows % in.draws, row, in.x.data + model * in.x.model + row * in.x.row,
-          in.xhat + at * in.features};
-}
-
 template <class T>
 PHASEVAE_INLINE void squared_error(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {
   for (int64_t at = begin; at < end; ++at) {
@@ -201,8 +187,7 @@ PHASEVAE_INLINE void differentiate_error(const Residual<T>& in, const ResidualGr
     const T* __restrict x = rows.x;
     const T* __restrict xhat = rows.xhat;
     T* __restrict out = g.xhat + at * in.features;
-    const T grad = g.nll.data[rows.model * g.nll.model + rows.draw * g.nll.row + rows.row * g.nll.column];
-    const T factor = grad / in.sigma2[rows.model];
+    const T factor = slope(in, g, rows);
 #pragma omp simd
     for (int64_t i = 0; i < in.features; ++i) {
       out[i] = factor * (xhat[i] - x[i]);

@@ -6,6 +6,7 @@
 
 #include "../elbo_launch.h"
 #include "../elbo_math.h"
+#include "../elbo_residual.h"
 
 namespace phasevae::cuda {
 namespace {
@@ -128,21 +129,6 @@ __device__ __forceinline__ int64_t row_of_group(int lanes) {
   return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / lanes;
 }
 
-// One row of x and xhat.
-template <class T>
-struct Rows {
-  int64_t model, draw, row;
-  const T* x;
-  const T* xhat;
-};
-
-template <class T>
-__device__ __forceinline__ Rows<T> rows_at(const Residual<T>& in, int64_t at) {
-  const int64_t model = at / (in.draws * in.rows), row = at % in.rows;
-  return {model, at / in.rows % in.draws, row, in.x.data + model * in.x.model + row * in.x.row,
-          in.xhat + at * in.features};
-}
-
 template <class T>
 __global__ void __launch_bounds__(kThreads) gaussian_nll_kernel(Residual<T> in, T* nll, int lanes) {
   const int64_t at = row_of_group(lanes);
@@ -170,8 +156,7 @@ __global__ void __launch_bounds__(kThreads)
     return;
   }
   const Rows<T> rows = rows_at(in, at);
-  const T grad = g.nll.data[rows.model * g.nll.model + rows.draw * g.nll.row + rows.row * g.nll.column];
-  const T factor = grad / in.sigma2[rows.model];
+  const T factor = slope(in, g, rows);
   for (int64_t i = threadIdx.x % lanes; i < in.features; i += lanes) {
     g.xhat[at * in.features + i] = factor * (rows.xhat[i] - rows.x[i]);
   }
