@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from phasevae import artifacts, convergence, elbo, measure, model, provenance
+from phasevae import artifacts, convergence, elbo, measure, memory, model, provenance
 from phasevae.errors import InputError
 from phasevae.points import Settings, Task, is_valid
 from phasevae.training import HISTORY_COLUMNS, Trainer, select_members, split_rows
@@ -59,6 +59,7 @@ def run(job: Job, report: Callable[[Trainer], None] = lambda trainer: None) -> l
     if not missing:
         job.checkpoint.unlink(missing_ok=True)
         return []
+    memory.keep_pages()
     x = torch.from_numpy(np.array(job.x, dtype=np.float32)).to(job.device)
     mean = measure.column_means(x)
     with _stop_signals() as stopped:
