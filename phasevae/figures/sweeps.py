@@ -19,6 +19,7 @@ from phasevae.figures.marks import (
     VERMILION,
     along,
     dense,
+    derivative_band,
     figure_of,
     fitted_lines,
     legend,
@@ -150,6 +151,7 @@ def kl_derivatives(
     slopes = theory.ppca_kl_slope(eigenvalues, x, n_latent), theory.ppca_kl_curvature(eigenvalues, x, n_latent)
     for order, (axes, values) in enumerate(zip(panels, slopes, strict=True), start=1):
         theory_line(axes, x, values, spectrum, n_latent)
+        derivative_band(axes, fit, order, left)
         fitted_lines(axes, fit, x, order)
         mark_prediction(axes, spectrum)
         mark_fit(axes, fit)
