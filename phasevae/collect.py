@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from phasevae import artifacts
@@ -28,7 +29,7 @@ _SWEEP = (
     "converged",
 )
 _LATENT = {"kl": "kl_per_dim", "latent_variance": "latent_variance", "mean_variance": "mean_variance"}
-_REQUIRED = (*_SWEEP, *_LATENT.values(), "settings", "config_digest", "provenance")
+_REQUIRED = (*_SWEEP, *_LATENT.values(), "mean_covariance", "settings", "config_digest", "provenance")
 
 
 def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
@@ -81,12 +82,18 @@ def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """dimensions.csv: one row a point and latent; latents as the network numbers them."""
+    """dimensions.csv: one row a point and latent; latents as the network numbers them.
+
+    `mean_eigenvalue` is not of the latent but of the network: the eigenvalues of the covariance of the posterior
+    means, largest first, which do not change when latents are rotated.
+    """
+    eigenvalues = [np.linalg.eigvalsh(np.array(point["mean_covariance"]))[::-1] for point in points]
     rows = [
         {key: point[key] for key in _IDENTITY}
         | {"latent": latent}
         | {column: point[key][latent] for column, key in _LATENT.items()}
-        for point in points
+        | {"mean_eigenvalue": float(values[latent])}
+        for point, values in zip(points, eigenvalues, strict=True)
         for latent in range(len(point["kl_per_dim"]))
     ]
     return _sorted(pd.DataFrame(rows), ["latent"])

@@ -41,7 +41,7 @@ def fit_models(
             models[name] = _left_out("no spectrum and no second eigenvalue in the cascade to place the window")
             continue
         inside = inside_window(points, window or (edge, np.inf))
-        models[name] = _fit_form(inside, forms.profile_of(name, inside), forms.N_PARAMETERS[name])
+        models[name] = fit_form(inside, forms.profile_of(name, inside), forms.N_PARAMETERS[name])
     weighed = {name: models[name]["aicc"] for name in forms.SINGLE_MODE if models[name]["aicc"] is not None}
     if weighed:
         likelihood = {name: np.exp((min(weighed.values()) - value) / 2) for name, value in weighed.items()}
@@ -68,7 +68,7 @@ def _fit_cascade(points: Points, n_modes: int, spectrum: Mapping[str, Any] | Non
     if not starts:
         return _left_out(f"{points.x.size} values of beta * sigma2 where the pPCA curve is exact, needs {MIN_POINTS}")
     n_modes = len(starts[0])
-    return _fit_form(points, modes.cascade_profile(points, n_modes, starts), n_modes + 1, n_coarse=24)
+    return fit_form(points, modes.cascade_profile(points, n_modes, starts), n_modes + 1, n_coarse=24)
 
 
 def _free_cascade(points: Points, n_modes: int, spectrum: Mapping[str, Any] | None) -> list[list[float]]:
@@ -90,7 +90,7 @@ def _free_cascade(points: Points, n_modes: int, spectrum: Mapping[str, Any] | No
     return starts
 
 
-def _fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int = 200) -> dict[str, Any]:
+def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int = 200) -> dict[str, Any]:
     """Best critical point of one form and its profile interval."""
     n = points.x.size
     if n < n_parameters + 1:
