@@ -99,6 +99,24 @@ def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return _sorted(pd.DataFrame(rows), ["latent"])
 
 
+def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """histories.csv: what each point's training recorded, one row a record. `current_sigma2` is the decoder variance
+    while it rises to its target, `learning_time` the sum of the learning rates of all steps so far."""
+    rows = []
+    for point in points:
+        settings = Settings.from_keys(point["settings"])
+        rates = np.cumsum([settings.learning_rate_at(step) for step in range(settings.n_steps)])
+        history = artifacts.read_table(point["folder"] / "history.csv", ("step", "sigma2", "kl", "mse", "elbo"))
+        history = history.rename(columns={"sigma2": "current_sigma2"})
+        rows.append(
+            history.assign(
+                **{key: point[key] for key in _IDENTITY}, learning_time=rates[history["step"].to_numpy() - 1]
+            )
+        )
+    columns = [*_IDENTITY, "step", "learning_time", "current_sigma2", "kl", "mse", "elbo"]
+    return _sorted(pd.concat(rows)[columns], ["step"])
+
+
 def timing_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """timing.csv: seconds a point took (its share of its ensemble's) and samples a second while training."""
     rows = []

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae import artifacts, datasets
+from phasevae.certificate import MOST_ROWS, N_COMPONENTS, certificate_ratio
 from phasevae.datasets.base import Dataset, row_slices, write_npy
 from phasevae.errors import InputError
 
@@ -37,6 +38,7 @@ class Spectrum:
     critical_variance: float  # the first eigenvalue
     skewness: NDArray  # [min(D, 8)], of the leading principal components; NaN where the eigenvalue is zero
     excess_kurtosis: NDArray  # [min(D, 8)]
+    certificate: float | None = None  # collapse is the global optimum from here on (phasevae.certificate)
     name: str = ""
     data_sha256: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -78,6 +80,7 @@ def compute(x: NDArray, chunk_rows: int = 65536) -> Spectrum:
         critical_variance=float(eigenvalues[0]),
         skewness=skewness[:N_LEADING],
         excess_kurtosis=kurtosis[:N_LEADING],
+        certificate=float(eigenvalues[0] * _certificate_ratio(x, mean, leading)),
     )
 
 
@@ -102,6 +105,7 @@ def to_json(spectrum: Spectrum) -> dict[str, Any]:
         "standard_errors": spectrum.standard_errors,
         "skewness": spectrum.skewness,
         "excess_kurtosis": spectrum.excess_kurtosis,
+        "certificate": spectrum.certificate,
         "data_sha256": spectrum.data_sha256,
         "provenance": spectrum.provenance,
     }
@@ -119,7 +123,7 @@ _KEYS = (*_ARRAYS, "trace", "n_samples", "critical_variance", "name", "data_sha2
 def read(path: Path | str) -> Spectrum:
     """Read spectrum.json; null becomes NaN in the lists of moments. Raises InputError naming what is wrong."""
     record = artifacts.read_json(path, required=_KEYS)
-    values = {key: record[key] for key in _KEYS}
+    values = {key: record[key] for key in _KEYS} | {"certificate": record.get("certificate")}
     for key in _ARRAYS:
         try:
             values[key] = np.array(record[key], dtype=np.float64)
@@ -162,6 +166,12 @@ def _shape_moments(
     variance = eigenvalues[: leading.shape[1]]
     variance = np.where(variance > _NULL * eigenvalues[0], variance, np.nan)
     return third / len(x) / variance**1.5, fourth / len(x) / variance**2 - 3
+
+
+def _certificate_ratio(x: NDArray, mean: NDArray, leading: NDArray) -> float:
+    step = max(1, -(-len(x) // MOST_ROWS))
+    rows = x[::step].astype(np.float64) - x[0].astype(np.float64) - mean
+    return certificate_ratio(rows @ leading[:, :N_COMPONENTS])
 
 
 def _signed(vectors: NDArray) -> NDArray:

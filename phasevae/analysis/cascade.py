@@ -2,7 +2,8 @@
 
 Rotating two active latents costs almost nothing when their eigenvalues are close, so the posterior variance of one
 latent may miss sigma2 / lambda_j. The eigenvalues e_j of Cov_x mu(x) do not rotate: at the optimum of Gaussian data
-e_j = 1 - x / lambda_j, hence -1/2 ln(1 - e_j) = [1/2 ln(lambda_j / x)]_+ is the KL of mode j, and its hinge is lambda_j.
+e_j = 1 - x / lambda_j, so that -1/2 ln(1 - e_j) = [1/2 ln(lambda_j / x)]_+ is the KL of mode j, with its hinge at
+lambda_j.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ DEPTH = 0.5
 _LARGEST = 1 - 1e-9
 
 
-def mode_kl(dimensions: pd.DataFrame) -> tuple[NDArray, NDArray, NDArray]:
-    """(x [n], KL of each mode [n, n_latent] in nats, number of models [n]), seeds averaged, modes by size.
+def mode_kl(dimensions: pd.DataFrame) -> tuple[NDArray, NDArray]:
+    """(x [n], KL of each mode [n, n_latent] in nats), seeds averaged, modes by size.
 
     `dimensions` is the content of dimensions.csv. Raises InputError when it has no `mean_eigenvalue`.
     """
@@ -40,8 +41,7 @@ def mode_kl(dimensions: pd.DataFrame) -> tuple[NDArray, NDArray, NDArray]:
     table = dimensions.assign(x=x, kl=kl)
     table["mode"] = table.groupby(["sigma2", "beta", "seed"])["kl"].rank(ascending=False, method="first").astype(int)
     means = table.pivot_table(index="x", columns="mode", values="kl")
-    count = table[table["mode"] == 1].groupby("x").size()
-    return means.index.to_numpy(), means.to_numpy(), count.to_numpy()
+    return means.index.to_numpy(), means.to_numpy()
 
 
 def thresholds(
@@ -55,7 +55,7 @@ def thresholds(
     if "mean_eigenvalue" not in dimensions:
         reason = "dimensions: column 'mean_eigenvalue' is missing; collect the points again"
         return {"modes": [], "staircase": None, "reason": reason}
-    x, kl, count = mode_kl(dimensions)
+    x, kl = mode_kl(dimensions)
     eigenvalues = None if spectrum is None else np.asarray(spectrum["eigenvalues"], dtype=float)
     gaussian = spectrum is None or looks_gaussian(spectrum)
     lower = 0.0 if eigenvalues is None else theory.ppca_exact_above(eigenvalues, n_latent or kl.shape[1])
@@ -63,9 +63,7 @@ def thresholds(
     found = []
     for j in range(kl.shape[1]):
         predicted = None if eigenvalues is None or j >= eigenvalues.size else float(eigenvalues[j])
-        found.append(
-            {"mode": j + 1, **_threshold(x[exact], kl[exact, j], count[exact], gaussian), "predicted": predicted}
-        )
+        found.append({"mode": j + 1, **_threshold(x[exact], kl[exact, j], gaussian), "predicted": predicted})
         value = found[-1]["threshold"]
         found[-1]["relative_error"] = None if value is None or not predicted else value / predicted - 1
     active = (kl > theory.ACTIVE_KL).sum(1)
@@ -76,7 +74,7 @@ def thresholds(
     return {"modes": found, "staircase": staircase, "reason": None}
 
 
-def _threshold(x: NDArray, kl: NDArray, count: NDArray, gaussian: bool) -> dict[str, Any]:
+def _threshold(x: NDArray, kl: NDArray, gaussian: bool) -> dict[str, Any]:
     """Hinge of one mode's KL: with the amplitude 1/2 of Gaussian data, or with a free one."""
     none = {"threshold": None, "ci95": None, "amplitude": None, "n_points": 0}
     active = x[kl > SD_CRITICAL]
@@ -85,7 +83,9 @@ def _threshold(x: NDArray, kl: NDArray, count: NDArray, gaussian: bool) -> dict[
     if active.max() == x.max():
         return none | {"reason": "active at every beta * sigma2"}
     near = x >= DEPTH * active.max()
-    points = weighted(Points(x[near], kl[near], np.ones(near.sum()), count[near]), _seen(x[near], kl[near]))
+    # As if of one seed: what seeds have in common, a mode that has not quite settled, is the larger part of the error.
+    ones = np.ones(near.sum(), int)
+    points = weighted(Points(x[near], kl[near], ones, ones), _seen(x[near], kl[near]))
     if gaussian:
         fitted = fit_form(points, cascade_profile(points, 1, [[active.max()]]), 2)
     else:

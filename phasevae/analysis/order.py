@@ -1,4 +1,4 @@
-"""Of what order the transition is: jumps of ELBO, KL and squared error and of their derivatives, and critical exponents.
+"""Of what order the transition is: jumps of ELBO, KL and squared error and of their derivatives; critical exponents.
 
 Ehrenfest: the order is that of the lowest derivative of the ELBO that jumps. By the envelope theorem
 dELBO/dsigma2 = -D / (2 sigma2) + MSE / (2 sigma2^2), so a jump of MSE (and with it of KL) makes a transition of first
@@ -34,10 +34,10 @@ MIN_SPAN = 0.1
 """The largest t must reach this: a power law needs a decade, or at least a factor of three."""
 
 CORRECTION = -1.0, 3.0
-"""Range of a in t^g (1 + a t). For Gaussian data it is 1/2 for KL, 0 for the squared amplitude, 4/3 for the ELBO gap."""
+"""Range of a in t^g (1 + a t). Gaussian data have 1/2 for KL, 0 for the squared amplitude, 4/3 for the ELBO gap."""
 
 SD = {"kl": (2e-3, 1e-2), "amplitude2": (4e-3, 1e-2), "gap": (5e-4, 2e-2)}
-"""Scatter of one trained network, absolute and relative: KL in nats, squared amplitude in units of sigma2, gap in nats."""
+"""Scatter of one trained network, absolute and relative: KL and gap in nats, squared amplitude in units of x."""
 
 _N_C = 161
 
@@ -89,7 +89,7 @@ def order_of(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None, fit: Mappi
     result["elbo"] = {
         "jump": _jump(gap, c, [0, 1, 2][: degree + 1], 0),
         "first_jump": _per_x(_jump(gap, c, [1, 2], 1)),
-        "second_jump": _curvature(_jump(gap, c, [2, 3], 2)),
+        "second_jump": _curvature(_jump(gap, c, [2, 3][:degree], 2)),
     }
     value, reason = _verdict(result)
     return {"value": value, "reason": reason} | result
@@ -167,7 +167,7 @@ def _exponent(points: Points, c: NDArray, expected: float, share: float) -> dict
 
 
 def _power_fits(design: NDArray, target: NDArray) -> list[tuple[NDArray, NDArray, NDArray]]:
-    """(A, a, chi2), each [B], of A (column 0 + a column 1): a free where it lies in CORRECTION, and at both its ends."""
+    """(A, a, chi2), each [B], of A (column 0 + a column 1): a free where it is in CORRECTION, and at both its ends."""
     fits = []
     coefficients, chi2, _ = _linear(design, target)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -224,13 +224,13 @@ def _curvature(jump: Mapping[str, Any]) -> dict[str, Any]:
 
 def _verdict(found: Mapping[str, Any]) -> tuple[int | None, str]:
     """(order, why)."""
-    kl, amplitude, elbo = found["kl"], found["amplitude2"], found["elbo"]
+    kl, amplitude = found["kl"], found["amplitude2"]
     if kl["jump"]["ci95"][0] > KL_TOLERANCE and amplitude["jump"]["ci95"][0] > 0:
         return 1, f"KL jumps by {kl['jump']['value']:.3g} nats, and with it the first derivative of the ELBO"
     if kl["jump"]["ci95"][0] > KL_TOLERANCE:
         return None, "KL jumps, the squared error does not: the networks may not have converged"
-    if kl["slope_jump"]["ci95"][0] > 0 and elbo["second_jump"]["ci95"][1] < 0:
-        return 2, "KL is continuous, its slope and the second derivative of the ELBO jump"
+    if kl["slope_jump"]["ci95"][0] > 0 and amplitude["slope_jump"]["ci95"][0] > 0:
+        return 2, "KL is continuous, its slope and that of the squared error jump, hence the ELBO's second derivative"
     return None, "the jumps are not known well enough"
 
 
