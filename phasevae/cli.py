@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from phasevae import artifacts
+from phasevae import artifacts, cli_transition
 from phasevae.arguments import (
     completed_settings,
     data_shape,
@@ -22,6 +22,7 @@ from phasevae.arguments import (
     numbers,
     record,
     spectrum_record,
+    table_of,
 )
 from phasevae.errors import InputError
 
@@ -32,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+cli_transition.register(app)
 
 Standardize = Annotated[str | None, typer.Option(help="none | center | global | per-feature.")]
 Size = Annotated[int | None, typer.Option(help="Resize images to SIZE x SIZE (antialiased bilinear).")]
@@ -40,20 +42,24 @@ Split = Annotated[str | None, typer.Option(help="cifar10: train | test | all.")]
 Key = Annotated[str | None, typer.Option(help="array: which array of an .npz file.")]
 OutputJson = Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")]
 SettingsJson = Annotated[str | None, typer.Option(help="Training settings as JSON, as the workflow gives them.")]
+DimensionsFile = Annotated[Path | None, typer.Option(help="dimensions.csv of `phasevae collect`.")]
+HysteresisFile = Annotated[Path | None, typer.Option(help="hysteresis.csv of `phasevae hysteresis`.")]
 PlanFile = Annotated[Path | None, typer.Option(help="plan.csv of `phasevae plan`.")]
 SpectrumFile = Annotated[Path | None, typer.Option(help="spectrum.json of `phasevae spectrum`.")]
 
 
 @app.command()
 def dataset(
-    kind: Annotated[str, typer.Argument(help="synthetic | mixture | cifar10 | digits | images | array.")],
+    kind: Annotated[str, typer.Argument(help="synthetic | mixture | clusters | cifar10 | digits | images | array.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for data.npy and data.json.")],
     path: Annotated[Path | None, typer.Argument(help="images, array: the file or folder to read.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set (default: its kind).")] = None,
     eigenvalues: Annotated[str | None, typer.Option(help="synthetic, mixture: covariance eigenvalues.")] = None,
-    n_samples: Annotated[int | None, typer.Option(help="synthetic, mixture: number of samples.")] = None,
-    seed: Annotated[int | None, typer.Option(help="synthetic, mixture: random seed.")] = None,
+    n_samples: Annotated[int | None, typer.Option(help="synthetic, mixture, clusters: number of samples.")] = None,
+    seed: Annotated[int | None, typer.Option(help="synthetic, mixture, clusters: random seed.")] = None,
     separation: Annotated[float | None, typer.Option(help="mixture: distance of the components, 0 to 1.")] = None,
+    weights: Annotated[str | None, typer.Option(help="clusters: their probabilities.")] = None,
+    noise: Annotated[float | None, typer.Option(help="clusters: standard deviation around each.")] = None,
     archive: Annotated[Path | None, typer.Option(help="cifar10: a local copy instead of a download.")] = None,
     split: Split = None,
     size: Size = None,
@@ -74,6 +80,8 @@ def dataset(
         "n_samples": n_samples,
         "seed": seed,
         "separation": separation,
+        "weights": numbers("--weights", weights),
+        "noise": noise,
         "archive": archive,
         "split": split,
         "size": size,
@@ -233,6 +241,7 @@ def collect(
     settings: SettingsJson = None,
     dimensions: Annotated[Path | None, typer.Option(help="dimensions.csv to write: one row a latent.")] = None,
     timing: Annotated[Path | None, typer.Option(help="timing.csv to write.")] = None,
+    histories: Annotated[Path | None, typer.Option(help="histories.csv to write: how each model trained.")] = None,
 ) -> None:
     """Gather trained points into tables; a point that another plan made is an error.
 
@@ -254,7 +263,12 @@ def collect(
         tasks = points.make_tasks(read_plan(plan), plan.parent, chosen, source)
         found = tables.read_planned(tasks)
     # All tables first, so that a damaged point leaves none of them behind.
-    makers = {output: tables.sweep_table, dimensions: tables.dimensions_table, timing: tables.timing_table}
+    makers = {
+        output: tables.sweep_table,
+        dimensions: tables.dimensions_table,
+        timing: tables.timing_table,
+        histories: tables.histories_table,
+    }
     made = {path: make(found) for path, make in makers.items() if path is not None}
     for path, table in made.items():
         artifacts.write_table(path, table)
@@ -266,33 +280,60 @@ def fit(
     sweep: Annotated[Path, typer.Argument(help="sweep.csv of `phasevae collect`.")],
     output: OutputJson,
     spectrum: SpectrumFile = None,
+    dimensions: DimensionsFile = None,
+    histories: Annotated[Path | None, typer.Option(help="histories.csv: adds critical slowing down.")] = None,
+    hysteresis: HysteresisFile = None,
+    model: Annotated[str | None, typer.Option(help="Form that speaks for the sweep (default: by the data).")] = None,
+    window: Annotated[
+        str | None, typer.Option(help="LOW,HIGH of the single-mode forms (default: by the data).")
+    ] = None,
 ) -> None:
-    """Fit the piecewise KL(sigma2) and estimate the critical variance with its 95 % interval.
+    """Fit the transition: critical variance with its 95 % interval, order, exponents, cascade, hysteresis.
 
-    Example: phasevae fit sweep.csv --spectrum spectrum.json -o fit.json
+    Example: phasevae fit sweep.csv --spectrum spectrum.json --dimensions dimensions.csv -o fit.json
     """
-    from phasevae.analysis import critical
+    from phasevae.analysis import transition
 
     table = artifacts.read_table(sweep)
-    result = critical.fit(table, spectrum_record(spectrum, table), latents_of(sweep, table))
+    edges = numbers("--window", window)
+    if edges is not None and len(edges) != 2:
+        raise InputError(f"--window: {window!r}, must be two numbers, the lowest and the highest beta * sigma2")
+    result = transition.analyse(
+        table,
+        spectrum_record(spectrum, table),
+        latents_of(sweep, table),
+        dimensions=table_of(dimensions),
+        histories=table_of(histories),
+        upward=table_of(hysteresis),
+        model=model,
+        window=None if edges is None else (edges[0], edges[1]),
+    )
     artifacts.write_json(output, result)
+    for warning in result["warnings"]:
+        print(f"phasevae: warning: {warning}", file=sys.stderr)
     if result["critical_variance"] is None:
         print(f"{output}: no critical variance: {result['reason']}")
     else:
         low, high = ("open" if edge is None else f"{edge:.6g}" for edge in result["ci95"])
-        print(f"{output}: critical variance {result['critical_variance']:.6g} [{low}, {high}], {result['model']}")
+        told = f"order {result['order']['value']}" if result["order"]["value"] else "order not determined"
+        print(
+            f"{output}: critical variance {result['critical_variance']:.6g} [{low}, {high}], {result['model']}, {told}"
+        )
 
 
 @app.command()
 def plot(
-    figure: Annotated[str, typer.Argument(help="landscape | elbo | latent_variance | kl | kl_derivatives | spectrum.")],
+    figure: Annotated[
+        str, typer.Argument(help="landscape | elbo | latent_variance | kl | ...; a wrong one lists all.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="STEM", help="Writes STEM.pdf and STEM.png.")],
     sweep: Annotated[Path | None, typer.Option(help="sweep.csv")] = None,
-    dimensions: Annotated[Path | None, typer.Option(help="dimensions.csv")] = None,
+    dimensions: DimensionsFile = None,
+    hysteresis: HysteresisFile = None,
     fit: Annotated[Path | None, typer.Option(help="fit.json")] = None,
     spectrum: SpectrumFile = None,
 ) -> None:
-    """Draw one figure of the paper.
+    """Draw one figure.
 
     Example: phasevae plot spectrum --spectrum results/mine/spectrum.json -o spectrum
     """
@@ -302,7 +343,8 @@ def plot(
     drawn = figures.render(
         figure,
         sweep=table,
-        dimensions=None if dimensions is None else artifacts.read_table(dimensions),
+        dimensions=table_of(dimensions),
+        hysteresis=table_of(hysteresis),
         fit=record(fit),
         spectrum=spectrum_record(spectrum, table),
     )

@@ -1,7 +1,7 @@
 """Is a trained collapsed network where theory says the collapsed state is? Finite differences of its ELBO.
 
-The network is perturbed along the modes of `phasevae.theory.stability_blocks`, added to what its encoder and decoder
-compute; the second differences of -ELBO, with the same noise at every displacement, are compared with the blocks.
+The network is perturbed along the modes of `phasevae.analysis.stability`, added to what its encoder and decoder compute;
+the second differences of -ELBO, with the same noise at every displacement, are compared with the blocks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from phasevae import theory
+from phasevae.analysis.stability import stability_blocks
 from phasevae.errors import InputError
 from phasevae.model import TrainedVAE
 
@@ -43,7 +44,9 @@ def stability(
         mu, variance = (part.double() for part in model.encode(rows))
     kl = float(0.5 * (mu**2 + variance - 1 - variance.log()).sum(1).mean())
     if kl > 10 * theory.ACTIVE_KL:
-        raise InputError(f"stability: KL is {kl:.4g} nats at sigma2={model.sigma2:g}, must be that of a collapsed model")
+        raise InputError(
+            f"stability: KL is {kl:.4g} nats at sigma2={model.sigma2:g}, must be that of a collapsed model"
+        )
     centred = rows - rows.mean(0)
     eigenvalues, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
     eigenvalues, vectors = eigenvalues.flip(0), vectors.flip(1)
@@ -51,17 +54,20 @@ def stability(
     for name, values, most in (("latent", chosen, model.n_latent), ("direction", directions, len(eigenvalues))):
         if wrong := [value for value in values if not 0 <= value < most]:
             raise InputError(f"stability: {name} {wrong[0]}, must be from 0 to {most - 1}")
-    noise = torch.randn(PAIRS, len(rows), model.n_latent, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(
+        PAIRS, len(rows), model.n_latent, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     state = _State(model, rows, mu, variance.sqrt(), torch.cat([noise, -noise]))
     blocks = []
     for latent, direction in itertools.product(chosen, directions):
         component = centred @ vectors[:, direction] / eigenvalues[direction].sqrt()
-        predicted = theory.stability_blocks(float(eigenvalues[direction]), model.sigma2)
+        predicted = stability_blocks(float(eigenvalues[direction]), model.sigma2)
         for channel in ("mean", "width"):
             measured = _block(state, channel, latent, vectors[:, direction], component)
-            blocks.append(_compared(measured, predicted[channel]) | {
-                "latent": int(latent), "direction": int(direction), "channel": channel
-            })
+            blocks.append(
+                _compared(measured, predicted[channel])
+                | {"latent": int(latent), "direction": int(direction), "channel": channel}
+            )
     return {
         "sigma2": model.sigma2,
         "beta": model.beta,
