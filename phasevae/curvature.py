@@ -1,6 +1,6 @@
 """Is a trained collapsed network where theory says the collapsed state is? Finite differences of its ELBO.
 
-The network is perturbed along the modes of `phasevae.analysis.stability`, added to what its encoder and decoder compute;
+The network is perturbed along the modes of `phasevae.analysis.stability`, added to what encoder and decoder compute;
 the second differences of -ELBO, with the same noise at every displacement, are compared with the blocks.
 """
 

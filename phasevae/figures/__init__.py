@@ -1,4 +1,4 @@
-"""The paper's figures: measurement as points, theory as lines, from tables and dicts to matplotlib Figures.
+"""Figures of the paper and of the analysis, from tables and dicts: measurement as points, theory as lines.
 
 The abscissa is the decoder variance, or beta * sigma2 in a beta sweep; energies are in nats per sample. Theory
 is drawn from the sample spectrum. Points at which pPCA is only a bound on Gaussian data are hollow and the
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from phasevae.errors import InputError
-from phasevae.figures import alone, sweeps
+from phasevae.figures import alone, sweeps, transition
 from phasevae.figures.marks import STYLE
 
 if TYPE_CHECKING:
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A drawing function, the inputs it takes (of sweep, dimensions, fit, spectrum) and the paper's figure."""
+    """A drawing function, the inputs it takes (of sweep, dimensions, fit, spectrum, hysteresis) and the paper's figure,
+    if it is one. A figure that needs more than every sweep has is drawn `on_request`."""
 
     draw: Callable[..., Figure]
     needs: tuple[str, ...]
-    paper: str
+    paper: str | None = None
+    on_request: bool = False
 
 
 def render(
@@ -35,6 +37,7 @@ def render(
     dimensions: pd.DataFrame | None = None,
     fit: Mapping[str, Any] | None = None,
     spectrum: Mapping[str, Any] | None = None,
+    hysteresis: pd.DataFrame | None = None,
 ) -> Figure:
     """Draw the figure `name` of FIGURES from the inputs it needs; others may be given and are not used.
 
@@ -44,7 +47,7 @@ def render(
 
     if name not in FIGURES:
         raise InputError(f"figure '{name}': unknown, must be one of {', '.join(FIGURES)}")
-    given = {"sweep": sweep, "dimensions": dimensions, "fit": fit, "spectrum": spectrum}
+    given = {"sweep": sweep, "dimensions": dimensions, "fit": fit, "spectrum": spectrum, "hysteresis": hysteresis}
     needs = FIGURES[name].needs
     for key in needs:
         if given[key] is None:
@@ -66,6 +69,11 @@ FIGURES: dict[str, FigureSpec] = {
     "kl": FigureSpec(sweeps.kl, ("sweep", "dimensions", "fit", "spectrum"), "Figs. 2c and 4c"),
     "kl_derivatives": FigureSpec(sweeps.kl_derivatives, ("sweep", "dimensions", "fit", "spectrum"), "Figs. 2c and 4c"),
     "spectrum": FigureSpec(alone.spectrum, ("spectrum",), "Fig. 3"),
+    "exponents": FigureSpec(transition.exponents, ("sweep", "fit")),
+    "cascade": FigureSpec(transition.cascade, ("dimensions", "fit", "spectrum")),
+    "soft_modes": FigureSpec(transition.soft_modes, ("spectrum",)),
+    "beta_equivalence": FigureSpec(transition.beta_equivalence, ("sweep", "dimensions", "spectrum"), on_request=True),
+    "hysteresis": FigureSpec(transition.hysteresis, ("hysteresis", "spectrum"), on_request=True),
 }
 
 COLUMNS = {
@@ -73,4 +81,5 @@ COLUMNS = {
     "dimensions": ("sigma2", "beta", "seed", "latent", "kl", "latent_variance"),
     "fit": ("critical_variance", "ci95", "model", "models"),
     "spectrum": ("eigenvalues", "standard_errors", "trace"),
+    "hysteresis": ("branch", "sigma2", "beta", "seed", "kl", "elbo_gap", "elbo_gap_standard_error"),
 }

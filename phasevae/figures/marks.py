@@ -109,13 +109,6 @@ def abscissa(table: pd.DataFrame) -> pd.Series:
     return (table["beta"] * table["sigma2"]).map(lambda x: float(f"{x:.12g}"))
 
 
-def along(table: pd.DataFrame, x: NDArray) -> tuple[NDArray, NDArray]:
-    """(sigma2, beta) at abscissae x on the path that the table's points take through the two."""
-    path = table.assign(x=abscissa(table)).groupby("x")["sigma2"].mean()
-    sigma2 = np.interp(x, path.index, path)
-    return sigma2, x / sigma2
-
-
 def seed_means(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Columns x = beta * sigma2, mean, min, max and count over seeds of one measured column, ascending in x."""
     grouped = table.assign(x=abscissa(table)).groupby("x")[column]

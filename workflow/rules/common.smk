@@ -29,12 +29,41 @@ except InputError as error:
 
 RESULTS = CONFIG["results"]
 DATASETS = CONFIG["datasets"]
-FIGURE_INPUTS = {"sweep": "sweep.csv", "dimensions": "dimensions.csv", "fit": "fit.json", "spectrum": "spectrum.json"}
-TABLES = ["data.npy", "data.json", "spectrum.json", "plan.csv", "sweep.csv", "dimensions.csv", "timing.csv", "fit.json"]
+FIGURE_INPUTS = {
+    "sweep": "sweep.csv",
+    "dimensions": "dimensions.csv",
+    "fit": "fit.json",
+    "spectrum": "spectrum.json",
+    "hysteresis": "hysteresis.csv",
+}
+TABLES = [
+    "data.npy",
+    "data.json",
+    "spectrum.json",
+    "plan.csv",
+    "sweep.csv",
+    "dimensions.csv",
+    "timing.csv",
+    "histories.csv",
+    "fit.json",
+]
+
+
+def figures_of(name):
+    """Figures of one data set: those that every sweep has, and those that its settings ask for."""
+    settings = DATASETS[name]
+    asked = {"hysteresis": "hysteresis_ratio" in settings, "beta_equivalence": isinstance(settings["beta"], list)}
+    return [figure for figure in FIGURES if asked.get(figure, True)]
 
 
 def figure_files(name):
-    return expand(f"{RESULTS}/{name}/figures/{{figure}}.{{format}}", figure=list(FIGURES), format=["pdf", "png"])
+    return expand(f"{RESULTS}/{name}/figures/{{figure}}.{{format}}", figure=figures_of(name), format=["pdf", "png"])
+
+
+def upward_sweep(wildcards):
+    """The upward sweep of a data set whose settings ask for one."""
+    asked = "hysteresis_ratio" in DATASETS[wildcards.dataset]
+    return [f"{RESULTS}/{wildcards.dataset}/hysteresis.csv"] if asked else []
 
 
 def point_files(points, name):
