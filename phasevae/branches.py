@@ -71,7 +71,7 @@ def sweep(
 def _measured(branch: str, trainer: Trainer, x: torch.Tensor, mean: torch.Tensor) -> list[dict[str, Any]]:
     found = []
     for index, member in enumerate(trainer.members):
-        numbers = measure.measure(trainer.model.member(index), x, mean, member)
+        numbers = measure.measure(trainer.model.member(index), x, mean, member, with_likelihood=False)
         samples = trainer.step * trainer.settings.batch
         found.append(
             {"branch": branch, **asdict(member), **{key: numbers[key] for key in _NUMBERS}, "samples": samples}

@@ -112,7 +112,8 @@ def exponents(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None, fit: Mapp
     """Critical exponents of KL, decoder amplitude and ELBO gap with 95 % intervals.
 
     A t^g (1 + a t), t = 1 - x / c, is fitted to the points with t in T_RANGE above the second eigenvalue, c free in
-    the fitted interval. Returns {kl, amplitude, gap: {value, ci95, expected, prefactor, correction}, window,
+    the fitted interval. Returns {kl, amplitude, gap: {value, ci95, expected, prefactor, correction,
+    critical_variance (its own)}, window,
     critical_variance, reason}.
     """
     expected = {"kl": 1.0, "amplitude": 0.5, "gap": 2.0}
@@ -147,22 +148,23 @@ def _exponent(points: Points, c: NDArray, expected: float, share: float) -> dict
     g = np.linspace(0.2 * expected, 2.2 * expected, 201)
     t = 1 - points.x / c[:, None]
     best = np.full(g.size, np.inf)
-    solutions = np.zeros((g.size, 2))
+    solutions = np.zeros((g.size, 3))
     for i, exponent in enumerate(g):
         design = points.weight * np.stack([t**exponent, t ** (exponent + 1)], axis=1)
         for prefactor, correction, chi2 in _power_fits(design, points.weight * points.kl):
             at = chi2.argmin()
             if chi2[at] < best[i]:
-                best[i], solutions[i] = chi2[at], (prefactor[at], correction[at])
+                best[i], solutions[i] = chi2[at], (prefactor[at], correction[at], c[at])
     at = int(best.argmin())
     inside = g[best <= bound(best[at], max(points.x.size - 4, 1))]
     low, high = (None if edge in (g[0], g[-1]) else float(share * edge) for edge in (inside.min(), inside.max()))
-    prefactor, correction = solutions[at]
+    prefactor, correction, place = solutions[at]
     return {
         "value": float(share * g[at]),
         "ci95": [low, high],
         "prefactor": float(prefactor),
         "correction": float(correction),
+        "critical_variance": float(place),
     }
 
 

@@ -57,8 +57,8 @@ def exponents(sweep: pd.DataFrame, fit: Mapping[str, Any]) -> Figure:
         if result:
             told = _interval(result)
             grid = np.geomspace(*(1 - np.array(fit["exponents"]["window"])[::-1] / c), 50)
-            g = result["value"] / share
-            curve = result["prefactor"] * grid**g * (1 + result["correction"] * grid)
+            own = 1 - c * (1 - grid) / result["critical_variance"]
+            curve = result["prefactor"] * own ** (result["value"] / share) * (1 + result["correction"] * own)
             axes.plot(grid, np.maximum(curve, 1e-12) ** share, color=color, linewidth=0.9, zorder=2)
         axes.plot(t[use], points.kl[use] ** share, marker, color=color, label=label + told, zorder=3)
     axes.plot([], [], color=BLACK, linewidth=0.9, label=r"fit $A t^g (1 + a t)$")
