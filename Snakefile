@@ -19,6 +19,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/spectrum.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/refine.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
 
@@ -32,6 +33,8 @@ localrules:
 
 wildcard_constraints:
     dataset="|".join(CONFIG["datasets"]),
+    part="|coarse/|second/",
+    bucket="[0-9]+",
 
 
 rule all:

@@ -143,7 +143,9 @@ def trainer_run(name: str, shape: tuple, dry: bool) -> Callable[[int], None]:
 def recipe(n_latent: int, hidden: tuple[int, ...], samples: float, batch: int, antithetic: bool) -> Any:
     from phasevae.points import Settings
 
-    return Settings(n_latent, hidden, samples, batch, 3e-3, "anneal", 0.4, 0.5, antithetic, 0.0)
+    return Settings(
+        n_latent, hidden, samples, batch, 4e-3, "anneal", 0.4, 0.5, antithetic, 16 if antithetic else 1, 0.0
+    )
 
 
 def tier(name: str, dry: bool) -> dict[str, float]:
@@ -207,7 +209,7 @@ def exercise() -> str:
     cached = not os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING")
     data = torch.randn(50, 5, device="cuda")
     for use_graph in (False, True) if cached else (False,):
-        trainer = Trainer(data, [Member(0.5, 1.0, seed) for seed in (0, 1)], recipe(3, (9,), 40.0, 7, True), use_graph)
+        trainer = Trainer(data, [Member(0.5, 1.0, seed) for seed in (0, 1)], recipe(3, (9,), 60.0, 10, True), use_graph)
         trainer.run()
     synchronise()
     return "every kernel ran"

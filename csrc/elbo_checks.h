@@ -53,25 +53,37 @@ Posterior<T> posterior(const at::Tensor& mu, const at::Tensor& logvar, const Str
   return {view_of<T>(mu), view_of<T>(logvar), stream, mu.size(0), mu.size(1), mu.size(2), antithetic ? 2 : 1};
 }
 
-inline void check_sample_gradient(const at::Tensor& grad_z, const at::Tensor& grad_kl, const at::Tensor& mu,
-                                  bool antithetic) {
+inline void check_sample(const at::Tensor& z, const at::Tensor& grad_z, const at::Tensor& grad_kl,
+                         const at::Tensor& mu) {
   const char* op = "reparam_kl_backward";
-  const int64_t draws = antithetic ? 2 : 1;
-  check_like(grad_z, mu, mu.scalar_type(), {mu.size(0), draws, mu.size(1), mu.size(2)}, op, "grad_z");
+  TORCH_CHECK(z.dim() == 4 && (z.size(1) == 1 || z.size(1) == 2), op, ": z must have shape [M, 1 or 2, B, n], got ",
+              z.sizes());
+  check_like(z, mu, mu.scalar_type(), {mu.size(0), z.size(1), mu.size(1), mu.size(2)}, op, "z");
+  check_like(grad_z, mu, mu.scalar_type(), z.sizes(), op, "grad_z");
   check_like(grad_kl, mu, mu.scalar_type(), mu.sizes(), op, "grad_kl");
+}
+
+// The first draw of samples [M, A, B, n].
+template <class T>
+View<T> first_draw(const at::Tensor& z) {
+  return {z.const_data_ptr<T>(), z.stride(0), z.stride(2), z.stride(3)};
+}
+
+template <class T>
+Sampled<T> sampled(const at::Tensor& mu, const at::Tensor& logvar, const at::Tensor& z) {
+  return {view_of<T>(mu), view_of<T>(logvar), first_draw<T>(z), mu.size(0), mu.size(1), mu.size(2), z.size(1)};
 }
 
 template <class T>
 SampleGradient<T> sample_gradient(const at::Tensor& grad_z, const at::Tensor& grad_kl, const at::Tensor& grad_mu,
                                   const at::Tensor& grad_logvar) {
-  const View<T> plus{grad_z.const_data_ptr<T>(), grad_z.stride(0), grad_z.stride(2), grad_z.stride(3)};
+  const View<T> plus = first_draw<T>(grad_z);
   View<T> minus = plus;
   minus.data += grad_z.size(1) == 2 ? grad_z.stride(1) : 0;
   return {{plus, minus}, view_of<T>(grad_kl), grad_mu.mutable_data_ptr<T>(), grad_logvar.mutable_data_ptr<T>()};
 }
 
-inline void check_residual(const at::Tensor& x, const at::Tensor& xhat, const at::Tensor& sigma2) {
-  const char* op = "gaussian_nll";
+inline void check_residual(const at::Tensor& x, const at::Tensor& xhat, const at::Tensor& sigma2, const char* op) {
   check_floating(xhat, op, "xhat");
   TORCH_CHECK(xhat.dim() == 4, op, ": xhat must have shape [M, A, B, D], got ", xhat.sizes());
   const bool shared = x.dim() == 3 && x.size(0) == 1;
@@ -79,31 +91,17 @@ inline void check_residual(const at::Tensor& x, const at::Tensor& xhat, const at
   check_like(sigma2, xhat, xhat.scalar_type(), {xhat.size(0)}, op, "sigma2");
 }
 
-// Of tensors that are contiguous (x: in its last dimension); an undefined `gradient` is not wanted.
+// Of tensors that are contiguous (x: in its last dimension).
 template <class T>
-Residual<T> residual(const at::Tensor& x, const at::Tensor& xhat, const at::Tensor& sigma2, const at::Tensor& nll,
-                     const at::Tensor& gradient) {
+Residual<T> residual(const at::Tensor& x, const at::Tensor& xhat, const at::Tensor& sigma2) {
   View<T> rows = view_of<T>(x);
   rows.model = x.size(0) == 1 ? 0 : rows.model;
-  return {rows,
-          xhat.const_data_ptr<T>(),
-          sigma2.const_data_ptr<T>(),
-          nll.mutable_data_ptr<T>(),
-          gradient.numel() ? gradient.mutable_data_ptr<T>() : nullptr,
-          xhat.size(0),
-          xhat.size(1),
-          xhat.size(2),
+  return {rows,        xhat.const_data_ptr<T>(), sigma2.const_data_ptr<T>(), xhat.size(0), xhat.size(1), xhat.size(2),
           xhat.size(3)};
 }
 
 inline at::Tensor with_unit_columns(const at::Tensor& x) {
   return x.stride(-1) == 1 || x.size(-1) < 2 ? x : x.contiguous();
-}
-
-inline void check_scale_rows(const at::Tensor& factors, const at::Tensor& values) {
-  check_floating(values, "scale_rows", "values");
-  TORCH_CHECK(values.dim() > 0, "scale_rows: values must have a last dimension");
-  check_like(factors, values, values.scalar_type(), values.sizes().slice(0, values.dim() - 1), "scale_rows", "factors");
 }
 
 inline void check_adam(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& first_moment,

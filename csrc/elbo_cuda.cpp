@@ -19,7 +19,7 @@ class Cuda {
   }
 
   template <class T>
-  void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& gradient) const {
+  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient) const {
     check("reparam_kl_backward", cuda::reparam_kl_backward(in, gradient, stream_));
   }
 
@@ -29,13 +29,13 @@ class Cuda {
   }
 
   template <class T>
-  void gaussian_nll(const Residual<T>& in) const {
-    check("gaussian_nll", cuda::gaussian_nll(in, stream_));
+  void gaussian_nll(const Residual<T>& in, T* nll) const {
+    check("gaussian_nll", cuda::gaussian_nll(in, nll, stream_));
   }
 
   template <class T>
-  void scale_rows(const T* factors, const T* values, T* out, int64_t rows, int64_t columns) const {
-    check("scale_rows", cuda::scale_rows(factors, values, out, rows, columns, stream_));
+  void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient) const {
+    check("gaussian_nll_backward", cuda::gaussian_nll_backward(in, gradient, stream_));
   }
 
   template <class T>

@@ -35,6 +35,13 @@ struct Sample {
   T* kl;  // [M, B, n]
 };
 
+// What the derivatives of a sample need: its first draw tells the noise, z[0] - mu = e^(logvar/2) eps.
+template <class T>
+struct Sampled {
+  View<T> mu, logvar, z;  // [M, B, n]
+  int64_t models, rows, latents, draws;
+};
+
 template <class T>
 struct SampleGradient {
   View<T> z[2];  // of each draw, [M, B, n]; the second is unused when there is one draw
@@ -48,9 +55,13 @@ struct Residual {
   View<T> x;        // [M, B, D], unit stride of columns
   const T* xhat;    // [M, A, B, D]
   const T* sigma2;  // [M]
-  T* nll;           // [M, A, B]
-  T* gradient;      // [M, A, B, D], (xhat - x) / sigma2; null when it is not wanted
   int64_t models, draws, rows, features;
+};
+
+template <class T>
+struct ResidualGradient {
+  View<T> nll;  // [M, A, B]
+  T* xhat;      // [M, A, B, D]
 };
 
 template <class T>
@@ -73,13 +84,13 @@ namespace cuda {
 template <class T>
 int reparam_kl(const Posterior<T>& in, const Sample<T>& out, void* stream);
 template <class T>
-int reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& gradient, void* stream);
+int reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient, void* stream);
 template <class T>
 int reparam_eps(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps, void* stream);
 template <class T>
-int gaussian_nll(const Residual<T>& in, void* stream);
+int gaussian_nll(const Residual<T>& in, T* nll, void* stream);
 template <class T>
-int scale_rows(const T* factors, const T* values, T* out, int64_t rows, int64_t columns, void* stream);
+int gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream);
 template <class T>
 int adam_step(const Adam<T>& in, void* stream);
 const char* error_string(int error);
@@ -89,12 +100,12 @@ const char* error_string(int error);
 // CPU kernels over rows [begin, end) of the M * B (or M * A * B) rows, resp. elements of the M * P: one thread's share.
 namespace cpu {
 
-#define PHASEVAE_CPU_KERNELS(T)                                                                             \
-  void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);                \
-  void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end); \
-  void reparam_eps(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);    \
-  void gaussian_nll(const Residual<T>& in, int64_t begin, int64_t end);                                     \
-  void scale_rows(const T* factors, const T* values, T* out, int64_t columns, int64_t begin, int64_t end);  \
+#define PHASEVAE_CPU_KERNELS(T)                                                                                \
+  void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);                   \
+  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end);      \
+  void reparam_eps(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);       \
+  void gaussian_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end);                                \
+  void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end); \
   void adam_step(const Adam<T>& in, int64_t begin, int64_t end);
 
 PHASEVAE_CPU_KERNELS(float)

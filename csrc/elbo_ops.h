@@ -35,18 +35,15 @@ std::tuple<at::Tensor, at::Tensor> reparam_kl(const at::Tensor& mu, const at::Te
 template <class Device>
 std::tuple<at::Tensor, at::Tensor> reparam_kl_backward(const at::Tensor& grad_z, const at::Tensor& grad_kl,
                                                        const at::Tensor& mu, const at::Tensor& logvar,
-                                                       const at::Tensor& keys, int64_t step,
-                                                       const OptionalTensor& device_step, bool antithetic) {
+                                                       const at::Tensor& z) {
   check_posterior(mu, logvar, "reparam_kl_backward");
-  check_sample_gradient(grad_z, grad_kl, mu, antithetic);
-  const Stream stream = checked_stream(keys, mu, mu.size(0), step, device_step, "reparam_kl_backward");
+  check_sample(z, grad_z, grad_kl, mu);
   const Device device(mu);
   at::Tensor grad_mu = at::empty(mu.sizes(), mu.options());
   at::Tensor grad_logvar = at::empty(mu.sizes(), mu.options());
   for_type_of(mu, [&](auto zero) {
     using T = decltype(zero);
-    device.reparam_kl_backward(posterior<T>(mu, logvar, stream, antithetic),
-                               sample_gradient<T>(grad_z, grad_kl, grad_mu, grad_logvar));
+    device.reparam_kl_backward(sampled<T>(mu, logvar, z), sample_gradient<T>(grad_z, grad_kl, grad_mu, grad_logvar));
   });
   return {grad_mu, grad_logvar};
 }
@@ -67,32 +64,32 @@ at::Tensor reparam_eps(const at::Tensor& keys, int64_t rows, int64_t latents, in
 }
 
 template <class Device>
-std::tuple<at::Tensor, at::Tensor> gaussian_nll(const at::Tensor& x, const at::Tensor& xhat, const at::Tensor& sigma2,
-                                                bool with_gradient) {
-  check_residual(x, xhat, sigma2);
+at::Tensor gaussian_nll(const at::Tensor& x, const at::Tensor& xhat, const at::Tensor& sigma2) {
+  check_residual(x, xhat, sigma2, "gaussian_nll");
   const Device device(xhat);
   const at::Tensor rows = with_unit_columns(x), estimate = xhat.contiguous(), variance = sigma2.contiguous();
   at::Tensor nll = at::empty(xhat.sizes().slice(0, 3), xhat.options());
-  at::Tensor gradient = with_gradient ? at::empty(xhat.sizes(), xhat.options()) : at::empty({0}, xhat.options());
   for_type_of(xhat, [&](auto zero) {
     using T = decltype(zero);
-    device.gaussian_nll(residual<T>(rows, estimate, variance, nll, gradient));
+    device.gaussian_nll(residual<T>(rows, estimate, variance), nll.mutable_data_ptr<T>());
   });
-  return {nll, gradient};
+  return nll;
 }
 
 template <class Device>
-at::Tensor scale_rows(const at::Tensor& factors, const at::Tensor& values) {
-  check_scale_rows(factors, values);
-  const Device device(values);
-  const at::Tensor by = factors.contiguous(), from = values.contiguous();
-  at::Tensor out = at::empty(values.sizes(), values.options());
-  for_type_of(values, [&](auto zero) {
+at::Tensor gaussian_nll_backward(const at::Tensor& grad_nll, const at::Tensor& x, const at::Tensor& xhat,
+                                 const at::Tensor& sigma2) {
+  check_residual(x, xhat, sigma2, "gaussian_nll_backward");
+  check_like(grad_nll, xhat, xhat.scalar_type(), xhat.sizes().slice(0, 3), "gaussian_nll_backward", "grad_nll");
+  const Device device(xhat);
+  const at::Tensor rows = with_unit_columns(x), estimate = xhat.contiguous(), variance = sigma2.contiguous();
+  at::Tensor grad_xhat = at::empty(xhat.sizes(), xhat.options());
+  for_type_of(xhat, [&](auto zero) {
     using T = decltype(zero);
-    device.scale_rows(by.const_data_ptr<T>(), from.const_data_ptr<T>(), out.mutable_data_ptr<T>(), by.numel(),
-                      values.size(-1));
+    const ResidualGradient<T> gradient{view_of<T>(grad_nll), grad_xhat.mutable_data_ptr<T>()};
+    device.gaussian_nll_backward(residual<T>(rows, estimate, variance), gradient);
   });
-  return out;
+  return grad_xhat;
 }
 
 template <class Device>
@@ -113,7 +110,7 @@ void register_ops(torch::Library& library) {
   library.impl("reparam_kl_backward", &reparam_kl_backward<Device>);
   library.impl("reparam_eps", &reparam_eps<Device>);
   library.impl("gaussian_nll", &gaussian_nll<Device>);
-  library.impl("scale_rows", &scale_rows<Device>);
+  library.impl("gaussian_nll_backward", &gaussian_nll_backward<Device>);
   library.impl("adam_step", &adam_step<Device>);
 }
 

@@ -9,12 +9,11 @@ TORCH_LIBRARY(phasevae, library) {
       "reparam_kl(Tensor mu, Tensor logvar, Tensor keys, SymInt step, Tensor? device_step, bool antithetic)"
       " -> (Tensor z, Tensor kl)");
   library.def(
-      "reparam_kl_backward(Tensor grad_z, Tensor grad_kl, Tensor mu, Tensor logvar, Tensor keys, SymInt step,"
-      " Tensor? device_step, bool antithetic) -> (Tensor grad_mu, Tensor grad_logvar)");
+      "reparam_kl_backward(Tensor grad_z, Tensor grad_kl, Tensor mu, Tensor logvar, Tensor z)"
+      " -> (Tensor grad_mu, Tensor grad_logvar)");
   library.def("reparam_eps(Tensor keys, SymInt rows, SymInt latents, SymInt step, ScalarType dtype) -> Tensor");
-  library.def(
-      "gaussian_nll(Tensor x, Tensor xhat, Tensor sigma2, bool with_gradient) -> (Tensor nll, Tensor gradient)");
-  library.def("scale_rows(Tensor factors, Tensor values) -> Tensor");
+  library.def("gaussian_nll(Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
+  library.def("gaussian_nll_backward(Tensor grad_nll, Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
   library.def(
       "adam_step(Tensor(a!) parameters, Tensor gradients, Tensor(b!) first_moment, Tensor(c!) second_moment,"
       " Tensor learning_rates, Tensor active, Tensor steps_done, float beta1, float beta2, float epsilon) -> ()");

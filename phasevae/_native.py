@@ -29,7 +29,7 @@ def reparam_kl(mu: Tensor, logvar: Tensor, keys: Tensor, step: int | Tensor, ant
 
 def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
     """See `phasevae.elbo.gaussian_nll`."""
-    return _ops.gaussian_nll(x, xhat, sigma2, torch.is_grad_enabled() and xhat.requires_grad)[0]
+    return _ops.gaussian_nll(x, xhat, sigma2)
 
 
 def reparam_eps(keys: Tensor, rows: int, n: int, step: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -60,7 +60,7 @@ def _fake_reparam_kl(mu, logvar, keys, step, device_step, antithetic):
     return mu.new_empty(models, 2 if antithetic else 1, rows, latents), mu.new_empty(mu.shape)
 
 
-def _fake_reparam_kl_backward(grad_z, grad_kl, mu, logvar, keys, step, device_step, antithetic):
+def _fake_reparam_kl_backward(grad_z, grad_kl, mu, logvar, z):
     return mu.new_empty(mu.shape), mu.new_empty(mu.shape)
 
 
@@ -68,12 +68,12 @@ def _fake_reparam_eps(keys, rows, latents, step, dtype):
     return keys.new_empty(keys.shape[0], rows, latents, dtype=dtype)
 
 
-def _fake_gaussian_nll(x, xhat, sigma2, with_gradient):
-    return xhat.new_empty(xhat.shape[:3]), xhat.new_empty(xhat.shape if with_gradient else (0,))
+def _fake_gaussian_nll(x, xhat, sigma2):
+    return xhat.new_empty(xhat.shape[:3])
 
 
-def _fake_scale_rows(factors, values):
-    return values.new_empty(values.shape)
+def _fake_gaussian_nll_backward(grad_nll, x, xhat, sigma2):
+    return xhat.new_empty(xhat.shape)
 
 
 def _fake_adam_step(*_):
@@ -81,24 +81,19 @@ def _fake_adam_step(*_):
 
 
 def _save_posterior(ctx: FunctionCtx, inputs: tuple, output: tuple) -> None:
-    mu, logvar, keys, ctx.step, device_step, ctx.antithetic = inputs
-    ctx.save_for_backward(mu, logvar, keys, device_step)
+    ctx.save_for_backward(*inputs[:2], output[0])
 
 
 def _differentiate_reparam_kl(ctx: FunctionCtx, grad_z: Tensor, grad_kl: Tensor) -> tuple:
-    mu, logvar, keys, device_step = ctx.saved_tensors
-    grads = _ops.reparam_kl_backward(grad_z, grad_kl, mu, logvar, keys, ctx.step, device_step, ctx.antithetic)
-    return *grads, None, None, None, None
+    return *_ops.reparam_kl_backward(grad_z, grad_kl, *ctx.saved_tensors), None, None, None, None
 
 
-def _save_gradient(ctx: FunctionCtx, inputs: tuple, output: tuple) -> None:
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(output[1])
+def _save_residual(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
 
 
-def _differentiate_gaussian_nll(ctx: FunctionCtx, grad: Tensor, _: Tensor | None) -> tuple:
-    (gradient,) = ctx.saved_tensors
-    return None, _ops.scale_rows(grad, gradient), None, None
+def _differentiate_gaussian_nll(ctx: FunctionCtx, grad_nll: Tensor) -> tuple:
+    return None, _ops.gaussian_nll_backward(grad_nll, *ctx.saved_tensors), None
 
 
 for _name, _fake in (
@@ -106,10 +101,10 @@ for _name, _fake in (
     ("reparam_kl_backward", _fake_reparam_kl_backward),
     ("reparam_eps", _fake_reparam_eps),
     ("gaussian_nll", _fake_gaussian_nll),
-    ("scale_rows", _fake_scale_rows),
+    ("gaussian_nll_backward", _fake_gaussian_nll_backward),
     ("adam_step", _fake_adam_step),
 ):
     torch.library.register_fake(f"phasevae::{_name}")(_fake)
 
 torch.library.register_autograd("phasevae::reparam_kl", _differentiate_reparam_kl, setup_context=_save_posterior)
-torch.library.register_autograd("phasevae::gaussian_nll", _differentiate_gaussian_nll, setup_context=_save_gradient)
+torch.library.register_autograd("phasevae::gaussian_nll", _differentiate_gaussian_nll, setup_context=_save_residual)

@@ -9,21 +9,16 @@ import typer
 
 from phasevae import artifacts
 from phasevae.arguments import completed_settings, numbers
+from phasevae.cli_options import OutputJson, SettingsJson, SpectrumFile
 from phasevae.errors import InputError
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs to the command line."""
-    for verb in (hysteresis, stability):
-        app.command()(verb)
 
 
 def hysteresis(
     data: Annotated[Path, typer.Argument(help="A folder of `phasevae dataset`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="hysteresis.csv to write.")],
     ratio: Annotated[str, typer.Option(help="Decoder variances over the largest eigenvalue, the lowest active.")],
-    spectrum: Annotated[Path | None, typer.Option(help="spectrum.json of `phasevae spectrum`.")] = None,
-    settings: Annotated[str | None, typer.Option(help="Training settings as JSON, as the workflow gives them.")] = None,
+    spectrum: SpectrumFile = None,
+    settings: SettingsJson = None,
     seeds: Annotated[str, typer.Option(help="Seeds of both branches.")] = "0",
     latent: Annotated[int | None, typer.Option(help="Number of latents.")] = None,
     hidden: Annotated[str | None, typer.Option(help="Hidden widths of the encoder; the decoder mirrors them.")] = None,
@@ -67,7 +62,7 @@ def hysteresis(
 def stability(
     point: Annotated[Path, typer.Argument(help="Folder of a trained point that has collapsed.")],
     data: Annotated[Path, typer.Argument(help="The folder of `phasevae dataset` it was trained on.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")],
+    output: OutputJson,
     directions: Annotated[int, typer.Option(min=1, help="How many principal directions of the data.")] = 2,
 ) -> None:
     """Compare the second variation of the ELBO at a trained collapsed model with theory, mode by mode.

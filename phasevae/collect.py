@@ -74,7 +74,7 @@ def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """sweep.csv: one row a point, sorted by beta, sigma2 and seed."""
     rows = [
         {key: point[key] for key in _SWEEP}
-        | {"n_latent": point["settings"]["n_latent"]}
+        | {key: point["settings"][key] for key in ("n_latent", "schedule")}
         | {key: point["provenance"][key] for key in ("backend", "data_sha256")}
         for point in points
     ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.errors import InputError
-from phasevae.plan import make_plan
+from phasevae.plan import make_plan, second_pass
 
 _PACKAGE = Path(__file__).parent
 _SCHEMA_PLACES = (
@@ -245,6 +245,8 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
 def _check_points(where: str, settings: Mapping[str, Any]) -> None:
     try:
         make_plan(settings)
+        if settings["bracket"]:
+            second_pass(settings)
     except InputError as error:
         raise InputError(f"{where}.{error}") from None
 

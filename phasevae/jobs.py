@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from phasevae import artifacts, elbo, measure, model, provenance
+from phasevae import artifacts, convergence, elbo, measure, model, provenance
 from phasevae.errors import InputError
 from phasevae.points import Settings, Task, is_valid
 from phasevae.training import HISTORY_COLUMNS, Trainer, select_members, split_rows
@@ -143,7 +144,7 @@ def _write_point(
         **identity,
         **numbers,
         "samples": job.settings.n_steps * job.settings.batch,
-        "converged": None,
+        **_convergence(history, numbers, job.settings),
         "weights_sha256": artifacts.file_sha256(task.folder / "weights.safetensors"),
         "settings": asdict(job.settings),
         "config_digest": task.digest,
@@ -158,6 +159,15 @@ def _write_point(
         },
     }
     artifacts.write_json(task.folder / "point.json", point)
+
+
+def _convergence(history: pd.DataFrame, numbers: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """`converged` of a point, and in `convergence` what it rests on."""
+    second_moment = numbers["mean_variance"] + numbers["latent_mean"] ** 2 + numbers["latent_variance"]
+    columns = (history[name].to_numpy(float) for name in ("samples", "kl", "elbo"))
+    constant_from = 0.0 if settings.schedule == "scratch" else settings.anneal_fraction
+    found = convergence.assess(*columns, constant_from, second_moment)
+    return {"converged": found.pop("converged"), "convergence": found}
 
 
 def choose_device(name: str) -> torch.device:
@@ -180,7 +190,8 @@ def choose_device(name: str) -> torch.device:
 
 def use_threads(threads: int | None) -> None:
     """Compute with this many CPU threads; with all cores the process may use when it is None."""
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or available)
 
 
 def _device_name(device: torch.device) -> str:

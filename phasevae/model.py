@@ -88,9 +88,18 @@ class VAEEnsemble:
         self._leaf_gradients.append(self.gradients[:, begin:end].unflatten(1, shape))
         return leaf
 
-    def backward(self, loss: Tensor) -> None:
-        """Replace `gradients` by those of a scalar computed through `encode` and `decode`."""
-        torch._foreach_copy_(self._leaf_gradients, torch.autograd.grad(loss, self._leaves))
+    def backward(self, loss: Tensor, decoder_loss: Tensor | None = None) -> None:
+        """Replace `gradients` by those of a scalar computed through `encode` and `decode`.
+
+        decoder_loss: a scalar of its own for the decoder's parameters; `loss` is then that of the encoder's.
+        """
+        if decoder_loss is None:
+            found = torch.autograd.grad(loss, self._leaves)
+        else:
+            end = 2 * len(self._layers["encoder"])
+            of_decoder = torch.autograd.grad(decoder_loss, self._leaves[end:], retain_graph=True)
+            found = torch.autograd.grad(loss, self._leaves[:end]) + of_decoder
+        torch._foreach_copy_(self._leaf_gradients, found)
 
     @property
     def n_models(self) -> int:

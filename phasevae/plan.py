@@ -11,7 +11,7 @@ import hashlib
 import io
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,11 @@ TRAINING_KEYS = (
     "anneal_from",
     "anneal_fraction",
     "antithetic",
+    "decoder_group",
     "holdout",
 )
+SECOND_SEEDS = 1000
+"""Added to the seeds of a sweep for its second pass; seeds of the first lie below."""
 _FLOPS_PER_SECOND = 50e9  # float32 matrix products on two cores of a present-day processor
 _BYTES = 4  # float32
 
@@ -51,23 +54,50 @@ class Point:
     path: str
 
 
-def make_plan(settings: Mapping[str, Any]) -> list[Point]:
+def make_plan(settings: Mapping[str, Any], added: Mapping[float, Sequence[float]] | None = None) -> list[Point]:
     """All points of one data set's validated settings, sorted by beta, sigma2 (or ratio) and seed.
 
-    Numbers are canonical: 0.1, 0.10 and 1e-1 are one point. Raises InputError when a point is given twice.
+    `added` holds further values of sigma2 (or ratio) for each beta. Numbers are canonical: 0.1, 0.10 and 1e-1 are one
+    point. Raises InputError when a point is given twice.
     """
     column = "ratio" if settings.get("sigma2_ratio") else "sigma2"
-    grid = _distinct("sigma2_ratio" if column == "ratio" else "sigma2", map(float, _grid(settings)))
-    beta = settings["beta"]
-    betas = _distinct("beta", map(float, beta)) if isinstance(beta, list) else [float(beta)]
+    key = "sigma2_ratio" if column == "ratio" else "sigma2"
     seeds = _distinct("seeds", map(int, settings["seeds"]))
     points = []
-    for b, value, seed in itertools.product(betas, grid, seeds):
-        path = f"{column}={value!r},seed={seed}"
-        path = f"points/beta={b!r},{path}" if isinstance(beta, list) else f"points/{path}"
-        sigma2, ratio = (None, value) if column == "ratio" else (value, None)
-        points.append(Point(sigma2, ratio, b, seed, bucket_of(path, settings["n_buckets"]), path))
+    for b in betas(settings):
+        grid = _distinct(key, map(float, [*grid_values(settings), *(added or {}).get(b, [])]))
+        for value, seed in itertools.product(grid, seeds):
+            path = f"{column}={value!r},seed={seed}"
+            path = f"points/beta={b!r},{path}" if isinstance(settings["beta"], list) else f"points/{path}"
+            sigma2, ratio = (None, value) if column == "ratio" else (value, None)
+            points.append(Point(sigma2, ratio, b, seed, bucket_of(path, settings["n_buckets"]), path))
     return points
+
+
+def second_pass(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the pass that brackets the sweep of `settings`: the same grid from fresh seeds, by the other way.
+
+    A sweep that comes from the active side is bracketed from scratch, and the other way round. Raises InputError when
+    a seed is so large that seeds of the two passes could coincide.
+    """
+    for seed in settings["seeds"]:
+        if seed >= SECOND_SEEDS:
+            raise InputError(
+                f"seeds: {seed}, must be below {SECOND_SEEDS} with bracket: true, whose own seeds lie above"
+            )
+    schedule = "anneal" if settings["schedule"] == "scratch" else "scratch"
+    return {**settings, "seeds": [seed + SECOND_SEEDS for seed in settings["seeds"]], "schedule": schedule}
+
+
+def betas(settings: Mapping[str, Any]) -> list[float]:
+    """The sweep's values of beta, ascending. Raises InputError when one is given twice."""
+    beta = settings["beta"]
+    return _distinct("beta", map(float, beta)) if isinstance(beta, list) else [float(beta)]
+
+
+def grid_values(settings: Mapping[str, Any]) -> list[float]:
+    """The sweep's values of sigma2_ratio, or else of sigma2, as they are given."""
+    return settings.get("sigma2_ratio") or settings["sigma2"]
 
 
 def bucket_of(path: str, n_buckets: int) -> int:
@@ -86,6 +116,11 @@ def plan_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     grid = {key: settings[key] for key in GRID_KEYS if settings.get(key) is not None}
     grid = {key: sorted(value) if isinstance(value, list) else value for key, value in grid.items()}
     return grid | training_keys(settings)
+
+
+def refine_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `phasevae refine` needs of one data set's settings."""
+    return plan_keys(settings) | {"refine_transitions": settings["refine_transitions"]}
 
 
 def plan_text(points: list[Point]) -> str:
@@ -127,15 +162,17 @@ def estimate(settings: Mapping[str, Any], n_points: int, dimension: int, n_sampl
 
     Returns {parameters (of one model), flops (of all), seconds (at 50 GFLOP/s, two cores), memory_bytes
     (parameters with gradient and two Adam moments, activations, `n_samples` rows of data)}. Forward and
-    backward pass cost 6 floating-point operations a weight and sample; antithetic noise decodes twice.
+    backward pass cost 6 floating-point operations a weight and sample; antithetic noise decodes twice; decoder
+    targets that rows share need one more backward pass to the decoder's inputs, 2 operations a weight and draw.
     """
     hidden, n_latent, batch = settings["hidden"], settings["n_latent"], settings["batch"]
     encoder = [dimension, *hidden, 2 * n_latent]
     decoder = [n_latent, *reversed(hidden), dimension]
     draws = 2 if settings["antithetic"] else 1
-    macs = _macs(encoder) + draws * _macs(decoder)
+    shared = rows_sharing(batch, settings["decoder_group"]) > 1
+    per_sample = 6.0 * _macs(encoder) + draws * (8.0 if shared else 6.0) * _macs(decoder)
     parameters = _macs(encoder) + _macs(decoder) + sum(encoder[1:]) + sum(decoder[1:])
-    flops = 6.0 * macs * settings["samples"] * n_points
+    flops = per_sample * settings["samples"] * n_points
     # Each layer's output is held for the backward pass, and again as a gradient.
     activations = 2 * batch * (sum(encoder[1:]) + draws * sum(decoder))
     memory = _BYTES * (n_points * (4 * parameters + activations) + n_samples * dimension)
@@ -147,8 +184,9 @@ def estimate(settings: Mapping[str, Any], n_points: int, dimension: int, n_sampl
     }
 
 
-def _grid(settings: Mapping[str, Any]) -> list[float]:
-    return settings.get("sigma2_ratio") or settings["sigma2"]
+def rows_sharing(batch: int, decoder_group: int) -> int:
+    """Rows that share the decoder's targets: the largest divisor of `batch` that is not above `decoder_group`."""
+    return max(rows for rows in range(1, min(batch, decoder_group) + 1) if batch % rows == 0)
 
 
 def _macs(widths: list[int]) -> int:

@@ -32,6 +32,7 @@ class Settings:
     anneal_from: float
     anneal_fraction: float
     antithetic: bool
+    decoder_group: int
     holdout: float
 
     @classmethod

@@ -17,6 +17,7 @@ from torch.optim.adam import adam
 from phasevae import elbo, graph, noise
 from phasevae.errors import InputError
 from phasevae.model import Architecture, initialise
+from phasevae.plan import rows_sharing
 from phasevae.points import Member, Settings
 from phasevae.theory import collapsed_elbo
 
@@ -121,6 +122,7 @@ class Trainer:
         architecture = Architecture(x.shape[1], settings.n_latent, settings.hidden)
         self.model = initialise(architecture, [member.seed for member in members], x.device, x.dtype)
         self._adam = Adam(self.model.parameters)
+        self._group = rows_sharing(settings.batch, settings.decoder_group)
         self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
         self._window_steps = 0
         shape = (len(seeds), settings.batch)
@@ -165,9 +167,14 @@ class Trainer:
         mu, logvar = self.model.encode(x)
         z, kl = elbo.reparam_kl(mu, logvar, self._keys, self._inputs.step, self.settings.antithetic)
         xhat = self.model.decode(z.flatten(1, 2)).unflatten(1, z.shape[1:3])
-        nll = elbo.gaussian_nll(x, xhat, self._sigma2 * factor).mean((1, 2))
+        sigma2 = self._sigma2 * factor
+        nll = elbo.gaussian_nll(x, xhat, sigma2).mean((1, 2))
         kl = kl.sum(-1).mean(-1)
-        self.model.backward((nll + self._beta * kl).sum())
+        of_decoder = None
+        if self._group > 1:
+            targets = elbo.decoder_targets(x, mu, logvar, z, self._group).flatten(1, 2)
+            of_decoder = elbo.gaussian_nll(targets, xhat.flatten(1, 2)[:, None], sigma2).mean((1, 2)).sum()
+        self.model.backward((nll + self._beta * kl).sum(), of_decoder)
         self._adam.step(self.model.parameters, self.model.gradients, learning_rate, self._inputs.step)
         self._window[0] += nll.detach() * (2 * factor) * self._sigma2
         self._window[1] += kl.detach()

@@ -22,6 +22,7 @@ SETTINGS = Settings(
     anneal_from=0.4,
     anneal_fraction=0.5,
     antithetic=True,
+    decoder_group=16,
     holdout=0.0,
 )
 

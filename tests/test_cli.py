@@ -12,7 +12,20 @@ import pytest
 
 from phasevae import artifacts, backends
 
-VERBS = ("dataset", "spectrum", "plan", "train", "collect", "fit", "plot", "doctor")
+VERBS = (
+    "dataset",
+    "spectrum",
+    "plan",
+    "train",
+    "collect",
+    "fit",
+    "refine",
+    "bracket",
+    "hysteresis",
+    "stability",
+    "plot",
+    "doctor",
+)
 TRAIN = ("--latent", "2", "--hidden", "8", "--samples", "3000", "--batch", "64", "--device", "cpu", "--threads", "1")
 
 
@@ -64,7 +77,8 @@ def test_a_point_says_where_it_comes_from(by_hand):
     assert point["provenance"].keys() >= {"version", "git", "torch", "backend", "device", "threads", "code_hash"}
     weights = by_hand / "set" / "points" / "sigma2=0.4,seed=0" / "weights.safetensors"
     assert point["weights_sha256"] == artifacts.file_sha256(weights)
-    assert point["converged"] is None
+    assert point["converged"] in (True, False)
+    assert point["convergence"].keys() == {"kl_drift", "elbo_drift", "balance"}
     history = pd.read_csv(weights.with_name("history.csv"))
     assert list(history.columns) == ["step", "samples", "sigma2", "elbo", "kl", "mse"]
     assert history["samples"].iloc[-1] == point["samples"] == 47 * 64
@@ -173,6 +187,8 @@ def test_holdout_is_measured(by_hand, tmp_path):
             ("train", "absent", "--sigma2", "1", "--latent", "2", "--device", "meta", "-o", "p"),
             "data.json: no such file",
         ),
+        (("refine", "absent.json", "-o", "r.csv"), "give either --config"),
+        (("bracket", "absent.csv", "b.csv", "--spectrum", "s.json", "-o", "b.csv"), "absent.csv: no such file"),
         (("plot", "landscape", "-o", ""), "must be the name of a figure"),
         (("plot", "kl", "-o", "kl"), "needs"),
         (("plot", "nonsense", "-o", "kl"), "nonsense"),

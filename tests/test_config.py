@@ -91,6 +91,10 @@ def test_null_removes_a_key():
         ({"n_latent": True}, "datasets.toy.n_latent: True, must be a whole number"),
         ({"holdout": 1}, "datasets.toy.holdout: 1, must be below 1"),
         ({"anneal_from": 1.5}, "datasets.toy.anneal_from: 1.5, must be at most 1"),
+        (
+            {"bracket": True, "seeds": [0, 1000]},
+            "datasets.toy.seeds: 1000, must be below 1000 with bracket: true, whose own seeds lie above",
+        ),
         ({"antithetic": 1}, "datasets.toy.antithetic: 1, must be true or false"),
         (
             {"schedule": "aneal"},

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from phasevae import artifacts, figures, theory
-from phasevae.analysis import critical, transition
+from phasevae.analysis import bracketing, critical, transition
 from phasevae.errors import InputError
 from phasevae.figures import marks
 
@@ -59,7 +59,18 @@ def make_inputs(seeds=1, beta=1.0, skewness=0.0):
     upward = pd.concat(
         [sweep.assign(branch=branch, elbo_gap_standard_error=1e-3) for branch in ("up", "fresh")], ignore_index=True
     )
-    return {"sweep": sweep, "dimensions": dimensions, "fit": fit, "spectrum": spectrum, "hysteresis": upward}
+    inputs = {"sweep": sweep, "dimensions": dimensions, "fit": fit, "spectrum": spectrum, "hysteresis": upward}
+    return inputs | bracketed(sweep, spectrum)
+
+
+def bracketed(sweep, spectrum):
+    """The sweep beside a second pass that is collapsed at beta * sigma2 = 0.92 and 0.97."""
+    collapsed = theory.collapsed_elbo(spectrum["trace"], len(EIGENVALUES), sweep["sigma2"])
+    first = sweep.assign(elbo_gap=sweep["elbo"] - collapsed, elbo_gap_standard_error=1e-3, schedule="anneal")
+    second = first.assign(seed=first["seed"] + 1000, schedule="scratch")
+    second.loc[(second["beta"] * second["sigma2"]).between(0.9, 1.0), "kl"] = 0.0
+    table = bracketing.compare(first, second, spectrum)
+    return {"bracketing": table, "passes": bracketing.summary(table, first, second, spectrum, N_LATENT)}
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +198,24 @@ def test_a_sweep_without_fit_is_drawn_with_its_reason(inputs):
     for name in ("kl", "kl_derivatives"):
         figure = figures.render(name, **{**inputs, "sweep": sweep, "fit": fit})
         assert "none collapsed" in figure.axes[0].get_title()
+
+
+def test_disagreeing_points_are_shaded_to_halfway_their_neighbours(inputs):
+    for axes in figures.render("bracketing", **inputs).axes:
+        bands = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches]
+        assert [(band.x0, band.x1) for band in bands] == [
+            pytest.approx(ends) for ends in ((0.895, 0.945), (0.945, 0.995))
+        ]
+
+
+def test_the_two_passes_are_named_with_their_critical_variances(inputs):
+    shown = labels(figures.render("bracketing", **inputs))
+    first, second = (inputs["passes"][name]["critical_variance"] for name in ("first", "second"))
+    assert second < first
+    assert rf"annealed: $\sigma_c^2 = {first:.4g}$" in shown and rf"from scratch: $\sigma_c^2 = {second:.4g}$" in shown
+    unnamed = {name: {"schedule": None, "critical_variance": None} for name in ("first", "second")}
+    drawn = figures.render("bracketing", **inputs | {"passes": inputs["passes"] | unnamed})
+    assert {"first pass", "second pass"} <= set(labels(drawn))
 
 
 def test_landscape_marks_lie_on_the_extrema():

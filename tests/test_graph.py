@@ -10,28 +10,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import gaussian_rows, recipe
 
 from phasevae import graph
-from phasevae.points import Member, Settings
+from phasevae.points import Member
 from phasevae.training import Trainer
 
-RECIPE = Settings(
-    n_latent=2,
-    hidden=(8,),
-    samples=16 * 300.0,
-    batch=16,
-    learning_rate=2e-3,
-    schedule="anneal",
-    anneal_from=0.4,
-    anneal_fraction=0.5,
-    antithetic=True,
-    holdout=0.0,
-)
+RECIPE = recipe(hidden=(8,), samples=16 * 300.0, batch=16)
 MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.4, 0.8) for seed in (0, 1)]
 
 
 def rows() -> torch.Tensor:
-    return torch.randn(100, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.8, 0.5, 0.3]).sqrt()
+    return gaussian_rows(100)
 
 
 @pytest.fixture(scope="module")

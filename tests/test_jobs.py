@@ -10,24 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small import recipe
 
 from phasevae import InputError, artifacts, jobs
 from phasevae.plan import make_plan
-from phasevae.points import Settings, Source, is_valid, make_tasks
+from phasevae.points import Source, is_valid, make_tasks
 from phasevae.training import Trainer
 
-SETTINGS = Settings(
-    n_latent=2,
-    hidden=(8,),
-    samples=3200.0,
-    batch=32,
-    learning_rate=2e-3,
-    schedule="anneal",
-    anneal_from=0.4,
-    anneal_fraction=0.5,
-    antithetic=True,
-    holdout=0.0,
-)
+SETTINGS = recipe(hidden=(8,), samples=3200.0)
 GRID = {"sigma2": [0.5, 0.8, 1.5], "beta": 1.0, "seeds": [0], "n_buckets": 1}
 
 

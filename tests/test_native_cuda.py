@@ -8,9 +8,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from small import gaussian_rows, recipe
 
 from phasevae import backends, elbo
-from phasevae.points import Member, Settings
+from phasevae.points import Member
 from phasevae.training import Trainer
 
 if not torch.cuda.is_available():
@@ -18,18 +19,7 @@ if not torch.cuda.is_available():
 
 NAMES = ["torch"] + (["native_cuda"] if backends.states()["native_cuda"].available else [])
 MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.3, 0.6, 0.9, 1.2) for seed in (0, 1)]
-RECIPE = {
-    "n_latent": 3,
-    "hidden": (33, 17),
-    "samples": 32 * 700.0,
-    "batch": 32,
-    "learning_rate": 2e-3,
-    "schedule": "anneal",
-    "anneal_from": 0.4,
-    "anneal_fraction": 0.5,
-    "antithetic": True,
-    "holdout": 0.0,
-}
+CHANGES = {"n_latent": 3, "hidden": (33, 17), "samples": 32 * 700.0}
 
 
 @pytest.fixture(params=NAMES)
@@ -39,14 +29,9 @@ def backend(request, monkeypatch) -> str:
     return request.param
 
 
-def rows(device: str = "cuda", dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    drawn = torch.randn(500, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return (drawn * torch.tensor([1.0, 0.8, 0.5, 0.3, 0.2]).sqrt()).to(device, dtype)
-
-
 def trained(x: torch.Tensor, use_graph: bool | None = None, members: list[Member] = MEMBERS, **changes) -> Trainer:
     """Trained with every warning an error: so a graph was captured where one was asked for."""
-    trainer = Trainer(x, members, Settings(**{**RECIPE, **changes}), use_graph)
+    trainer = Trainer(x, members, recipe(**{**CHANGES, **changes}), use_graph)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert trainer.run()
@@ -61,7 +46,7 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("members", [MEMBERS, MEMBERS[:1]])
 def test_the_graph_trains_what_single_launches_train(backend, dtype, members):
-    x = rows(dtype=dtype)
+    x = gaussian_rows(device="cuda", dtype=dtype)
     captured, eager = trained(x, members=members), trained(x, use_graph=False, members=members)
     assert elbo.backend("cuda") == backend
     assert distance(captured.model.parameters, eager.model.parameters) < 1e-5
@@ -69,17 +54,17 @@ def test_the_graph_trains_what_single_launches_train(backend, dtype, members):
 
 
 def test_two_runs_are_bit_equal(backend):
-    first, second = trained(rows()), trained(rows())
+    first, second = trained(gaussian_rows(device="cuda")), trained(gaussian_rows(device="cuda"))
     assert torch.equal(first.model.parameters, second.model.parameters)
     assert np.array_equal(np.stack(first.history), np.stack(second.history))
 
 
 @pytest.mark.parametrize("interrupted_at", [1, 255, 256, 257, 650])
 def test_resumed_training_is_bit_equal(backend, interrupted_at):
-    whole = trained(rows())
-    first = Trainer(rows(), MEMBERS, Settings(**RECIPE))
+    whole = trained(gaussian_rows(device="cuda"))
+    first = Trainer(gaussian_rows(device="cuda"), MEMBERS, recipe(**CHANGES))
     assert not first.run(should_stop=lambda: first.step == interrupted_at)
-    second = Trainer(rows(), MEMBERS, Settings(**RECIPE))
+    second = Trainer(gaussian_rows(device="cuda"), MEMBERS, recipe(**CHANGES))
     second.restore(first.state())
     assert second.run()
     assert torch.equal(whole.model.parameters, second.model.parameters)
@@ -87,17 +72,17 @@ def test_resumed_training_is_bit_equal(backend, interrupted_at):
 
 
 def test_gpu_and_cpu_train_the_same(backend, monkeypatch):
-    on_gpu = trained(rows(dtype=torch.float64), samples=32 * 200.0)
+    on_gpu = trained(gaussian_rows(device="cuda", dtype=torch.float64), samples=32 * 200.0)
     monkeypatch.setenv("PHASEVAE_BACKEND", "torch")
     monkeypatch.setattr(elbo, "_chosen", {})
-    on_cpu = trained(rows("cpu", torch.float64), samples=32 * 200.0)
+    on_cpu = trained(gaussian_rows(dtype=torch.float64), samples=32 * 200.0)
     # The learning rate is rounded to float32 by torch's Adam on the GPU.
     assert distance(on_gpu.model.parameters, on_cpu.model.parameters) < 1e-5
 
 
 def test_a_step_waits_for_nothing(backend):
     """Between two records no operation makes the host wait for the device."""
-    trainer = Trainer(rows(), MEMBERS, Settings(**{**RECIPE, "samples": 32 * 70_000.0}))
+    trainer = Trainer(gaussian_rows(device="cuda"), MEMBERS, recipe(**{**CHANGES, "samples": 32 * 70_000.0}))
     assert not trainer.run(should_stop=lambda: trainer.step == 10)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -5,36 +5,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import gaussian_rows, recipe
 
 from phasevae import InputError, noise, theory
 from phasevae.elbo import gaussian_nll, reparam_kl
 from phasevae.measure import column_means, measure
 from phasevae.model import Architecture, initialise
-from phasevae.points import Member, Settings
+from phasevae.points import Member
 from phasevae.training import RowOrder, Trainer, select_members, split_rows
 
-BASE = {
-    "n_latent": 2,
-    "hidden": (16, 8),
-    "samples": 32 * 200.0,
-    "batch": 32,
-    "learning_rate": 2e-3,
-    "schedule": "anneal",
-    "anneal_from": 0.4,
-    "anneal_fraction": 0.5,
-    "antithetic": True,
-    "holdout": 0.0,
-}
 MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.3, 0.6, 0.9, 1.2) for seed in (0, 1)]
-
-
-def recipe(**changes) -> Settings:
-    return Settings(**{**BASE, **changes})
-
-
-def gaussian_rows(n: int = 500, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    scale = torch.tensor([1.0, 0.8, 0.5, 0.3]).sqrt()
-    return (scale * torch.randn(n, 4, generator=torch.Generator().manual_seed(0))).to(dtype)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
@@ -82,7 +62,7 @@ def test_state_of_other_models_is_refused():
 
 def test_a_step_is_adam_on_the_objective():
     x, member = gaussian_rows(), Member(0.5, 2.0, 3)
-    setting = recipe(schedule="scratch", samples=32.0)
+    setting = recipe(schedule="scratch", samples=32.0, decoder_group=1)
     trainer = Trainer(x, [member], setting)
     trainer.run()
     ensemble = initialise(Architecture(4, 2, (16, 8)), [3])
@@ -166,3 +146,21 @@ def test_beta_moves_the_transition():
     assert active["active_dims"] == 2
     assert active["kl"] > 0.2
     assert collapsed["kl"] < 0.01
+
+
+def test_shared_targets_change_the_decoders_gradient_alone():
+    x = gaussian_rows()
+    first, second = (Trainer(x, MEMBERS[:2], recipe(samples=32.0, decoder_group=group)) for group in (1, 8))
+    assert first.run()
+    assert second.run()
+    decoder = next(layer.offset for layer in first.model.architecture.layers if layer.name == "decoder.0")
+    assert torch.allclose(first.model.gradients[:, :decoder], second.model.gradients[:, :decoder])
+    assert not torch.allclose(first.model.gradients[:, decoder:], second.model.gradients[:, decoder:], rtol=0.1)
+
+
+def test_a_group_is_the_largest_divisor_of_the_batch_that_fits():
+    trainer = Trainer(gaussian_rows(), MEMBERS[:1], recipe(samples=24.0, batch=12, decoder_group=5))
+    assert trainer.run()
+    same = Trainer(gaussian_rows(), MEMBERS[:1], recipe(samples=24.0, batch=12, decoder_group=4))
+    assert same.run()
+    assert torch.equal(trainer.model.parameters, same.model.parameters)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from workflow_runs import ROOT, SNAKEMAKE, dry_run, snakemake
 
 from phasevae import artifacts
 from phasevae.config import validate
@@ -18,8 +17,6 @@ from phasevae.plan import make_plan, read_plan
 
 pytestmark = pytest.mark.workflow
 
-ROOT = Path(__file__).parents[1]
-SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 FIGURES = [
     "landscape",
     "elbo",
@@ -45,24 +42,6 @@ TINY = {
 EXTENDED = [2.0, 1.0, 3.5, 5.0]
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run the workflow in `folder` with the default profile; the result holds both streams in stdout."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
-    profile = ROOT / "workflow" / "profiles" / "default"
-    where = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder), "--workflow-profile", str(profile)]
-    command = [*SNAKEMAKE, *arguments, *where, "--cores", "2"]
-    return subprocess.run(
-        command,
-        check=False,
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=300,
-    )
-
-
 def configured(folder: Path, run: list[str], **changes) -> str:
     """Write the configuration with changes to the data set `tiny`; return its path."""
     broken = {"kind": "array", "path": "missing.csv", "n_latent": 1, "sigma2": [1.0], "n_buckets": 1}
@@ -70,20 +49,6 @@ def configured(folder: Path, run: list[str], **changes) -> str:
     config = {"run": run, "train_threads": 1, "datasets": {"tiny": TINY | changes, "broken": broken}}
     path.write_text(yaml.safe_dump(config))
     return str(path)
-
-
-def planned_jobs(output: str) -> dict[str, int]:
-    """The last table of job counts of a dry run; empty when there is nothing to do."""
-    if "Nothing to be done" in output:
-        return {}
-    table = output.rsplit("Job stats:", 1)[1].split("total", 1)[0]
-    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
-
-
-def dry_run(folder: Path, *arguments: str) -> dict[str, int]:
-    result = snakemake(folder, "--dry-run", *arguments)
-    assert result.returncode == 0, result.stdout
-    return planned_jobs(result.stdout)
 
 
 def points_of(**changes):

@@ -26,7 +26,7 @@ struct Cpu {
   }
 
   template <class T>
-  void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& gradient) const {
+  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient) const {
     share_rows(in.models * in.rows, in.latents,
                [&](int64_t b, int64_t e) { cpu::reparam_kl_backward(in, gradient, b, e); });
   }
@@ -37,15 +37,17 @@ struct Cpu {
   }
 
   template <class T>
-  void gaussian_nll(const Residual<T>& in) const {
+  void gaussian_nll(const Residual<T>& in, T* nll) const {
     // A row without features has an error too: 0.
     const int64_t columns = std::max<int64_t>(1, in.features);
-    share_rows(in.models * in.draws * in.rows, columns, [&](int64_t b, int64_t e) { cpu::gaussian_nll(in, b, e); });
+    share_rows(in.models * in.draws * in.rows, columns,
+               [&](int64_t b, int64_t e) { cpu::gaussian_nll(in, nll, b, e); });
   }
 
   template <class T>
-  void scale_rows(const T* factors, const T* values, T* out, int64_t rows, int64_t columns) const {
-    share_rows(rows, columns, [&](int64_t b, int64_t e) { cpu::scale_rows(factors, values, out, columns, b, e); });
+  void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient) const {
+    share_rows(in.models * in.draws * in.rows, in.features,
+               [&](int64_t b, int64_t e) { cpu::gaussian_nll_backward(in, gradient, b, e); });
   }
 
   template <class T>

@@ -6,6 +6,7 @@
 
 #include "../elbo_launch.h"
 #include "../elbo_math.h"
+#include "../elbo_residual.h"
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define PHASEVAE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -124,38 +125,31 @@ PHASEVAE_INLINE void sample(const Posterior<T>& in, const Sample<T>& out, int64_
 }
 
 template <class T>
-PHASEVAE_INLINE void differentiate(const Posterior<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) {
+PHASEVAE_INLINE void differentiate(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) {
   for_each_chunk(in.rows, in.latents, begin, end, [&](const Chunk& chunk) __attribute__((always_inline)) {
-    T eps[kChunk], mu_buffer[kChunk], logvar_buffer[kChunk], z_buffer[2][kChunk], kl_buffer[kChunk], total[kChunk];
-    draw(in.stream, chunk, eps);
+    T mu_buffer[kChunk], logvar_buffer[kChunk], sample_buffer[kChunk], z_buffer[2][kChunk], kl_buffer[kChunk];
     const T* __restrict mu = contiguous(in.mu, chunk, mu_buffer);
     const T* __restrict logvar = contiguous(in.logvar, chunk, logvar_buffer);
+    const T* __restrict z = contiguous(in.z, chunk, sample_buffer);
     const T* __restrict g_plus = contiguous(g.z[0], chunk, z_buffer[0]);
     const T* __restrict g_kl = contiguous(g.kl, chunk, kl_buffer);
     const int64_t size = chunk.size();
-    const T* __restrict g_mean = g_plus;
+    const int64_t offset = (chunk.model * in.rows + chunk.row) * in.latents + chunk.column;
+    T* __restrict mu_out = g.mu + offset;
+    T* __restrict logvar_out = g.logvar + offset;
     if (in.draws == 2) {
       const T* __restrict g_minus = contiguous(g.z[1], chunk, z_buffer[1]);
 #pragma omp simd
       for (int64_t i = 0; i < size; ++i) {
-        total[i] = g_plus[i] + g_minus[i];
-        eps[i] *= g_plus[i] - g_minus[i];
+        mu_out[i] = g_plus[i] + g_minus[i] + g_kl[i] * mu[i];
+        logvar_out[i] = T(0.5) * ((g_plus[i] - g_minus[i]) * (z[i] - mu[i]) + g_kl[i] * width(logvar[i]).slope);
       }
-      g_mean = total;
     } else {
 #pragma omp simd
       for (int64_t i = 0; i < size; ++i) {
-        eps[i] *= g_plus[i];
+        mu_out[i] = g_plus[i] + g_kl[i] * mu[i];
+        logvar_out[i] = T(0.5) * (g_plus[i] * (z[i] - mu[i]) + g_kl[i] * width(logvar[i]).slope);
       }
-    }
-    const int64_t offset = (chunk.model * in.rows + chunk.row) * in.latents + chunk.column;
-    T* __restrict mu_out = g.mu + offset;
-    T* __restrict logvar_out = g.logvar + offset;
-#pragma omp simd
-    for (int64_t i = 0; i < size; ++i) {
-      const Width<T> w = width(logvar[i]);
-      mu_out[i] = g_mean[i] + g_kl[i] * mu[i];
-      logvar_out[i] = T(0.5) * (eps[i] * w.scale + g_kl[i] * w.slope);
     }
   });
 }
@@ -169,45 +163,34 @@ PHASEVAE_INLINE void draw_all(const Stream& in, int64_t rows, int64_t latents, T
   });
 }
 
-template <class T, bool kGradient>
-PHASEVAE_INLINE void squared_error(const Residual<T>& in, int64_t begin, int64_t end) {
+template <class T>
+PHASEVAE_INLINE void squared_error(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {
   for (int64_t at = begin; at < end; ++at) {
-    const int64_t model = at / (in.draws * in.rows);
-    const T* __restrict x = in.x.data + model * in.x.model + at % in.rows * in.x.row;
-    const T* __restrict xhat = in.xhat + at * in.features;
-    T* __restrict gradient = in.gradient + at * in.features;
-    const T precision = T(1) / in.sigma2[model];
+    const Rows<T> rows = rows_at(in, at);
+    const T* __restrict x = rows.x;
+    const T* __restrict xhat = rows.xhat;
     T sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < in.features; ++i) {
       const T residual = xhat[i] - x[i];
       sum += residual * residual;
-      if constexpr (kGradient) {
-        gradient[i] = residual * precision;
-      }
     }
-    in.nll[at] = T(0.5) * precision * sum;
+    nll[at] = T(0.5) / in.sigma2[rows.model] * sum;
   }
 }
 
 template <class T>
-PHASEVAE_INLINE void either_squared_error(const Residual<T>& in, int64_t begin, int64_t end) {
-  if (in.gradient) {
-    squared_error<T, true>(in, begin, end);
-  } else {
-    squared_error<T, false>(in, begin, end);
-  }
-}
-
-template <class T>
-PHASEVAE_INLINE void scale(const T* factors, const T* values, T* out, int64_t columns, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; ++row) {
-    const T factor = factors[row];
-    const T* __restrict from = values + row * columns;
-    T* __restrict to = out + row * columns;
+PHASEVAE_INLINE void differentiate_error(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin,
+                                         int64_t end) {
+  for (int64_t at = begin; at < end; ++at) {
+    const Rows<T> rows = rows_at(in, at);
+    const T* __restrict x = rows.x;
+    const T* __restrict xhat = rows.xhat;
+    T* __restrict out = g.xhat + at * in.features;
+    const T factor = slope(in, g, rows);
 #pragma omp simd
-    for (int64_t i = 0; i < columns; ++i) {
-      to[i] = factor * from[i];
+    for (int64_t i = 0; i < in.features; ++i) {
+      out[i] = factor * (xhat[i] - x[i]);
     }
   }
 }
@@ -234,22 +217,22 @@ PHASEVAE_INLINE void update(const Adam<T>& in, int64_t begin, int64_t end) {
 
 }  // namespace
 
-#define PHASEVAE_KERNELS(T, CLONES)                                                                                 \
-  CLONES void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end) {                \
-    sample(in, out, begin, end);                                                                                    \
-  }                                                                                                                 \
-  CLONES void reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) { \
-    differentiate(in, g, begin, end);                                                                               \
-  }                                                                                                                 \
-  CLONES void reparam_eps(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {          \
-    draw_all(in, rows, n, eps, begin, end);                                                                         \
-  }                                                                                                                 \
-  CLONES void gaussian_nll(const Residual<T>& in, int64_t begin, int64_t end) {                                     \
-    either_squared_error(in, begin, end);                                                                           \
-  }                                                                                                                 \
-  CLONES void scale_rows(const T* factors, const T* values, T* out, int64_t columns, int64_t begin, int64_t end) {  \
-    scale(factors, values, out, columns, begin, end);                                                               \
-  }                                                                                                                 \
+#define PHASEVAE_KERNELS(T, CLONES)                                                                                    \
+  CLONES void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end) {                   \
+    sample(in, out, begin, end);                                                                                       \
+  }                                                                                                                    \
+  CLONES void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) {      \
+    differentiate(in, g, begin, end);                                                                                  \
+  }                                                                                                                    \
+  CLONES void reparam_eps(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {             \
+    draw_all(in, rows, n, eps, begin, end);                                                                            \
+  }                                                                                                                    \
+  CLONES void gaussian_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {                                \
+    squared_error(in, nll, begin, end);                                                                                \
+  }                                                                                                                    \
+  CLONES void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end) { \
+    differentiate_error(in, g, begin, end);                                                                            \
+  }                                                                                                                    \
   CLONES void adam_step(const Adam<T>& in, int64_t begin, int64_t end) { update(in, begin, end); }
 
 PHASEVAE_KERNELS(float, PHASEVAE_CLONES)

@@ -6,6 +6,7 @@
 
 #include "../elbo_launch.h"
 #include "../elbo_math.h"
+#include "../elbo_residual.h"
 
 namespace phasevae::cuda {
 namespace {
@@ -76,22 +77,20 @@ __global__ void __launch_bounds__(kThreads) reparam_kl_kernel(Posterior<T> in, S
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) reparam_kl_backward_kernel(Posterior<T> in, SampleGradient<T> g) {
+__global__ void __launch_bounds__(kThreads) reparam_kl_backward_kernel(Sampled<T> in, SampleGradient<T> g) {
   Place place;
   if (!find_place(in.models, in.rows, in.latents, place)) {
     return;
   }
-  T eps[kWordsPerCounter];
-  draw(in.stream, place, eps);
   const int64_t offset = (place.model * in.rows + place.row) * in.latents + place.column;
 #pragma unroll
   for (int i = 0; i < kWordsPerCounter; ++i) {
     if (i < place.count) {
-      const Width<T> w = width(at(in.logvar, place, i));
+      const T mu = at(in.mu, place, i), spread = at(in.z, place, i) - mu;
       const T g_kl = at(g.kl, place, i), g_plus = at(g.z[0], place, i);
       const T g_minus = in.draws == 2 ? at(g.z[1], place, i) : T(0);
-      g.mu[offset + i] = g_plus + g_minus + g_kl * at(in.mu, place, i);
-      g.logvar[offset + i] = T(0.5) * ((g_plus - g_minus) * w.scale * eps[i] + g_kl * w.slope);
+      g.mu[offset + i] = g_plus + g_minus + g_kl * mu;
+      g.logvar[offset + i] = T(0.5) * ((g_plus - g_minus) * spread + g_kl * width(at(in.logvar, place, i)).slope);
     }
   }
 }
@@ -131,40 +130,35 @@ __device__ __forceinline__ int64_t row_of_group(int lanes) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) gaussian_nll_kernel(Residual<T> in, int lanes) {
-  const int64_t row = row_of_group(lanes);
-  if (row >= in.models * in.draws * in.rows) {
+__global__ void __launch_bounds__(kThreads) gaussian_nll_kernel(Residual<T> in, T* nll, int lanes) {
+  const int64_t at = row_of_group(lanes);
+  if (at >= in.models * in.draws * in.rows) {
     return;
   }
-  const int64_t model = row / (in.draws * in.rows);
-  const T* x = in.x.data + model * in.x.model + row % in.rows * in.x.row;
-  const T* xhat = in.xhat + row * in.features;
-  const T precision = T(1) / in.sigma2[model];
+  const Rows<T> rows = rows_at(in, at);
   const int lane = threadIdx.x % lanes;
   T sum = 0;
   for (int64_t i = lane; i < in.features; i += lanes) {
-    const T residual = xhat[i] - x[i];
+    const T residual = rows.xhat[i] - rows.x[i];
     sum += residual * residual;
-    if (in.gradient) {
-      in.gradient[row * in.features + i] = residual * precision;
-    }
   }
   sum = sum_of_group(sum, lanes);
   if (lane == 0) {
-    in.nll[row] = T(0.5) * precision * sum;
+    nll[at] = T(0.5) / in.sigma2[rows.model] * sum;
   }
 }
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    scale_rows_kernel(const T* factors, const T* values, T* out, int64_t rows, int64_t columns, int lanes) {
-  const int64_t row = row_of_group(lanes);
-  if (row >= rows) {
+    gaussian_nll_backward_kernel(Residual<T> in, ResidualGradient<T> g, int lanes) {
+  const int64_t at = row_of_group(lanes);
+  if (at >= in.models * in.draws * in.rows) {
     return;
   }
-  const T factor = factors[row];
-  for (int64_t i = row * columns + threadIdx.x % lanes; i < (row + 1) * columns; i += lanes) {
-    out[i] = factor * values[i];
+  const Rows<T> rows = rows_at(in, at);
+  const T factor = slope(in, g, rows);
+  for (int64_t i = threadIdx.x % lanes; i < in.features; i += lanes) {
+    g.xhat[at * in.features + i] = factor * (rows.xhat[i] - rows.x[i]);
   }
 }
 
@@ -216,7 +210,7 @@ int reparam_kl(const Posterior<T>& in, const Sample<T>& out, void* stream) {
 }
 
 template <class T>
-int reparam_kl_backward(const Posterior<T>& in, const SampleGradient<T>& gradient, void* stream) {
+int reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient, void* stream) {
   const unsigned blocks = blocks_for_counters(in.models * in.rows, in.latents);
   if (blocks > 0) {
     reparam_kl_backward_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, gradient);
@@ -234,21 +228,21 @@ int reparam_eps(const Stream& in, int64_t models, int64_t rows, int64_t latents,
 }
 
 template <class T>
-int gaussian_nll(const Residual<T>& in, void* stream) {
+int gaussian_nll(const Residual<T>& in, T* nll, void* stream) {
   const int lanes = lanes_for(in.features);
   const unsigned blocks = blocks_for(in.models * in.draws * in.rows * lanes);
   if (blocks > 0) {
-    gaussian_nll_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, lanes);
+    gaussian_nll_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, nll, lanes);
   }
   return cudaGetLastError();
 }
 
 template <class T>
-int scale_rows(const T* factors, const T* values, T* out, int64_t rows, int64_t columns, void* stream) {
-  const int lanes = lanes_for(columns);
-  const unsigned blocks = blocks_for(rows * lanes);
+int gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream) {
+  const int lanes = lanes_for(in.features);
+  const unsigned blocks = blocks_for(in.models * in.draws * in.rows * lanes);
   if (blocks > 0) {
-    scale_rows_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(factors, values, out, rows, columns, lanes);
+    gaussian_nll_backward_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, gradient, lanes);
   }
   return cudaGetLastError();
 }
@@ -264,12 +258,12 @@ int adam_step(const Adam<T>& in, void* stream) {
 
 const char* error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
-#define PHASEVAE_LAUNCHERS(T)                                                                \
-  template int reparam_kl<T>(const Posterior<T>&, const Sample<T>&, void*);                  \
-  template int reparam_kl_backward<T>(const Posterior<T>&, const SampleGradient<T>&, void*); \
-  template int reparam_eps<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);          \
-  template int gaussian_nll<T>(const Residual<T>&, void*);                                   \
-  template int scale_rows<T>(const T*, const T*, T*, int64_t, int64_t, void*);               \
+#define PHASEVAE_LAUNCHERS(T)                                                                   \
+  template int reparam_kl<T>(const Posterior<T>&, const Sample<T>&, void*);                     \
+  template int reparam_kl_backward<T>(const Sampled<T>&, const SampleGradient<T>&, void*);      \
+  template int reparam_eps<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);             \
+  template int gaussian_nll<T>(const Residual<T>&, T*, void*);                                  \
+  template int gaussian_nll_backward<T>(const Residual<T>&, const ResidualGradient<T>&, void*); \
   template int adam_step<T>(const Adam<T>&, void*);
 
 PHASEVAE_LAUNCHERS(float)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from phasevae.analysis import cascade, critical, equivalence, hysteresis, order, slowing
+from phasevae.analysis import cascade, critical, equivalence, hysteresis, order, rest, slowing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,14 +20,23 @@ def analyse(
     upward: pd.DataFrame | None = None,
     model: str | None = None,
     window: tuple[float, float] | None = None,
+    converged_only: bool = False,
 ) -> dict[str, Any]:
     """`critical.fit` with what else the tables tell.
 
     Adds order and exponents (`order`; the sweep must have elbo_gap), cascade (`cascade`; dimensions.csv),
     beta_equivalence (`equivalence`; None for one beta), slowing (`slowing`; histories.csv) and hysteresis
     (`hysteresis`: foretold by the spectrum, measured in hysteresis.csv). What has no input has a reason instead.
+    convergence (`rest`) counts the points that have not converged; `converged_only` leaves them out everywhere.
     """
+    at_rest = rest.summary(sweep, converged_only)
+    warning = rest.warning(at_rest, len(sweep))
+    if converged_only:
+        sweep = rest.converged_points(sweep)
+        dimensions, histories = (rest.rows_of(sweep, table) for table in (dimensions, histories))
     result = critical.fit(sweep, spectrum, n_latent, model, window)
+    result["convergence"] = at_rest
+    result["warnings"] += [warning] if warning else []
     if "elbo_gap" in sweep:
         result["order"] = order.order_of(sweep, spectrum, result)
         result["exponents"] = order.exponents(sweep, spectrum, result)

@@ -1,4 +1,4 @@
-"""Figures of the paper and of the analysis, from tables and dicts: measurement as points, theory as lines.
+"""Figures of the paper, of the analysis and of two passes: measurement as points, theory as lines.
 
 The abscissa is the decoder variance, or beta * sigma2 in a beta sweep; energies are in nats per sample. Theory
 is drawn from the sample spectrum. Points at which pPCA is only a bound on Gaussian data are hollow and the
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from phasevae.errors import InputError
-from phasevae.figures import alone, sweeps, transition
+from phasevae.figures import alone, passes, sweeps, transition
 from phasevae.figures.marks import STYLE
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A drawing function, the inputs it takes (of sweep, dimensions, fit, spectrum, hysteresis) and the paper's figure,
-    if it is one. A figure that needs more than every sweep has is drawn `on_request`."""
+    """A drawing function, the inputs it takes (of those of `render`) and the paper's figure, if it is one. A figure
+    that needs more than every sweep has is drawn `on_request`."""
 
     draw: Callable[..., Figure]
     needs: tuple[str, ...]
@@ -38,6 +38,8 @@ def render(
     fit: Mapping[str, Any] | None = None,
     spectrum: Mapping[str, Any] | None = None,
     hysteresis: pd.DataFrame | None = None,
+    bracketing: pd.DataFrame | None = None,
+    passes: Mapping[str, Any] | None = None,
 ) -> Figure:
     """Draw the figure `name` of FIGURES from the inputs it needs; others may be given and are not used.
 
@@ -47,7 +49,15 @@ def render(
 
     if name not in FIGURES:
         raise InputError(f"figure '{name}': unknown, must be one of {', '.join(FIGURES)}")
-    given = {"sweep": sweep, "dimensions": dimensions, "fit": fit, "spectrum": spectrum, "hysteresis": hysteresis}
+    given = {
+        "sweep": sweep,
+        "dimensions": dimensions,
+        "fit": fit,
+        "spectrum": spectrum,
+        "hysteresis": hysteresis,
+        "bracketing": bracketing,
+        "passes": passes,
+    }
     needs = FIGURES[name].needs
     for key in needs:
         if given[key] is None:
@@ -74,6 +84,7 @@ FIGURES: dict[str, FigureSpec] = {
     "soft_modes": FigureSpec(transition.soft_modes, ("spectrum",)),
     "beta_equivalence": FigureSpec(transition.beta_equivalence, ("sweep", "dimensions", "spectrum"), on_request=True),
     "hysteresis": FigureSpec(transition.hysteresis, ("hysteresis", "spectrum"), on_request=True),
+    "bracketing": FigureSpec(passes.bracketing, ("bracketing", "passes", "spectrum"), on_request=True),
 }
 
 COLUMNS = {
@@ -82,4 +93,6 @@ COLUMNS = {
     "fit": ("critical_variance", "ci95", "model", "models"),
     "spectrum": ("eigenvalues", "standard_errors", "trace"),
     "hysteresis": ("branch", "sigma2", "beta", "seed", "kl", "elbo_gap", "elbo_gap_standard_error"),
+    "bracketing": ("sigma2", "beta", "kl_first", "kl_second", "kl_difference", "kl_standard_error", "disagree"),
+    "passes": ("first", "second", "n_latent"),
 }

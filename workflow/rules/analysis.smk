@@ -1,27 +1,24 @@
 rule collect:
     input:
-        plan=f"{RESULTS}/{{dataset}}/plan.csv",
+        plan=plan_of_table,
         record=f"{RESULTS}/{{dataset}}/data.json",
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
-        points=lambda wildcards: [
-            f"{RESULTS}/{wildcards.dataset}/{point.path}/point.json"
-            for point in make_plan(DATASETS[wildcards.dataset])
-        ],
+        points=points_of_table,
     output:
         sweep=report(
-            f"{RESULTS}/{{dataset}}/sweep.csv",
+            f"{RESULTS}/{{dataset}}/{{part}}sweep.csv",
             caption="../report/sweep.rst",
             category="{dataset}",
             subcategory="Tables",
-            labels={"item": "Sweep"},
+            labels=item("Sweep"),
         ),
-        dimensions=f"{RESULTS}/{{dataset}}/dimensions.csv",
-        timing=f"{RESULTS}/{{dataset}}/timing.csv",
-        histories=f"{RESULTS}/{{dataset}}/histories.csv",
+        dimensions=f"{RESULTS}/{{dataset}}/{{part}}dimensions.csv",
+        timing=f"{RESULTS}/{{dataset}}/{{part}}timing.csv",
+        histories=f"{RESULTS}/{{dataset}}/{{part}}histories.csv",
     log:
-        f"{RESULTS}/{{dataset}}/logs/collect.log",
+        f"{RESULTS}/{{dataset}}/{{part}}logs/collect.log",
     benchmark:
-        f"{RESULTS}/{{dataset}}/benchmarks/collect.tsv"
+        f"{RESULTS}/{{dataset}}/{{part}}benchmarks/collect.tsv"
     conda:
         "../envs/phasevae.yaml"
     threads: 1
@@ -29,11 +26,11 @@ rule collect:
         mem_mb=2500,
         runtime=30,
     params:
-        hp=lambda wildcards: canonical_json(training_keys(DATASETS[wildcards.dataset])),
+        hp=lambda wildcards: canonical_json(training_keys(settings_of(**wildcards))),
         code=source_hash("phasevae.collect"),
         folder=subpath(input.record, parent=True),
     message:
-        "{wildcards.dataset}: collect the points"
+        "collect the points of {wildcards.dataset}/{wildcards.part}"
     shell:
         "phasevae collect --plan {input.plan} --settings {params.hp:q} --data {params.folder}"
         " --spectrum {input.spectrum} -o {output.sweep} --dimensions {output.dimensions} --timing {output.timing}"
@@ -74,23 +71,23 @@ rule hysteresis:
 
 rule fit:
     input:
-        sweep=f"{RESULTS}/{{dataset}}/sweep.csv",
+        sweep=f"{RESULTS}/{{dataset}}/{{part}}sweep.csv",
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
-        dimensions=f"{RESULTS}/{{dataset}}/dimensions.csv",
-        histories=f"{RESULTS}/{{dataset}}/histories.csv",
+        dimensions=f"{RESULTS}/{{dataset}}/{{part}}dimensions.csv",
+        histories=f"{RESULTS}/{{dataset}}/{{part}}histories.csv",
         hysteresis=upward_sweep,
     output:
         report(
-            f"{RESULTS}/{{dataset}}/fit.json",
+            f"{RESULTS}/{{dataset}}/{{part}}fit.json",
             caption="../report/fit.rst",
             category="{dataset}",
             subcategory="Tables",
-            labels={"item": "Critical variance"},
+            labels=item("Critical variance"),
         ),
     log:
-        f"{RESULTS}/{{dataset}}/logs/fit.log",
+        f"{RESULTS}/{{dataset}}/{{part}}logs/fit.log",
     benchmark:
-        f"{RESULTS}/{{dataset}}/benchmarks/fit.tsv"
+        f"{RESULTS}/{{dataset}}/{{part}}benchmarks/fit.tsv"
     conda:
         "../envs/phasevae.yaml"
     threads: 1
@@ -99,9 +96,49 @@ rule fit:
         runtime=30,
     params:
         code=source_hash("phasevae.analysis.transition"),
+        converged=lambda wildcards: "--converged-only" if DATASETS[wildcards.dataset]["converged_only"] else "",
         hysteresis=lambda wildcards, input: f"--hysteresis {input.hysteresis}" if input.hysteresis else "",
     message:
-        "{wildcards.dataset}: fit the transition"
+        "fit the transition of {wildcards.dataset}/{wildcards.part}"
     shell:
         "phasevae fit {input.sweep} --spectrum {input.spectrum} --dimensions {input.dimensions}"
-        " --histories {input.histories} {params.hysteresis} -o {output} > {log} 2>&1"
+        " --histories {input.histories} {params.hysteresis} {params.converged} -o {output} > {log} 2>&1"
+
+
+rule bracket:
+    input:
+        first=f"{RESULTS}/{{dataset}}/sweep.csv",
+        second=f"{RESULTS}/{{dataset}}/second/sweep.csv",
+        spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
+    output:
+        table=report(
+            f"{RESULTS}/{{dataset}}/bracketing.csv",
+            caption="../report/bracketing_table.rst",
+            category="{dataset}",
+            subcategory="Tables",
+            labels={"item": "Bracketing"},
+        ),
+        summary=report(
+            f"{RESULTS}/{{dataset}}/bracketing.json",
+            caption="../report/bracketing_summary.rst",
+            category="{dataset}",
+            subcategory="Tables",
+            labels={"item": "Critical variance of both passes"},
+        ),
+    log:
+        f"{RESULTS}/{{dataset}}/logs/bracket.log",
+    benchmark:
+        f"{RESULTS}/{{dataset}}/benchmarks/bracket.tsv"
+    conda:
+        "../envs/phasevae.yaml"
+    threads: 1
+    resources:
+        mem_mb=2500,
+        runtime=30,
+    params:
+        code=source_hash("phasevae.analysis.bracketing"),
+    message:
+        "{wildcards.dataset}: compare the two passes"
+    shell:
+        "phasevae bracket {input.first} {input.second} --spectrum {input.spectrum}"
+        " -o {output.table} --summary {output.summary} > {log} 2>&1"

@@ -15,7 +15,7 @@ from phasevae import InputError
 from phasevae.artifacts import canonical_json
 from phasevae.config import dataset_options, validate
 from phasevae.figures import FIGURES
-from phasevae.plan import make_plan, plan_keys, plan_text, training_keys
+from phasevae.plan import make_plan, plan_keys, plan_text, read_plan, refine_keys, second_pass, training_keys
 from phasevae.points import POINT_FILES
 from phasevae.provenance import source_hash, training_code_hash
 
@@ -29,12 +29,17 @@ except InputError as error:
 
 RESULTS = CONFIG["results"]
 DATASETS = CONFIG["datasets"]
+# The passes of each data set: (name, part), where part is the folder in results/NAME/ that the pass lies in. With
+# `bracket` there is a second one; with `refine` results/NAME/coarse/ holds tables of the first before it is refined.
+PASSES = [(name, "") for name in DATASETS] + [(name, "second/") for name in DATASETS if DATASETS[name]["bracket"]]
 FIGURE_INPUTS = {
     "sweep": "sweep.csv",
     "dimensions": "dimensions.csv",
     "fit": "fit.json",
     "spectrum": "spectrum.json",
     "hysteresis": "hysteresis.csv",
+    "bracketing": "bracketing.csv",
+    "passes": "bracketing.json",
 }
 TABLES = [
     "data.npy",
@@ -49,31 +54,52 @@ TABLES = [
 ]
 
 
-def figures_of(name):
-    """Figures of one data set: those that every sweep has, and those that its settings ask for."""
-    settings = DATASETS[name]
-    asked = {"hysteresis": "hysteresis_ratio" in settings, "beta_equivalence": isinstance(settings["beta"], list)}
-    return [figure for figure in FIGURES if asked.get(figure, True)]
+def settings_of(dataset, part, **other_wildcards):
+    """Settings of one pass of a data set; those of its coarse tables are the first pass's."""
+    return second_pass(DATASETS[dataset]) if part == "second/" else DATASETS[dataset]
 
 
 def figure_files(name):
     return expand(f"{RESULTS}/{name}/figures/{{figure}}.{{format}}", figure=figures_of(name), format=["pdf", "png"])
 
 
+def figures_of(name):
+    """Figures of one data set: those that every sweep has, and those that its settings ask for."""
+    settings = DATASETS[name]
+    asked = {
+        "hysteresis": "hysteresis_ratio" in settings,
+        "beta_equivalence": isinstance(settings["beta"], list),
+        "bracketing": settings["bracket"],
+    }
+    return [figure for figure in FIGURES if asked.get(figure, True)]
+
+
 def upward_sweep(wildcards):
-    """The upward sweep of a data set whose settings ask for one."""
-    asked = "hysteresis_ratio" in DATASETS[wildcards.dataset]
+    """The upward sweep of a data set whose settings ask for one; it goes with the fit of the first pass."""
+    asked = "hysteresis_ratio" in DATASETS[wildcards.dataset] and not wildcards.part
     return [f"{RESULTS}/{wildcards.dataset}/hysteresis.csv"] if asked else []
 
 
-def point_files(points, name):
-    return expand(f"{RESULTS}/{name}/{{path}}/{{file}}", path=[point.path for point in points], file=POINT_FILES)
+def point_files(points, name, part):
+    return expand(f"{RESULTS}/{name}/{part}{{path}}/{{file}}", path=[point.path for point in points], file=POINT_FILES)
+
+
+def item(name):
+    """Labels in the report: the name of an item, and the part of the results it belongs to."""
+    return lambda wildcards: {"item": f"{name} {wildcards.part}".rstrip(" /")}
+
+
+def tables(name):
+    refined = ["refined.csv", "coarse/sweep.csv", "coarse/fit.json"] if DATASETS[name]["refine"] else []
+    second = ["second/plan.csv", "second/sweep.csv"] if DATASETS[name]["bracket"] else []
+    compared = ["bracketing.csv", "bracketing.json"] if DATASETS[name]["bracket"] else []
+    return expand(f"{RESULTS}/{name}/{{table}}", table=TABLES + refined + second + compared)
 
 
 def deliverables(*names):
-    tables = expand(f"{RESULTS}/{{name}}/{{table}}", name=names, table=TABLES)
-    points = [path for name in names for path in point_files(make_plan(DATASETS[name]), name)]
-    return tables + points + [path for name in names for path in figure_files(name)]
+    """All results of data sets. Points of a refined grid are not known yet: the tables ask for them."""
+    points = [point_files(make_plan(settings_of(name, part)), name, part) for name, part in PASSES if name in names]
+    return sum([*map(tables, names), *points, *map(figure_files, names)], [])
 
 
 def target(rule, *names, missing):
@@ -94,6 +120,39 @@ def buckets(settings):
     for point in make_plan(settings):
         found.setdefault(point.bucket, []).append(point)
     return dict(sorted(found.items()))
+
+
+def folder_of_pass(wildcards):
+    """Folder of the pass that a table is of: of the first one for its coarse tables."""
+    return f"{RESULTS}/{wildcards.dataset}/{wildcards.part.removeprefix('coarse/')}"
+
+
+def is_refined(wildcards):
+    return DATASETS[wildcards.dataset]["refine"] and wildcards.part != "coarse/"
+
+
+def plan_of_table(wildcards):
+    """The plan that a table is of: of both stages, once it is there, where the grid is refined."""
+    if is_refined(wildcards):
+        return checkpoints.refine.get(**wildcards).output[0]
+    return f"{folder_of_pass(wildcards)}plan.csv"
+
+
+def points_of_table(wildcards):
+    """What must be there before a table is made: all points of the first stage, all buckets with new ones after it."""
+    folder = folder_of_pass(wildcards)
+    known = make_plan(settings_of(**wildcards))
+    files = [f"{folder}{point.path}/point.json" for point in known]
+    if not is_refined(wildcards):
+        return files
+    new = {point.bucket for point in read_plan(plan_of_table(wildcards)) if point not in known}
+    return files + [f"{folder}refined/bucket={bucket}.done" for bucket in sorted(new)]
+
+
+def first_stage(wildcards):
+    """The points that a bucket of a refined plan shares with the first stage."""
+    known = buckets(settings_of(**wildcards)).get(int(wildcards.bucket), [])
+    return [ancient(path) for path in point_files(known, wildcards.dataset, wildcards.part)]
 
 
 def own_data(wildcards):

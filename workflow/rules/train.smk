@@ -4,11 +4,11 @@ localrules:
 
 rule plan:
     output:
-        f"{RESULTS}/{{dataset}}/plan.csv",
+        f"{RESULTS}/{{dataset}}/{{part}}plan.csv",
     log:
-        f"{RESULTS}/{{dataset}}/logs/plan.log",
+        f"{RESULTS}/{{dataset}}/{{part}}logs/plan.log",
     benchmark:
-        f"{RESULTS}/{{dataset}}/benchmarks/plan.tsv"
+        f"{RESULTS}/{{dataset}}/{{part}}benchmarks/plan.tsv"
     conda:
         "../envs/phasevae.yaml"
     threads: 1
@@ -16,10 +16,10 @@ rule plan:
         mem_mb=1000,
         runtime=10,
     params:
-        hp=lambda wildcards: canonical_json(plan_keys(DATASETS[wildcards.dataset])),
+        hp=lambda wildcards: canonical_json(plan_keys(settings_of(**wildcards))),
         code=source_hash("phasevae.plan"),
     message:
-        "{wildcards.dataset}: plan"
+        "plan the points of {wildcards.dataset}/{wildcards.part}"
     shell:
         "phasevae plan --settings {params.hp:q} -o {output} > {log} 2>&1"
 
@@ -28,22 +28,23 @@ rule plan:
 # the other points' files in place, and the command keeps those whose stored digest is still right.
 # The points come through `plan`, not from plan.csv: every change of the grid rewrites that file, and as an input it
 # would run all buckets again, or, as ancient(), keep Snakemake from looking at their params whenever it is rewritten.
-for name, settings in DATASETS.items():
+for name, part in PASSES:
+    settings = settings_of(name, part)
     for bucket, points in buckets(settings).items():
 
         rule:
             name:
-                f"train_{name}_{bucket}"
+                f"{'second' if part else 'train'}_{name}_{bucket}"
             input:
                 data=f"{RESULTS}/{name}/data.npy",
                 record=f"{RESULTS}/{name}/data.json",
                 spectrum=f"{RESULTS}/{name}/spectrum.json",
             output:
-                update(point_files(points, name)),
+                update(point_files(points, name, part)),
             log:
-                f"{RESULTS}/{name}/logs/train_{bucket}.log",
+                f"{RESULTS}/{name}/{part}logs/train_{bucket}.log",
             benchmark:
-                f"{RESULTS}/{name}/benchmarks/train_{bucket}.tsv"
+                f"{RESULTS}/{name}/{part}benchmarks/train_{bucket}.tsv"
             conda:
                 "../envs/phasevae.yaml"
             threads: CONFIG["train_threads"]
@@ -56,11 +57,13 @@ for name, settings in DATASETS.items():
                 code=training_code_hash(),
                 bucket=bucket,
                 folder=subpath(input.record, parent=True),
+                part=part,
                 # A function of the input is not compared: where it was trained is no reason to train again.
                 device=lambda wildcards, input: CONFIG["device"],
             message:
-                f"{name}: train bucket {bucket} ({len(points)} points)"
+                f"train bucket {bucket} of {name}/{part} ({len(points)} points)"
             shell:
                 "phasevae train {params.folder} --plan /dev/stdin --bucket {params.bucket}"
                 " --spectrum {input.spectrum} --settings {params.hp:q}"
-                " --device {params.device} --threads {threads} -o {params.folder} > {log} 2>&1 <<< {params.plan:q}"
+                " --device {params.device} --threads {threads} -o {params.folder}/{params.part}"
+                " > {log} 2>&1 <<< {params.plan:q}"

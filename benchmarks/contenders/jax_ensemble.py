@@ -1,0 +1,209 @@
+"""All models in one compiled JAX function: blocks of steps in a loop on the device, gradients by jax.grad.
+
+The matrix products of the ensemble are either one batched product (`vmap` over stacked parameters) or one product a
+model (the loop over models unrolled in the compiled function); which is faster on this machine is found first.
+
+The protocol `ours` gives the decoder targets that rows share by a derivative rule of its own: nothing is decoded twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from contenders.common import Contender, Run, fastest, flat, widths_to_shapes
+from phasevae.plan import rows_sharing
+
+BLOCK = 256
+"""Steps of one call."""
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+LOGVAR_RANGE = (-12.0, 8.0)
+
+
+def prepare(run: Run) -> dict[str, Any]:
+    return fastest(start, run, [{"products": "vmap"}, {"products": "unrolled"}])
+
+
+def start(run: Run, products: str) -> Contender:
+    return JaxEnsemble(run, products)
+
+
+class JaxEnsemble:
+    """Rows are shuffled on the host, anew each epoch, and shared by all models, as in phasevae."""
+
+    def __init__(self, run: Run, products: str):
+        self.detail = f"{products}, jax {jax.__version__}"
+        self._run = run
+        self._rng = np.random.default_rng(run.seed)
+        self._rows = np.empty(0, np.int32)
+        self._step = 0
+        models = [initial(run, self._rng) for _ in run.sigma2]
+        parameters = stack(models) if products == "vmap" else models
+        zeros = [jax.tree.map(jnp.zeros_like, parameters) for _ in range(2)]
+        self._state = (parameters, *zeros, jax.random.key(run.seed))
+        self._x = jnp.asarray(run.x)
+        block = make_block(run, products)
+        self._block = jax.jit(block, donate_argnums=0).lower(self._state, self._x, *self._inputs(0)).compile()
+
+    def train(self, steps: int) -> None:
+        while steps:
+            count = min(steps, BLOCK)
+            self._state = self._block(self._state, self._x, *self._inputs(count))
+            self._step += count
+            steps -= count
+        jax.block_until_ready(self._state)
+
+    def parameters(self) -> NDArray[np.float32]:
+        parameters = self._state[0]
+        models = parameters if isinstance(parameters, list) else unstack(parameters, len(self._run.sigma2))
+        return np.stack([flat([*encoder, *decoder]) for encoder, decoder in jax.device_get(models)])
+
+    def _inputs(self, count: int) -> tuple:
+        """(rows [BLOCK, batch], sigma2 factor and learning rate [BLOCK], first step, count) of the next steps.
+
+        What is beyond `count` is not used: arrays of one shape need to be compiled for only once.
+        """
+        settings, steps = self._run.settings, range(self._step, self._step + count)
+        rows = np.zeros((BLOCK, settings.batch), np.int32)
+        rows[:count] = self._next_rows(count * settings.batch).reshape(count, settings.batch)
+        factor, rate = np.zeros((2, BLOCK), np.float32)
+        factor[:count] = [settings.sigma2_factor_at(step) for step in steps]
+        rate[:count] = [settings.learning_rate_at(step) for step in steps]
+        return jnp.asarray(rows), jnp.asarray(factor), jnp.asarray(rate), jnp.int32(self._step), jnp.int32(count)
+
+    def _next_rows(self, count: int) -> NDArray[np.int32]:
+        while len(self._rows) < count:
+            self._rows = np.concatenate([self._rows, self._rng.permutation(len(self._run.x)).astype(np.int32)])
+        rows, self._rows = self._rows[:count], self._rows[count:]
+        return rows
+
+
+def make_block(run: Run, products: str) -> Any:
+    """The function of (state, data, rows, sigma2 factors, learning rates, first step, count) to the next state."""
+    sigma2 = jnp.asarray(run.sigma2, jnp.float32)
+    draws = (len(run.sigma2), run.settings.batch, run.settings.n_latent)
+    group = rows_sharing(run.settings.batch, run.settings.decoder_group)
+    total = total_loss(products, run.settings.antithetic, group)
+
+    def block(state: tuple, x: Any, rows: Any, factors: Any, rates: Any, first: Any, count: Any) -> tuple:
+        def step(i: Any, state: tuple) -> tuple:
+            parameters, mean, square, key = state
+            key, used = jax.random.split(key)
+            eps = jax.random.normal(used, draws)
+            gradients = jax.grad(total)(parameters, x[rows[i]], eps, sigma2 * factors[i])
+            return *adam(parameters, gradients, mean, square, rates[i], first + i + 1.0), key
+
+        return jax.lax.fori_loop(0, count, step, state)
+
+    return block
+
+
+def total_loss(products: str, antithetic: bool, group: int) -> Any:
+    """The sum over models of the negative ELBO, a function of (parameters, x [B, D], eps [M, B, n], sigma2 [M]).
+
+    Its derivative by the decoders' parameters has E[x | z] among `group` neighbouring rows in the place of x.
+    """
+
+    def one(parameters: Any, x: Any, eps: Any, sigma2: Any) -> Any:
+        encoder, decoder = parameters
+        mu, logvar = jnp.split(perceptron(encoder, x), 2, axis=-1)
+        logvar = jnp.clip(logvar, *LOGVAR_RANGE)
+        spread = jnp.exp(0.5 * logvar) * eps
+        z = jnp.concatenate((mu + spread, mu - spread)) if antithetic else mu + spread
+        rows = jnp.concatenate((x, x)) if antithetic else x
+        if group > 1:
+            sse = shared_sse(decoder, z, rows, decoder_targets(x, *jax.lax.stop_gradient((mu, logvar, z)), group))
+        else:
+            sse = mean_sse(perceptron(decoder, z), rows)
+        kl = 0.5 * (mu**2 + jnp.exp(logvar) - 1 - logvar).sum(-1)
+        return sse / (2 * sigma2) + kl.mean()
+
+    def vmapped(parameters: Any, x: Any, eps: Any, sigma2: Any) -> Any:
+        return jax.vmap(one, (0, None, 0, 0))(parameters, x, eps, sigma2).sum()
+
+    def unrolled(parameters: Any, x: Any, eps: Any, sigma2: Any) -> Any:
+        return sum(one(model, x, eps[i], sigma2[i]) for i, model in enumerate(parameters))
+
+    return vmapped if products == "vmap" else unrolled
+
+
+def decoder_targets(x: Any, mu: Any, logvar: Any, z: Any, group: int) -> Any:
+    """`phasevae.elbo.decoder_targets` of one model: x [B, D], mu and logvar [B, n], z [A B, n] to [A B, D]."""
+    precision = jnp.exp(-logvar)
+    of_rows = jnp.concatenate((-0.5 * precision, mu * precision, -0.5 * (mu**2 * precision + logvar)), -1)
+    of_draws = jnp.concatenate((z**2, z, jnp.ones_like(z)), -1)
+    x, of_rows = (part.reshape(-1, group, part.shape[-1]) for part in (x, of_rows))
+    of_draws = of_draws.reshape(-1, *of_rows.shape)
+    weights = jax.nn.softmax(jnp.einsum("agik,gjk->agij", of_draws, of_rows))
+    return jnp.einsum("agij,gjd->agid", weights, x).reshape(-1, x.shape[-1])
+
+
+def mean_sse(xhat: Any, x: Any) -> Any:
+    return ((xhat - x) ** 2).sum(-1).mean()
+
+
+@jax.custom_vjp
+def shared_sse(decoder: list[tuple], z: Any, x: Any, targets: Any) -> Any:
+    """Mean squared error of decoding z as x; differentiated by the decoder's parameters, as `targets`."""
+    return mean_sse(perceptron(decoder, z), x)
+
+
+def shared_sse_forward(decoder: list[tuple], z: Any, x: Any, targets: Any) -> tuple:
+    xhat, pull = jax.vjp(perceptron, decoder, z)
+    return mean_sse(xhat, x), (pull, xhat, x, targets)
+
+
+def shared_sse_backward(kept: tuple, cotangent: Any) -> tuple:
+    pull, xhat, x, targets = kept
+    scale = cotangent * 2 / len(x)
+    # Half of what each call gives is not used, and not computed once compiled.
+    of_decoder, _ = pull(scale * (xhat - targets))
+    _, of_z = pull(scale * (xhat - x))
+    return of_decoder, of_z, None, None
+
+
+shared_sse.defvjp(shared_sse_forward, shared_sse_backward)
+
+
+def perceptron(layers: list[tuple], h: Any) -> Any:
+    *inner, (weight, bias) = layers
+    for inner_weight, inner_bias in inner:
+        h = jax.nn.relu(h @ inner_weight + inner_bias)
+    return h @ weight + bias
+
+
+def adam(parameters: Any, gradients: Any, mean: Any, square: Any, rate: Any, steps: Any) -> tuple:
+    """One step of Adam; `steps` counts this one."""
+    mean = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, mean, gradients)
+    square = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, square, gradients)
+    scale, root = rate / (1 - BETA1**steps), jnp.sqrt(1 - BETA2**steps)
+
+    def moved(p: Any, m: Any, v: Any) -> Any:
+        return p - scale * m / (jnp.sqrt(v) / root + EPSILON)
+
+    return jax.tree.map(moved, parameters, mean, square), mean, square
+
+
+def initial(run: Run, rng: np.random.Generator) -> tuple[list, list]:
+    """(encoder, decoder) of one model, layers (weight, bias) uniform in +-1/sqrt(fan_in) as PyTorch's."""
+
+    def layers(widths: list[int]) -> list[tuple]:
+        found = []
+        for fan_in, fan_out in widths_to_shapes(widths):
+            shapes, bound = ((fan_in, fan_out), (fan_out,)), fan_in**-0.5
+            found.append(tuple(jnp.asarray(rng.uniform(-bound, bound, shape), jnp.float32) for shape in shapes))
+        return found
+
+    return layers(run.encoder), layers(run.decoder)
+
+
+def stack(models: list) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+
+
+def unstack(stacked: Any, count: int) -> list:
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)]

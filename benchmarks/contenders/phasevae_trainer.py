@@ -1,0 +1,37 @@
+"""phasevae's own Trainer, all models as one ensemble, with the backend that is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from contenders.common import Contender, Run
+from phasevae import elbo
+from phasevae.points import Member
+from phasevae.training import Trainer
+
+
+def prepare(run: Run) -> dict[str, Any]:
+    return {}
+
+
+def start(run: Run) -> Contender:
+    return Phasevae(run)
+
+
+class Phasevae:
+    def __init__(self, run: Run):
+        torch.set_num_threads(run.threads)
+        self.detail = f"{elbo.backend('cpu')}, {run.threads} threads"
+        members = [Member(sigma2, 1.0, run.seed) for sigma2 in run.sigma2]
+        self._trainer = Trainer(torch.from_numpy(run.x), members, run.settings)
+
+    def train(self, steps: int) -> None:
+        end = self._trainer.step + steps
+        self._trainer.run(should_stop=lambda: self._trainer.step >= end)
+
+    def parameters(self) -> NDArray[np.float32]:
+        return self._trainer.model.parameters.detach().numpy().copy()

@@ -1,0 +1,185 @@
+"""pythae's BetaVAE with pythae's BaseTrainer, one model after another.
+
+In pythae 0.1.2 the loss of BetaVAE with reconstruction_loss "mse" is the mean over rows of 0.5 SSE + beta KL (its
+models/beta_vae/beta_vae_model.py), so beta is the decoder variance, and the loss is sigma2 times the negative ELBO, a
+factor that Adam does not see. Epochs are cut short by a loader that ends early; `BaseTrainer.train_step` is its own.
+
+The protocol `ours` sets beta and the learning rate before each step in a callback, since pythae's schedulers step once
+an epoch, and in a forward of its own decodes both signs of the noise and gives the decoder the targets that rows share,
+which phasevae computes. What cannot be had: models side by side.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pythae.data.datasets import BaseDataset
+from pythae.models import BetaVAE, BetaVAEConfig
+from pythae.models.base.base_utils import ModelOutput
+from pythae.models.nn import BaseDecoder, BaseEncoder
+from pythae.trainers import BaseTrainer, BaseTrainerConfig
+from pythae.trainers.training_callbacks import TrainingCallback
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from contenders.common import Contender, Run, fastest, single
+from contenders.loop import first_batches, loader_options, perceptron, stacked
+from phasevae.elbo import decoder_targets
+from phasevae.plan import rows_sharing
+from phasevae.points import Settings
+
+
+def prepare(run: Run) -> dict[str, Any]:
+    """The fastest number of loader processes and of threads."""
+    return fastest(start, single(run), loader_options(run.threads))
+
+
+def start(run: Run, workers: int, threads: int) -> Contender:
+    return Pythae(run, workers, threads)
+
+
+class Pythae:
+    def __init__(self, run: Run, workers: int, threads: int):
+        logging.disable(logging.INFO)
+        torch.manual_seed(run.seed)
+        torch.set_num_threads(threads)
+        self.detail = f"{threads} threads, {workers} workers"
+        data = BaseDataset(torch.from_numpy(run.x), torch.zeros(len(run.x)))
+        self._folder = tempfile.TemporaryDirectory()
+        config = BaseTrainerConfig(
+            output_dir=self._folder.name,
+            per_device_train_batch_size=run.settings.batch,
+            train_dataloader_num_workers=workers,
+            learning_rate=run.settings.learning_rate,
+            seed=run.seed,
+            no_cuda=True,
+        )
+        self._trainers = [make_trainer(run, sigma2, data, config) for sigma2 in run.sigma2]
+
+    def train(self, steps: int) -> None:
+        for trainer in self._trainers:
+            loader = trainer.train_loader
+            trainer.train_loader = ShortLoader(loader, steps)
+            trainer.train_step(epoch=1)
+            trainer.train_loader = loader
+
+    def parameters(self) -> NDArray[np.float32]:
+        return stacked([(trainer.model.encoder.net, trainer.model.decoder.net) for trainer in self._trainers])
+
+
+def make_trainer(run: Run, sigma2: float, data: BaseDataset, config: BaseTrainerConfig) -> BaseTrainer:
+    """A trainer that is ready for `train_step`."""
+    shape = {"input_dim": (run.x.shape[1],), "latent_dim": run.settings.n_latent, "reconstruction_loss": "mse"}
+    parts = BetaVAEConfig(**shape, beta=sigma2), Encoder(run.encoder), Decoder(run.decoder)
+    plain = not run.settings.antithetic and run.settings.decoder_group == 1
+    model = BetaVAE(*parts) if plain else VarianceReducedBetaVAE(*parts, run.settings)
+    # pythae seeds torch here, alike for each model.
+    schedule = Schedule(run, sigma2)
+    trainer = BaseTrainer(model, data, training_config=config, callbacks=[schedule])
+    trainer.prepare_training()
+    # Without its progress bar.
+    trainer.callback_handler.callbacks = [schedule]
+    schedule.begin(trainer)
+    return trainer
+
+
+class Encoder(BaseEncoder):
+    def __init__(self, widths: list[int]):
+        super().__init__()
+        self.net = perceptron(widths)
+
+    def forward(self, x: Tensor) -> ModelOutput:
+        mu, logvar = self.net(x).chunk(2, dim=-1)
+        return ModelOutput(embedding=mu, log_covariance=logvar)
+
+
+class Decoder(BaseDecoder):
+    def __init__(self, widths: list[int]):
+        super().__init__()
+        self.net = perceptron(widths)
+
+    def forward(self, z: Tensor) -> ModelOutput:
+        return ModelOutput(reconstruction=self.net(z))
+
+
+class VarianceReducedBetaVAE(BetaVAE):
+    """Uses each noise draw with both signs, and for the decoder's gradient targets that rows share, as settings say."""
+
+    def __init__(self, config: BetaVAEConfig, encoder: Encoder, decoder: Decoder, settings: Settings):
+        super().__init__(config, encoder, decoder)
+        self._signs = (1, -1) if settings.antithetic else (1,)
+        self._decoder_group = settings.decoder_group
+
+    def forward(self, inputs: BaseDataset, **_: Any) -> ModelOutput:
+        x = inputs["data"]
+        posterior = self.encoder(x)
+        mu, logvar = posterior.embedding, posterior.log_covariance
+        spread = torch.exp(0.5 * logvar) * torch.randn_like(mu)
+        z = torch.cat([mu + sign * spread for sign in self._signs])
+        rows = [part.repeat(len(self._signs), 1) for part in (x, mu, logvar)]
+        # An epoch's last batch may be a short one.
+        group = rows_sharing(len(x), self._decoder_group)
+        if group > 1:
+            draws = z.view(1, len(self._signs), *mu.shape)
+            targets = decoder_targets(x[None], mu[None], logvar[None], draws, group).flatten(0, 2)
+            return self._with_targets(targets, z, *rows)
+        recon = self.decoder(z)["reconstruction"]
+        return as_output(self.loss_function(recon, *rows, z), recon, z)
+
+    def _with_targets(self, targets: Tensor, z: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> ModelOutput:
+        """The loss for x, with the derivative by the decoder's parameters of that for `targets`; decodes once."""
+        leaf = z.detach().requires_grad_()
+        recon = self.decoder(leaf)["reconstruction"]
+        loss, recon_loss, reg_loss = self.loss_function(recon, x, mu, logvar, z)
+        (by_z,) = torch.autograd.grad(recon_loss, leaf, retain_graph=True)
+        _, of_decoder, _ = self.loss_function(recon, targets, mu, logvar, z)
+        derived = of_decoder + (by_z * z).sum() + self.beta * reg_loss
+        return as_output((loss.detach() + derived - derived.detach(), recon_loss, reg_loss), recon, z)
+
+
+def as_output(losses: tuple[Tensor, Tensor, Tensor], recon: Tensor, z: Tensor) -> ModelOutput:
+    loss, recon_loss, reg_loss = losses
+    return ModelOutput(recon_loss=recon_loss, reg_loss=reg_loss, loss=loss, recon_x=recon, z=z)
+
+
+class Schedule(TrainingCallback):
+    """Decoder variance (pythae's beta) and learning rate of every step, as the settings say."""
+
+    def __init__(self, run: Run, sigma2: float):
+        self._settings = run.settings
+        self._sigma2 = sigma2
+        self._step = 0
+
+    def begin(self, trainer: BaseTrainer) -> None:
+        self._trainer = trainer
+        self._set()
+
+    def on_train_step_end(self, training_config: BaseTrainerConfig, **_: Any) -> None:
+        """Called by pythae after each step."""
+        self._step += 1
+        self._set()
+
+    def _set(self) -> None:
+        self._trainer.model.beta = self._sigma2 * self._settings.sigma2_factor_at(self._step)
+        self._trainer.optimizer.param_groups[0]["lr"] = self._settings.learning_rate_at(self._step)
+
+
+class ShortLoader:
+    """The first batches of a loader, epoch after epoch, as one epoch of `count` batches."""
+
+    def __init__(self, loader: DataLoader, count: int):
+        self.dataset = loader.dataset
+        self._loader = loader
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator:
+        return first_batches(self._loader, self._count)

@@ -1,0 +1,44 @@
+"""How the tests of the workflow run it: the real `snakemake` in a folder of its own, with the default profile."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SNAKEMAKE = [sys.executable, "-m", "snakemake"]
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run the workflow in `folder` with the default profile; the result holds both streams in stdout."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+    profile = ROOT / "workflow" / "profiles" / "default"
+    where = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder), "--workflow-profile", str(profile)]
+    command = [*SNAKEMAKE, *arguments, *where, "--cores", "2"]
+    return subprocess.run(
+        command,
+        check=False,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+    )
+
+
+def planned_jobs(output: str) -> dict[str, int]:
+    """The last table of job counts of a dry run; empty when there is nothing to do."""
+    if "Nothing to be done" in output:
+        return {}
+    table = output.rsplit("Job stats:", 1)[1].split("total", 1)[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def dry_run(folder: Path, *arguments: str) -> dict[str, int]:
+    result = snakemake(folder, "--dry-run", *arguments)
+    assert result.returncode == 0, result.stdout
+    return planned_jobs(result.stdout)
