@@ -228,6 +228,12 @@ def test_an_active_branch_above_the_collapsed_elbo_is_hysteresis():
     assert found["coexistence"] == [1.0, 1.1, 1.2, 1.3, 1.36, 1.38, 1.42, 1.44]
 
 
+def test_a_binodal_near_the_end_of_the_branch_is_no_later_than_it():
+    found = hysteresis.measured(upward_table(binodal=1.437, lost=1.46), 1.0)["binodal"]
+    assert found["value"] == pytest.approx(1.437, abs=1e-3)
+    assert found["ci95"][0] < 1.43 and found["ci95"][1] == 1.5
+
+
 def test_a_branch_that_ends_at_lambda_1_is_none():
     found = hysteresis.measured(upward_table(binodal=1.01, lost=1.02), 1.0)
     assert found["hysteresis"] is False and found["order"] is None and found["binodal"] is None
