@@ -27,7 +27,9 @@ def predict(
     beta: Annotated[float | None, typer.Option(help="Weight of KL beside half the squared error.")] = None,
     loss: Annotated[str | None, typer.Option(help=f"{' | '.join(LOSSES)}.")] = None,
     library: Annotated[str | None, typer.Option(help=f"{' | '.join(LIBRARIES)}.")] = None,
-    kl_weight: Annotated[float | None, typer.Option(help="Weight of KL in the loss (default 1, or the library's).")] = None,
+    kl_weight: Annotated[
+        float | None, typer.Option(help="Weight of KL in the loss (default 1, or the library's).")
+    ] = None,
     size: Size = None,
     grey: Annotated[
         bool | None, typer.Option("--grey/--colour", help="ITU-R 601 grey, or the three colours (default: as stored).")
@@ -70,6 +72,8 @@ def predict(
 
 def _read(path: Path, options: dict[str, Any], skip_damaged: bool) -> Dataset | Spectrum:
     """The data at `path` as they are, or the spectrum that `phasevae spectrum` wrote there."""
+    import warnings
+
     from phasevae import datasets, spectrum
 
     if path.suffix.lower() == ".json":
@@ -80,4 +84,7 @@ def _read(path: Path, options: dict[str, Any], skip_damaged: bool) -> Dataset | 
         options = {**options, "skip_damaged": True}
     if datasets.kind_of(path) == "images":
         options = {"standardize": "none", "grey": None, **options}
-    return datasets.from_path(path, **options)
+    with warnings.catch_warnings():
+        # The prediction has a warning of its own for them.
+        warnings.filterwarnings("ignore", "[^\n]*features are constant")
+        return datasets.from_path(path, **options)

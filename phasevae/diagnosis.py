@@ -91,8 +91,8 @@ def _non_gaussian(prediction: Prediction) -> Warned | None:
         return None
     return _warned(
         "non-gaussian",
-        f"the first component has skewness {skewness:.2f} and excess kurtosis {kurtosis:.2f}: the collapsed state still "
-        f"loses its stability at the predicted value, but KL and error below it are those of Gaussian data",
+        f"the first component has skewness {skewness:.2f} and excess kurtosis {kurtosis:.2f}: the collapsed state "
+        f"still loses its stability at the predicted value, but KL and error below it are those of Gaussian data",
     )
 
 
@@ -118,8 +118,8 @@ def _few_latents(prediction: Prediction) -> Warned | None:
     known = "at least " if above == lam.size < setting.spectrum.dimension else ""
     return _warned(
         "few-latents",
-        f"{known}{above} directions of the data exceed the effective variance, with {n} latents to carry them: a nonlinear "
-        f"decoder can use more information than predicted",
+        f"{known}{above} directions of the data exceed the effective variance, with {n} latents to carry them: a "
+        f"nonlinear decoder can use more information than predicted",
     )
 
 
@@ -132,8 +132,8 @@ def _sampling_error(prediction: Prediction) -> Warned | None:
     reason = "and the effective variance is within two of it" if close else f"{100 * error / critical:.0f} % of it"
     return _warned(
         "sampling-error",
-        f"{spectrum.n_samples} samples give the largest eigenvalue {critical:.4g} a standard error of {error:.2g}, {reason}: "
-        f"other samples of the same source may collapse elsewhere",
+        f"{spectrum.n_samples} samples give the largest eigenvalue {critical:.4g} a standard error of {error:.2g}, "
+        f"{reason}: other samples of the same source may collapse elsewhere",
     )
 
 
@@ -143,8 +143,8 @@ def _not_binary(prediction: Prediction) -> Warned | None:
         return None
     return _warned(
         "not-binary",
-        f"{100 * (1 - setting.features.share_binary):.0f} % of the values are neither 0 nor 1: cross entropy gives them the "
-        f"noise p (1 - p) of binary ones, more than they have, so that latents die at smaller KL weights",
+        f"{100 * (1 - setting.features.share_binary):.0f} % of the values are neither 0 nor 1: cross entropy gives them "
+        f"the noise p (1 - p) of binary ones, more than they have, so that latents die at smaller KL weights",
     )
 
 
@@ -153,8 +153,8 @@ def _unbounded(prediction: Prediction) -> Warned | None:
         return None
     return _warned(
         "unbounded",
-        "with this many latents the learned variance can shrink to zero: the likelihood has no bound, and KL grows until "
-        "training stops or a lower limit of the variance holds",
+        "with this many latents the learned variance can shrink to zero: the likelihood has no bound, and KL grows "
+        "until training stops or a lower limit of the variance holds",
     )
 
 
@@ -163,27 +163,34 @@ def _convention_line(prediction: Prediction) -> str:
     setting = prediction.setting
     convention, d, n, w = setting.convention, setting.spectrum.dimension, setting.n_latent, setting.kl_weight
     value = f"{prediction.effective_variance:.4g}"
+    ratio = f"{prediction.effective_variance / prediction.critical_variance:.3g} x the critical one"
+    averaged = f" averages over {d} features and" if convention.mean_over_features else ""
     if convention.decoder == BERNOULLI:
         unit = "in units of the Bernoulli variance p (1 - p)"
-        averaged = f" averages over {d} features and" if convention.mean_over_features else ""
-        return f"Your loss{averaged} has the effective variance {value} {unit}; KL and error are to second order about collapse."
+        order = "KL and error are to second order about collapse"
+        return f"Your loss{averaged} has the effective variance {value} {unit}, {ratio}; {order}."
     if convention.decoder == LEARNED:
-        return f"The learned variance settles so that the effective variance is {value} (decoder variance {prediction.effective_variance / w:.4g})."
+        settled = f"{prediction.effective_variance / w:.4g}"
+        return (
+            f"The learned variance settles at {settled}, with the KL weight an effective variance of {value}, {ratio}."
+        )
     if convention.decoder == PER_FEATURE:
-        return f"Each feature learns its own variance; in units of those the effective variance is the KL weight, {value}."
+        return (
+            f"Each feature learns its variance; in its unit the effective variance is the KL weight, {value}, {ratio}."
+        )
     if convention.mean_over_features:
         over = f"over {d} features" + (f" and KL over {n} latents" if convention.mean_over_latents else "")
-        text = f"Your loss averages {over}: the KL weight {w:g} is an effective variance of {value}"
-        return f"{text}, {prediction.effective_variance / prediction.critical_variance:.3g} x the critical one."
-    return f"The effective variance is {value}, {prediction.effective_variance / prediction.critical_variance:.3g} x the critical one."
+        return f"Your loss averages {over}: the KL weight {w:g} is an effective variance of {value}, {ratio}."
+    return f"The effective variance is {value}, {ratio}."
 
 
 def _verdict_line(prediction: Prediction) -> str:
     n, k = prediction.setting.n_latent, prediction.active_dims
     if prediction.verdict == "collapsed":
         return "Every latent collapses: the decoder will give the mean of the data whatever the latents are."
-    bits = "" if not math.isfinite(prediction.kl) else f", {prediction.kl:.3g} nats ({prediction.kl / math.log(2):.3g} bits) in all"
-    return f"{'All' if k == n else k} of {n} latents carry information{bits}."
+    kl = prediction.kl
+    amount = f", {kl:.3g} nats ({kl / math.log(2):.3g} bits) in all" if math.isfinite(kl) else ""
+    return f"{'All' if k == n else k} of {n} latents carry information{amount}."
 
 
 def _remedies(prediction: Prediction) -> list[str]:
@@ -197,11 +204,12 @@ def _remedies(prediction: Prediction) -> list[str]:
     if prediction.setting.n_latent > kept:
         lines.append(f"Only {kept} directions of the data vary: more latents than that cannot live.")
     if prediction.verdict == "partial" and prediction.active_dims < kept:
-        lines.append(f"With this loss {prediction.active_dims} latents would do as well as {prediction.setting.n_latent}.")
-    if prediction.verdict == "active" and math.isfinite(prediction.kl):
         lines.append(
-            f"The first latent dies at a KL weight of {thresholds[-1].kl_weight:.4g}, the last at {thresholds[0].kl_weight:.4g}."
+            f"With this loss {prediction.active_dims} latents would do as well as {prediction.setting.n_latent}."
         )
+    if prediction.verdict == "active" and math.isfinite(prediction.kl):
+        first, last = f"{thresholds[-1].kl_weight:.4g}", f"{thresholds[0].kl_weight:.4g}"
+        lines.append(f"The first latent dies at a KL weight of {first}, the last at {last}.")
     if prediction.verdict == "collapsed" and prediction.setting.convention.mean_over_features:
         lines.append("Or sum the reconstruction loss over features instead of averaging it.")
     return lines
@@ -220,6 +228,6 @@ def _learned_line(prediction: Prediction) -> str:
         return "A learned decoder variance would shrink to zero with this many latents: its likelihood has no bound."
     k = int(theory.ppca_active_dims(spectrum.eigenvalues, s, n))
     return (
-        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {n} latents active; it would collapse "
-        f"from a KL weight of {critical:.4g}."
+        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {n} latents active; it would "
+        f"collapse from a KL weight of {critical:.4g}."
     )

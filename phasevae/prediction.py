@@ -48,7 +48,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something about the data or the loss that makes the prediction less than exact, or the result less than wanted."""
+    """Something by which the prediction is less than exact, or the result less than wanted."""
 
     code: str
     message: str

@@ -73,12 +73,12 @@ def page(prediction: Prediction) -> str:
         f"{'<h2>Warnings</h2><ul>' + warned + '</ul>' if warned else ''}"
         f"<div class='figures'>{figures}</div>"
         f"<h2>Where each latent dies</h2><table><tr>{heads}</tr>{cells}</table>"
-        f"<p>phasevae {_safe(__version__)}. KL in nats per sample; variances in squared units of the data as fed to the "
-        f"network, or of the decoder's own where it learns them or is Bernoulli.</p></body></html>\n"
+        f"<p>phasevae {_safe(__version__)}. KL in nats per sample; variances in squared units of the data as fed to "
+        f"the network, or of the decoder's own where it learns them or is Bernoulli.</p></body></html>\n"
     )
 
 
-_HEADS = ("latent", "dies at effective variance", "dies at KL weight", "exactly so many live", "KL (nats)")
+_HEADS = ("latent", "dies at variance", "dies at KL weight", "so many live at weights", "KL (nats)")
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;margin:1rem 0}th,td{text-align:left;padding:.15rem 1rem .15rem 0;"

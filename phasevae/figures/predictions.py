@@ -40,7 +40,14 @@ def spectrum(prediction: Prediction) -> Figure:
     for part, face, label in ((index <= k, BLUE, "carried by a latent"), (index > k, "white", "not carried")):
         if part.any():
             axes.errorbar(
-                index[part], shown[part], errors[part], fmt="o", color=BLUE, markerfacecolor=face, elinewidth=0.7, label=label
+                index[part],
+                shown[part],
+                errors[part],
+                fmt="o",
+                color=BLUE,
+                markerfacecolor=face,
+                elinewidth=0.7,
+                label=label,
             )
     if prediction.effective_variance > 0:
         axes.axhline(prediction.effective_variance, color=VERMILION, label="effective variance")
