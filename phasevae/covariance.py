@@ -123,9 +123,10 @@ def leading(rows: Rows, found: Features, k: int) -> tuple[NDArray, NDArray, NDAr
         vectors = basis @ mixing
         residual = np.linalg.norm(products @ mixing - vectors * values, axis=0)
         settled = np.abs(values - before) <= _SETTLED * values
-        if basis.shape[1] + width > dimension or (settled & (residual <= _RESIDUAL * values)).all():
+        left = dimension - basis.shape[1]
+        if left == 0 or (settled & (residual <= _RESIDUAL * values)).all():
             return np.maximum(values, 0.0), _signed(vectors), variance
-        block, before = product, values
+        block, before = product[:, :left], values
     raise InputError(
         f"{rows.label}: the {k} largest eigenvalues did not settle in {_MOST_BLOCKS} passes; ask for fewer"
     )

@@ -87,7 +87,8 @@ def _constant_features(prediction: Prediction) -> Warned | None:
 def _non_gaussian(prediction: Prediction) -> Warned | None:
     spectrum = prediction.setting.spectrum
     skewness, kurtosis = float(spectrum.skewness[0]), float(spectrum.excess_kurtosis[0])
-    if abs(skewness) <= SKEWNESS and kurtosis <= EXCESS_KURTOSIS:
+    gaussian = abs(skewness) <= SKEWNESS and kurtosis <= EXCESS_KURTOSIS
+    if gaussian or prediction.setting.convention.decoder == BERNOULLI:
         return None
     return _warned(
         "non-gaussian",
@@ -143,8 +144,8 @@ def _not_binary(prediction: Prediction) -> Warned | None:
         return None
     return _warned(
         "not-binary",
-        f"{100 * (1 - setting.features.share_binary):.0f} % of the values are neither 0 nor 1: cross entropy gives them "
-        f"the noise p (1 - p) of binary ones, more than they have, so that latents die at smaller KL weights",
+        f"{100 * (1 - setting.features.share_binary):.0f} % of the values are neither 0 nor 1: cross entropy gives "
+        f"them the noise p (1 - p) of binary ones, more than they have, so that latents die at smaller KL weights",
     )
 
 

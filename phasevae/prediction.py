@@ -240,7 +240,8 @@ def _measured(rows: Rows, convention: Convention, n_latent: int, kl_weight: floa
         _check_probabilities(rows, found)
         variance = found.mean * (1 - found.mean)
         scaled, in_units = _scaled(rows, found, variance)
-        measured = spectra.measure(scaled, top=top, found=in_units)
+        # The certificate is that of a Gaussian decoder.
+        measured = spectra.measure(scaled, with_certificate=False, top=top, found=in_units)
         return Setting(convention, n_latent, kl_weight, measured.spectrum, found, measured.variances * variance)
     if top is not None:
         raise InputError(

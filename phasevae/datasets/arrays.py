@@ -81,7 +81,7 @@ def _read_table(path: Path) -> NDArray:
 
 
 def _read_h5ad(path: Path, key: str | None) -> NDArray:
-    """X or a layer, dense, written block by block (sparse matrices of cells do not fit into memory when dense)."""
+    """X or a layer, dense, filled block by block."""
     try:
         import anndata
     except ImportError:
@@ -95,6 +95,8 @@ def _read_h5ad(path: Path, key: str | None) -> NDArray:
     matrix = data.X if key is None else data.layers[key]
     if matrix is None:
         raise InputError(f"{path}: has no X, must be a layer ({', '.join(data.layers) or 'it has none'})")
+    if hasattr(matrix, "to_memory"):  # sparse ones fit, and are not sliced on disk by every anndata with every scipy
+        matrix = matrix.to_memory()
     x = new_array(tuple(data.shape))
     for rows in row_slices(*x.shape):
         block = matrix[rows.start : rows.stop]
