@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from phasevae.analysis import cascade, critical, equivalence, hysteresis, order, rest, slowing
+from phasevae.analysis import cascade, consistency, critical, equivalence, hysteresis, order, rest, slowing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,7 @@ def analyse(
     beta_equivalence (`equivalence`; None for one beta), slowing (`slowing`; histories.csv) and hysteresis
     (`hysteresis`: foretold by the spectrum, measured in hysteresis.csv). What has no input has a reason instead.
     convergence (`rest`) counts the points that have not converged; `converged_only` leaves them out everywhere.
+    consistency (`consistency`) tells where the network of another point has a better ELBO.
     """
     at_rest = rest.summary(sweep, converged_only)
     warning = rest.warning(at_rest, len(sweep))
@@ -36,7 +37,9 @@ def analyse(
         dimensions, histories = (rest.rows_of(sweep, table) for table in (dimensions, histories))
     result = critical.fit(sweep, spectrum, n_latent, model, window)
     result["convergence"] = at_rest
-    result["warnings"] += [warning] if warning else []
+    result["consistency"] = consistency.summary(sweep)
+    told = warning, consistency.warning(result["consistency"])
+    result["warnings"] += [line for line in told if line is not None]
     if "elbo_gap" in sweep:
         result["order"] = order.order_of(sweep, spectrum, result)
         result["exponents"] = order.exponents(sweep, spectrum, result)

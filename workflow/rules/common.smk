@@ -15,7 +15,7 @@ from phasevae import InputError
 from phasevae.artifacts import canonical_json
 from phasevae.config import dataset_options, validate
 from phasevae.figures import FIGURES
-from phasevae.plan import make_plan, plan_keys, plan_text, read_plan, refine_keys, second_pass, training_keys
+from phasevae.plan import make_plan, plan_keys, plan_text, read_plan, refine_keys, second_pass, train_keys, training_keys
 from phasevae.points import POINT_FILES
 from phasevae.provenance import source_hash, training_code_hash
 

@@ -52,7 +52,7 @@ rule train_refined:
         mem_mb=memory,
         runtime=720,
     params:
-        hp=lambda wildcards: canonical_json(training_keys(settings_of(**wildcards))),
+        hp=lambda wildcards: canonical_json(train_keys(settings_of(**wildcards))),
         code=training_code_hash(),
         data=subpath(input.record, parent=True),
         folder=subpath(input.plan, parent=True),

@@ -52,7 +52,7 @@ for name, part in PASSES:
                 mem_mb=memory,
                 runtime=720,
             params:
-                hp=canonical_json(training_keys(settings)),
+                hp=canonical_json(train_keys(settings)),
                 plan=plan_text(points),
                 code=training_code_hash(),
                 bucket=bucket,
