@@ -1,4 +1,4 @@
-"""Of the documentation site: formulas become MathML when it is built, and figures of the reference run are its files."""
+"""Of the documentation site: formulas become MathML as it is built, and figures of the reference run are its files."""
 
 from __future__ import annotations
 

@@ -19,6 +19,8 @@ LARGEST_DIMENSION = 20_000
 """A covariance of this size and its eigenvectors take 10 GB."""
 _NULL = 1e-12
 """Eigenvalues below this fraction of the first are rounding: their moments are undefined."""
+WHOLLY_MEASURED, THINNED_ROWS = 64, 16_384
+"""Components whose shape is measured on all rows, and the rows for that of the others, enough for standard errors."""
 _EXTRA = 16
 """Directions of a block beyond those wanted."""
 _MOST_BLOCKS = 40
@@ -134,27 +136,48 @@ def leading(rows: Rows, found: Features, k: int) -> tuple[NDArray, NDArray, NDAr
 
 def shape_moments(rows: Rows, found: Features, vectors: NDArray, eigenvalues: NDArray) -> tuple[NDArray, NDArray]:
     """Skewness and excess kurtosis of the projections on the columns of `vectors` [D, k]. Shapes [k]; NaN where the
-    eigenvalue is rounding."""
-    third, fourth = np.zeros((2, vectors.shape[1]))
+    eigenvalue is rounding. Columns beyond the first 64 are measured on at most 16,384 rows, evenly thinned."""
+    first, rest = vectors[:, :WHOLLY_MEASURED], vectors[:, WHOLLY_MEASURED:]
+    step = _step(found.n_samples, THINNED_ROWS)
+    sums = np.zeros((3, vectors.shape[1]))  # of the second, third and fourth powers
+    start = n_thinned = 0
     for centred in _centred(rows, found):
-        projected = centred @ vectors
-        squared = np.square(projected)
-        third += np.einsum("bk,bk->k", squared, projected)
-        fourth += np.einsum("bk,bk->k", squared, squared)
-    variance = eigenvalues[: vectors.shape[1]]
-    variance = np.where(variance > _NULL * eigenvalues[0], variance, np.nan)
-    n = found.n_samples
-    return third / n / variance**1.5, fourth / n / variance**2 - 3
+        sums[:, : first.shape[1]] += _powers(centred @ first)
+        if rest.size:
+            thinned = _thinned(centred, start, step)
+            sums[:, first.shape[1] :] += _powers(thinned @ rest)
+            n_thinned += len(thinned)
+        start += len(centred)
+    counts = np.repeat([found.n_samples, n_thinned], [first.shape[1], rest.shape[1]])
+    second, third, fourth = sums / np.maximum(counts, 1)
+    second = np.where(eigenvalues[: second.size] > _NULL * eigenvalues[0], second, np.nan)
+    return third / second**1.5, fourth / second**2 - 3
 
 
 def components(rows: Rows, found: Features, vectors: NDArray, most_rows: int) -> NDArray:
     """Projections on the columns of `vectors` [D, k] of at most `most_rows` rows, evenly thinned. Shape [rows, k]."""
-    step = max(1, -(-found.n_samples // most_rows))
+    step = _step(found.n_samples, most_rows)
     parts, start = [], 0
     for centred in _centred(rows, found):
-        parts.append(centred[-start % step :: step] @ vectors)
+        parts.append(_thinned(centred, start, step) @ vectors)
         start += len(centred)
     return np.concatenate(parts)
+
+
+def _step(n_rows: int, most_rows: int) -> int:
+    return max(1, -(-n_rows // most_rows))
+
+
+def _thinned(block: NDArray, start: int, step: int) -> NDArray:
+    """Every `step`-th of all rows, of a block whose first one is number `start`."""
+    return block[-start % step :: step]
+
+
+def _powers(projected: NDArray) -> NDArray:
+    """Sums over rows of the second, third and fourth powers, [3, k]."""
+    squared = np.square(projected)
+    higher = (np.einsum("bk,bk->k", squared, other) for other in (projected, squared))
+    return np.stack([squared.sum(0), *higher])
 
 
 def _centred(rows: Rows, found: Features) -> Iterator[NDArray[np.float64]]:
