@@ -88,7 +88,7 @@ THREADS = (
     Case("zero KL", "binary", 8, "mean-bce", {"loss": "mean-bce"}, "YannDubs/disentangling-vae#50", (1.0,)),
     Case("world model", "pixels", 8, MEANS, {"loss": MEANS}, "AppliedDataSciencePartners/WorldModels#12", (0.1,)),
     Case("low beta", "digits", 2, "mean-se", {"library": "mlcolvar"}, "luigibonati/mlcolvar#188", (1.0, 0.001)),
-    Case("how many latents", "cells", 20, "scvi", {"library": "scvi"}, "scverse/scvi-tools#730", (1.0,)),
+    Case("how many latents", "cells", 8, "scvi", {"library": "scvi"}, "scverse/scvi-tools#730", (1.0,)),
     Case("flat KL", "pixels", 8, "sse", {"library": "beta-vae"}, "1Konny/Beta-VAE#4", (4.0,)),
     Case("mean or sum", "digits", 8, MEANS, {"loss": MEANS}, "orybkin/sigma-vae-tensorflow#2", (1.0,)),
 )
@@ -260,6 +260,21 @@ def line(row: dict[str, Any]) -> str:
         f"{row['case']:16} weight {row['kl_weight']:<10.4g} {row['predicted_verdict']:9} KL {row['kl']:<10.3g} "
         f"({row['predicted_kl']:.3g}) active {row['active']} ({row['predicted_active']}) {row['seconds']} s {told}"
     )
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The rows as the tables of docs/gallery.md."""
+    lines = [
+        "| case | weight | effective / critical variance | predicted | KL | latents |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ratio = float(row["effective_variance"]) / float(row["critical_variance"])
+        latents = f"{row['active']} ({row['predicted_active']}) of {row['n_latent']}"
+        kls = f"{float(row['kl']):.3g} ({float(row['predicted_kl']):.3g})"
+        cells = row["case"], f"{float(row['kl_weight']):.4g}", f"{ratio:.3g}", row["predicted_verdict"], kls, latents
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ SMALLEST = 1e-6
 """Learned variances stop at this part of their feature's variance, where the likelihood would have no bound."""
 _STEPS = 500
 _TOLERANCE = 1e-7
+_SMALL, _GRID, _COARSE = 256, 80, 12
+"""Up to so many features the grid of weights is the finer one."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,33 @@ def fit(covariance: NDArray, n_latent: int, beta: float) -> Factors:
         if change < _TOLERANCE:
             break
     return Factors(np.where(psi > 1.5 * SMALLEST * total, psi, 0.0), lam)
+
+
+def thresholds(correlation: NDArray, n_latent: int, lowest: float) -> NDArray:
+    """KL weights at which the first, second, ... factor dies, as many as live at the weight `lowest`, descending.
+
+    The first is the largest eigenvalue of the correlation matrix. The others are where the eigenvalue of that factor,
+    in units of the variances learned at a weight, falls below this weight: interpolated on a grid of weights.
+    """
+    from scipy.linalg import eigvalsh
+
+    size = len(correlation)
+    top = float(eigvalsh(correlation, subset_by_index=(size - 1, size - 1))[0])
+    n = min(n_latent, size)
+    if n == 1 or lowest >= top:
+        return np.array([top])
+    weights = np.geomspace(top, lowest, _GRID if size <= _SMALL else _COARSE)
+    # ln(eigenvalue / weight) of each factor at each weight: it dies where this crosses zero.
+    above = np.array([np.log(fit(correlation, n, weight).eigenvalues / weight) for weight in weights])
+    found = [top]
+    for factor in above.T[1:]:
+        alive = np.flatnonzero(factor > 0)
+        if not alive.size or alive[0] == 0:
+            break
+        i = alive[0]
+        part = factor[i - 1] / (factor[i - 1] - factor[i])
+        found.append(float(np.exp(np.log(weights[i - 1]) + part * np.log(weights[i] / weights[i - 1]))))
+    return np.minimum.accumulate(found)
 
 
 def _leading(matrix: NDArray, n: int, start: NDArray | None) -> tuple[NDArray, NDArray]:

@@ -193,8 +193,11 @@ def _thresholds(setting: Setting) -> list[Threshold]:
     if setting.convention.decoder == LEARNED:
         weights = [
             theory.learned_threshold(spectrum.eigenvalues, j, n, spectrum.trace, spectrum.dimension)
-            for j in range(1, lam.size + 1)
+            for j in range(1, len(lam) + 1)
         ]
+    elif setting.convention.decoder == PER_FEATURE:
+        # In units of the learned variances the variance at which a latent dies is the weight itself.
+        lam = weights = factor.thresholds(setting.correlation, n, min(setting.kl_weight, lam[-1])).tolist()
     else:
         weights = [setting.convention.kl_weight_of(value, spectrum.dimension, n) for value in lam]
     lower = [*weights[1:], 0.0]

@@ -100,6 +100,16 @@ def test_the_critical_weight_of_one_variance_a_feature(x):
     assert found.at(1.01 * critical).mse == pytest.approx(mixed.var(0).sum())
 
 
+def test_thresholds_of_one_variance_a_feature():
+    rng = np.random.default_rng(0)
+    loadings = rng.normal(size=(3, 9)) * np.array([2.0, 1.2, 0.7])[:, None]
+    found = predict(rng.normal(size=(3000, 3)) @ loadings + rng.normal(size=(3000, 9)), 3, library="scvi")
+    assert [t.latents for t in found.thresholds] == [1, 2, 3]
+    for threshold in found.thresholds:
+        alive, dead = (found.at(threshold.kl_weight * factor).active_dims for factor in (0.97, 1.03))
+        assert alive == threshold.latents > dead
+
+
 def test_the_critical_weight_of_cross_entropy_is_the_curvature_of_the_loss(binary):
     """A linear decoder about the mean, in logits: the second derivative of the loss along the best direction."""
     found = predict(binary, 2, loss="bce")
