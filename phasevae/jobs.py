@@ -21,7 +21,7 @@ import torch
 
 from phasevae import artifacts, convergence, elbo, measure, model, provenance
 from phasevae.errors import InputError
-from phasevae.points import Settings, Task, is_valid
+from phasevae.points import OUTDATED, POINT_CHECKSUMS, POINT_FILES, Settings, Task, fault, is_valid
 from phasevae.training import HISTORY_COLUMNS, Trainer, select_members, split_rows
 
 
@@ -49,38 +49,62 @@ class Job:
     checkpoint_seconds: float = 60.0
 
 
-def run(job: Job, report: Callable[[Trainer], None] = lambda trainer: None) -> list[Path]:
+def run(
+    job: Job,
+    report: Callable[[Trainer], None] = lambda trainer: None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
     """Make every point of the job valid; return the folders of those that were trained now.
 
-    `report` is called while training, about a hundred times an ensemble. Raises InterruptedTrainingError
-    after SIGTERM or SIGINT, with the checkpoint written, and InputError when training diverges.
+    `report` is called while training, about a hundred times an ensemble; `tell` with a line about each file that was
+    found damaged, and when a training continues. Raises InterruptedTrainingError after SIGTERM or SIGINT, with the
+    checkpoint written, InputError when training diverges, and OSError that names the file that cannot be written.
     """
-    missing = [task for task in job.tasks if not is_valid(task)]
+    missing = _missing(job, tell)
     if not missing:
         job.checkpoint.unlink(missing_ok=True)
         return []
     x = torch.from_numpy(np.array(job.x, dtype=np.float32)).to(job.device)
     mean = measure.column_means(x)
-    with _stop_signals() as stopped:
-        for tasks, arrays in _ensembles(job, missing):
+    with _stop_signals() as stop:
+        for tasks, arrays in _ensembles(job, missing, tell):
             trainer = Trainer(x, [task.member for task in tasks], job.settings)
             if arrays is not None:
                 trainer.restore(arrays)
-            seconds = _train(job, trainer, tasks, stopped, report)
-            for index, task in enumerate(tasks):
-                if not is_valid(task):
-                    _write_point(job, trainer, index, task, x, mean, seconds)
-                _stop_if(stopped)
+                tell(f"{len(tasks)} models continue at step {trainer.step} of {job.settings.n_steps}")
+            seconds = _train(job, trainer, tasks, stop, report)
+            with stop.at_once():
+                for index, task in enumerate(tasks):
+                    if not is_valid(task):
+                        _write_point(job, trainer, index, task, x, mean, seconds)
     return [task.folder for task in missing]
 
 
-def _ensembles(job: Job, missing: list[Task]) -> Iterator[tuple[list[Task], dict[str, np.ndarray] | None]]:
+def _missing(job: Job, tell: Callable[[str], None]) -> list[Task]:
+    """The tasks whose points are not valid, told of where they are damaged and freed of what a kill left of them."""
+    missing = []
+    artifacts.remove_partial(job.checkpoint)
+    for task in job.tasks:
+        found = fault(task)
+        if found is None:
+            continue
+        missing.append(task)
+        if found != OUTDATED and (task.folder / "point.json").is_file():
+            tell(f"{found}; the point is trained again")
+        for name in (*POINT_FILES, "timing.json"):
+            artifacts.remove_partial(task.folder / name)
+    return missing
+
+
+def _ensembles(
+    job: Job, missing: list[Task], tell: Callable[[str], None]
+) -> Iterator[tuple[list[Task], dict[str, np.ndarray] | None]]:
     """The ensembles to train: first the checkpoint's, if it holds a missing point, then all that remain.
 
     The checkpoint's ensemble continues whole, with points that were already written: so a resumed training
     runs the same operations as an undisturbed one.
     """
-    tasks, arrays = _read_checkpoint(job)
+    tasks, arrays = _read_checkpoint(job, tell)
     if any(task in missing for task in tasks):
         yield tasks, arrays
         missing = [task for task in missing if task not in tasks]
@@ -88,18 +112,21 @@ def _ensembles(job: Job, missing: list[Task]) -> Iterator[tuple[list[Task], dict
         yield missing, None
 
 
-def _train(
-    job: Job, trainer: Trainer, tasks: list[Task], stopped: list[int], report: Callable[[Trainer], None]
-) -> float:
-    """Train to the end with a checkpoint every `checkpoint_seconds` and one at the end; seconds it took."""
+def _train(job: Job, trainer: Trainer, tasks: list[Task], stop: _Stop, report: Callable[[Trainer], None]) -> float:
+    """Train to the end with a checkpoint every `checkpoint_seconds` and one at the end; seconds it took.
+
+    There is one at the beginning as well: a disk that is full or read-only shows before any work is done.
+    """
     start = saved = time.monotonic()
+    if trainer.step == 0:
+        _write_checkpoint(job, trainer, tasks)
 
     def due() -> bool:
-        return bool(stopped) or time.monotonic() - saved > job.checkpoint_seconds
+        return stop.signal_number is not None or time.monotonic() - saved > job.checkpoint_seconds
 
     while not trainer.run(on_record=report, should_stop=due):
         _write_checkpoint(job, trainer, tasks)
-        _stop_if(stopped)
+        stop.obey()
         saved = time.monotonic()
     _write_checkpoint(job, trainer, tasks)
     return time.monotonic() - start
@@ -110,7 +137,7 @@ def _write_checkpoint(job: Job, trainer: Trainer, tasks: list[Task]) -> None:
     artifacts.write_tensors(job.checkpoint, trainer.state(), metadata)
 
 
-def _read_checkpoint(job: Job) -> tuple[list[Task], dict[str, np.ndarray] | None]:
+def _read_checkpoint(job: Job, tell: Callable[[str], None]) -> tuple[list[Task], dict[str, np.ndarray] | None]:
     """The checkpoint's tasks that the job still asks for and their state; none when it is absent or damaged."""
     if not job.checkpoint.is_file():
         return [], None
@@ -119,8 +146,11 @@ def _read_checkpoint(job: Job) -> tuple[list[Task], dict[str, np.ndarray] | None
         wanted = {task.digest: task for task in job.tasks}
         kept = [index for index, digest in enumerate(metadata["digests"]) if digest in wanted]
         return [wanted[metadata["digests"][index]] for index in kept], select_members(arrays, kept)
-    except (InputError, KeyError, IndexError, TypeError):
-        return [], None
+    except InputError as error:
+        tell(f"{error}; the training starts again")
+    except (KeyError, IndexError, TypeError):
+        tell(f"{job.checkpoint}: not a checkpoint of phasevae; the training starts again")
+    return [], None
 
 
 def _write_point(
@@ -145,7 +175,7 @@ def _write_point(
         **numbers,
         "samples": job.settings.n_steps * job.settings.batch,
         **_convergence(history, numbers, job.settings),
-        "weights_sha256": artifacts.file_sha256(task.folder / "weights.safetensors"),
+        **{key: artifacts.file_sha256(task.folder / name) for name, key in POINT_CHECKSUMS.items()},
         "settings": asdict(job.settings),
         "config_digest": task.digest,
         "provenance": {
@@ -158,7 +188,7 @@ def _write_point(
             "code_hash": provenance.training_code_hash(),
         },
     }
-    artifacts.write_json(task.folder / "point.json", point)
+    artifacts.write_sealed_json(task.folder / "point.json", point)
 
 
 def _convergence(history: pd.DataFrame, numbers: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -198,21 +228,40 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _stop_if(stopped: list[int]) -> None:
-    if stopped:
-        raise InterruptedTrainingError(stopped[0])
+class _Stop:
+    """What SIGTERM and SIGINT ask for. While training it is noted, as a step must not be cut in two; `at_once`, where
+    all that must not be lost is in the checkpoint, it ends the work where it is."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._obeyed_at_once = False
+
+    def receive(self, number: int, _: object) -> None:
+        self.signal_number = number
+        if self._obeyed_at_once:
+            self.obey()
+
+    def obey(self) -> None:
+        if self.signal_number is not None:
+            raise InterruptedTrainingError(self.signal_number)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        self._obeyed_at_once = True
+        try:
+            self.obey()
+            yield
+        finally:
+            self._obeyed_at_once = False
 
 
 @contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT in a list instead of dying of them."""
-    stopped: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda received, _: stopped.append(received))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+def _stop_signals() -> Iterator[_Stop]:
+    """Receive SIGTERM and SIGINT instead of dying of them."""
+    stop = _Stop()
+    previous = {number: signal.signal(number, stop.receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield stopped
+        yield stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

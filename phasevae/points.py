@@ -17,6 +17,9 @@ WARMUP = 0.05
 """Part of the budget in which the learning rate rises: full steps from the start can kill latents for good."""
 
 POINT_FILES = ("point.json", "weights.safetensors", "history.csv")
+POINT_CHECKSUMS = {"weights.safetensors": "weights_sha256", "history.csv": "history_sha256"}
+"""Files of a point and the keys of point.json that hold their sha256."""
+OUTDATED = "made with other settings, data or code"
 
 
 @dataclass(frozen=True)
@@ -132,13 +135,23 @@ def make_tasks(points: list[Point], folder: Path, settings: Settings, source: So
 
 
 def is_valid(task: Task) -> bool:
-    """Whether the point's files are there, its point.json carries the task's digest and its weights are the ones
-    that were measured."""
-    if not all((task.folder / name).is_file() for name in POINT_FILES):
-        return False
+    """Whether the point's files are there, whole, and made for this task."""
+    return fault(task) is None
+
+
+def fault(task: Task) -> str | None:
+    """Why the files of a point cannot be kept, in one line; None when they can, and OUTDATED when they are whole but
+    made for another task: with other settings, data or code."""
+    for name in POINT_FILES:
+        if not (task.folder / name).is_file():
+            return f"{task.folder / name}: no such file"
     try:
-        point = artifacts.read_json(task.folder / "point.json", ("config_digest", "weights_sha256"))
-    except InputError:
-        return False
-    weights = artifacts.file_sha256(task.folder / "weights.safetensors")
-    return point["config_digest"] == task.digest and point["weights_sha256"] == weights
+        point = artifacts.read_sealed_json(task.folder / "point.json", ("config_digest", *POINT_CHECKSUMS.values()))
+    except InputError as error:
+        return str(error)
+    if point["config_digest"] != task.digest:
+        return OUTDATED
+    for name, key in POINT_CHECKSUMS.items():
+        if artifacts.file_sha256(task.folder / name) != point[key]:
+            return f"{task.folder / name}: altered after it was written ({key} of point.json is another)"
+    return None

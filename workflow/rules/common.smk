@@ -136,8 +136,3 @@ def own_data(wildcards):
     # Of a folder, every file: its own time does not change when one of them is overwritten.
     files = [sorted(path.rglob("*")) if path.is_dir() else [path] for path in given]
     return [str(path) for path in sum(files, []) if path.is_file()]
-
-
-def memory(wildcards, input):
-    """MB: a fixed part for the libraries, and room for copies of the data."""
-    return int(2500 + 4 * input.size_mb)

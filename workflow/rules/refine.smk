@@ -49,8 +49,7 @@ rule train_refined:
         "../envs/phasevae.yaml"
     threads: CONFIG["train_threads"]
     resources:
-        mem_mb=memory,
-        runtime=720,
+        **training_resources(refined_job),
     params:
         hp=lambda wildcards: canonical_json(training_keys(settings_of(**wildcards))),
         code=training_code_hash(),

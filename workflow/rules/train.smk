@@ -49,8 +49,7 @@ for name, part in PASSES:
                 "../envs/phasevae.yaml"
             threads: CONFIG["train_threads"]
             resources:
-                mem_mb=memory,
-                runtime=720,
+                **training_resources(lambda wildcards, input, job=(settings, len(points)): job),
             params:
                 hp=canonical_json(training_keys(settings)),
                 plan=plan_text(points),
