@@ -16,9 +16,11 @@ command -v apt-get >/dev/null || skip "there is no apt-get to install it with"
 SLURM_NODE_DIR=$(mktemp -d)
 export SLURM_NODE_DIR
 chmod 755 "$SLURM_NODE_DIR"
-if ! command -v slurmctld slurmd munged sbatch >/dev/null; then
-    "$NODE" install >"$SLURM_NODE_DIR/apt.log" 2>&1 || skip "its packages cannot be installed: $(tail -n 1 "$SLURM_NODE_DIR/apt.log")"
-fi
+for program in slurmctld slurmd munged sbatch; do
+    command -v "$program" >/dev/null && continue
+    "$NODE" install >"$SLURM_NODE_DIR/apt.log" 2>&1 ||
+        skip "its packages cannot be installed: $(tail -n 1 "$SLURM_NODE_DIR/apt.log")"
+done
 trap '"$NODE" down; rm -rf "$SLURM_NODE_DIR"' EXIT
 "$NODE" up
 export PHASEVAE_TEST_SLURM=$SLURM_NODE_DIR

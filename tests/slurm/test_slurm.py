@@ -1,5 +1,5 @@
-"""The workflow through a real SLURM, with a job that is cancelled on the way. `make test-slurm` starts one and runs this;
-nowhere else does it run, so that a test never submits to somebody's cluster."""
+"""The workflow through a real SLURM, with a job that is cancelled on the way. `make test-slurm` starts one and runs
+this; nowhere else does it run, so that a test never submits to somebody's cluster."""
 
 from __future__ import annotations
 

@@ -59,10 +59,12 @@ for name, part in PASSES:
                 part=part,
                 # A function of the input is not compared: where it was trained is no reason to train again.
                 device=lambda wildcards, input: CONFIG["device"],
+                checkpoint=lambda wildcards, input: CONFIG["checkpoint_seconds"],
             message:
                 f"train bucket {bucket} of {name}/{part} ({len(points)} points)"
             shell:
                 "phasevae train {params.folder} --plan /dev/stdin --bucket {params.bucket}"
                 " --spectrum {input.spectrum} --settings {params.hp:q}"
-                " --device {params.device} --threads {threads} -o {params.folder}/{params.part}"
+                " --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}"
+                " -o {params.folder}/{params.part}"
                 " > {log} 2>&1 <<< {params.plan:q}"
