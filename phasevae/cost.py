@@ -69,6 +69,14 @@ def request(cost: Mapping[str, float], attempt: int = 1, device: str = "cpu") ->
     }
 
 
+def further_resources(cluster: Mapping[str, Any], device: str) -> dict[str, str | int]:
+    """What a training job asks for beside memory and time: one GPU where it is to use one, and what the configuration's
+    `cluster` says of all jobs and of training jobs, which comes last and may say it otherwise."""
+    given = {**cluster["jobs"], **cluster["training"]}
+    named = {"gpu", "gpu_model", "gres"} & given.keys()
+    return given if named or not device.startswith("cuda") else {"gpu": 1, **given}
+
+
 def packed_buckets(n_buckets: int, cost: Mapping[str, float], least_seconds: float) -> int:
     """Number of buckets that take `least_seconds` or more on average: `n_buckets`, halved as often as needed.
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 from small import recipe
 
-from phasevae.cost import CPU_FLOPS, CUDA_FLOPS, estimate, packed_buckets, request
+from phasevae.cost import CPU_FLOPS, CUDA_FLOPS, estimate, further_resources, packed_buckets, request
 
 SMALL = asdict(recipe(hidden=(5,), samples=1000.0, batch=10, antithetic=False, decoder_group=1))
 LIKELIHOOD = 2 * 4096 * 256
@@ -31,7 +31,7 @@ def test_antithetic_noise_decodes_twice_and_shared_targets_one_more_backward_pas
 
 
 def test_time_follows_the_processor():
-    long = SMALL | {"samples": 1e12}
+    long = SMALL | {"samples": 1e12, "batch": 10**6}
     one, four = (estimate(long, 5, dimension=3, threads=threads)["seconds"] for threads in (1, 4))
     gpu = estimate(long, 5, dimension=3, threads=4, device="cuda:1")["seconds"]
     assert one == pytest.approx(estimate(long, 5, dimension=3)["flops"] / CPU_FLOPS, rel=1e-3)
@@ -65,7 +65,7 @@ print(peak() - before)
     [
         ({"hidden": [512, 256], "n_latent": 16, "batch": 256}, 16, 20_000, 64),
         ({"hidden": [64], "n_latent": 16, "batch": 512}, 8, 5000, 768),
-        ({"hidden": [16], "n_latent": 4, "batch": 128, "decoder_group": 128}, 64, 1000, 8),
+        ({"hidden": [16], "n_latent": 4, "batch": 1024, "decoder_group": 128}, 64, 2000, 8),
     ],
 )
 def test_the_memory_of_a_training_is_what_was_estimated(changes, points, rows, features):
@@ -93,3 +93,12 @@ def test_buckets_are_joined_until_they_are_long_enough():
     assert packed_buckets(7, {"seconds": 120}, least_seconds=60) == 2
     assert packed_buckets(8, {"seconds": 1}, least_seconds=60) == 1
     assert packed_buckets(8, {"seconds": 1}, least_seconds=0) == 8
+
+
+def test_a_training_on_a_gpu_asks_for_one_unless_the_configuration_says_which():
+    cluster = {"jobs": {"slurm_partition": "short", "slurm_account": "us"}, "training": {"slurm_partition": "gpu"}}
+    asked = {"slurm_partition": "gpu", "slurm_account": "us"}
+    assert further_resources(cluster, "cpu") == further_resources(cluster, "auto") == asked
+    assert further_resources(cluster, "cuda:0") == asked | {"gpu": 1}
+    which = cluster | {"training": {"gres": "gpu:a100:1"}}
+    assert further_resources(which, "cuda") == cluster["jobs"] | {"gres": "gpu:a100:1"}

@@ -83,7 +83,7 @@ def test_every_bit_of_a_checkpoint_counts(finished, tmp_path):
     for position in range(0, finished.checkpoint.stat().st_size, 997):
         shutil.copy(finished.checkpoint, path)
         flip(path, position)
-        with pytest.raises(InputError, match="altered|damaged"):
+        with pytest.raises(InputError, match=r"altered|damaged"):
             artifacts.read_tensors(path)
 
 

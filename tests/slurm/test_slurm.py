@@ -32,7 +32,7 @@ CONFIG = {
             "n_latent": 2,
             "hidden": [16],
             "sigma2": [1.0, 3.5, 5.0],  # two points fall in bucket 0, one in bucket 1
-            "samples": 1_500_000,
+            "samples": 1_000_000,
             "batch": 256,
             "n_buckets": 2,
         }
@@ -102,19 +102,19 @@ def test_a_cancelled_job_runs_again_from_its_checkpoint_with_more_memory(finishe
     assert [first[1], second[1]] == ["CANCELLED", "COMPLETED"]
     assert int(second[2].rstrip("M")) == 2 * int(first[2].rstrip("M"))
     assert "Trying to restart job" in output
-    found = re.search(r"2 models continue at step (\d+) of 5860", (folder / TRAINING_LOG).read_text())
+    found = re.search(r"2 models continue at step (\d+) of 3907", (folder / TRAINING_LOG).read_text())
     assert found is not None, (folder / TRAINING_LOG).read_text()
-    assert 0 < int(found[1]) < 5860
+    assert 0 < int(found[1]) < 3907
 
 
 def test_training_jobs_have_their_own_partition_and_gpu(finished):
     assert [job[3:] for job in jobs_of("rule_train_tiny_1")] == [["gpu", "gres:gpu:1"]]
-    assert [job[3] for job in jobs_of("group_tables")] == ["main"]
+    assert [job[3] for job in jobs_of("rule_tables_")] == ["main"]
 
 
 def test_short_jobs_share_one(finished):
     """Data and spectrum, table and fit: four rules in two jobs, beside three of training."""
-    assert len(jobs_of("group_data")) == len(jobs_of("group_tables")) == 1
+    assert len(jobs_of("rule_data_")) == len(jobs_of("rule_tables_")) == 1
     assert len(jobs_of("")) == 5
 
 

@@ -5,6 +5,7 @@
 #          set, so two separate ones could swap values unnoticed), and
 #   code   a hash of exactly the modules its stage runs, because Snakemake does not see changes of a package.
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -93,6 +94,15 @@ def buckets(settings):
     for point in make_plan(settings):
         found.setdefault(point.bucket, []).append(point)
     return dict(sorted(found.items()))
+
+
+def plan_argument(name, points):
+    """The points of a bucket as an argument of its command, which cannot be longer than 128 KiB on Linux."""
+    text = plan_text(points)
+    if len(text) > 100_000:
+        least = math.ceil(DATASETS[name]["n_buckets"] * len(text) / 50_000)
+        raise WorkflowError(f"datasets.{name}.n_buckets: {len(points)} points are too many for one; set it to {least}")
+    return text
 
 
 def folder_of_pass(wildcards):

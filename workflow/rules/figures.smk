@@ -24,12 +24,12 @@ for figure in FIGURES:
             f"{RESULTS}/{{dataset}}/logs/figure_{figure}.log",
         benchmark:
             f"{RESULTS}/{{dataset}}/benchmarks/figure_{figure}.tsv"
-        conda:
-            "../envs/phasevae.yaml"
         group:
             figure_group(figure)
         # A figure of theory alone needs no other job: it is too short for one of its own.
         localrule: not FIGURES[figure].needs
+        conda:
+            "../envs/phasevae.yaml"
         threads: 1
         resources:
             **CLUSTER["jobs"],

@@ -2,7 +2,7 @@
 # more than it asked for, and it is tried again with more of both.
 
 from phasevae.arguments import data_shape
-from phasevae.cost import estimate, packed_buckets, request
+from phasevae.cost import estimate, further_resources, packed_buckets, request
 
 CLUSTER = CONFIG["cluster"]
 # (samples, features) that a training's cost is taken from while its data are not known.
@@ -20,7 +20,7 @@ def training_cost(settings, n_points, shape):
 
 
 def training_resources(job_of):
-    """Resources of a training job, which trains a bucket as one ensemble: on one GPU, where it is to use one.
+    """Resources of a training job, which trains a bucket as one ensemble.
 
     job_of: function of wildcards and input that gives the settings and the number of models.
     """
@@ -33,9 +33,7 @@ def training_resources(job_of):
 
         return ask
 
-    given = CLUSTER["jobs"] | CLUSTER["training"]
-    gpu = {"gpu": 1} if CONFIG["device"].startswith("cuda") and not {"gpu", "gres"} & given.keys() else {}
-    return {"mem_mb": part("mem_mb"), "runtime": part("runtime")} | gpu | given
+    return {"mem_mb": part("mem_mb"), "runtime": part("runtime")} | further_resources(CLUSTER, CONFIG["device"])
 
 
 def refined_job(wildcards, input):

@@ -52,7 +52,7 @@ for name, part in PASSES:
                 **training_resources(lambda wildcards, input, job=(settings, len(points)): job),
             params:
                 hp=canonical_json(training_keys(settings)),
-                plan=plan_text(points),
+                plan=plan_argument(name, points),
                 code=training_code_hash(),
                 bucket=bucket,
                 folder=subpath(input.record, parent=True),
