@@ -20,7 +20,8 @@ _STEP_SECONDS = 1e-3  # a training step of the smallest ensemble
 _START_SECONDS = 5.0  # imports, and reading and checking the data
 _BYTES = 4  # float32
 _ROW_ORDER_BYTES = 120  # a row of the data and seed, while a permutation is drawn
-_PAIRS, _LIKELIHOOD_DRAWS = 8, 4096 * 256  # of measuring; see phasevae.measure, which loads torch
+MOST_PAIRS, ENOUGH_PAIRS, LIKELIHOOD_ROWS, LIKELIHOOD_DRAWS = 8, 2**19, 4096, 256
+"""Those of phasevae.measure, which loads torch."""
 
 
 def estimate(
@@ -43,9 +44,10 @@ def estimate(
     draws = 2 if settings["antithetic"] else 1
     shared = rows_sharing(settings["batch"], settings["decoder_group"]) > 1
     training = 6.0 * _macs(encoder) + draws * (8.0 if shared else 6.0) * _macs(decoder)
-    measuring = 2.0 * _macs(encoder) + 2 * _PAIRS * 2.0 * _macs(decoder)
-    flops = training * settings["samples"] + measuring * n_samples + 2.0 * _LIKELIHOOD_DRAWS * _macs(decoder)
-    flops *= n_points
+    pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / max(1, n_samples)))
+    measuring = (2.0 * _macs(encoder) + 4.0 * pairs * _macs(decoder)) * n_samples
+    measuring += 2.0 * min(n_samples, LIKELIHOOD_ROWS) * LIKELIHOOD_DRAWS * _macs(decoder)
+    flops = n_points * (training * settings["samples"] + measuring)
     rate = CUDA_FLOPS if device.startswith("cuda") else CPU_FLOPS * threads
     computing = max(flops / rate, _STEP_SECONDS * settings["samples"] / settings["batch"])
     return {

@@ -6,11 +6,12 @@ trains the rest. What it was doing when it was interrupted stands in its checkpo
 
 from __future__ import annotations
 
+import gc
+import math
 import os
-import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from phasevae import artifacts, convergence, elbo, measure, model, provenance
+from phasevae import artifacts, checkpoints, convergence, elbo, measure, memory, model, provenance
+from phasevae.checkpoints import Ensemble
 from phasevae.errors import InputError
-from phasevae.points import OUTDATED, POINT_CHECKSUMS, POINT_FILES, Settings, Task, fault, is_valid
-from phasevae.training import HISTORY_COLUMNS, Trainer, select_members, split_rows
+from phasevae.interruption import InterruptedTrainingError, Stop, stop_signals
+from phasevae.points import POINT_CHECKSUMS, POINT_FILES, OutdatedPointError, Settings, Task, next_budget, read_valid
+from phasevae.training import HISTORY_COLUMNS, Trainer, split_rows
 
-
-class InterruptedTrainingError(Exception):
-    """A signal asked the job to stop; its checkpoint is written. `signal_number` tells which."""
-
-    def __init__(self, signal_number: int):
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; run the same command again to continue")
-        self.signal_number = signal_number
+__all__ = ["InterruptedTrainingError", "Job", "choose_device", "run", "use_threads"]
 
 
 @dataclass(frozen=True)
@@ -60,101 +57,144 @@ def run(
     found damaged, and when a training continues. Raises InterruptedTrainingError after SIGTERM or SIGINT, with the
     checkpoint written, InputError when training diverges, and OSError that names the file that cannot be written.
     """
-    missing = _missing(job, tell)
-    if not missing:
+    _clear(job, tell)
+    pending = _pending(job)
+    if not pending:
         job.checkpoint.unlink(missing_ok=True)
         return []
+    trained = [task for task in job.tasks if task in pending]
+    memory.keep_pages()
     x = torch.from_numpy(np.array(job.x, dtype=np.float32)).to(job.device)
     mean = measure.column_means(x)
-    with _stop_signals() as stop:
-        for tasks, arrays in _ensembles(job, missing, tell):
-            trainer = Trainer(x, [task.member for task in tasks], job.settings)
-            if arrays is not None:
-                trainer.restore(arrays)
-                tell(f"{len(tasks)} models continue at step {trainer.step} of {job.settings.n_steps}")
-            seconds = _train(job, trainer, tasks, stop, report)
-            with stop.at_once():
-                for index, task in enumerate(tasks):
-                    if not is_valid(task):
-                        _write_point(job, trainer, index, task, x, mean, seconds)
-    return [task.folder for task in missing]
+    with stop_signals() as stop:
+        while pending:
+            for ensemble in _ensembles(job, pending, tell):
+                _complete(job, ensemble, x, mean, stop, report)
+            pending = _pending(job)
+    return [task.folder for task in trained]
 
 
-def _missing(job: Job, tell: Callable[[str], None]) -> list[Task]:
-    """The tasks whose points are not valid, told of where they are damaged and freed of what a kill left of them."""
-    missing = []
+def _clear(job: Job, tell: Callable[[str], None]) -> None:
+    """Tell of points that are there and damaged; remove what writing was cut off in."""
     artifacts.remove_partial(job.checkpoint)
     for task in job.tasks:
-        found = fault(task)
-        if found is None:
+        try:
+            read_valid(task)
+        except OutdatedPointError:
             continue
-        missing.append(task)
-        if found != OUTDATED and (task.folder / "point.json").is_file():
-            tell(f"{found}; the point is trained again")
-        for name in (*POINT_FILES, "timing.json"):
-            artifacts.remove_partial(task.folder / name)
-    return missing
+        except InputError as error:
+            if (task.folder / "point.json").is_file():
+                tell(f"{error}; the point is trained again")
+            for name in (*POINT_FILES, "timing.json"):
+                artifacts.remove_partial(task.folder / name)
 
 
-def _ensembles(
-    job: Job, missing: list[Task], tell: Callable[[str], None]
-) -> Iterator[tuple[list[Task], dict[str, np.ndarray] | None]]:
-    """The ensembles to train: first the checkpoint's, if it holds a missing point, then all that remain.
+def _pending(job: Job) -> dict[Task, int]:
+    """The points to train, each with the budget it is to have next."""
+    return {task: factor for task in job.tasks if (factor := next_budget(task)) is not None}
+
+
+def _ensembles(job: Job, pending: dict[Task, int], tell: Callable[[str], None]) -> Iterator[Ensemble]:
+    """The ensembles to train: first the checkpoint's, if it holds a pending point, then one for each budget.
 
     The checkpoint's ensemble continues whole, with points that were already written: so a resumed training
-    runs the same operations as an undisturbed one.
+    runs the same operations as an undisturbed one. A point in it that is lost or cut off needs no smaller budget first:
+    it has been through those.
     """
-    tasks, arrays = _read_checkpoint(job, tell)
-    if any(task in missing for task in tasks):
-        yield tasks, arrays
-        missing = [task for task in missing if task not in tasks]
-    if missing:
-        yield missing, None
+    found = checkpoints.read(job.checkpoint, job.tasks, tell)
+    if found is not None and any(pending.get(task, math.inf) <= found.factor for task in found.tasks):
+        if found.arrays["progress"][0]:
+            tell(f"{len(found.tasks)} models continue at step {found.arrays['progress'][0]}")
+        yield found
+        pending = {task: factor for task, factor in pending.items() if task not in found.tasks}
+    for factor in sorted(set(pending.values())):
+        yield Ensemble([task for task in pending if pending[task] == factor], factor)
 
 
-def _train(job: Job, trainer: Trainer, tasks: list[Task], stop: _Stop, report: Callable[[Trainer], None]) -> float:
+def _complete(
+    job: Job,
+    ensemble: Ensemble,
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    stop: Stop,
+    report: Callable[[Trainer], None],
+) -> None:
+    """Train an ensemble and write its pending points; in halves, one after the other, where it needs too much memory.
+
+    A model's numbers are the same in any ensemble. Raises InputError when even one model alone is too large.
+    """
+    models = len(ensemble.tasks)
+    try:
+        return _train_and_write(job, ensemble, x, mean, stop, report)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if models == 1:
+            raise InputError(
+                f"out of memory with a single model and batch: {job.settings.batch}; choose a smaller batch or network"
+            ) from None
+    # Only now does no exception refer to the trainer and its memory.
+    gc.collect()
+    if x.is_cuda:
+        torch.cuda.empty_cache()
+    warnings.warn(f"out of memory with {models} models side by side; training them in halves", stacklevel=2)
+    for half in ensemble.halves():
+        _complete(job, half, x, mean, stop, report)
+
+
+def _train_and_write(
+    job: Job,
+    ensemble: Ensemble,
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    stop: Stop,
+    report: Callable[[Trainer], None],
+) -> None:
+    trainer = Trainer(x, [task.member for task in ensemble.tasks], job.settings.extended(ensemble.factor))
+    if ensemble.arrays is not None:
+        trainer.restore(ensemble.arrays)
+    seconds = _train(job, trainer, ensemble, stop, report)
+    with stop.at_once():
+        for index, task in enumerate(ensemble.tasks):
+            budget = next_budget(task)
+            if budget is not None and budget <= ensemble.factor:
+                _write_point(job, trainer, index, task, ensemble.factor, x, mean, seconds)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On the CPU torch raises a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _train(job: Job, trainer: Trainer, ensemble: Ensemble, stop: Stop, report: Callable[[Trainer], None]) -> float:
     """Train to the end with a checkpoint every `checkpoint_seconds` and one at the end; seconds it took.
 
     There is one at the beginning as well: a disk that is full or read-only shows before any work is done.
     """
     start = saved = time.monotonic()
     if trainer.step == 0:
-        _write_checkpoint(job, trainer, tasks)
+        checkpoints.write(job.checkpoint, ensemble, trainer)
 
     def due() -> bool:
         return stop.signal_number is not None or time.monotonic() - saved > job.checkpoint_seconds
 
     while not trainer.run(on_record=report, should_stop=due):
-        _write_checkpoint(job, trainer, tasks)
+        checkpoints.write(job.checkpoint, ensemble, trainer)
         stop.obey()
         saved = time.monotonic()
-    _write_checkpoint(job, trainer, tasks)
+    checkpoints.write(job.checkpoint, ensemble, trainer)
     return time.monotonic() - start
 
 
-def _write_checkpoint(job: Job, trainer: Trainer, tasks: list[Task]) -> None:
-    metadata = {"digests": [task.digest for task in tasks]}
-    artifacts.write_tensors(job.checkpoint, trainer.state(), metadata)
-
-
-def _read_checkpoint(job: Job, tell: Callable[[str], None]) -> tuple[list[Task], dict[str, np.ndarray] | None]:
-    """The checkpoint's tasks that the job still asks for and their state; none when it is absent or damaged."""
-    if not job.checkpoint.is_file():
-        return [], None
-    try:
-        arrays, metadata = artifacts.read_tensors(job.checkpoint)
-        wanted = {task.digest: task for task in job.tasks}
-        kept = [index for index, digest in enumerate(metadata["digests"]) if digest in wanted]
-        return [wanted[metadata["digests"][index]] for index in kept], select_members(arrays, kept)
-    except InputError as error:
-        tell(f"{error}; the training starts again")
-    except (KeyError, IndexError, TypeError):
-        tell(f"{job.checkpoint}: not a checkpoint of phasevae; the training starts again")
-    return [], None
-
-
 def _write_point(
-    job: Job, trainer: Trainer, index: int, task: Task, x: torch.Tensor, mean: torch.Tensor, seconds: float
+    job: Job,
+    trainer: Trainer,
+    index: int,
+    task: Task,
+    factor: int,
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    seconds: float,
 ) -> None:
     """Measure one model and write its files, point.json last: it is what makes the others valid."""
     start = time.monotonic()
@@ -173,8 +213,9 @@ def _write_point(
     point = {
         **identity,
         **numbers,
-        "samples": job.settings.n_steps * job.settings.batch,
-        **_convergence(history, numbers, job.settings),
+        "samples": trainer.settings.n_steps * trainer.settings.batch,
+        "extended": factor,
+        **_convergence(history, numbers, trainer.settings),
         **{key: artifacts.file_sha256(task.folder / name) for name, key in POINT_CHECKSUMS.items()},
         "settings": asdict(job.settings),
         "config_digest": task.digest,
@@ -226,42 +267,3 @@ def use_threads(threads: int | None) -> None:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-class _Stop:
-    """What SIGTERM and SIGINT ask for. While training it is noted, as a step must not be cut in two; `at_once`, where
-    all that must not be lost is in the checkpoint, it ends the work where it is."""
-
-    def __init__(self) -> None:
-        self.signal_number: int | None = None
-        self._obeyed_at_once = False
-
-    def receive(self, number: int, _: object) -> None:
-        self.signal_number = number
-        if self._obeyed_at_once:
-            self.obey()
-
-    def obey(self) -> None:
-        if self.signal_number is not None:
-            raise InterruptedTrainingError(self.signal_number)
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        self._obeyed_at_once = True
-        try:
-            self.obey()
-            yield
-        finally:
-            self._obeyed_at_once = False
-
-
-@contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """Receive SIGTERM and SIGINT instead of dying of them."""
-    stop = _Stop()
-    previous = {number: signal.signal(number, stop.receive) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -109,6 +109,11 @@ def training_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: settings[key] for key in TRAINING_KEYS}
 
 
+def train_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `phasevae train` needs of one data set's settings."""
+    return training_keys(settings) | {"extend_unconverged": settings["extend_unconverged"]}
+
+
 def plan_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What `phasevae plan` needs of one data set's settings: the grid, in order, and the training for its estimate."""
     grid = {key: settings[key] for key in GRID_KEYS if settings.get(key) is not None}

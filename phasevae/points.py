@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ WARMUP = 0.05
 POINT_FILES = ("point.json", "weights.safetensors", "history.csv")
 POINT_CHECKSUMS = {"weights.safetensors": "weights_sha256", "history.csv": "history_sha256"}
 """Files of a point and the keys of point.json that hold their sha256."""
-OUTDATED = "made with other settings, data or code"
+
+
+class OutdatedPointError(InputError):
+    """A point that is whole, but was made with other settings, data or code."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Settings:
             if name not in keys or name not in names:
                 raise InputError(f"settings: key '{name}' is {'missing' if name in names else 'unknown'}")
         return cls(**{**keys, "hidden": tuple(keys["hidden"])})
+
+    def extended(self, factor: int) -> Settings:
+        """The same training with `factor` times the samples."""
+        return replace(self, samples=self.samples * factor)
 
     @property
     def n_steps(self) -> int:
@@ -79,11 +86,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Task:
-    """One point to have: what to train, where it is written, and the digest that makes it valid."""
+    """One point to have: what to train, where it is written, and the digest that makes it valid.
+
+    extend: up to how many times the samples it may be trained when it has not converged.
+    """
 
     member: Member
     folder: Path
     digest: str
+    extend: int = 1
 
 
 def point_digest(settings: Settings, member: Member, data_sha256: str, code_hash: str) -> str:
@@ -115,9 +126,10 @@ class Source:
         return cls(sha256, found["critical_variance"])
 
 
-def make_tasks(points: list[Point], folder: Path, settings: Settings, source: Source) -> list[Task]:
+def make_tasks(points: list[Point], folder: Path, settings: Settings, source: Source, extend: int = 1) -> list[Task]:
     """Tasks of planned points under `folder`, for the training code as it is now.
 
+    extend: see `Task`; no part of the digest, since a point that has converged does not depend on it.
     Raises InputError when a point is relative to the largest eigenvalue and that is not known.
     """
     code_hash = training_code_hash()
@@ -130,28 +142,50 @@ def make_tasks(points: list[Point], folder: Path, settings: Settings, source: So
             sigma2 = point.ratio * source.critical_variance
         member = Member(float(sigma2), float(point.beta), int(point.seed))
         digest = point_digest(settings, member, source.data_sha256, code_hash)
-        tasks.append(Task(member, folder / point.path, digest))
+        tasks.append(Task(member, folder / point.path, digest, extend))
     return tasks
 
 
 def is_valid(task: Task) -> bool:
-    """Whether the point's files are there, whole, and made for this task."""
-    return fault(task) is None
+    """Whether the point's files are there, whole and made for this task, and no larger budget is asked for."""
+    return next_budget(task) is None
 
 
-def fault(task: Task) -> str | None:
-    """Why the files of a point cannot be kept, in one line; None when they can, and OUTDATED when they are whole but
-    made for another task: with other settings, data or code."""
+def read_valid(task: Task) -> dict[str, Any]:
+    """The record of the task's point, once its files have been checked against their checksums.
+
+    Raises InputError that names the file which is missing, damaged or altered; OutdatedPointError when the files are
+    whole but made for another task.
+    """
     for name in POINT_FILES:
         if not (task.folder / name).is_file():
-            return f"{task.folder / name}: no such file"
-    try:
-        point = artifacts.read_sealed_json(task.folder / "point.json", ("config_digest", *POINT_CHECKSUMS.values()))
-    except InputError as error:
-        return str(error)
+            raise InputError(f"{task.folder / name}: no such file")
+    keys = ("config_digest", "converged", "extended", *POINT_CHECKSUMS.values())
+    point = artifacts.read_sealed_json(task.folder / "point.json", keys)
     if point["config_digest"] != task.digest:
-        return OUTDATED
+        raise OutdatedPointError(f"{task.folder}: made with other settings, data or code")
     for name, key in POINT_CHECKSUMS.items():
         if artifacts.file_sha256(task.folder / name) != point[key]:
-            return f"{task.folder / name}: altered after it was written ({key} of point.json is another)"
-    return None
+            raise InputError(f"{task.folder / name}: altered after it was written ({key} of point.json is another)")
+    return point
+
+
+def next_budget(task: Task) -> int | None:
+    """With how many times the samples the point is to be trained next; None when its files are valid as they are.
+
+    It starts with once the samples, and doubles them as long as the point has not converged and `task.extend` allows:
+    so what a finished job leaves does not depend on what was there before.
+    """
+    try:
+        point = read_valid(task)
+    except InputError:
+        return 1
+    factor = point["extended"]
+    if factor not in budgets(task.extend):
+        return 1
+    return 2 * factor if point["converged"] is False and 2 * factor in budgets(task.extend) else None
+
+
+def budgets(extend: int) -> list[int]:
+    """The budgets a point may get, in units of `samples`: 1, 2, 4, ... up to `extend`."""
+    return [2**k for k in range(int(extend).bit_length())]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae import artifacts, datasets
+from phasevae.certificate import MOST_ROWS, N_COMPONENTS, certificate_ratio
 from phasevae.datasets.base import Dataset, row_slices, write_npy
 from phasevae.errors import InputError
 
@@ -37,6 +38,7 @@ class Spectrum:
     critical_variance: float  # the first eigenvalue
     skewness: NDArray  # [min(D, 8)], of the leading principal components; NaN where the eigenvalue is zero
     excess_kurtosis: NDArray  # [min(D, 8)]
+    certificate: float | None = None  # collapse is the global optimum from here on (phasevae.certificate)
     name: str = ""
     data_sha256: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -46,13 +48,13 @@ class Spectrum:
         return self.eigenvalues.size
 
 
-def compute(x: NDArray, chunk_rows: int = 65536) -> Spectrum:
+def compute(x: NDArray, chunk_rows: int = 65536, with_certificate: bool = False) -> Spectrum:
     """Spectrum of the samples `x` [N, D], memory-mapped or not, in three passes of constant memory in N.
 
     Sums are kept in float64: the mean first, then the products of centred rows, then the third and fourth moments
     of the principal components. The standard error of an eigenvalue is lambda sqrt((2 + excess kurtosis) / N), that
     of the sample variance along its direction. A component is signed so that its largest entry is positive, which
-    fixes the sign of its skewness.
+    fixes the sign of its skewness. `with_certificate` adds that of up to 65,536 rows, held as 8 components each.
     Raises InputError for fewer than 2 samples, constant or not finite data, or more than 20,000 dimensions.
     """
     n, dimension = _checked_shape(x)
@@ -78,13 +80,14 @@ def compute(x: NDArray, chunk_rows: int = 65536) -> Spectrum:
         critical_variance=float(eigenvalues[0]),
         skewness=skewness[:N_LEADING],
         excess_kurtosis=kurtosis[:N_LEADING],
+        certificate=_certificate(x, mean, leading, eigenvalues[0], chunk_rows) if with_certificate else None,
     )
 
 
 def spectrum_of(source: Dataset | Path | str, chunk_rows: int = 65536) -> Spectrum:
     """Spectrum of a data set, or of the folder of a saved one, with its name, sha256 and provenance."""
     dataset = source if isinstance(source, Dataset) else datasets.load(source)
-    found = compute(dataset.x, chunk_rows)
+    found = compute(dataset.x, chunk_rows, with_certificate=True)
     # The bytes of data.npy that this data set has, or would have.
     sha256 = dataset.sha256 or write_npy(dataset.x)
     return replace(found, name=dataset.name, data_sha256=sha256, provenance=dataset.provenance)
@@ -102,6 +105,7 @@ def to_json(spectrum: Spectrum) -> dict[str, Any]:
         "standard_errors": spectrum.standard_errors,
         "skewness": spectrum.skewness,
         "excess_kurtosis": spectrum.excess_kurtosis,
+        "certificate": spectrum.certificate,
         "data_sha256": spectrum.data_sha256,
         "provenance": spectrum.provenance,
     }
@@ -119,7 +123,7 @@ _KEYS = (*_ARRAYS, "trace", "n_samples", "critical_variance", "name", "data_sha2
 def read(path: Path | str) -> Spectrum:
     """Read spectrum.json; null becomes NaN in the lists of moments. Raises InputError naming what is wrong."""
     record = artifacts.read_json(path, required=_KEYS)
-    values = {key: record[key] for key in _KEYS}
+    values = {key: record[key] for key in _KEYS} | {"certificate": record.get("certificate")}
     for key in _ARRAYS:
         try:
             values[key] = np.array(record[key], dtype=np.float64)
@@ -162,6 +166,16 @@ def _shape_moments(
     variance = eigenvalues[: leading.shape[1]]
     variance = np.where(variance > _NULL * eigenvalues[0], variance, np.nan)
     return third / len(x) / variance**1.5, fourth / len(x) / variance**2 - 3
+
+
+def _certificate(x: NDArray, mean: NDArray, leading: NDArray, largest: float, chunk_rows: int) -> float:
+    thinned = x[:: max(1, -(-len(x) // MOST_ROWS))]
+    directions = leading[:, :N_COMPONENTS]
+    origin = x[0].astype(np.float64) + mean
+    parts = [
+        (thinned[rows].astype(np.float64) - origin) @ directions for rows in row_slices(*thinned.shape, chunk_rows)
+    ]
+    return float(largest * certificate_ratio(np.concatenate(parts)))
 
 
 def _signed(vectors: NDArray) -> NDArray:

@@ -148,12 +148,13 @@ def test_no_more_than_an_interval_lies_between_checkpoints(tmp_path, monkeypatch
     ticks = iter(range(10**6))
     monkeypatch.setattr(jobs.time, "monotonic", lambda: float(next(ticks)))
     written: list[int] = []
-    write = jobs._write_checkpoint
-    monkeypatch.setattr(
-        jobs,
-        "_write_checkpoint",
-        lambda job, trainer, tasks: (written.append(trainer.step), write(job, trainer, tasks)),
-    )
+    write = jobs.checkpoints.write
+
+    def noted(path, ensemble, trainer):
+        written.append(trainer.step)
+        write(path, ensemble, trainer)
+
+    monkeypatch.setattr(jobs.checkpoints, "write", noted)
     jobs.run(job_in(tmp_path, checkpoint_seconds=10))
     assert written[0] == 0
     assert written[-1] == SETTINGS.n_steps

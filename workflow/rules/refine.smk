@@ -51,7 +51,7 @@ rule train_refined:
     resources:
         **training_resources(refined_job),
     params:
-        hp=lambda wildcards: canonical_json(training_keys(settings_of(**wildcards))),
+        hp=lambda wildcards: canonical_json(train_keys(settings_of(**wildcards))),
         code=training_code_hash(),
         data=subpath(input.record, parent=True),
         folder=subpath(input.plan, parent=True),

@@ -14,8 +14,9 @@ def each_attempt(amount):
     return lambda wildcards, attempt: attempt * amount
 
 
-def training_cost(settings, n_points, shape):
+def training_cost(settings, n_points, shape, budgets=1):
     n_samples, dimension = shape or UNKNOWN_SHAPE
+    settings = settings | {"samples": budgets * settings["samples"]}
     return estimate(settings, n_points, dimension, n_samples, CONFIG["train_threads"], CONFIG["device"])
 
 
@@ -28,7 +29,9 @@ def training_resources(job_of):
     def part(name):
         def ask(wildcards, input, attempt):
             settings, n_points = job_of(wildcards, input)
-            cost = training_cost(settings, n_points, data_shape(settings, Path(input.record).parent))
+            # At worst no point converges, and all are trained with 1, 2, 4, ... times the samples.
+            budgets = 2 * settings["extend_unconverged"] - 1
+            cost = training_cost(settings, n_points, data_shape(settings, Path(input.record).parent), budgets)
             return request(cost, attempt, CONFIG["device"])[name]
 
         return ask
@@ -39,6 +42,12 @@ def training_resources(job_of):
 def refined_job(wildcards, input):
     """What `training_resources` asks of a bucket of a refined plan."""
     return settings_of(**wildcards), sum(point.bucket == int(wildcards.bucket) for point in read_plan(input.plan))
+
+
+def upward_job(wildcards, input):
+    """What `training_resources` asks of an upward sweep: each ratio and seed on two branches."""
+    settings = DATASETS[wildcards.dataset]
+    return settings, 2 * len(settings["hysteresis_ratio"]) * len(settings["seeds"])
 
 
 def packed(settings):

@@ -51,7 +51,7 @@ for name, part in PASSES:
             resources:
                 **training_resources(lambda wildcards, input, job=(settings, len(points)): job),
             params:
-                hp=canonical_json(training_keys(settings)),
+                hp=canonical_json(train_keys(settings)),
                 plan=plan_argument(name, points),
                 code=training_code_hash(),
                 bucket=bucket,
