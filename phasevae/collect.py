@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from phasevae import artifacts
+from phasevae import artifacts, convergence
 from phasevae.errors import InputError
 from phasevae.points import Member, Settings, Task, point_digest
 
@@ -25,10 +25,9 @@ _SWEEP = (
     "elbo_gap_standard_error",
     "active_dims",
     "samples",
-    "converged",
 )
 _LATENT = {"kl": "kl_per_dim", "latent_variance": "latent_variance", "mean_variance": "mean_variance"}
-_REQUIRED = (*_SWEEP, *_LATENT.values(), "settings", "config_digest", "provenance")
+_REQUIRED = (*_SWEEP, *_LATENT.values(), "convergence", "settings", "config_digest", "provenance")
 
 
 def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
@@ -73,6 +72,7 @@ def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """sweep.csv: one row a point, sorted by beta, sigma2 and seed."""
     rows = [
         {key: point[key] for key in _SWEEP}
+        | {"converged": convergence.is_converged(point["convergence"])}
         | {key: point["settings"][key] for key in ("n_latent", "schedule")}
         | {key: point["provenance"][key] for key in ("backend", "data_sha256")}
         for point in points

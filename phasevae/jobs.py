@@ -144,7 +144,7 @@ def _write_point(
         **identity,
         **numbers,
         "samples": job.settings.n_steps * job.settings.batch,
-        **_convergence(history, numbers, job.settings),
+        "convergence": _convergence(history, numbers, job.settings),
         "weights_sha256": artifacts.file_sha256(task.folder / "weights.safetensors"),
         "settings": asdict(job.settings),
         "config_digest": task.digest,
@@ -162,12 +162,11 @@ def _write_point(
 
 
 def _convergence(history: pd.DataFrame, numbers: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """`converged` of a point, and in `convergence` what it rests on."""
+    """What tells whether the training came to rest; the verdict is left to those who collect it."""
     second_moment = numbers["mean_variance"] + numbers["latent_mean"] ** 2 + numbers["latent_variance"]
     columns = (history[name].to_numpy(float) for name in ("samples", "kl", "elbo"))
     constant_from = 0.0 if settings.schedule == "scratch" else settings.anneal_fraction
-    found = convergence.assess(*columns, constant_from, second_moment)
-    return {"converged": found.pop("converged"), "convergence": found}
+    return convergence.assess(*columns, constant_from, second_moment)
 
 
 def choose_device(name: str) -> torch.device:

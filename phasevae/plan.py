@@ -111,11 +111,15 @@ def training_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: settings[key] for key in TRAINING_KEYS}
 
 
-def plan_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `phasevae plan` needs of one data set's settings: the grid, in order, and the training for its estimate."""
+def grid_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the plan of one data set depends on: its grid, in order."""
     grid = {key: settings[key] for key in GRID_KEYS if settings.get(key) is not None}
-    grid = {key: sorted(value) if isinstance(value, list) else value for key, value in grid.items()}
-    return grid | training_keys(settings)
+    return {key: sorted(value) if isinstance(value, list) else value for key, value in grid.items()}
+
+
+def plan_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `phasevae plan` needs of one data set's settings: the grid, and the training for its estimate."""
+    return grid_keys(settings) | training_keys(settings)
 
 
 def refine_keys(settings: Mapping[str, Any]) -> dict[str, Any]:

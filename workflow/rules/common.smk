@@ -14,8 +14,9 @@ from snakemake.exceptions import WorkflowError
 from phasevae import InputError
 from phasevae.artifacts import canonical_json
 from phasevae.config import dataset_options, validate
+from phasevae.datasets import KINDS
 from phasevae.figures import FIGURES
-from phasevae.plan import make_plan, plan_keys, plan_text, read_plan, refine_keys, second_pass, training_keys
+from phasevae.plan import grid_keys, make_plan, plan_keys, plan_text, read_plan, refine_keys, second_pass, training_keys
 from phasevae.points import POINT_FILES
 from phasevae.provenance import source_hash, training_code_hash
 
@@ -136,6 +137,23 @@ def own_data(wildcards):
     # Of a folder, every file: its own time does not change when one of them is overwritten.
     files = [sorted(path.rglob("*")) if path.is_dir() else [path] for path in given]
     return [str(path) for path in sum(files, []) if path.is_file()]
+
+
+def root_of(function):
+    """A function as a root for `source_hash`."""
+    return f"{function.__module__}:{function.__name__}"
+
+
+def data_code(wildcards):
+    """The code that makes a data set: of its own kind alone."""
+    builder = root_of(KINDS[DATASETS[wildcards.dataset]["kind"]])
+    return source_hash("phasevae.datasets:build", "phasevae.datasets:save", builder, without=("phasevae.datasets:KINDS",))
+
+
+def figure_code(figure):
+    """The code that draws a figure: not that of the others."""
+    roots = (root_of(FIGURES[figure].draw), "phasevae.figures:render", "phasevae.artifacts:write_figure")
+    return source_hash(*roots, without=("phasevae.figures:FIGURES",))
 
 
 def memory(wildcards, input):

@@ -17,7 +17,7 @@ rule dataset:
     params:
         kind=lambda wildcards: DATASETS[wildcards.dataset]["kind"],
         hp=lambda wildcards: canonical_json(dataset_options(DATASETS[wildcards.dataset])),
-        code=source_hash("phasevae.datasets"),
+        code=data_code,
         folder=subpath(output.record, parent=True),
     message:
         "{wildcards.dataset}: data"

@@ -22,7 +22,7 @@ checkpoint refine:
         runtime=10,
     params:
         hp=lambda wildcards: canonical_json(refine_keys(settings_of(**wildcards))),
-        code=source_hash("phasevae.analysis.refine", "phasevae.plan"),
+        code=source_hash("phasevae.analysis.refine", "phasevae.plan:make_plan", "phasevae.plan:write_plan"),
     message:
         "refine the grid of {wildcards.dataset}/{wildcards.part}"
     shell:

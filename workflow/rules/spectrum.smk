@@ -15,7 +15,7 @@ rule spectrum:
         mem_mb=2500,
         runtime=60,
     params:
-        code=source_hash("phasevae.spectrum"),
+        code=source_hash("phasevae.spectrum:spectrum_of", "phasevae.spectrum:write", without=("phasevae.datasets:KINDS",)),
         folder=subpath(input.record, parent=True),
     message:
         "{wildcards.dataset}: covariance spectrum"
