@@ -204,8 +204,8 @@ def test_an_unknown_root_is_told(hash_of, root, message):
     ("file", "old", "new", "changes"),
     [
         ("model.py", "", "# a remark\n", False),
-        ("elbo.py", "\ndef _choose(", "\ndef more():\n    return 1\n\n\ndef _choose(", False),
-        ("elbo.py", "\ndef _choose(", "\nprint()\n\n\ndef _choose(", True),
+        ("graph.py", "\ndef _capture(", "\ndef more():\n    return 1\n\n\ndef _capture(", False),
+        ("graph.py", "\ndef _capture(", "\nprint()\n\n\ndef _capture(", True),
         ("noise.py", "0.5", "0.25", True),
         ("theory.py", "def ppca_kl(", "def ppca_kl(one, ", False),
         ("artifacts.py", '"pdf.fonttype": 42', '"pdf.fonttype": 3', False),
