@@ -46,6 +46,11 @@ def record(path: Path | None) -> dict[str, Any] | None:
     return None if path is None else artifacts.read_json(path)
 
 
+def table_of(path: Path | None) -> pd.DataFrame | None:
+    """The content of a CSV table; None when the option is not given."""
+    return None if path is None else artifacts.read_table(path)
+
+
 def spectrum_record(path: Path | None, sweep: pd.DataFrame | None) -> dict[str, Any] | None:
     """The checked content of spectrum.json. Raises InputError when the sweep is of other data."""
     from phasevae import spectrum

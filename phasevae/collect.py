@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from phasevae import artifacts, convergence
@@ -27,7 +28,7 @@ _SWEEP = (
     "samples",
 )
 _LATENT = {"kl": "kl_per_dim", "latent_variance": "latent_variance", "mean_variance": "mean_variance"}
-_REQUIRED = (*_SWEEP, *_LATENT.values(), "convergence", "settings", "config_digest", "provenance")
+_REQUIRED = (*_SWEEP, *_LATENT.values(), "mean_covariance", "convergence", "settings", "config_digest", "provenance")
 
 
 def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
@@ -81,15 +82,39 @@ def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """dimensions.csv: one row a point and latent; latents as the network numbers them."""
+    """dimensions.csv: one row a point and latent; latents as the network numbers them.
+
+    `mean_eigenvalue` is not of the latent but of the network: the eigenvalues of the covariance of the posterior
+    means, largest first, which do not change when latents are rotated.
+    """
+    eigenvalues = [np.linalg.eigvalsh(np.array(point["mean_covariance"]))[::-1] for point in points]
     rows = [
         {key: point[key] for key in _IDENTITY}
         | {"latent": latent}
         | {column: point[key][latent] for column, key in _LATENT.items()}
-        for point in points
+        | {"mean_eigenvalue": float(values[latent])}
+        for point, values in zip(points, eigenvalues, strict=True)
         for latent in range(len(point["kl_per_dim"]))
     ]
     return _sorted(pd.DataFrame(rows), ["latent"])
+
+
+def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """histories.csv: what each point's training recorded, one row a record. `current_sigma2` is the decoder variance
+    while it rises to its target, `learning_time` the sum of the learning rates of all steps so far."""
+    rows = []
+    for point in points:
+        settings = Settings.from_keys(point["settings"])
+        rates = np.cumsum([settings.learning_rate_at(step) for step in range(settings.n_steps)])
+        history = artifacts.read_table(point["folder"] / "history.csv", ("step", "sigma2", "kl", "mse", "elbo"))
+        history = history.rename(columns={"sigma2": "current_sigma2"})
+        rows.append(
+            history.assign(
+                **{key: point[key] for key in _IDENTITY}, learning_time=rates[history["step"].to_numpy() - 1]
+            )
+        )
+    columns = [*_IDENTITY, "step", "learning_time", "current_sigma2", "kl", "mse", "elbo"]
+    return _sorted(pd.concat(rows)[columns], ["step"])
 
 
 def timing_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:

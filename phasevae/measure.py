@@ -32,7 +32,12 @@ def column_means(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure(
-    model: VAEEnsemble, x: Tensor, mean: Tensor, member: Member, held_out: Tensor | None = None
+    model: VAEEnsemble,
+    x: Tensor,
+    mean: Tensor,
+    member: Member,
+    held_out: Tensor | None = None,
+    with_likelihood: bool = True,
 ) -> dict[str, Any]:
     """The numbers of one point.
 
@@ -85,7 +90,8 @@ def measure(
         "active_dims": int((kl_per_dim > theory.ACTIVE_KL).sum()),
         "n_samples": n,
     }
-    result |= log_likelihood(model, x, member)
+    if with_likelihood:
+        result |= log_likelihood(model, x, member)
     if held_out is not None and held_out.numel():
         result["holdout"] = {"n_samples": held_out.numel(), **summary(held_out.to(kl_rows.device))}
     return result

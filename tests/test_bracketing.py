@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from phasevae import artifacts, spectrum, theory
-from phasevae.analysis import bracketing, critical
+from phasevae.analysis import bracketing, measured
 from phasevae.errors import InputError
 from phasevae.plan import SECOND_SEEDS, make_plan, second_pass
 from phasevae.spectrum import Spectrum
@@ -25,7 +25,7 @@ def one_pass(rng, seeds=(0, 1, 2), schedule="anneal", stuck=(), latched=()):
     x = np.repeat(GRID, len(seeds))
     kl = np.where(np.isin(x, stuck), 0.0, theory.ppca_kl(EIGENVALUES, x, 4))
     kl = np.where(np.isin(x, latched), 0.03, kl)
-    scatter = critical.SD_ABSOLUTE + critical.SD_RELATIVE * kl
+    scatter = measured.SD_ABSOLUTE + measured.SD_RELATIVE * kl
     gap = theory.ppca_elbo(EIGENVALUES, x, 4) - theory.collapsed_elbo(EIGENVALUES.sum(), 8, x)
     gap = np.where(np.isin(x, latched), 0.01, gap) + 1e-4 * rng.normal(size=x.size)
     return pd.DataFrame(
@@ -118,7 +118,7 @@ def test_single_seeds_have_no_standard_error_of_elbo_and_only_shared_points_coun
     table = bracketing.compare(first, second[second["sigma2"] > 0.9], SPECTRUM)
     assert table["sigma2"].tolist() == [0.92, 0.94, 0.96, 0.98, 1.02, 1.08]
     assert table["elbo_standard_error"].isna().all()
-    scatter = critical.SD_ABSOLUTE + critical.SD_RELATIVE * table[["kl_first", "kl_second"]].abs()
+    scatter = measured.SD_ABSOLUTE + measured.SD_RELATIVE * table[["kl_first", "kl_second"]].abs()
     assert table["kl_standard_error"].tolist() == pytest.approx(np.hypot(*scatter.to_numpy().T).tolist())
 
 

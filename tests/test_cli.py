@@ -12,7 +12,20 @@ import pytest
 
 from phasevae import artifacts, backends
 
-VERBS = ("dataset", "spectrum", "plan", "train", "collect", "fit", "refine", "bracket", "plot", "doctor")
+VERBS = (
+    "dataset",
+    "spectrum",
+    "plan",
+    "train",
+    "collect",
+    "fit",
+    "refine",
+    "bracket",
+    "hysteresis",
+    "stability",
+    "plot",
+    "doctor",
+)
 TRAIN = ("--latent", "2", "--hidden", "8", "--samples", "3000", "--batch", "64", "--device", "cpu", "--threads", "1")
 
 

@@ -174,7 +174,7 @@ def test_samples_depend_on_the_seed_alone():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("gauss", {}, "^kind: 'gauss', must be one of synthetic, mixture, cifar10, digits, images, array$"),
+        ("gauss", {}, "^kind: 'gauss', must be one of synthetic, mixture, clusters, cifar10, digits, images, array$"),
         ("synthetic", {"sedd": 1}, "^sedd: unknown option of kind 'synthetic', must be one of eigenvalues, n_samples"),
         ("array", {}, "^path: missing"),
         ("array", {"path": 5}, "^path: 5, must be the path"),
@@ -289,3 +289,27 @@ def test_expected_shape_of_cifar10_is_the_papers_and_of_files_unknown():
     assert datasets.expected_shape("cifar10") == (60_000, 64)
     assert datasets.expected_shape("cifar10", split="test", grey=False, size=None) == (10_000, 3072)
     assert datasets.expected_shape("array", path="x.npy") is None
+
+
+def test_clusters_are_unit_vectors_with_their_weights():
+    found = datasets.build("clusters", weights=[0.1, 0.9], n_samples=20_000, standardize="none").x
+    assert set(map(tuple, np.unique(found, axis=0))) == {(0.0, 1.0), (1.0, 0.0)}
+    assert found[:, 0].mean() == pytest.approx(0.1, abs=5 * np.sqrt(0.09 / 20_000))
+    values = np.linalg.eigvalsh(np.cov(found.T, bias=True))
+    assert values[1] == pytest.approx(2 * found[:, 0].var()) and values[0] == pytest.approx(0, abs=1e-7)
+    noisy = datasets.build("clusters", weights=[1, 1, 1], noise=0.1, n_samples=20_000).x
+    spread = np.linalg.eigvalsh(np.cov(noisy.T, bias=True))
+    assert spread == pytest.approx([0.01, 1 / 3 + 0.01, 1 / 3 + 0.01], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"weights": [1.0]}, "weights: \\[1.0\\]"),
+        ({"weights": [1, -1]}, "two or more positive"),
+        ({"noise": -1}, "noise: -1"),
+    ],
+)
+def test_clusters_refuse_what_makes_no_sense(options, words):
+    with pytest.raises(InputError, match=words):
+        datasets.build("clusters", **options)

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from phasevae import artifacts, figures, theory
-from phasevae.analysis import bracketing, critical
+from phasevae.analysis import bracketing, critical, transition
 from phasevae.errors import InputError
 from phasevae.figures import marks
 
@@ -22,6 +22,7 @@ def make_inputs(seeds=1, beta=1.0, skewness=0.0):
             "beta": beta,
             "seed": np.tile(np.arange(seeds), x.size // seeds),
             "elbo": elbo,
+            "elbo_gap": elbo - theory.collapsed_elbo(sum(EIGENVALUES), len(EIGENVALUES), x / beta),
             "kl": theory.ppca_kl(EIGENVALUES, x, N_LATENT) + shift,
             "log_likelihood": elbo,
             "active_dims": theory.ppca_active_dims(EIGENVALUES, x, N_LATENT),
@@ -40,6 +41,7 @@ def make_inputs(seeds=1, beta=1.0, skewness=0.0):
             "latent": j,
             "kl": kl[i, 2 - j],
             "latent_variance": variance[i, 2 - j],
+            "mean_eigenvalue": 1 - variance[i, j],
         }
         for i, r in enumerate(sweep.itertuples())
         for j in range(N_LATENT)
@@ -52,8 +54,12 @@ def make_inputs(seeds=1, beta=1.0, skewness=0.0):
         "skewness": [skewness] * 5,
         "excess_kurtosis": [0.0] * 5,
     }
-    fit = critical.fit(sweep, spectrum, N_LATENT)
-    inputs = {"sweep": sweep, "dimensions": pd.DataFrame(rows), "fit": fit, "spectrum": spectrum}
+    dimensions = pd.DataFrame(rows)
+    fit = transition.analyse(sweep, spectrum, N_LATENT, dimensions)
+    upward = pd.concat(
+        [sweep.assign(branch=branch, elbo_gap_standard_error=1e-3) for branch in ("up", "fresh")], ignore_index=True
+    )
+    inputs = {"sweep": sweep, "dimensions": dimensions, "fit": fit, "spectrum": spectrum, "hysteresis": upward}
     return inputs | bracketed(sweep, spectrum)
 
 
@@ -146,6 +152,29 @@ def test_elbo_theory_meets_the_points_in_a_beta_sweep():
     exact = x >= BOUND
     assert np.interp(x[exact], *line.get_data()) == pytest.approx(y[exact], abs=1e-3)
     assert axes.figure.axes[1].get_xlabel().startswith(r"$\beta\sigma^2$")
+
+
+def test_each_beta_has_its_own_elbo_curve():
+    one, two = make_inputs(beta=1.0), make_inputs(beta=2.5)
+    both = {**one, "sweep": pd.concat([one["sweep"], two["sweep"]], ignore_index=True)}
+    axes = figures.render("elbo", **both).axes[0]
+    curves = [line for line in axes.lines if line.get_label() == "theory (pPCA)"]
+    assert len(curves) == 2
+    for curve, beta in zip(curves, (1.0, 2.5), strict=True):
+        x, y = curve.get_data()
+        expected = [float(theory.ppca_elbo(EIGENVALUES, value / beta, N_LATENT, beta)) for value in x]
+        assert y == pytest.approx(expected)
+    assert {r"ELBO, $\beta = 1$", r"ELBO, $\beta = 2.5$"} <= set(labels(axes.figure))
+
+
+def test_sweeps_at_two_betas_are_one_curve_of_kl():
+    one, two = make_inputs(beta=1.0), make_inputs(beta=2.5)
+    both = {**one, "sweep": pd.concat([one["sweep"], two["sweep"]], ignore_index=True)}
+    axes = figures.render("beta_equivalence", **both).axes[0]
+    drawn = [line for line in axes.lines if line.get_label().startswith(r"$\beta")]
+    assert len(drawn) == 2
+    assert drawn[0].get_xdata() == pytest.approx(drawn[1].get_xdata())
+    assert drawn[0].get_ydata() == pytest.approx(drawn[1].get_ydata())
 
 
 def test_seeds_are_drawn_as_mean_and_range():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phasevae.analysis import critical
+from phasevae.analysis import critical, measured
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, spectrum: Mapping[str, An
     second, with standard errors; disagree; reading (``agree`` or one of the two above).
 
     The standard error of KL takes the scatter of a pass's seeds, but never less than trained networks scatter by
-    (`critical.SD_ABSOLUTE`, `SD_RELATIVE`): of few seeds the own scatter is often too small, of one there is none.
+    (`measured.SD_ABSOLUTE`, `SD_RELATIVE`): of few seeds the own scatter is often too small, of one there is none.
     That of ELBO is the seeds' alone, undefined for a single one. Passes disagree when their KL differ by more than
     BEYOND standard errors. Raises InputError for tables that `critical.fit` refuses or that share no point.
     """
@@ -116,7 +116,7 @@ def summary(
 
 def _check(name: str, sweep: pd.DataFrame) -> None:
     try:
-        critical.checked_points(sweep)
+        measured.checked_points(sweep)
         for column in GAP:
             if column not in sweep.columns:
                 raise InputError(f"sweep: column '{column}' is missing (found: {', '.join(map(str, sweep.columns))})")
@@ -126,7 +126,7 @@ def _check(name: str, sweep: pd.DataFrame) -> None:
 
 def _seed_means(sweep: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds and their standard errors, indexed by beta and sigma2."""
-    scatter = critical.SD_ABSOLUTE + critical.SD_RELATIVE * sweep["kl"].abs()
+    scatter = measured.SD_ABSOLUTE + measured.SD_RELATIVE * sweep["kl"].abs()
     gap_variance = sweep["elbo_gap_standard_error"].fillna(0.0) ** 2
     groups = sweep.assign(scatter=scatter, gap_variance=gap_variance).groupby(AT)
     n = groups.size()

@@ -21,6 +21,7 @@ __all__ = ["KINDS", "Dataset", "build", "expected_shape", "from_path", "load", "
 KINDS: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic.synthetic,
     "mixture": synthetic.mixture,
+    "clusters": synthetic.clusters,
     "cifar10": cifar10.cifar10,
     "digits": digits.digits,
     "images": images.images,
@@ -57,6 +58,8 @@ def expected_shape(kind: str, **options: Any) -> tuple[int, int] | None:
     used = _checked_options(kind, KINDS[kind], options)
     if kind in ("synthetic", "mixture"):
         return used["n_samples"], len(used["eigenvalues"])
+    if kind == "clusters":
+        return used["n_samples"], len(used["weights"])
     if kind == "digits":
         return digits.N_SAMPLES, digits.DIMENSION
     if kind == "cifar10":

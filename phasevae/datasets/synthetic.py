@@ -1,4 +1,4 @@
-"""Samples with a given covariance: Gaussian, and a two-component mixture with the same covariance."""
+"""Samples with a given covariance, Gaussian or a two-component mixture, and clusters, whose collapse is abrupt."""
 
 from __future__ import annotations
 
@@ -56,6 +56,33 @@ def mixture(
     return _sampled("mixture", whitened, eigenvalues, n_samples, seed, standardize)
 
 
+def clusters(
+    *,
+    weights: Sequence[float] = (0.1, 0.9),
+    noise: float = 0.0,
+    n_samples: int = 64_000,
+    seed: int = 1234,
+    standardize: str = "center",
+) -> Dataset:
+    """Clusters at the corners of a simplex: a row is the unit vector of its cluster, drawn with probability `weights`
+    (normalised), plus isotropic Gaussian noise of standard deviation `noise`.
+
+    Without noise two clusters of weights w and 1 - w are a two-point variable of variance 2 w (1 - w) along one
+    direction and constant along the other; n equal ones have n - 1 eigenvalues 1 / n.
+    """
+    probability = _checked_weights(weights)
+    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < np.inf:
+        raise InputError(f"noise: {noise!r}, must be a number that is not negative")
+    n = checked_int("n_samples", n_samples, 2)
+    rng = np.random.default_rng(checked_int("seed", seed, 0))
+    x = np.zeros((n, probability.size), np.float32)
+    x[np.arange(n), rng.choice(probability.size, n, p=probability)] = 1.0
+    if noise:
+        for rows in row_slices(n, probability.size, most_rows=65536):
+            x[rows] += noise * rng.standard_normal((rows.stop - rows.start, probability.size))
+    return standardized(x, standardize, "clusters", source={})
+
+
 def _gaussian(rng: np.random.Generator, n: int, dimension: int) -> NDArray:
     return rng.standard_normal((n, dimension))
 
@@ -83,6 +110,16 @@ def _orthogonal(rng: np.random.Generator, dimension: int) -> NDArray:
     """Orthogonal matrix with Haar measure: QR of a Gaussian matrix with the signs of R removed (Mezzadri 2007)."""
     q, r = np.linalg.qr(rng.standard_normal((dimension, dimension)))
     return q * np.sign(np.diag(r))
+
+
+def _checked_weights(weights: Any) -> NDArray:
+    try:
+        found = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if isinstance(weights, str) or found.ndim != 1 or found.size < 2 or not np.all((found > 0) & (found < np.inf)):
+        raise InputError(f"weights: {weights!r}, must be a list of two or more positive numbers")
+    return found / found.sum()
 
 
 def _checked_eigenvalues(eigenvalues: Any) -> NDArray:

@@ -1,4 +1,4 @@
-"""The paper's figures and some more: measurement as points, theory as lines, from tables and dicts to Figures.
+"""Figures of the paper, of the analysis and of two passes: measurement as points, theory as lines.
 
 The abscissa is the decoder variance, or beta * sigma2 in a beta sweep; energies are in nats per sample. Theory
 is drawn from the sample spectrum. Points at which pPCA is only a bound on Gaussian data are hollow and the
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from phasevae.errors import InputError
-from phasevae.figures import alone, passes, sweeps
+from phasevae.figures import alone, passes, sweeps, transition
 from phasevae.figures.marks import STYLE
 
 if TYPE_CHECKING:
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """A drawing function, the inputs it takes (of those of `render`) and the paper's figure."""
+    """A drawing function, the inputs it takes (of those of `render`) and the paper's figure, if it is one. A figure
+    that needs more than every sweep has is drawn `on_request`."""
 
     draw: Callable[..., Figure]
     needs: tuple[str, ...]
-    paper: str | None
+    paper: str | None = None
+    on_request: bool = False
 
 
 def render(
@@ -35,6 +37,7 @@ def render(
     dimensions: pd.DataFrame | None = None,
     fit: Mapping[str, Any] | None = None,
     spectrum: Mapping[str, Any] | None = None,
+    hysteresis: pd.DataFrame | None = None,
     bracketing: pd.DataFrame | None = None,
     passes: Mapping[str, Any] | None = None,
 ) -> Figure:
@@ -51,6 +54,7 @@ def render(
         "dimensions": dimensions,
         "fit": fit,
         "spectrum": spectrum,
+        "hysteresis": hysteresis,
         "bracketing": bracketing,
         "passes": passes,
     }
@@ -75,7 +79,12 @@ FIGURES: dict[str, FigureSpec] = {
     "kl": FigureSpec(sweeps.kl, ("sweep", "dimensions", "fit", "spectrum"), "Figs. 2c and 4c"),
     "kl_derivatives": FigureSpec(sweeps.kl_derivatives, ("sweep", "dimensions", "fit", "spectrum"), "Figs. 2c and 4c"),
     "spectrum": FigureSpec(alone.spectrum, ("spectrum",), "Fig. 3"),
-    "bracketing": FigureSpec(passes.bracketing, ("bracketing", "passes", "spectrum"), None),
+    "exponents": FigureSpec(transition.exponents, ("sweep", "fit")),
+    "cascade": FigureSpec(transition.cascade, ("dimensions", "fit", "spectrum")),
+    "soft_modes": FigureSpec(transition.soft_modes, ("spectrum",)),
+    "beta_equivalence": FigureSpec(transition.beta_equivalence, ("sweep", "dimensions", "spectrum"), on_request=True),
+    "hysteresis": FigureSpec(transition.hysteresis, ("hysteresis", "spectrum"), on_request=True),
+    "bracketing": FigureSpec(passes.bracketing, ("bracketing", "passes", "spectrum"), on_request=True),
 }
 
 COLUMNS = {
@@ -83,6 +92,7 @@ COLUMNS = {
     "dimensions": ("sigma2", "beta", "seed", "latent", "kl", "latent_variance"),
     "fit": ("critical_variance", "ci95", "model", "models"),
     "spectrum": ("eigenvalues", "standard_errors", "trace"),
+    "hysteresis": ("branch", "sigma2", "beta", "seed", "kl", "elbo_gap", "elbo_gap_standard_error"),
     "bracketing": ("sigma2", "beta", "kl_first", "kl_second", "kl_difference", "kl_standard_error", "disagree"),
     "passes": ("first", "second", "n_latent"),
 }

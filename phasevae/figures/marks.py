@@ -45,8 +45,17 @@ STYLE = {
     "ytick.right": True,
 }
 
-FORM_LABELS = {"cascade": "cascade", "log": "one mode", "piecewise_quadratic": "quadratic"}
-FORM_COLORS = {"cascade": VERMILION, "log": GREEN, "piecewise_quadratic": PURPLE}
+FORM_LABELS = {
+    "cascade": "cascade",
+    "log": "one mode",
+    "log_quadratic": "log quadratic",
+    "piecewise_quadratic": "quadratic",
+    "power": "power",
+    "rounded": "rounded",
+}
+FORM_COLORS = dict(zip(FORM_LABELS, (VERMILION, GREEN, ORANGE, PURPLE, ORANGE, ORANGE), strict=True))
+DRAWN_FORMS = ("cascade", "log", "piecewise_quadratic")
+"""Drawn beside the default; the others lie on these to the eye."""
 
 
 def figure_of(height: float) -> Figure:
@@ -100,13 +109,6 @@ def abscissa(table: pd.DataFrame) -> pd.Series:
     return (table["beta"] * table["sigma2"]).map(lambda x: float(f"{x:.12g}"))
 
 
-def along(table: pd.DataFrame, x: NDArray) -> tuple[NDArray, NDArray]:
-    """(sigma2, beta) at abscissae x on the path that the table's points take through the two."""
-    path = table.assign(x=abscissa(table)).groupby("x")["sigma2"].mean()
-    sigma2 = np.interp(x, path.index, path)
-    return sigma2, x / sigma2
-
-
 def seed_means(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Columns x = beta * sigma2, mean, min, max and count over seeds of one measured column, ascending in x."""
     grouped = table.assign(x=abscissa(table)).groupby("x")[column]
@@ -149,7 +151,7 @@ def theory_line(axes: Axes, x: NDArray, y: NDArray, spectrum: Mapping[str, Any],
 def fitted_lines(axes: Axes, fit: Mapping[str, Any], x: NDArray, derivative: int = 0) -> None:
     """The fitted forms or a derivative of theirs, each over its window: the default solid, the others thin dashed."""
     for name, model in fit["models"].items():
-        if model.get("parameters") is None:
+        if model.get("parameters") is None or name not in (*DRAWN_FORMS, fit["model"]):
             continue
         low, high = model["window"]
         low, high = max(low, x.min()), min(high, x.max())
@@ -157,6 +159,17 @@ def fitted_lines(axes: Axes, fit: Mapping[str, Any], x: NDArray, derivative: int
         look = {"linewidth": 1.4} if name == fit["model"] else {"linewidth": 0.8, "linestyle": "--"}
         y = forms.curve(name, model["parameters"], inside, derivative)
         axes.plot(inside, y, color=FORM_COLORS[name], label=f"fit: {FORM_LABELS[name]}", zorder=2.5, **look)
+
+
+def derivative_band(axes: Axes, fit: Mapping[str, Any], order: int, left: float) -> None:
+    """95 % band of a derivative of the default form, from x = `left` up."""
+    if not fit.get("derivatives"):
+        return
+    x, band = np.array(fit["derivatives"]["x"]), fit["derivatives"][("first", "second")[order - 1]]
+    low, high = (np.array(band[key])[x >= left] for key in ("low", "high"))
+    axes.fill_between(
+        x[x >= left], low, high, color=FORM_COLORS[fit["model"]], alpha=0.2, linewidth=0, label="95 % band", zorder=1
+    )
 
 
 def mark_prediction(axes: Axes, spectrum: Mapping[str, Any], label: str | None = r"predicted $\lambda_1$") -> None:

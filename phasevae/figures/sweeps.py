@@ -16,9 +16,11 @@ from phasevae.figures.marks import (
     GREY,
     ORANGE,
     PALETTE,
+    PURPLE,
+    SKY,
     VERMILION,
-    along,
     dense,
+    derivative_band,
     figure_of,
     fitted_lines,
     legend,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+BETA_COLORS = (BLUE, PURPLE, SKY, VERMILION)
 NEAR = 0.65
 """Derivatives are drawn from this part of the predicted critical variance up."""
 NEAR_INSET = 0.86, 1.2
@@ -52,17 +55,22 @@ def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Mapping[str, A
     bound = linear_bound(spectrum, n_latent)
     figure = figure_of(3.3)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
-    x = dense(sweep, eigenvalues, n_latent)
-    sigma2, beta = along(sweep, x)
-    trained = [float(theory.ppca_elbo(eigenvalues, s, n_latent, b)) for s, b in zip(sigma2, beta, strict=True)]
-    theory_line(top, x, np.array(trained), spectrum, n_latent)
-    collapsed = theory.collapsed_elbo(spectrum["trace"], len(eigenvalues), sigma2)
-    top.plot(x, collapsed, color=ORANGE, linestyle="-.", label="collapsed (Eq. 24)", zorder=1)
+    # The ELBO depends on sigma2 and beta, not on their product alone: a curve for each beta.
+    betas = sorted(sweep["beta"].unique())
+    for i, beta in enumerate(betas):
+        x = dense(sweep[sweep["beta"] == beta], eigenvalues, n_latent)
+        theory_line(top, x, theory.ppca_elbo(eigenvalues, x / beta, n_latent, beta), spectrum, n_latent)
+        collapsed = theory.collapsed_elbo(spectrum["trace"], len(eigenvalues), x / beta)
+        label = None if i else "collapsed (Eq. 24)"
+        top.plot(x, collapsed, color=ORANGE, linestyle="-.", label=label, zorder=1)
     if gaussian and eigenvalues[-1] > 0:
         top.axhline(theory.gaussian_log_likelihood(eigenvalues), color=GREY, linestyle=":", label="data log likelihood")
-    points(top, sweep, "log_likelihood", GREEN, "log likelihood", bound, marker="D")
-    points(top, sweep, "elbo", BLUE, "ELBO", bound)
+    for i, beta in enumerate(betas):
+        rows, named = sweep[sweep["beta"] == beta], "" if len(betas) == 1 else rf", $\beta = {beta:g}$"
+        points(top, rows, "log_likelihood", GREEN, None if i else "log likelihood", bound, marker="D")
+        points(top, rows, "elbo", BETA_COLORS[i % len(BETA_COLORS)], f"ELBO{named}", bound)
     top.set_ylabel("nats per sample")
+    x = dense(sweep, eigenvalues, n_latent)
     theory_line(bottom, x, theory.ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
     points(bottom, sweep, "kl", VERMILION, "KL", bound, marker="^")
     bottom.set(xlabel=x_label(sweep), ylabel="KL (nats)")
@@ -150,6 +158,7 @@ def kl_derivatives(
     slopes = theory.ppca_kl_slope(eigenvalues, x, n_latent), theory.ppca_kl_curvature(eigenvalues, x, n_latent)
     for order, (axes, values) in enumerate(zip(panels, slopes, strict=True), start=1):
         theory_line(axes, x, values, spectrum, n_latent)
+        derivative_band(axes, fit, order, left)
         fitted_lines(axes, fit, x, order)
         mark_prediction(axes, spectrum)
         mark_fit(axes, fit)

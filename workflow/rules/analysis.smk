@@ -14,6 +14,7 @@ rule collect:
         ),
         dimensions=f"{RESULTS}/{{dataset}}/{{part}}dimensions.csv",
         timing=f"{RESULTS}/{{dataset}}/{{part}}timing.csv",
+        histories=f"{RESULTS}/{{dataset}}/{{part}}histories.csv",
     log:
         f"{RESULTS}/{{dataset}}/{{part}}logs/collect.log",
     benchmark:
@@ -33,13 +34,48 @@ rule collect:
     shell:
         "phasevae collect --plan {input.plan} --settings {params.hp:q} --data {params.folder}"
         " --spectrum {input.spectrum} -o {output.sweep} --dimensions {output.dimensions} --timing {output.timing}"
-        " > {log} 2>&1"
+        " --histories {output.histories} > {log} 2>&1"
+
+
+rule hysteresis:
+    input:
+        data=f"{RESULTS}/{{dataset}}/data.npy",
+        record=f"{RESULTS}/{{dataset}}/data.json",
+        spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
+    output:
+        f"{RESULTS}/{{dataset}}/hysteresis.csv",
+    log:
+        f"{RESULTS}/{{dataset}}/logs/hysteresis.log",
+    benchmark:
+        f"{RESULTS}/{{dataset}}/benchmarks/hysteresis.tsv"
+    conda:
+        "../envs/phasevae.yaml"
+    threads: CONFIG["train_threads"]
+    resources:
+        mem_mb=memory,
+        runtime=720,
+    params:
+        hp=lambda wildcards: canonical_json(training_keys(DATASETS[wildcards.dataset])),
+        ratio=lambda wildcards: ",".join(map(repr, sorted(DATASETS[wildcards.dataset]["hysteresis_ratio"]))),
+        seeds=lambda wildcards: ",".join(map(str, sorted(DATASETS[wildcards.dataset]["seeds"]))),
+        code=canonical_json([source_hash("phasevae.branches"), training_code_hash()]),
+        folder=subpath(input.record, parent=True),
+        # A function of the input is not compared: where it was trained is no reason to train again.
+        device=lambda wildcards, input: CONFIG["device"],
+    message:
+        "{wildcards.dataset}: sweep upwards from active models"
+    shell:
+        "phasevae hysteresis {params.folder} --ratio {params.ratio} --seeds {params.seeds} --settings {params.hp:q}"
+        " --spectrum {input.spectrum} --device {params.device} --threads {threads} -o {output} > {log} 2>&1"
 
 
 rule fit:
     input:
         sweep=f"{RESULTS}/{{dataset}}/{{part}}sweep.csv",
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
+        dimensions=f"{RESULTS}/{{dataset}}/{{part}}dimensions.csv",
+        histories=f"{RESULTS}/{{dataset}}/{{part}}histories.csv",
+        hysteresis=upward_sweep,
     output:
         report(
             f"{RESULTS}/{{dataset}}/{{part}}fit.json",
@@ -59,11 +95,14 @@ rule fit:
         mem_mb=2500,
         runtime=30,
     params:
-        code=source_hash("phasevae.analysis.critical"),
+        code=source_hash("phasevae.analysis.transition"),
+        converged=lambda wildcards: "--converged-only" if DATASETS[wildcards.dataset]["converged_only"] else "",
+        hysteresis=lambda wildcards, input: f"--hysteresis {input.hysteresis}" if input.hysteresis else "",
     message:
         "fit the transition of {wildcards.dataset}/{wildcards.part}"
     shell:
-        "phasevae fit {input.sweep} --spectrum {input.spectrum} -o {output} > {log} 2>&1"
+        "phasevae fit {input.sweep} --spectrum {input.spectrum} --dimensions {input.dimensions}"
+        " --histories {input.histories} {params.hysteresis} {params.converged} -o {output} > {log} 2>&1"
 
 
 rule bracket:

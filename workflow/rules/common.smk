@@ -38,10 +38,21 @@ FIGURE_INPUTS = {
     "dimensions": "dimensions.csv",
     "fit": "fit.json",
     "spectrum": "spectrum.json",
+    "hysteresis": "hysteresis.csv",
     "bracketing": "bracketing.csv",
     "passes": "bracketing.json",
 }
-TABLES = ["data.npy", "data.json", "spectrum.json", "plan.csv", "sweep.csv", "dimensions.csv", "timing.csv", "fit.json"]
+TABLES = [
+    "data.npy",
+    "data.json",
+    "spectrum.json",
+    "plan.csv",
+    "sweep.csv",
+    "dimensions.csv",
+    "timing.csv",
+    "histories.csv",
+    "fit.json",
+]
 
 
 def settings_of(dataset, part, **other_wildcards):
@@ -50,8 +61,24 @@ def settings_of(dataset, part, **other_wildcards):
 
 
 def figure_files(name):
-    figures = [figure for figure in FIGURES if DATASETS[name]["bracket"] or "bracketing" not in FIGURES[figure].needs]
-    return expand(f"{RESULTS}/{name}/figures/{{figure}}.{{format}}", figure=figures, format=["pdf", "png"])
+    return expand(f"{RESULTS}/{name}/figures/{{figure}}.{{format}}", figure=figures_of(name), format=["pdf", "png"])
+
+
+def figures_of(name):
+    """Figures of one data set: those that every sweep has, and those that its settings ask for."""
+    settings = DATASETS[name]
+    asked = {
+        "hysteresis": "hysteresis_ratio" in settings,
+        "beta_equivalence": isinstance(settings["beta"], list),
+        "bracketing": settings["bracket"],
+    }
+    return [figure for figure in FIGURES if asked.get(figure, True)]
+
+
+def upward_sweep(wildcards):
+    """The upward sweep of a data set whose settings ask for one; it goes with the fit of the first pass."""
+    asked = "hysteresis_ratio" in DATASETS[wildcards.dataset] and not wildcards.part
+    return [f"{RESULTS}/{wildcards.dataset}/hysteresis.csv"] if asked else []
 
 
 def point_files(points, name, part):

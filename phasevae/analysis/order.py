@@ -1,0 +1,244 @@
+"""Of what order the transition is: jumps of ELBO, KL and squared error and of their derivatives; critical exponents.
+
+Ehrenfest: the order is that of the lowest derivative of the ELBO that jumps. By the envelope theorem
+dELBO/dsigma2 = -D / (2 sigma2) + MSE / (2 sigma2^2), so a jump of MSE (and with it of KL) makes a transition of first
+order, a jump of their slopes one of second. With t = 1 - x / c a second-order collapse has KL ~ t, squared decoder
+amplitude E|f - mean|^2 ~ t and ELBO gap ~ t^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phasevae.analysis.forms import Points
+from phasevae.analysis.measured import COLLAPSED_KL, abscissa, check, numbers
+from phasevae.analysis.profiles import bound
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("sigma2", "beta", "seed", "kl", "elbo_gap")
+"""Columns of the sweep table that are read here."""
+
+KL_TOLERANCE = 0.02
+"""A jump of KL below this many nats is none: slow relaxation and the grid leave that much open."""
+LOWEST_RATIO = 0.6
+"""Jumps are looked for from this part of the critical point up."""
+T_RANGE = 0.03, 0.3
+"""Exponents are fitted where t = 1 - x / c lies between these: closer, networks relax too slowly."""
+MIN_SPAN = 0.1
+"""The largest t must reach this: a power law needs a decade, or at least a factor of three."""
+
+CORRECTION = -1.0, 3.0
+"""Range of a in t^g (1 + a t). Gaussian data have 1/2 for KL, 0 for the squared amplitude, 4/3 for the ELBO gap."""
+
+SD = {"kl": (2e-3, 1e-2), "amplitude2": (4e-3, 1e-2), "gap": (5e-4, 2e-2)}
+"""Scatter of one trained network, absolute and relative: KL and gap in nats, squared amplitude in units of x."""
+
+_N_C = 161
+
+
+def quantities(sweep: pd.DataFrame) -> dict[str, Points]:
+    """Seed means of `kl`, `gap` = (ELBO - collapsed) / beta, and `amplitude2` = MSE of the collapsed state - MSE,
+    against x = beta * sigma2. At an extremum the last is the decoder's variance E|f - mean|^2, in units of x."""
+    check(sweep, COLUMNS)
+    beta, kl = numbers(sweep, "beta"), numbers(sweep, "kl")
+    gap = numbers(sweep, "elbo_gap") / beta
+    x = abscissa(beta * numbers(sweep, "sigma2"))
+    distinct, inverse, count = np.unique(x, return_inverse=True, return_counts=True)
+    found = {}
+    for name, values in (("kl", kl), ("amplitude2", 2 * x * (gap + kl)), ("gap", gap)):
+        mean = np.bincount(inverse, values) / count
+        absolute, relative = SD[name]
+        absolute = absolute * distinct if name == "amplitude2" else absolute
+        found[name] = Points(distinct, mean, np.sqrt(count) / (absolute + relative * np.abs(mean)), count)
+    return found
+
+
+def order_of(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None, fit: Mapping[str, Any]) -> dict[str, Any]:
+    """Ehrenfest order with the jumps that tell it, each {value, ci95}.
+
+    Keys: value (1, 2 or None), reason, window, kl {jump, slope_jump}, amplitude2 {jump, slope_jump}, elbo {jump,
+    first_jump, second_jump}. Jumps of values are below minus above the transition, jumps of derivatives in x above
+    minus below, so that all but `second_jump` are positive where order is lost. `fit` is the content of fit.json.
+    """
+    found = quantities(sweep)
+    edges = transition_edges(found["kl"], fit)
+    empty = {"value": None, "window": None, "kl": None, "amplitude2": None, "elbo": None}
+    if edges is None:
+        return empty | {"reason": fit["reason"] or "no transition in the sweep"}
+    lower = max(_second_eigenvalue(spectrum, fit), LOWEST_RATIO * edges[1])
+    windows = {name: points.above(lower) for name, points in found.items()}
+    below = int(np.sum(windows["kl"].x < np.mean(edges)))
+    above = windows["kl"].x.size - below
+    if below < 3 or above < 1:
+        counts = f"{below} values of beta * sigma2 below the transition in the single-mode window and {above} above it"
+        return empty | {"reason": f"{counts}, needs 3 and 1"}
+    c = np.linspace(*edges, _N_C)
+    degree = 2 if below >= 5 else 1
+    result: dict[str, Any] = {"window": [float(windows["kl"].x.min()), float(windows["kl"].x.max())]}
+    for name in ("kl", "amplitude2"):
+        points = windows[name]
+        slope = _jump(points, c, [1, 2][:degree], 1)
+        result[name] = {"jump": _jump(points, c, [0, 1, 2][: degree + 1], 0), "slope_jump": _per_x(slope)}
+    gap = windows["gap"]
+    result["elbo"] = {
+        "jump": _jump(gap, c, [0, 1, 2][: degree + 1], 0),
+        "first_jump": _per_x(_jump(gap, c, [1, 2], 1)),
+        "second_jump": _curvature(_jump(gap, c, [2, 3][:degree], 2)),
+    }
+    value, reason = _verdict(result)
+    return {"value": value, "reason": reason} | result
+
+
+def transition_edges(kl: Points, fit: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Lowest and highest place of the transition: from the last point that is surely active to the first from which on
+    all are collapsed, or the fitted interval where that reaches further. None without both."""
+    active, alive = (np.flatnonzero(kl.kl > level) for level in (4 * COLLAPSED_KL, COLLAPSED_KL))
+    if not active.size or alive[-1] == kl.x.size - 1:
+        return None
+    low, high = float(kl.x[active[-1]]), float(kl.x[alive[-1] + 1])
+    ci95 = fit["ci95"]
+    if ci95 and None not in ci95 and ci95[0] < high and ci95[1] > low:
+        low, high = min(low, ci95[0]), max(high, ci95[1])
+    return low, high
+
+
+def exponents(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None, fit: Mapping[str, Any]) -> dict[str, Any]:
+    """Critical exponents of KL, decoder amplitude and ELBO gap with 95 % intervals.
+
+    A t^g (1 + a t), t = 1 - x / c, is fitted to the points with t in T_RANGE above the second eigenvalue, c free in
+    the fitted interval. Returns {kl, amplitude, gap: {value, ci95, expected, prefactor, correction,
+    critical_variance (its own)}, window,
+    critical_variance, reason}.
+    """
+    expected = {"kl": 1.0, "amplitude": 0.5, "gap": 2.0}
+    empty = dict.fromkeys(expected) | {"window": None, "critical_variance": None}
+    c = fit["critical_variance"]
+    if c is None:
+        return empty | {"reason": fit["reason"]}
+    found = quantities(sweep)
+    lower = max(_second_eigenvalue(spectrum, fit), c * (1 - T_RANGE[1]))
+    x = found["kl"].x
+    inside = (x >= lower) & (x <= c * (1 - T_RANGE[0]))
+    span = 1 - x[inside].min() / c if inside.any() else 0.0
+    if inside.sum() < 5 or span < MIN_SPAN:
+        return empty | {
+            "reason": f"{int(inside.sum())} points with t from {T_RANGE[0]} to {span:.3f} above the second eigenvalue, "
+            f"needs 5 that reach {MIN_SPAN}"
+        }
+    low, high = (edge if edge is not None else c for edge in fit["ci95"])
+    grid = np.linspace(min(low, c * 0.99), max(high, c * 1.01), _N_C)
+    grid = grid[grid > x[inside].max() * 1.002]
+    result: dict[str, Any] = {}
+    for name, key, share in (("kl", "kl", 1.0), ("amplitude", "amplitude2", 0.5), ("gap", "gap", 1.0)):
+        result[name] = _exponent(found[key].select(inside), grid, expected[name] / share, share) | {
+            "expected": expected[name]
+        }
+    window = [float(x[inside].min()), float(x[inside].max())]
+    return result | {"window": window, "critical_variance": c, "reason": None}
+
+
+def _exponent(points: Points, c: NDArray, expected: float, share: float) -> dict[str, Any]:
+    """Profile of chi2 over g of A t^g (1 + a t), minimised over c; g and its interval times `share`."""
+    g = np.linspace(0.2 * expected, 2.2 * expected, 201)
+    t = 1 - points.x / c[:, None]
+    best = np.full(g.size, np.inf)
+    solutions = np.zeros((g.size, 3))
+    for i, exponent in enumerate(g):
+        design = points.weight * np.stack([t**exponent, t ** (exponent + 1)], axis=1)
+        for prefactor, correction, chi2 in _power_fits(design, points.weight * points.kl):
+            at = chi2.argmin()
+            if chi2[at] < best[i]:
+                best[i], solutions[i] = chi2[at], (prefactor[at], correction[at], c[at])
+    at = int(best.argmin())
+    inside = g[best <= bound(best[at], max(points.x.size - 4, 1))]
+    low, high = (None if edge in (g[0], g[-1]) else float(share * edge) for edge in (inside.min(), inside.max()))
+    prefactor, correction, place = solutions[at]
+    return {
+        "value": float(share * g[at]),
+        "ci95": [low, high],
+        "prefactor": float(prefactor),
+        "correction": float(correction),
+        "critical_variance": float(place),
+    }
+
+
+def _power_fits(design: NDArray, target: NDArray) -> list[tuple[NDArray, NDArray, NDArray]]:
+    """(A, a, chi2), each [B], of A (column 0 + a column 1): a free where it is in CORRECTION, and at both its ends."""
+    fits = []
+    coefficients, chi2, _ = _linear(design, target)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        a = coefficients[:, 1] / coefficients[:, 0]
+    allowed = (coefficients[:, 0] > 0) & (a >= CORRECTION[0]) & (a <= CORRECTION[1])
+    fits.append((coefficients[:, 0], np.where(allowed, a, 0.0), np.where(allowed, chi2, np.inf)))
+    for end in CORRECTION:
+        prefactor, chi2, _ = _linear(design[:, :1] + end * design[:, 1:], target)
+        fits.append((prefactor[:, 0], np.full(len(chi2), end), np.where(prefactor[:, 0] > 0, chi2, np.inf)))
+    return fits
+
+
+def _jump(points: Points, c: NDArray, powers: list[int], which: int) -> dict[str, Any]:
+    """Coefficient of tau^which, tau = ln(c / x), of a polynomial with these `powers` below c over a constant floor:
+    {value, ci95}, profiled over the critical points c [B]."""
+    tau = np.log(c[:, None] / points.x)
+    below = tau > 0
+    columns = [np.where(below, np.abs(tau) ** power, 0.0) for power in powers] + [np.ones_like(tau)]
+    design = points.weight * np.stack(columns, axis=1)
+    coefficients, chi2, inverse = _linear(design, points.weight * points.kl)
+    at = powers.index(which)
+    value, variance = coefficients[:, at], inverse[:, at, at]
+    limit = bound(chi2.min(), max(points.x.size - len(powers) - 2, 1))
+    inside = chi2 <= limit
+    half = np.sqrt(variance[inside] * (limit - chi2[inside]))
+    return {
+        "value": float(value[chi2.argmin()]),
+        "ci95": [float((value[inside] - half).min()), float((value[inside] + half).max())],
+        "at": float(c[chi2.argmin()]),
+    }
+
+
+def _linear(design: NDArray, target: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Least squares for designs [B, k, n]: coefficients [B, k], chi2 [B], inverse of the normal matrix [B, k, k]."""
+    norm = np.sqrt(np.square(design).sum(-1))
+    norm = np.where(norm > 0, norm, 1.0)
+    unit = design / norm[..., None]
+    inverse = np.linalg.inv(unit @ np.swapaxes(unit, -1, -2) + 1e-12 * np.eye(design.shape[1]))
+    solved = (inverse @ (unit @ target)[..., None])[..., 0]
+    chi2 = np.square((solved[:, None, :] @ unit)[:, 0] - target).sum(-1)
+    return solved / norm, chi2, inverse / norm[:, :, None] / norm[:, None, :]
+
+
+def _per_x(jump: Mapping[str, Any]) -> dict[str, Any]:
+    """A coefficient of tau as the upward jump of the slope in x: d tau = -dx / c, and nothing is left above c."""
+    return {"value": jump["value"] / jump["at"], "ci95": [edge / jump["at"] for edge in jump["ci95"]]}
+
+
+def _curvature(jump: Mapping[str, Any]) -> dict[str, Any]:
+    """A coefficient of tau^2 as the upward jump of the second derivative in x, -2 b / c^2."""
+    c, (low, high) = jump["at"], jump["ci95"]
+    return {"value": -2 * jump["value"] / c**2, "ci95": [-2 * high / c**2, -2 * low / c**2]}
+
+
+def _verdict(found: Mapping[str, Any]) -> tuple[int | None, str]:
+    """(order, why)."""
+    kl, amplitude = found["kl"], found["amplitude2"]
+    if kl["jump"]["ci95"][0] > KL_TOLERANCE and amplitude["jump"]["ci95"][0] > 0:
+        return 1, f"KL jumps by {kl['jump']['value']:.3g} nats, and with it the first derivative of the ELBO"
+    if kl["jump"]["ci95"][0] > KL_TOLERANCE:
+        return None, "KL jumps, the squared error does not: the networks may not have converged"
+    if kl["slope_jump"]["ci95"][0] > 0 and amplitude["slope_jump"]["ci95"][0] > 0:
+        return 2, "KL is continuous, its slope and that of the squared error jump, hence the ELBO's second derivative"
+    return None, "the jumps are not known well enough"
+
+
+def _second_eigenvalue(spectrum: Mapping[str, Any] | None, fit: Mapping[str, Any]) -> float:
+    """Where a second mode begins: of the spectrum, else of the fitted cascade, else 0."""
+    models = fit["models"]
+    fitted = ((models.get("cascade") or {}).get("parameters") or {}).get("eigenvalues", [])
+    eigenvalues = fitted if spectrum is None else spectrum["eigenvalues"]
+    return float(eigenvalues[1]) if len(eigenvalues) > 1 else 0.0

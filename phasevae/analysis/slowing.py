@@ -1,0 +1,82 @@
+"""Critical slowing down: how long KL takes to settle, against the distance from the transition.
+
+Training with Adam moves parameters at the pace of the learning rate, so time is counted in units of it:
+T = sum of learning rates over steps. Near an equilibrium KL - KL_end ~ exp(-T / tau), with tau ~ 1 / |x - c|: the soft
+mode's curvature vanishes at the transition.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phasevae.analysis.measured import check, numbers
+from phasevae.analysis.profiles import LEVEL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("sigma2", "beta", "seed", "learning_time", "current_sigma2", "kl")
+MIN_ROWS = 10
+MIN_POINTS = 5
+MIN_CHANGE = 3.0
+"""KL must fall by this many times its scatter while it settles: a point that sits still tells no time."""
+_TAUS = 160
+
+
+def relaxation(histories: pd.DataFrame, critical: float | None) -> dict[str, Any]:
+    """Relaxation time of each point after its sigma2 stopped rising, and the exponent of |x - c|.
+
+    histories: COLUMNS, one row a recorded step (`phasevae collect --histories`); critical: the fitted c.
+    Returns {x, tau, exponent {value, ci95, expected}, reason}: tau in units of learning rate times steps, the
+    exponent nu of tau ~ |1 - x / c|^-nu from a least-squares line through the logarithms.
+    """
+    empty: dict[str, Any] = {"x": [], "tau": [], "exponent": None}
+    if critical is None:
+        return empty | {"reason": "no critical variance is fitted"}
+    check(histories.drop_duplicates(["sigma2", "beta", "seed"]), COLUMNS)
+    found = []
+    for (sigma2, beta, _), rows in histories.groupby(["sigma2", "beta", "seed"]):
+        settled = rows[np.isclose(numbers(rows, "current_sigma2"), sigma2, rtol=1e-9)]
+        tau = relaxation_time(numbers(settled, "learning_time"), numbers(settled, "kl"))
+        if tau is not None:
+            found.append((sigma2 * beta, tau))
+    if not found:
+        return empty | {"reason": "no point settles visibly"}
+    x, tau = np.array(found).T
+    result = {"x": x.tolist(), "tau": tau.tolist()}
+    distance = np.abs(np.log(x / critical))
+    use = distance > 0
+    if np.unique(x[use]).size < MIN_POINTS:
+        reason = f"{np.unique(x[use]).size} values of beta * sigma2 settle visibly, needs {MIN_POINTS}"
+        return result | {"exponent": None, "reason": reason}
+    return result | {"exponent": _slope(np.log(distance[use]), np.log(tau[use])), "reason": None}
+
+
+def relaxation_time(time: NDArray, kl: NDArray) -> float | None:
+    """tau of KL = KL_end + B exp(-T / tau) by least squares; None when too short, still, or slower than the record."""
+    if time.size < MIN_ROWS:
+        return None
+    since = time - time[0]
+    taus = np.geomspace(since[-1] / 200, since[-1], _TAUS)
+    decay = np.exp(-since / taus[:, None])
+    centred, target = decay - decay.mean(1, keepdims=True), kl - kl.mean()
+    amplitude = (centred @ target) / np.square(centred).sum(1)
+    rest = np.square(target - amplitude[:, None] * centred).sum(1)
+    at = int(rest.argmin())
+    scatter = np.sqrt(rest[at] / (time.size - 3))
+    if at in (0, _TAUS - 1) or abs(amplitude[at]) < MIN_CHANGE * scatter:
+        return None
+    return float(taus[at])
+
+
+def _slope(x: NDArray, y: NDArray) -> dict[str, Any]:
+    """Minus the slope of the least-squares line of y on x, with its 95 % interval."""
+    from scipy.stats import linregress, t
+
+    line = linregress(x, y)
+    half = t.ppf((1 + LEVEL) / 2, x.size - 2) * line.stderr
+    value = -float(line.slope)
+    return {"value": value, "ci95": [value - float(half), value + float(half)], "expected": 1.0}

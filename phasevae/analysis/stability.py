@@ -1,0 +1,36 @@
+"""The second variation of the ELBO at the collapsed state, mode by mode (the paper's appendix, Eq. 26).
+
+Each latent couples to each principal direction of the data in two channels of two amplitudes; all other modes are
+massive (1 / sigma2, 1 or 2). Only the covariance of the data enters: the criterion holds for any distribution.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def stability_blocks(eigenvalue: float, sigma2: float) -> dict[str, NDArray]:
+    """Second variation of -ELBO at the collapsed state for one latent and one principal direction of the data.
+
+    2 x 2 blocks in (decoder amplitude u, encoder amplitude v), nats: ``mean`` for f = u z e, mu = v y and ``width`` for
+    f = u (z^2 - 1) / sqrt(2) e, sigma = 1 + v y, with e the direction and y the unit-variance component along it. Both
+    have a negative eigenvalue exactly if sigma2 < eigenvalue.
+    """
+    s = float(sigma2)
+    coupling = np.sqrt(eigenvalue) / s
+    mean = np.array([[1 / s, -coupling], [-coupling, 1.0]])
+    width = np.array([[1 / s, -np.sqrt(2) * coupling], [-np.sqrt(2) * coupling, 2.0]])
+    return {"mean": mean, "width": width}
+
+
+def soft_modes(eigenvalues: ArrayLike, sigma2: ArrayLike) -> dict[str, NDArray]:
+    """Lower eigenvalue of each block of `stability_blocks`, {mean, width}: shape sigma2.shape + [D], nats.
+
+    [1 + s - sqrt((1 - s)^2 + 4 lambda)] / (2 s) and [1 + 2 s - sqrt((1 - 2 s)^2 + 8 lambda)] / (2 s) at s = sigma2.
+    The collapsed state is locally stable where all are positive.
+    """
+    lam, s = np.asarray(eigenvalues, dtype=float), np.asarray(sigma2, dtype=float)[..., None]
+    mean = (1 + s - np.sqrt((1 - s) ** 2 + 4 * lam)) / (2 * s)
+    width = (1 + 2 * s - np.sqrt((1 - 2 * s) ** 2 + 8 * lam)) / (2 * s)
+    return {"mean": mean, "width": width}

@@ -1,0 +1,66 @@
+"""The whole analysis of a sweep: the content of fit.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from phasevae.analysis import cascade, critical, equivalence, hysteresis, order, rest, slowing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def analyse(
+    sweep: pd.DataFrame,
+    spectrum: Mapping[str, Any] | None = None,
+    n_latent: int | None = None,
+    dimensions: pd.DataFrame | None = None,
+    histories: pd.DataFrame | None = None,
+    upward: pd.DataFrame | None = None,
+    model: str | None = None,
+    window: tuple[float, float] | None = None,
+    converged_only: bool = False,
+) -> dict[str, Any]:
+    """`critical.fit` with what else the tables tell.
+
+    Adds order and exponents (`order`; the sweep must have elbo_gap), cascade (`cascade`; dimensions.csv),
+    beta_equivalence (`equivalence`; None for one beta), slowing (`slowing`; histories.csv) and hysteresis
+    (`hysteresis`: foretold by the spectrum, measured in hysteresis.csv). What has no input has a reason instead.
+    convergence (`rest`) counts the points that have not converged; `converged_only` leaves them out everywhere.
+    """
+    at_rest = rest.summary(sweep, converged_only)
+    warning = rest.warning(at_rest, len(sweep))
+    if converged_only:
+        sweep = rest.converged_points(sweep)
+        dimensions, histories = (rest.rows_of(sweep, table) for table in (dimensions, histories))
+    result = critical.fit(sweep, spectrum, n_latent, model, window)
+    result["convergence"] = at_rest
+    result["warnings"] += [warning] if warning else []
+    if "elbo_gap" in sweep:
+        result["order"] = order.order_of(sweep, spectrum, result)
+        result["exponents"] = order.exponents(sweep, spectrum, result)
+    else:
+        missing = {"reason": "sweep: column 'elbo_gap' is missing"}
+        result |= {"order": {"value": None} | missing, "exponents": missing}
+    if dimensions is None:
+        result["cascade"] = {"modes": [], "staircase": None, "reason": "no dimensions.csv is given"}
+    else:
+        result["cascade"] = cascade.thresholds(dimensions, spectrum, n_latent)
+    result["beta_equivalence"] = equivalence.compare(sweep)
+    if histories is None:
+        result["slowing"] = {"exponent": None, "reason": "no histories.csv is given"}
+    else:
+        result["slowing"] = slowing.relaxation(histories, result["critical_variance"])
+    result["hysteresis"] = _hysteresis(spectrum, upward)
+    return result
+
+
+def _hysteresis(spectrum: Mapping[str, Any] | None, upward: pd.DataFrame | None) -> dict[str, Any]:
+    """Prediction and measurement; the certificate alone can exclude what no upward sweep looked for."""
+    foretold = hysteresis.foretold(spectrum)
+    if upward is None or spectrum is None:
+        missing = "no hysteresis.csv is given" if spectrum is not None else "no spectrum is given"
+        return {"foretold": foretold, "measured": None, "reason": missing}
+    measured = hysteresis.measured(upward, float(spectrum["eigenvalues"][0]))
+    return {"foretold": foretold, "measured": measured, "reason": measured["reason"]}

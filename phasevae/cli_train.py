@@ -1,0 +1,169 @@
+"""Verbs for the sweep: plan its points, train them, gather them into tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phasevae import artifacts
+from phasevae.arguments import completed_settings, data_shape, dataset_settings, numbers
+from phasevae.cli_options import PlanFile, SettingsJson, SpectrumFile
+from phasevae.errors import InputError
+
+
+def plan(
+    output: Annotated[Path, typer.Option("--output", "-o", help="plan.csv to write.")],
+    config: Annotated[list[Path] | None, typer.Option(help="Config file; a later one overrides.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Which of the config's data sets.")] = None,
+    settings: Annotated[str | None, typer.Option(help="The data set's settings as JSON instead.")] = None,
+) -> None:
+    """List the points of a sweep with their buckets, and estimate what training them takes.
+
+    Example: phasevae plan --config config.yaml --dataset gaussian -o plan.csv
+    """
+    from phasevae import plan as plans
+
+    if (settings is None) == (config is None):
+        raise InputError("plan: give either --config FILE with --dataset NAME, or --settings JSON")
+    chosen = (
+        dataset_settings(config, dataset) if settings is None else completed_settings(settings, {}, needs_grid=True)
+    )
+    points = plans.make_plan(chosen)
+    plans.write_plan(output, points)
+    line = f"{output}: {len(points)} points in {len({point.bucket for point in points})} buckets"
+    if shape := data_shape(chosen, output.parent):
+        cost = plans.estimate(chosen, len(points), dimension=shape[1], n_samples=shape[0])
+        line += (
+            f"; about {cost['seconds'] / 60:.1f} minutes of training on two cores, "
+            f"{cost['memory_bytes'] / 2**20:.0f} MiB if trained at once"
+        )
+    print(line)
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="A folder of `phasevae dataset`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the trained points.")],
+    plan: PlanFile = None,
+    bucket: Annotated[int | None, typer.Option(help="With --plan: train this bucket only.")] = None,
+    spectrum: SpectrumFile = None,
+    settings: SettingsJson = None,
+    sigma2: Annotated[str | None, typer.Option(help="Decoder variances, without --plan.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, without --plan.")] = "0",
+    beta: Annotated[str, typer.Option(help="KL weights, without --plan.")] = "1",
+    latent: Annotated[int | None, typer.Option(help="Number of latents.")] = None,
+    hidden: Annotated[str | None, typer.Option(help="Hidden widths of the encoder; the decoder mirrors them.")] = None,
+    samples: Annotated[float | None, typer.Option(help="Rows shown to each model.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Rows a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate of Adam.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="anneal (from the active side) | scratch.")] = None,
+    anneal_from: Annotated[float | None, typer.Option(help="First sigma2 over its target.")] = None,
+    anneal_fraction: Annotated[float | None, typer.Option(help="Part of the budget that sigma2 rises in.")] = None,
+    antithetic: Annotated[bool | None, typer.Option(help="Draw each latent with +eps and -eps.")] = None,
+    decoder_group: Annotated[int | None, typer.Option(help="Most rows that share decoder targets.")] = None,
+    holdout: Annotated[float | None, typer.Option(help="Fraction of rows kept from training.")] = None,
+    device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all cores).")] = None,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60.0,
+) -> None:
+    """Train and measure VAEs, all as one ensemble; points that are there and valid are kept.
+
+    Example: phasevae train results/mine --sigma2 0.5,0.6 --seeds 0,1 --latent 4 --hidden 256,128 -o results/mine/points
+    """
+    from phasevae import datasets, jobs, points
+    from phasevae.plan import make_plan, read_plan, training_keys
+    from phasevae.progress import training_progress
+
+    flags = {
+        "n_latent": latent,
+        "hidden": numbers("--hidden", hidden, int),
+        "samples": samples,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "anneal_from": anneal_from,
+        "anneal_fraction": anneal_fraction,
+        "antithetic": antithetic,
+        "decoder_group": decoder_group,
+        "holdout": holdout,
+    }
+    if (plan is None) == (sigma2 is None):
+        raise InputError("train: give either --plan plan.csv, or --sigma2 with a list of decoder variances")
+    if plan is None:
+        if bucket is not None:
+            raise InputError(f"--bucket: {bucket}, goes with --plan")
+        betas = numbers("--beta", beta)
+        grid = {
+            "sigma2": numbers("--sigma2", sigma2),
+            "beta": betas if len(betas) > 1 else betas[0],
+            "seeds": numbers("--seeds", seeds, int),
+            "n_buckets": 1,
+        }
+        planned = make_plan(completed_settings(settings, {**flags, **grid}, needs_grid=True))
+        planned = [replace(point, path=point.path.removeprefix("points/")) for point in planned]
+    else:
+        planned = read_plan(plan)
+        if bucket is not None:
+            planned = [point for point in planned if point.bucket == bucket]
+        if not planned:
+            raise InputError(f"{plan}: has no point in bucket {bucket}")
+    chosen = points.Settings.from_keys(training_keys(completed_settings(settings, flags)))
+    source = points.Source.of(data, spectrum)
+    job = jobs.Job(
+        tasks=points.make_tasks(planned, output, chosen, source),
+        x=datasets.load(data, verify=True).x,
+        data_sha256=source.data_sha256,
+        settings=chosen,
+        checkpoint=output / "checkpoints" / f"bucket={'all' if bucket is None else bucket}.safetensors",
+        device=jobs.choose_device(device),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    jobs.use_threads(threads)
+    with training_progress() as report:
+        trained = jobs.run(job, report)
+    print(f"{output}: {len(trained)} points trained, {len(planned) - len(trained)} kept")
+
+
+def collect(
+    output: Annotated[Path, typer.Option("--output", "-o", help="sweep.csv to write.")],
+    folder: Annotated[Path | None, typer.Argument(metavar="POINTS", help="Folder of trained points.")] = None,
+    plan: PlanFile = None,
+    data: Annotated[Path | None, typer.Option(help="With --plan: the data set's folder.")] = None,
+    spectrum: SpectrumFile = None,
+    settings: SettingsJson = None,
+    dimensions: Annotated[Path | None, typer.Option(help="dimensions.csv to write: one row a latent.")] = None,
+    timing: Annotated[Path | None, typer.Option(help="timing.csv to write.")] = None,
+    histories: Annotated[Path | None, typer.Option(help="histories.csv to write: how each model trained.")] = None,
+) -> None:
+    """Gather trained points into tables; a point that another plan made is an error.
+
+    Example: phasevae collect results/mine/points -o sweep.csv --dimensions dimensions.csv
+    """
+    from phasevae import collect as tables
+    from phasevae import points
+    from phasevae.plan import read_plan, training_keys
+
+    if (plan is None) == (folder is None):
+        raise InputError("collect: give either a folder of points or --plan plan.csv")
+    if plan is not None and settings is None:
+        raise InputError("collect: --plan needs --settings, the training settings as JSON; or give the points' folder")
+    if plan is None:
+        found = tables.read_folder(folder)
+    else:
+        source = points.Source.of(data or plan.parent, spectrum)
+        chosen = points.Settings.from_keys(training_keys(completed_settings(settings, {})))
+        tasks = points.make_tasks(read_plan(plan), plan.parent, chosen, source)
+        found = tables.read_planned(tasks)
+    # All tables first, so that a damaged point leaves none of them behind.
+    makers = {
+        output: tables.sweep_table,
+        dimensions: tables.dimensions_table,
+        timing: tables.timing_table,
+        histories: tables.histories_table,
+    }
+    made = {path: make(found) for path, make in makers.items() if path is not None}
+    for path, table in made.items():
+        artifacts.write_table(path, table)
+    print(f"{output}: {len(found)} points")

@@ -1,0 +1,164 @@
+"""Figures of the analysis: order and exponents, cascade, beta equivalence, hysteresis, soft modes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phasevae import theory
+from phasevae.analysis import hysteresis as upward
+from phasevae.analysis import order, stability
+from phasevae.figures.marks import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALETTE,
+    VERMILION,
+    dense,
+    figure_of,
+    legend,
+    mark_prediction,
+    n_latents,
+    seed_means,
+    theory_line,
+    x_label,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_SCALED = {
+    "kl": ("KL (nats)", BLUE, "o", 1.0),
+    "amplitude": (r"amplitude $\sqrt{\mathrm{E}|f - \bar f|^2}$", VERMILION, "s", 0.5),
+    "gap": ("ELBO gap (nats)", GREEN, "D", 1.0),
+}
+
+
+def exponents(sweep: pd.DataFrame, fit: Mapping[str, Any]) -> Figure:
+    """KL, decoder amplitude and ELBO gap against t = 1 - x / c on logarithmic axes, with their critical exponents."""
+    found, c = order.quantities(sweep), fit["critical_variance"]
+    figure = figure_of(3.0)
+    axes = figure.subplots()
+    axes.set(xscale="log", yscale="log", xlabel=r"$t = 1 - \beta\sigma^2 / \sigma_c^2$", ylabel="order parameters")
+    if c is None:
+        axes.set_title(f"no fit: {fit.get('reason')}", fontsize=7, wrap=True)
+        return figure
+    for name, (label, color, marker, share) in _SCALED.items():
+        points = found["amplitude2" if name == "amplitude" else name]
+        t = 1 - points.x / c
+        use = (t > 0) & (points.kl > 0)
+        result = fit["exponents"].get(name)
+        told = ""
+        if result:
+            told = _interval(result)
+            grid = np.geomspace(*(1 - np.array(fit["exponents"]["window"])[::-1] / c), 50)
+            own = 1 - c * (1 - grid) / result["critical_variance"]
+            curve = result["prefactor"] * own ** (result["value"] / share) * (1 + result["correction"] * own)
+            axes.plot(grid, np.maximum(curve, 1e-12) ** share, color=color, linewidth=0.9, zorder=2)
+        axes.plot(t[use], points.kl[use] ** share, marker, color=color, label=label + told, zorder=3)
+    axes.plot([], [], color=BLACK, linewidth=0.9, label=r"fit $A t^g (1 + a t)$")
+    if fit["exponents"].get("reason"):
+        axes.set_title(f"no exponents: {fit['exponents']['reason']}", fontsize=7, wrap=True)
+    axes.tick_params(axis="x", which="minor", labelbottom=False)
+    legend(figure, axes, 1)
+    return figure
+
+
+def cascade(dimensions: pd.DataFrame, fit: Mapping[str, Any], spectrum: Mapping[str, Any]) -> Figure:
+    """Number of active modes against the decoder variance, and each mode's threshold against its eigenvalue."""
+    n_latent, eigenvalues = n_latents(dimensions), np.asarray(spectrum["eigenvalues"], dtype=float)
+    figure = figure_of(3.9)
+    top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.2])
+    x = dense(dimensions, eigenvalues.tolist(), n_latent)
+    steps = theory.ppca_active_dims(eigenvalues, x, n_latent)
+    theory_line(top, x, steps.astype(float), spectrum, n_latent)
+    found = fit["cascade"]
+    if found["staircase"] is None:
+        top.set_title(found["reason"], fontsize=7, wrap=True)
+    else:
+        top.plot(found["staircase"]["x"], found["staircase"]["active"], "o", color=BLUE, label="active modes", zorder=3)
+    top.set(xlabel=x_label(dimensions), ylabel="active dimensions")
+    there = [mode for mode in found["modes"] if mode["threshold"] is not None and mode["predicted"]]
+    ends = np.array([eigenvalues[min(n_latent, eigenvalues.size) - 1], eigenvalues[0]])
+    bottom.plot(ends, np.zeros(2), color=BLACK, linewidth=0.8)
+    for mode in there:
+        low, high = (np.nan if edge is None else edge for edge in mode["ci95"])
+        value, scale = mode["threshold"], 100 / mode["predicted"]
+        bars = np.nan_to_num([[scale * (value - low)], [scale * (high - value)]])
+        bottom.errorbar([mode["predicted"]], [scale * value - 100], bars, fmt="o", color=BLUE, elinewidth=0.7)
+    bottom.set(xlabel=r"predicted $\lambda_j$ (units of data$^2$)", ylabel="measured threshold\nless predicted (%)")
+    legend(figure, top, 3)
+    return figure
+
+
+def beta_equivalence(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
+    """KL against beta * sigma2, one colour a beta, with the curve that all should lie on."""
+    eigenvalues, n_latent = spectrum["eigenvalues"], n_latents(dimensions)
+    figure = figure_of(2.6)
+    axes = figure.subplots()
+    x = dense(sweep, eigenvalues, n_latent)
+    theory_line(axes, x, theory.ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
+    for i, (beta, rows) in enumerate(sweep.groupby("beta")):
+        means = seed_means(rows, "kl")
+        marker = "os^Dv<>"[i % 7]
+        label = rf"$\beta = {beta:g}$"
+        axes.plot(means["x"], means["mean"], marker, color=PALETTE[i % len(PALETTE)], label=label, zorder=3)
+    mark_prediction(axes, spectrum)
+    axes.set(xlabel=r"$\beta\sigma^2$ (units of data$^2$)", ylabel="KL divergence (nats)")
+    legend(figure, axes, 3)
+    return figure
+
+
+def hysteresis(hysteresis: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
+    """KL and ELBO gap of a sweep upwards from active models and of fresh ones, with lambda_1 and the binodal."""
+    found = upward.branches(hysteresis)
+    measured = upward.measured(hysteresis, float(spectrum["eigenvalues"][0]))
+    figure = figure_of(3.6)
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    looks = {"up": (VERMILION, "o-", "upwards from active"), "fresh": (BLUE, "s", "fresh")}
+    for name, branch in found.items():
+        color, fmt, label = looks[name]
+        top.plot(branch["x"], branch["kl"], fmt, color=color, label=label, linewidth=0.8)
+        error = upward.SIGMAS * branch["error"]
+        bottom.errorbar(branch["x"], branch["gap"], error, fmt=fmt, color=color, linewidth=0.8, elinewidth=0.7)
+    bottom.axhline(0, color=ORANGE, linestyle="-.", linewidth=0.8, label="collapsed (Eq. 24)")
+    for axes in (top, bottom):
+        mark_prediction(axes, spectrum)
+        if measured["binodal"] and measured["binodal"]["value"]:
+            value = measured["binodal"]["value"]
+            axes.axvline(value, color=GREY, linestyle="--", linewidth=0.8, label=f"binodal {value:.4g}", zorder=1)
+    top.set_ylabel("KL (nats)")
+    bottom.set(xlabel=x_label(hysteresis), ylabel="ELBO $-$ collapsed\n(nats, 3 standard errors)")
+    legend(figure, (top, bottom), 2)
+    return figure
+
+
+def soft_modes(spectrum: Mapping[str, Any]) -> Figure:
+    """Lower eigenvalue of the second variation at the collapsed state for the leading directions and both channels."""
+    eigenvalues = np.asarray(spectrum["eigenvalues"], dtype=float)
+    figure = figure_of(2.6)
+    axes = figure.subplots()
+    x = np.linspace(0.4, 1.6, 200) * eigenvalues[0]
+    found = stability.soft_modes(eigenvalues, x)
+    for j in reversed(range(min(4, eigenvalues.size))):
+        axes.plot(x, found["mean"][:, j], color=PALETTE[j], label=rf"mean, $\lambda_{j + 1}$")
+        axes.plot(x, found["width"][:, j], "--", color=PALETTE[j])
+    axes.plot([], [], "--", color=BLACK, label="width channel")
+    axes.axhline(0, color=GREY, linewidth=0.6)
+    mark_prediction(axes, spectrum)
+    axes.set(
+        xlabel=r"decoder variance $\sigma^2$ (units of data$^2$)",
+        ylabel="lowest curvature of\n$-$ELBO, collapsed (nats)",
+    )
+    legend(figure, axes, 3)
+    return figure
+
+
+def _interval(result: Mapping[str, Any]) -> str:
+    low, high = ("open" if edge is None else f"{edge:.2f}" for edge in result["ci95"])
+    return f": $g$ = {result['value']:.2f} [{low}, {high}]"

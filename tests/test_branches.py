@@ -1,0 +1,85 @@
+"""Training that the analysis needs beyond sweeps: upward branches, and the curvature at a collapsed network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import phasevae
+from phasevae import InputError, artifacts, branches, curvature, model
+from phasevae.analysis import hysteresis
+from phasevae.model import Architecture, initialise
+from phasevae.points import Settings
+
+SETTINGS = Settings(
+    n_latent=1,
+    hidden=(16,),
+    samples=64 * 400.0,
+    batch=64,
+    learning_rate=5e-3,
+    schedule="anneal",
+    anneal_from=0.4,
+    anneal_fraction=0.5,
+    antithetic=True,
+    decoder_group=16,
+    holdout=0.0,
+)
+
+
+def two_clusters(n: int = 1000, weight: float = 0.1) -> torch.Tensor:
+    x = torch.zeros(n, 2)
+    x[: round(weight * n), 0] = 1
+    x[round(weight * n) :, 1] = 1
+    return x - x.mean(0)
+
+
+def test_an_active_branch_survives_where_fresh_networks_collapse():
+    x, critical = two_clusters(), 2 * 0.1 * 0.9
+    table = branches.sweep(x, SETTINGS, [0.6 * critical, 1.2 * critical, 3.0 * critical], [0])
+    assert list(table["branch"]) == ["up"] * 3 + ["fresh"] * 3
+    assert list(table["samples"]) == [64 * 400] * 6
+    up = table[table["branch"] == "up"]["kl"].to_numpy()
+    # Two clusters of weight 0.1 are told apart at ln 2 nats at most, and the certificate ends at 2.02.
+    assert up[0] > 0.1 and up[1] > 0.1 and up[2] < 0.02
+    found = hysteresis.measured(table, critical)
+    assert found["branch_lost"] == pytest.approx([1.2 * critical, 3.0 * critical])
+
+
+def test_an_upward_sweep_needs_steps():
+    with pytest.raises(InputError, match="two or more different"):
+        branches.sweep(two_clusters(), SETTINGS, [0.1], [0])
+
+
+def collapsed_model(folder, sigma2: float = 1.5):
+    """A network whose encoder ignores its input and whose decoder gives zero, saved and loaded again."""
+    ensemble = initialise(Architecture(3, 2, (8,)), [0])
+    for layer in ensemble.architecture.layers:
+        if layer.name in ("encoder.1", "decoder.1"):
+            end = layer.offset + (layer.fan_in + 1) * layer.fan_out
+            ensemble.parameters[0, layer.offset : end] = 0.0
+    model.save(folder / "weights.safetensors", ensemble, 0, {"sigma2": sigma2, "beta": 1.0, "seed": 0})
+    return phasevae.load(folder)
+
+
+def test_second_differences_at_a_collapsed_network_are_the_blocks(tmp_path):
+    """Strongly non-Gaussian data: only their covariance may matter."""
+    rng = np.random.default_rng(0)
+    x = (rng.exponential(size=(4000, 3)) - 1) * np.sqrt([1.0, 0.5, 0.2])
+    found = curvature.stability(collapsed_model(tmp_path), x, directions=(0, 1, 2))
+    assert len(found["blocks"]) == 2 * 3 * 2
+    # Of the noise, 4000 rows x 32 draws are left: a few parts in a thousand.
+    assert found["largest_error"] < 0.03
+    assert all(block["soft_mode"] > 0 for block in found["blocks"])
+    artifacts.write_json(tmp_path / "stability.json", found)
+
+
+def test_active_networks_and_absent_latents_are_refused(tmp_path):
+    trained = collapsed_model(tmp_path)
+    with pytest.raises(InputError, match="latent 2, must be from 0 to 1"):
+        curvature.stability(trained, np.random.default_rng(0).normal(size=(100, 3)), latents=[2])
+    ensemble = initialise(Architecture(3, 2, (8,)), [0])
+    ensemble.parameters.mul_(5)
+    model.save(tmp_path / "weights.safetensors", ensemble, 0, {"sigma2": 1.5, "beta": 1.0, "seed": 0})
+    with pytest.raises(InputError, match="must be that of a collapsed model"):
+        curvature.stability(phasevae.load(tmp_path), np.random.default_rng(0).normal(size=(100, 3)))
