@@ -153,8 +153,8 @@ def spectrum_of_basis(basis: Basis) -> Spectrum:
 
 
 def spectrum_of_shapes(found: Sequence[Shape]) -> Spectrum:
-    """The spectrum after the second pass, that of the whole. Raises InputError when the parts are not all of the rows of
-    one basis."""
+    """The spectrum after the second pass, that of the whole. Raises InputError when the parts are not all of the rows
+    of one basis."""
     found = sorted(found, key=lambda one: one.parts[0].start)
     parts = [part for one in found for part in one.parts]
     for one in found:

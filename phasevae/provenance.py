@@ -22,9 +22,8 @@ def training_code_hash() -> str:
     """
     family = backends.family()
     record = backends.build_record() if family == "native" else None
-    return digest(
-        {"python": source_hash("phasevae.jobs:run", without=("phasevae.provenance",)), "native": record and record["sources"], "backend": family},
-    )
+    python = source_hash("phasevae.jobs:run", without=("phasevae.provenance",))
+    return digest({"python": python, "native": record and record["sources"], "backend": family})
 
 
 def environment() -> dict[str, Any]:

@@ -67,11 +67,11 @@ def source_hash(*roots: str, without: tuple[str, ...] = (), package: Path = PACK
             if number not in reached.setdefault(name, set()):
                 reached[name].add(number)
                 waiting += _used(module, number, name, package)
-    found = {
-        name: [hashlib.sha256(_dump(modules[name].statements[number]).encode()).hexdigest() for number in sorted(numbers)]
-        for name, numbers in reached.items()
-    }
-    return digest(found)
+    return digest({name: _hashes(modules[name], numbers) for name, numbers in reached.items()})
+
+
+def _hashes(module: _Module, numbers: set[int]) -> list[str]:
+    return [hashlib.sha256(_dump(module.statements[number]).encode()).hexdigest() for number in sorted(numbers)]
 
 
 def _checked_root(root: str, package: Path) -> tuple[str, str]:

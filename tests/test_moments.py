@@ -62,7 +62,7 @@ def test_parts_of_any_size(n, dimension, count, seed):
     assert found.features.n_samples == n
 
 
-def test_parts_that_are_constant_each(): 
+def test_parts_that_are_constant_each():
     """All of the variance may lie between the parts."""
     x = np.repeat([[1.0, 5.0], [3.0, 5.0]], 10, axis=0)
     basis = moments.basis_of(moments.merge(first_pass(dataset(x), 2)))
@@ -136,7 +136,9 @@ def test_by_hand(command, tmp_path):
     saved = datasets.save(datasets.build("synthetic", n_samples=300, eigenvalues=[4.0, 2.0, 1.0]), "set")
     for number in "12":
         assert command("moments", "set", "--shard", f"{number}/2", "-o", f"{number}.safetensors").exit_code == 0
-    result = command("spectrum", "--moments", "1.safetensors", "2.safetensors", "-o", "a.json", "--basis", "b.safetensors")
+    result = command(
+        "spectrum", "--moments", "1.safetensors", "2.safetensors", "-o", "a.json", "--basis", "b.safetensors"
+    )
     assert result.exit_code == 0, result.exception
     for number in "12":
         arguments = ("--shard", f"{number}/2", "--basis", "b.safetensors", "-o", f"shape{number}.safetensors")

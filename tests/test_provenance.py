@@ -9,6 +9,7 @@ import pytest
 import phasevae
 from phasevae import backends, provenance
 
+
 def test_hashing_imports_no_torch():
     """The Snakefile is parsed again in every cluster job; importing torch takes seconds."""
     code = (

@@ -45,7 +45,9 @@ def build(kind: str, *, name: str | None = None, **options: Any) -> Dataset:
     used = _checked_options(kind, builder, options)
     dataset = builder(**used)
     for key in _FILE_OPTIONS:
-        if used.get(key) is not None:
+        if isinstance(used.get(key), list):
+            used[key] = [file_name(one) for one in used[key]]
+        elif used.get(key) is not None:
             used[key] = file_name(used[key])
     # As data.json will hold them, so that a built and a loaded data set are the same.
     plain = json.loads(artifacts.canonical_json(used))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,64 @@ from phasevae.errors import InputError
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
 
 
-def array(*, path: Path | str, key: str | None = None, standardize: str = "none") -> Dataset:
+@dataclass(frozen=True)
+class Stacked:
+    """The rows of several arrays [n, D] one after the other, copied only as they are read."""
+
+    parts: list[NDArray]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return sum(len(part) for part in self.parts), self.parts[0].shape[1]
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.result_type(*self.parts)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | int) -> NDArray:
+        if isinstance(rows, int):
+            return self[rows : rows + 1][0]
+        start, stop, step = rows.indices(len(self))
+        found, first = [], 0
+        for part in self.parts:
+            found.append(part[max(start - first, 0) : max(stop - first, 0)])
+            first += len(part)
+        return np.concatenate(found, dtype=self.dtype)[::step]
+
+
+def array(*, path: Path | str | list[Path | str], key: str | None = None, standardize: str = "none") -> Dataset:
     """One sample a row: a .npy array (memory-mapped), the array `key` of a .npz file (or its only one), or the
     numeric columns of a .csv (with or without a line of names) or .parquet table. Axes after the first are flattened.
+    A list of such files is one data set, their rows one after the other.
     """
+    if not isinstance(path, list):
+        path = _checked_file(path, key)
+        return standardized(_read(path, key), standardize, str(path), archives.source_of(path))
+    if not path:
+        raise InputError("path: an empty list, must name at least one file")
+    files = [_checked_file(one, key) for one in path]
+    parts = [_flattened(_read(file, key), file) for file in files]
+    for file, part in zip(files, parts, strict=True):
+        if part.shape[1] != parts[0].shape[1]:
+            raise InputError(f"{file}: {part.shape[1]} features, must have {parts[0].shape[1]} as {files[0]} has")
+    label = f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else str(files[0])
+    return standardized(Stacked(parts), standardize, label, {"files": [archives.source_of(file) for file in files]})
+
+
+def _flattened(x: NDArray, file: Path) -> NDArray:
+    if x.ndim < 2 or x.dtype.kind not in "fiub":
+        raise InputError(f"{file}: {x.dtype} of shape {x.shape}, must be real numbers [samples, features]")
+    return x.reshape(len(x), -1)
+
+
+def _checked_file(path: Path | str, key: str | None) -> Path:
     path = checked_path("path", path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: named *{path.suffix or path.name}, must be one of *{', *'.join(SUFFIXES)}")
@@ -27,7 +82,7 @@ def array(*, path: Path | str, key: str | None = None, standardize: str = "none"
         raise InputError(f"key: {key!r}, must be left out for a {path.suffix} file (only .npz files have keys)")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    return standardized(_read(path, key), standardize, str(path), archives.source_of(path))
+    return path
 
 
 def _read(path: Path, key: str | None) -> NDArray:

@@ -20,6 +20,8 @@ from phasevae.plan import grid_keys, make_plan, plan_keys, plan_text, read_plan,
 from phasevae.points import POINT_FILES
 from phasevae.provenance import source_hash, training_code_hash
 
+MOMENTS_CODE = source_hash("phasevae.moments", "phasevae.datasets:load")
+
 # `phasevae` of the same environment as this Snakemake, also when that environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
@@ -160,10 +162,16 @@ def own_data(wildcards):
     """The user's own files as an input, so that changing them is noticed. A missing one is left to the command,
     whose error stops this data set alone; as an input it would stop them all."""
     settings = DATASETS[wildcards.dataset]
-    given = [Path(settings[key]).expanduser() for key in ("path", "archive") if key in settings]
+    named = [settings[key] for key in ("path", "archive") if key in settings]
+    given = [Path(path).expanduser() for value in named for path in (value if isinstance(value, list) else [value])]
     # Of a folder, every file: its own time does not change when one of them is overwritten.
     files = [sorted(path.rglob("*")) if path.is_dir() else [path] for path in given]
     return [str(path) for path in sum(files, []) if path.is_file()]
+
+
+def names_where(holds):
+    """Names of the data sets whose settings are so, as a wildcard constraint; one that nothing meets for none."""
+    return "|".join(name for name, settings in DATASETS.items() if holds(settings)) or "(?!)"
 
 
 def root_of(function):

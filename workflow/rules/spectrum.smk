@@ -8,6 +8,8 @@ rule spectrum:
         f"{RESULTS}/{{dataset}}/logs/spectrum.log",
     benchmark:
         f"{RESULTS}/{{dataset}}/benchmarks/spectrum.tsv"
+    wildcard_constraints:
+        dataset=names_where(lambda settings: settings["shards"] == 1),
     conda:
         "../envs/phasevae.yaml"
     threads: 1
