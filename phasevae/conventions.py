@@ -42,7 +42,7 @@ class Convention:
         return a, kl_weight / (n_latent if self.mean_over_latents else 1)
 
     def effective_variance(self, kl_weight: float, dimension: int, n_latent: int) -> float:
-        """beta * sigma2, in squared units of the data (of p (1 - p) or the learned variances, if that is the decoder)."""
+        """beta * sigma2, in squared units of the data, or in units of the decoder's own variances (see `decoder`)."""
         return theory.effective_variance(*self.weights(kl_weight, dimension, n_latent))
 
     def kl_weight_of(self, variance: float, dimension: int, n_latent: int) -> float:

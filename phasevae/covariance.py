@@ -68,7 +68,9 @@ def features(rows: Rows, of_part: bool = False) -> Features:
             total += (block - origin).sum(0)
         low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
     if n < (1 if of_part else 2):
-        raise InputError(f"{rows.label}: shape ({n}, {rows.dimension}), must be [samples, features] with at least 2 samples")
+        raise InputError(
+            f"{rows.label}: shape ({n}, {rows.dimension}), must be [samples, features] with at least 2 samples"
+        )
     finite = np.isfinite(total)
     if not finite.all():
         raise InputError(f"{rows.label}: column {np.argmin(finite)} (counted from 0) has a value that is not finite")
@@ -124,7 +126,9 @@ def leading(rows: Rows, found: Features, k: int) -> tuple[NDArray, NDArray, NDAr
         if basis.shape[1] + width > dimension or (settled & (residual <= _RESIDUAL * values)).all():
             return np.maximum(values, 0.0), _signed(vectors), variance
         block, before = product, values
-    raise InputError(f"{rows.label}: the {k} largest eigenvalues did not settle in {_MOST_BLOCKS} passes; ask for fewer")
+    raise InputError(
+        f"{rows.label}: the {k} largest eigenvalues did not settle in {_MOST_BLOCKS} passes; ask for fewer"
+    )
 
 
 def shape_moments(rows: Rows, found: Features, vectors: NDArray, eigenvalues: NDArray) -> tuple[NDArray, NDArray]:
@@ -157,9 +161,9 @@ def components(rows: Rows, found: Features, vectors: NDArray, most_rows: int, fi
 
 def _centred(rows: Rows, found: Features) -> Iterator[NDArray[np.float64]]:
     for block in rows.read():
-        block -= found.origin
-        block -= found.shift
-        yield block
+        centred = block - found.origin
+        centred -= found.shift
+        yield centred
 
 
 def _orthonormal(block: NDArray, basis: NDArray) -> NDArray:

@@ -48,7 +48,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something about the data or the loss that makes the prediction less than exact, or the result less than wanted."""
+    """Something by which the prediction is less than exact, or the result less than wanted."""
 
     code: str
     message: str
@@ -141,7 +141,7 @@ def predicted(setting: Setting) -> Prediction:
     """The prediction for a complete setting."""
     from phasevae import diagnosis
 
-    effective, per_dim, mse = _optimum(setting)
+    effective, per_dim, mse = optimum(setting)
     active = int((per_dim > 0).sum())
     made = Prediction(
         effective_variance=effective,
@@ -159,8 +159,8 @@ def predicted(setting: Setting) -> Prediction:
     return replace(made, warnings=diagnosis.warnings(made), advice=diagnosis.advice(made))
 
 
-def _optimum(setting: Setting) -> tuple[float, NDArray, float]:
-    """Effective variance, KL of each latent and expected squared error."""
+def optimum(setting: Setting) -> tuple[float, NDArray, float]:
+    """Effective variance, KL of each latent [n_latent] and expected squared error of a setting."""
     spectrum, n, weight = setting.spectrum, setting.n_latent, setting.kl_weight
     if setting.convention.decoder == PER_FEATURE:
         fitted = factor.fit(setting.correlation, n, weight)

@@ -80,7 +80,9 @@ def _of_batches(batches: Iterable[Any], most_rows: int | None) -> Rows:
         for number, batch in enumerate(batches):
             block = _block(_samples(batch), f"data: batch {number}")
             if block.shape[1] != dimension:
-                raise InputError(f"data: batch {number} has {block.shape[1]} features, must have {dimension} as the first")
+                raise InputError(
+                    f"data: batch {number} has {block.shape[1]} features, must have {dimension} as the first"
+                )
             for rows in row_slices(*block.shape, most_rows):
                 yield block[rows]
 

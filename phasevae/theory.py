@@ -11,6 +11,9 @@ References to equations are to Li, Zhang, Zhang & Chen, Physica A 683, 131228 (2
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -31,6 +34,12 @@ def effective_variance(error_weight: float, kl_weight: float) -> float:
     The squared error is summed over features, KL over latents; both are of the data as fed to the network.
     """
     return kl_weight / (2 * error_weight)
+
+
+def gaussian_kl(mu: Any, logvar: Any, expm1: Callable[[Any], Any] = np.expm1) -> Any:
+    """KL divergence of N(mu, e^logvar) from the standard normal prior, elementwise (Eq. 17), of arrays, or of tensors
+    with `expm1` theirs."""
+    return 0.5 * (mu * mu + expm1(logvar) - logvar)
 
 
 def learned_variance(

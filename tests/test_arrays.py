@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from phasevae import InputError, datasets
-from phasevae.datasets import arrays, base, standardize
+from phasevae.datasets import base, standardize
+from phasevae.datasets.stacked import Stacked
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_a_list_of_files_is_one_data_set(tmp_path):
 
 def test_rows_of_stacked_arrays():
     parts = [np.arange(6).reshape(3, 2), np.arange(6, 10).reshape(2, 2)]
-    whole, stacked = np.concatenate(parts), arrays.Stacked(parts)
+    whole, stacked = np.concatenate(parts), Stacked(parts)
     assert stacked.shape == whole.shape and len(stacked) == 5
     for rows in (slice(None), slice(1, 4), slice(3, 5), slice(0, 5, 2), slice(4, 9), slice(2, 2)):
         np.testing.assert_array_equal(stacked[rows], whole[rows])
