@@ -23,6 +23,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/refine.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/manifest.smk"
 
 
 localrules:
@@ -42,6 +43,7 @@ rule all:
     default_target: True
     input:
         deliverables(*CONFIG["run"]),
+        rules.manifest.output,
 
 
 rule demo:

@@ -8,7 +8,17 @@ from typing import Any
 
 import typer
 
-from phasevae import cli_data, cli_doctor, cli_fit, cli_moments, cli_predict, cli_stages, cli_train, cli_transition
+from phasevae import (
+    cli_data,
+    cli_doctor,
+    cli_fit,
+    cli_moments,
+    cli_predict,
+    cli_stages,
+    cli_trace,
+    cli_train,
+    cli_transition,
+)
 from phasevae.errors import InputError
 
 VERBS = (
@@ -25,6 +35,9 @@ VERBS = (
     cli_transition.hysteresis,
     cli_transition.stability,
     cli_fit.plot,
+    cli_trace.manifest,
+    cli_trace.verify,
+    cli_trace.export,
     cli_doctor.doctor,
 )
 """The verbs, in the order in which --help lists them."""

@@ -10,6 +10,7 @@ import typer
 from phasevae.arguments import given, json_object, numbers
 from phasevae.cli_options import OutputJson
 from phasevae.errors import InputError
+from phasevae.provenance import record
 
 Standardize = Annotated[str | None, typer.Option(help="none | center | global | per-feature.")]
 Size = Annotated[int | None, typer.Option(help="Resize images to SIZE x SIZE (antialiased bilinear).")]
@@ -89,7 +90,9 @@ def spectrum(
     if not moments and (basis is not None or len(data) > 1):
         raise InputError("spectrum: --basis and several DATA go with --moments")
     found = spectrum_of_parts(data, basis) if moments else spectra.spectrum_of(datasets.from_path(data[0], **options))
-    spectra.write(output, found)
+    saved = [path / "data.json" for path in data if (path / "data.json").is_file()]
+    made_by = record(output, "moments" if moments else "spectrum", saved, data_sha256=found.data_sha256)
+    spectra.write(output, found, made_by)
     print(
         f"{output}: critical variance {found.critical_variance:.6g} +- {found.standard_errors[0]:.2g}, "
         f"trace {found.trace:.6g}, {found.n_samples} samples of {found.dimension} features"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,19 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
             if mine != first:
                 raise InputError(f"{path}: {name} differs from that of {paths[0]}; collect one sweep at a time")
     return points
+
+
+def provenance_of(points: Sequence[dict[str, Any]], output: Path) -> dict[str, Any]:
+    """What the points of a table at `output` were made of: their digests by their paths relative to it, and the
+    distinct values of what else their point.json record."""
+    keys = ("data_sha256", "backend", "device", "torch", "cuda")
+    values = {key: _distinct(point["provenance"].get(key) for point in points) for key in keys}
+    digests = {os.path.relpath(point["folder"], output.parent): point["config_digest"] for point in points}
+    return {**values, "seeds": _distinct(point["seed"] for point in points), "points": digests}
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return sorted(set(values), key=lambda value: (value is not None, value))
 
 
 def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -146,14 +146,12 @@ def _write_point(
         "samples": job.settings.n_steps * job.settings.batch,
         "convergence": _convergence(history, numbers, job.settings),
         "weights_sha256": artifacts.file_sha256(task.folder / "weights.safetensors"),
+        "history_sha256": artifacts.file_sha256(task.folder / "history.csv"),
         "settings": asdict(job.settings),
         "config_digest": task.digest,
         "provenance": {
             **provenance.environment(),
-            "torch": torch.__version__,
-            "backend": elbo.backend(job.device.type),
-            "device": _device_name(job.device),
-            "threads": torch.get_num_threads(),
+            **machine(job.device),
             "data_sha256": job.data_sha256,
             "code_hash": provenance.training_code_hash(),
         },
@@ -167,6 +165,17 @@ def _convergence(history: pd.DataFrame, numbers: dict[str, Any], settings: Setti
     columns = (history[name].to_numpy(float) for name in ("samples", "kl", "elbo"))
     constant_from = 0.0 if settings.schedule == "scratch" else settings.anneal_fraction
     return convergence.assess(*columns, constant_from, second_moment)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """{torch, cuda, backend, device, threads}: what computes on a device; `cuda` is torch's version of it."""
+    return {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "backend": elbo.backend(device.type),
+        "device": _device_name(device),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def choose_device(name: str) -> torch.device:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phasevae.artifacts import read_table, replacing
+from phasevae.artifacts import describe_table, read_table, replacing
 from phasevae.errors import InputError
 
 GRID_KEYS = ("sigma2", "sigma2_ratio", "beta", "seeds", "n_buckets")
@@ -137,10 +137,12 @@ def plan_text(points: list[Point]) -> str:
     return stream.getvalue()
 
 
-def write_plan(path: Path | str, points: list[Point]) -> None:
-    """Write `plan_text` to a file."""
+def write_plan(path: Path | str, points: list[Point], provenance: Mapping[str, Any] | None = None) -> None:
+    """Write the table of `plan_text` to a file, and where it comes from beside it."""
     with replacing(path) as temporary:
         temporary.write_text(plan_text(points))
+    if provenance is not None:
+        describe_table(path, read_table(path), provenance)
 
 
 def read_plan(path: Path | str) -> list[Point]:

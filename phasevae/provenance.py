@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import tomllib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from phasevae import backends
-from phasevae.artifacts import digest
+from phasevae.artifacts import digest, file_sha256
 from phasevae.sources import PACKAGE, source_hash
 
 
@@ -22,16 +24,71 @@ def training_code_hash() -> str:
     """
     family = backends.family()
     record = backends.build_record() if family == "native" else None
-    python = source_hash("phasevae.jobs:run", without=("phasevae.provenance",))
+    python = source_hash("phasevae.jobs:run", without=_NOT_ENTERED)
     return digest({"python": python, "native": record and record["sources"], "backend": family})
 
 
+_STAGES = {
+    "spectrum": ("phasevae.spectrum:spectrum_of", "phasevae.spectrum:write"),
+    "moments": ("phasevae.moments", "phasevae.datasets:load"),
+    "plan": ("phasevae.plan:make_plan", "phasevae.plan:write_plan"),
+    "collect": ("phasevae.collect",),
+    "fit": ("phasevae.analysis.transition",),
+    "refine": ("phasevae.analysis.refine", "phasevae.plan:make_plan", "phasevae.plan:write_plan"),
+    "bracket": ("phasevae.analysis.bracketing",),
+    "hysteresis": ("phasevae.branches",),
+    "stability": ("phasevae.curvature",),
+}
+"""What each stage starts with."""
+
+_NOT_ENTERED = ("phasevae.provenance", "phasevae.datasets:KINDS", "phasevae.figures:FIGURES")
+"""What records where results come from is none of them; of the registries, a stage runs one entry, which is named."""
+
+
+def stage_code(stage: str, entry: str = "") -> str:
+    """Hash of the code of a stage of the workflow. `entry`: the kind of the stage dataset, the figure of figure."""
+    if stage == "train":
+        return training_code_hash()
+    if stage == "dataset":
+        from phasevae.datasets import KINDS
+
+        builder = (_root(KINDS[entry]),) if entry in KINDS else ()
+        roots = ("phasevae.datasets:build", "phasevae.datasets:save", *builder)
+    elif stage == "figure":
+        from phasevae.figures import FIGURES
+
+        roots = (_root(FIGURES[entry].draw), "phasevae.figures:render", "phasevae.artifacts:write_figure")
+    else:
+        roots = _STAGES[stage]
+    found = source_hash(*roots, without=_NOT_ENTERED)
+    return digest([found, training_code_hash()]) if stage == "hysteresis" else found
+
+
+def _root(function: Callable) -> str:
+    return f"{function.__module__}:{function.__name__}"
+
+
+def record(
+    output: Path, stage: str, inputs: Iterable[Path | None] = (), entry: str = "", **more: Any
+) -> dict[str, Any]:
+    """Where an artifact at `output` comes from: {stage, version, git, dirty, python, code_hash, inputs, ...more}.
+
+    inputs: sha256 of each input by its path relative to the folder of `output`, so that results may be moved; None
+    stands for an input that was not given.
+    """
+    sums = {os.path.relpath(path, output.parent): file_sha256(path) for path in inputs if path is not None}
+    named = {"stage": stage, "entry": entry} if entry else {"stage": stage}
+    return {**named, **environment(), "code_hash": stage_code(stage, entry), "inputs": sums, **more}
+
+
 def environment() -> dict[str, Any]:
-    """{version, git, python}: git is the commit of a source checkout, with '-dirty' when tracked files differ
-    from it, and None elsewhere."""
+    """{version, git, dirty, python}: git is the commit of a source checkout, dirty whether tracked files differ from
+    it; both are None elsewhere."""
     from phasevae import __version__
 
-    return {"version": __version__, "git": git_commit(PACKAGE.parent), "python": platform.python_version()}
+    commit, _, mark = (git_commit(PACKAGE.parent) or "").partition("-")
+    known = {"git": commit, "dirty": bool(mark)} if commit else {"git": None, "dirty": None}
+    return {"version": __version__, **known, "python": platform.python_version()}
 
 
 def git_commit(root: Path) -> str | None:

@@ -6,6 +6,7 @@ The largest eigenvalue is the predicted critical variance of the decoder (Li et 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -150,9 +151,9 @@ def to_json(spectrum: Spectrum) -> dict[str, Any]:
     }
 
 
-def write(path: Path | str, spectrum: Spectrum) -> None:
-    """Write spectrum.json."""
-    artifacts.write_json(path, to_json(spectrum))
+def write(path: Path | str, spectrum: Spectrum, made_by: Mapping[str, Any] | None = None) -> None:
+    """Write spectrum.json; `made_by` says how it was computed."""
+    artifacts.write_json(path, {**to_json(spectrum), **({} if made_by is None else {"made_by": made_by})})
 
 
 _ARRAYS = ("eigenvalues", "standard_errors", "skewness", "excess_kurtosis")

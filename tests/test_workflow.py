@@ -162,7 +162,7 @@ def test_adding_one_sigma2_runs_one_bucket(finished):
     assert added.bucket in {point.bucket for point in points_of()}, "the new point must join others for this test"
     jobs = dry_run(finished[0], "--configfile", configured(finished[0], ["tiny"], sigma2=EXTENDED))
     figures = {f"figure_{name}" for name in FIGURES if name not in ("spectrum", "landscape", "soft_modes")}
-    assert set(jobs) == {"plan", f"train_tiny_{added.bucket}", "collect", "fit", "all"} | figures
+    assert set(jobs) == {"plan", f"train_tiny_{added.bucket}", "collect", "fit", "manifest", "all"} | figures
 
 
 def test_nothing_is_left_to_train_afterwards(extended):

@@ -15,6 +15,7 @@ from phasevae import __version__, artifacts
 from phasevae.datasets import arrays, cifar10, digits, images, synthetic
 from phasevae.datasets.base import Dataset, file_name, write_npy
 from phasevae.errors import InputError
+from phasevae.provenance import record as record_of
 
 __all__ = ["KINDS", "Dataset", "build", "expected_shape", "from_path", "kind_of", "load", "save"]
 
@@ -110,6 +111,7 @@ def save(dataset: Dataset, folder: Path | str) -> Dataset:
             "scale": dataset.scale,
             "sha256": sha256,
             "provenance": dataset.provenance,
+            "made_by": record_of(folder / "data.json", "dataset", entry=dataset.provenance.get("kind", "")),
         },
     )
     return load(folder)

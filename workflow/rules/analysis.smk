@@ -27,7 +27,7 @@ rule collect:
         runtime=30,
     params:
         hp=lambda wildcards: canonical_json(training_keys(settings_of(**wildcards))),
-        code=source_hash("phasevae.collect"),
+        code=stage_code("collect"),
         folder=subpath(input.record, parent=True),
     message:
         "collect the points of {wildcards.dataset}/{wildcards.part}"
@@ -58,7 +58,7 @@ rule hysteresis:
         hp=lambda wildcards: canonical_json(training_keys(DATASETS[wildcards.dataset])),
         ratio=lambda wildcards: ",".join(map(repr, sorted(DATASETS[wildcards.dataset]["hysteresis_ratio"]))),
         seeds=lambda wildcards: ",".join(map(str, sorted(DATASETS[wildcards.dataset]["seeds"]))),
-        code=canonical_json([source_hash("phasevae.branches"), training_code_hash()]),
+        code=stage_code("hysteresis"),
         folder=subpath(input.record, parent=True),
         # A function of the input is not compared: where it was trained is no reason to train again.
         device=lambda wildcards, input: CONFIG["device"],
@@ -95,7 +95,7 @@ rule fit:
         mem_mb=2500,
         runtime=30,
     params:
-        code=source_hash("phasevae.analysis.transition"),
+        code=stage_code("fit"),
         converged=lambda wildcards: "--converged-only" if DATASETS[wildcards.dataset]["converged_only"] else "",
         hysteresis=lambda wildcards, input: f"--hysteresis {input.hysteresis}" if input.hysteresis else "",
     message:
@@ -136,7 +136,7 @@ rule bracket:
         mem_mb=2500,
         runtime=30,
     params:
-        code=source_hash("phasevae.analysis.bracketing"),
+        code=stage_code("bracket"),
     message:
         "{wildcards.dataset}: compare the two passes"
     shell:

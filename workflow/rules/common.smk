@@ -14,13 +14,10 @@ from snakemake.exceptions import WorkflowError
 from phasevae import InputError
 from phasevae.artifacts import canonical_json
 from phasevae.config import dataset_options, validate
-from phasevae.datasets import KINDS
 from phasevae.figures import FIGURES
 from phasevae.plan import grid_keys, make_plan, plan_keys, plan_text, read_plan, refine_keys, second_pass, training_keys
 from phasevae.points import POINT_FILES
-from phasevae.provenance import source_hash, training_code_hash
-
-MOMENTS_CODE = source_hash("phasevae.moments", "phasevae.datasets:load")
+from phasevae.provenance import stage_code
 
 # `phasevae` of the same environment as this Snakemake, also when that environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
@@ -109,7 +106,8 @@ def target(rule, *names, missing):
     """Deliverables of data sets that may not be configured: an error then, but only if the target is asked for."""
     absent = [name for name in names if name not in DATASETS]
     if not absent:
-        return deliverables(*names)
+        listed = [f"{RESULTS}/manifest.json"] if set(names) == set(CONFIG["run"]) else []
+        return deliverables(*names) + listed
 
     def refuse(wildcards):
         raise WorkflowError(f"target {rule}: no data set {' or '.join(absent)} in the configuration; {missing}")
@@ -172,23 +170,6 @@ def own_data(wildcards):
 def names_where(holds):
     """Names of the data sets whose settings are so, as a wildcard constraint; one that nothing meets for none."""
     return "|".join(name for name, settings in DATASETS.items() if holds(settings)) or "(?!)"
-
-
-def root_of(function):
-    """A function as a root for `source_hash`."""
-    return f"{function.__module__}:{function.__name__}"
-
-
-def data_code(wildcards):
-    """The code that makes a data set: of its own kind alone."""
-    builder = root_of(KINDS[DATASETS[wildcards.dataset]["kind"]])
-    return source_hash("phasevae.datasets:build", "phasevae.datasets:save", builder, without=("phasevae.datasets:KINDS",))
-
-
-def figure_code(figure):
-    """The code that draws a figure: not that of the others."""
-    roots = (root_of(FIGURES[figure].draw), "phasevae.figures:render", "phasevae.artifacts:write_figure")
-    return source_hash(*roots, without=("phasevae.figures:FIGURES",))
 
 
 def memory(wildcards, input):

@@ -26,7 +26,7 @@ for figure in FIGURES:
             runtime=30,
         params:
             figure=figure,
-            code=figure_code(figure),
+            code=stage_code("figure", figure),
             options=lambda wildcards, input: " ".join(f"--{key} {path}" for key, path in input.items()),
             stem=subpath(output.png, strip_suffix=".png"),
         message:

@@ -22,7 +22,7 @@ checkpoint refine:
         runtime=10,
     params:
         hp=lambda wildcards: canonical_json(refine_keys(settings_of(**wildcards))),
-        code=source_hash("phasevae.analysis.refine", "phasevae.plan:make_plan", "phasevae.plan:write_plan"),
+        code=stage_code("refine"),
     message:
         "refine the grid of {wildcards.dataset}/{wildcards.part}"
     shell:
@@ -53,7 +53,7 @@ rule train_refined:
         runtime=720,
     params:
         hp=lambda wildcards: canonical_json(training_keys(settings_of(**wildcards))),
-        code=training_code_hash(),
+        code=stage_code("train"),
         data=subpath(input.record, parent=True),
         folder=subpath(input.plan, parent=True),
         # A function of the input is not compared: where it was trained is no reason to train again.

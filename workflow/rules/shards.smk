@@ -32,7 +32,7 @@ rule moments:
         mem_mb=2500,
         runtime=60,
     params:
-        code=MOMENTS_CODE,
+        code=stage_code("moments"),
         folder=subpath(input.record, parent=True),
     message:
         "{wildcards.dataset}: moments of part {wildcards.shard} of {wildcards.shards}"
@@ -57,7 +57,7 @@ rule basis:
         mem_mb=5000,
         runtime=60,
     params:
-        code=MOMENTS_CODE,
+        code=stage_code("moments"),
     message:
         "{wildcards.dataset}: eigenvectors of the merged covariance"
     shell:
@@ -82,7 +82,7 @@ rule shape:
         mem_mb=2500,
         runtime=60,
     params:
-        code=MOMENTS_CODE,
+        code=stage_code("moments"),
         folder=subpath(input.record, parent=True),
     message:
         "{wildcards.dataset}: moments of higher order of part {wildcards.shard} of {wildcards.shards}"
@@ -109,7 +109,7 @@ rule gather:
         mem_mb=2500,
         runtime=60,
     params:
-        code=MOMENTS_CODE,
+        code=stage_code("moments"),
     message:
         "{wildcards.dataset}: spectrum of the parts"
     shell:

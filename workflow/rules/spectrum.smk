@@ -17,7 +17,7 @@ rule spectrum:
         mem_mb=2500,
         runtime=60,
     params:
-        code=source_hash("phasevae.spectrum:spectrum_of", "phasevae.spectrum:write", without=("phasevae.datasets:KINDS",)),
+        code=stage_code("spectrum"),
         folder=subpath(input.record, parent=True),
     message:
         "{wildcards.dataset}: covariance spectrum"

@@ -17,7 +17,7 @@ rule plan:
         runtime=10,
     params:
         hp=lambda wildcards: canonical_json(grid_keys(settings_of(**wildcards))),
-        code=source_hash("phasevae.plan:make_plan", "phasevae.plan:write_plan"),
+        code=stage_code("plan"),
         # A function of the input is not compared: the training is for the estimate alone, which is printed.
         settings=lambda wildcards, input: canonical_json(plan_keys(settings_of(**wildcards))),
     message:
@@ -57,7 +57,7 @@ for name, part in PASSES:
                 runtime=720,
             params:
                 hp=canonical_json(training_keys(settings)),
-                code=training_code_hash(),
+                code=stage_code("train"),
                 plan=lambda wildcards, input, points=points: plan_text(points),
                 bucket=lambda wildcards, input, bucket=bucket: bucket,
                 folder=subpath(input.record, parent=True),
