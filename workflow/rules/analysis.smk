@@ -12,7 +12,13 @@ rule collect:
             subcategory="Tables",
             labels=item("Sweep"),
         ),
-        dimensions=f"{RESULTS}/{{dataset}}/{{part}}dimensions.csv",
+        dimensions=report(
+            f"{RESULTS}/{{dataset}}/{{part}}dimensions.csv",
+            caption="../report/dimensions.rst",
+            category="{dataset}",
+            subcategory="Tables",
+            labels=item("Dimensions"),
+        ),
         timing=f"{RESULTS}/{{dataset}}/{{part}}timing.csv",
         histories=f"{RESULTS}/{{dataset}}/{{part}}histories.csv",
     log:
