@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_SEAL = "content_sha256"
+_SEAL = "record_sha256"
 _PNG_KEY = "phasevae"
 _NUMBERS = ("parse_int", "parse_float", "parse_constant")
 _DATATYPES = {"i": "integer", "u": "integer", "f": "double", "b": "boolean"}

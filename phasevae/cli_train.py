@@ -66,6 +66,7 @@ def train(
     antithetic: Annotated[bool | None, typer.Option(help="Draw each latent with +eps and -eps.")] = None,
     decoder_group: Annotated[int | None, typer.Option(help="Most rows that share decoder targets.")] = None,
     holdout: Annotated[float | None, typer.Option(help="Fraction of rows kept from training.")] = None,
+    extend: Annotated[int | None, typer.Option(help="Most times the samples that an unconverged point gets.")] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all cores).")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60.0,
@@ -90,6 +91,7 @@ def train(
         "antithetic": antithetic,
         "decoder_group": decoder_group,
         "holdout": holdout,
+        "extend_unconverged": extend,
     }
     if (plan is None) == (sigma2 is None):
         raise InputError("train: give either --plan plan.csv, or --sigma2 with a list of decoder variances")
@@ -111,10 +113,11 @@ def train(
             planned = [point for point in planned if point.bucket == bucket]
         if not planned:
             raise InputError(f"{plan}: has no point in bucket {bucket}")
-    chosen = points.Settings.from_keys(training_keys(completed_settings(settings, flags)))
+    completed = completed_settings(settings, flags)
+    chosen = points.Settings.from_keys(training_keys(completed))
     source = points.Source.of(data, spectrum)
     job = jobs.Job(
-        tasks=points.make_tasks(planned, output, chosen, source),
+        tasks=points.make_tasks(planned, output, chosen, source, completed["extend_unconverged"]),
         x=datasets.load(data, verify=True).x,
         data_sha256=source.data_sha256,
         settings=chosen,

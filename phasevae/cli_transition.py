@@ -45,17 +45,20 @@ def hysteresis(
         "samples": samples,
         "batch": batch,
         "learning_rate": learning_rate,
+        "hysteresis_ratio": numbers("--ratio", ratio),
+        "seeds": numbers("--seeds", seeds, int),
     }
-    chosen = points.Settings.from_keys(training_keys(completed_settings(settings, flags)))
+    checked = completed_settings(settings, flags)
+    chosen = points.Settings.from_keys(training_keys(checked))
     source = points.Source.of(data, spectrum)
     if source.critical_variance is None:
         raise InputError(f"{data}: has no spectrum.json, which --ratio is relative to; give --spectrum spectrum.json")
     on = jobs.choose_device(device)
     jobs.use_threads(threads)
     x = torch.tensor(datasets.load(data, verify=True).x, dtype=torch.float32, device=on)
-    grid = [value * source.critical_variance for value in numbers("--ratio", ratio)]
+    grid = [value * source.critical_variance for value in checked["hysteresis_ratio"]]
     with training_progress() as report:
-        table = branches.sweep(x, chosen, grid, numbers("--seeds", seeds, int), report=report)
+        table = branches.sweep(x, chosen, grid, checked["seeds"], report=report)
     record = provenance.record(
         output,
         "hysteresis",
@@ -63,7 +66,7 @@ def hysteresis(
         **jobs.machine(on),
         config_digest=artifacts.digest(asdict(chosen)),
         data_sha256=source.data_sha256,
-        seeds=numbers("--seeds", seeds, int),
+        seeds=checked["seeds"],
     )
     artifacts.write_table(output, table.assign(data_sha256=source.data_sha256), record)
     print(f"{output}: {len(table)} models on two branches")

@@ -118,7 +118,7 @@ def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     while it rises to its target, `learning_time` the sum of the learning rates of all steps so far."""
     rows = []
     for point in points:
-        settings = Settings.from_keys(point["settings"])
+        settings = Settings.from_keys(point["settings"]).extended(point.get("extended", 1))
         rates = np.cumsum([settings.learning_rate_at(step) for step in range(settings.n_steps)])
         history = artifacts.read_table(point["folder"] / "history.csv", ("step", "sigma2", "kl", "mse", "elbo"))
         history = history.rename(columns={"sigma2": "current_sigma2"})

@@ -247,8 +247,15 @@ def _check_points(where: str, settings: Mapping[str, Any]) -> None:
         make_plan(settings)
         if settings["bracket"]:
             second_pass(settings)
+        _check_steps(settings.get("hysteresis_ratio"))
     except InputError as error:
         raise InputError(f"{where}.{error}") from None
+
+
+def _check_steps(ratios: list[float] | None) -> None:
+    """A sweep upwards goes from one decoder variance to another."""
+    if ratios is not None and (len(set(ratios)) < len(ratios) or len(ratios) < 2):
+        raise InputError(f"hysteresis_ratio: {ratios}, must be two or more different numbers")
 
 
 def _resolved(value: Any, rule: Mapping[str, Any]) -> Any:

@@ -11,14 +11,16 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from phasevae.errors import InputError
+
 EARLY, LATE = (0.2, 0.5), (0.9, 1.0)
 """Parts of the training at constant sigma2 whose means are compared."""
 
-DRIFT_ABSOLUTE, DRIFT_RELATIVE = 2.5e-3, 0.05
+DRIFT_ABSOLUTE, DRIFT_RELATIVE = 2.5e-3, 0.02
 """Most that KL and ELBO may differ between the two: nats, and part of KL. docs/training.md tells what they catch.
 Thresholds are asked when points are collected: another one judges the same trainings again."""
 
-BALANCE = 5e-3
+BALANCE = 4e-3
 """Most that E mu_j^2 + E sigma_j^2 may differ from 1, its value at every stationary point."""
 
 _DRIFTS = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error")
@@ -53,9 +55,14 @@ def assess(
 def is_converged(found: Mapping[str, float | None]) -> bool | None:
     """Whether what `assess` found is within the thresholds; None where there is no telling.
 
-    The ELBO, which scatters with the rows of a batch, counts beyond three standard errors of its drift.
+    The ELBO, which scatters with the rows of a batch, counts beyond three standard errors of its drift. Raises
+    InputError when it is not what `assess` gives.
     """
-    if any(found[key] is None for key in _DRIFTS):
+    for key in (*_DRIFTS, "balance"):
+        value = found.get(key, "nothing") if isinstance(found, Mapping) else found
+        if not isinstance(value, float | int | None):
+            raise InputError(f"convergence: '{key}' is {value!r}, must be a number or null")
+    if found["balance"] is None or any(found[key] is None for key in _DRIFTS):
         return None
     kl_late, kl_drift, elbo_drift, elbo_error = (found[key] for key in _DRIFTS)
     tolerance = DRIFT_ABSOLUTE + DRIFT_RELATIVE * kl_late

@@ -1,7 +1,6 @@
 """The operations of the evidence lower bound, batched over an ensemble of models.
 
-The decoder stands between sampling and reconstruction error, so the ELBO is two operations; `decoder_targets`, in
-plain PyTorch for every backend, makes the second one's gradient less noisy.
+The decoder stands between sampling and reconstruction error, so the ELBO is two operations.
 M models, B rows, A draws per row (2 when antithetic), n latents, D features.
 
 They are computed by the native kernels where these can be used and by PyTorch elsewhere: `phasevae.backends` chooses,
@@ -56,33 +55,6 @@ def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
             "must be [M or 1, B, D], [M, A, B, D], [M]"
         )
     return _implementation(xhat.device.type).gaussian_nll(x, xhat, sigma2)
-
-
-@torch.no_grad()
-def decoder_targets(x: Tensor, mu: Tensor, logvar: Tensor, z: Tensor, group: int) -> Tensor:
-    """E[x | z] among the rows of a group: what a decoder's output at z is to be, with less noise than the row itself.
-
-    A latent z_a drawn for one row may as well have been drawn for row b of its group, with the probability w_ab that is
-    proportional to q(z_a | x_b). Averaging the squared error over these rows (Rao & Blackwell) changes no expectation
-    of the decoder's gradient and takes out the scatter of x around E[x | z], nearly all of its noise close to collapse.
-
-    x: [M, B, D], or [1, B, D] shared by all models; mu, logvar: [M, B, n]; z: [M, A, B, n]; group: rows of a group, a
-    divisor of B, neighbours in the batch. Returns [M, A, B, D]; nothing is differentiated.
-    Raises InputError when `group` does not divide B.
-    """
-    models, draws, rows = z.shape[:3]
-    if group < 1 or rows % group:
-        raise InputError(f"decoder_targets: group {group}, must be a divisor of the {rows} rows")
-    groups = rows // group
-    precision = (-logvar).exp()
-    # log q(z | x_b) up to what all b share, as one product of (z^2, z, 1) with three vectors of row b.
-    of_rows = torch.cat((-0.5 * precision, mu * precision, -0.5 * (mu.square() * precision + logvar)), -1)
-    of_rows = of_rows.unflatten(1, (-1, group))
-    of_draws = z.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
-    of_draws = torch.cat((of_draws.square(), of_draws, torch.ones_like(of_draws)), -1)
-    weights = (of_draws.flatten(0, 1) @ of_rows.flatten(0, 1).mT).softmax(-1)
-    means = weights @ x.expand(models, -1, -1).reshape(models * groups, group, -1)
-    return means.view(models, groups, draws, group, -1).transpose(1, 2).reshape(models, draws, rows, -1)
 
 
 # torch.compile cannot trace a choice that reads files, and need not: it is made once a process.

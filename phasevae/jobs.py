@@ -6,9 +6,11 @@ trains the rest. What it was doing when it was interrupted stands in its checkpo
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,10 +21,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from phasevae import artifacts, convergence, elbo, measure, model, provenance
+from phasevae import artifacts, checkpoints, convergence, elbo, measure, model, provenance
+from phasevae.checkpoints import Ensemble
 from phasevae.errors import InputError
-from phasevae.points import Settings, Task, is_valid
-from phasevae.training import HISTORY_COLUMNS, Trainer, select_members, split_rows
+from phasevae.points import Settings, Task, next_budget
+from phasevae.training import HISTORY_COLUMNS, Trainer, split_rows
 
 
 class InterruptedTrainingError(Exception):
@@ -55,41 +58,96 @@ def run(job: Job, report: Callable[[Trainer], None] = lambda trainer: None) -> l
     `report` is called while training, about a hundred times an ensemble. Raises InterruptedTrainingError
     after SIGTERM or SIGINT, with the checkpoint written, and InputError when training diverges.
     """
-    missing = [task for task in job.tasks if not is_valid(task)]
-    if not missing:
+    pending = _pending(job)
+    if not pending:
         job.checkpoint.unlink(missing_ok=True)
         return []
+    trained = [task for task in job.tasks if task in pending]
     x = torch.from_numpy(np.array(job.x, dtype=np.float32)).to(job.device)
     mean = measure.column_means(x)
     with _stop_signals() as stopped:
-        for tasks, arrays in _ensembles(job, missing):
-            trainer = Trainer(x, [task.member for task in tasks], job.settings)
-            if arrays is not None:
-                trainer.restore(arrays)
-            seconds = _train(job, trainer, tasks, stopped, report)
-            for index, task in enumerate(tasks):
-                if not is_valid(task):
-                    _write_point(job, trainer, index, task, x, mean, seconds)
-                _stop_if(stopped)
-    return [task.folder for task in missing]
+        while pending:
+            for ensemble in _ensembles(job, pending):
+                _complete(job, ensemble, x, mean, stopped, report)
+            pending = _pending(job)
+    return [task.folder for task in trained]
 
 
-def _ensembles(job: Job, missing: list[Task]) -> Iterator[tuple[list[Task], dict[str, np.ndarray] | None]]:
-    """The ensembles to train: first the checkpoint's, if it holds a missing point, then all that remain.
+def _pending(job: Job) -> dict[Task, int]:
+    """The points to train, each with the budget it is to have next."""
+    return {task: factor for task in job.tasks if (factor := next_budget(task)) is not None}
+
+
+def _ensembles(job: Job, pending: dict[Task, int]) -> Iterator[Ensemble]:
+    """The ensembles to train: first the checkpoint's, if it holds a pending point, then one for each budget.
 
     The checkpoint's ensemble continues whole, with points that were already written: so a resumed training
     runs the same operations as an undisturbed one.
     """
-    tasks, arrays = _read_checkpoint(job)
-    if any(task in missing for task in tasks):
-        yield tasks, arrays
-        missing = [task for task in missing if task not in tasks]
-    if missing:
-        yield missing, None
+    found = checkpoints.read(job.checkpoint, job.tasks)
+    if found is not None and any(pending.get(task) == found.factor for task in found.tasks):
+        yield found
+        pending = {task: factor for task, factor in pending.items() if task not in found.tasks}
+    for factor in sorted(set(pending.values())):
+        yield Ensemble([task for task in pending if pending[task] == factor], factor)
+
+
+def _complete(
+    job: Job,
+    ensemble: Ensemble,
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    stopped: list[int],
+    report: Callable[[Trainer], None],
+) -> None:
+    """Train an ensemble and write its pending points; in halves, one after the other, where it needs too much memory.
+
+    A model's numbers are the same in any ensemble. Raises InputError when even one model alone is too large.
+    """
+    models = len(ensemble.tasks)
+    try:
+        return _train_and_write(job, ensemble, x, mean, stopped, report)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if models == 1:
+            raise InputError(
+                f"out of memory with a single model and batch: {job.settings.batch}; choose a smaller batch or network"
+            ) from None
+    # Only now does no exception refer to the trainer and its memory.
+    gc.collect()
+    if x.is_cuda:
+        torch.cuda.empty_cache()
+    warnings.warn(f"out of memory with {models} models side by side; training them in halves", stacklevel=2)
+    for half in ensemble.halves():
+        _complete(job, half, x, mean, stopped, report)
+
+
+def _train_and_write(
+    job: Job,
+    ensemble: Ensemble,
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    stopped: list[int],
+    report: Callable[[Trainer], None],
+) -> None:
+    trainer = Trainer(x, [task.member for task in ensemble.tasks], job.settings.extended(ensemble.factor))
+    if ensemble.arrays is not None:
+        trainer.restore(ensemble.arrays)
+    seconds = _train(job, trainer, ensemble, stopped, report)
+    for index, task in enumerate(ensemble.tasks):
+        if next_budget(task) == ensemble.factor:
+            _write_point(job, trainer, index, task, ensemble.factor, x, mean, seconds)
+        _stop_if(stopped)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On the CPU torch raises a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _train(
-    job: Job, trainer: Trainer, tasks: list[Task], stopped: list[int], report: Callable[[Trainer], None]
+    job: Job, trainer: Trainer, ensemble: Ensemble, stopped: list[int], report: Callable[[Trainer], None]
 ) -> float:
     """Train to the end with a checkpoint every `checkpoint_seconds` and one at the end; seconds it took."""
     start = saved = time.monotonic()
@@ -98,33 +156,22 @@ def _train(
         return bool(stopped) or time.monotonic() - saved > job.checkpoint_seconds
 
     while not trainer.run(on_record=report, should_stop=due):
-        _write_checkpoint(job, trainer, tasks)
+        checkpoints.write(job.checkpoint, ensemble, trainer)
         _stop_if(stopped)
         saved = time.monotonic()
-    _write_checkpoint(job, trainer, tasks)
+    checkpoints.write(job.checkpoint, ensemble, trainer)
     return time.monotonic() - start
 
 
-def _write_checkpoint(job: Job, trainer: Trainer, tasks: list[Task]) -> None:
-    metadata = {"digests": [task.digest for task in tasks]}
-    artifacts.write_tensors(job.checkpoint, trainer.state(), metadata)
-
-
-def _read_checkpoint(job: Job) -> tuple[list[Task], dict[str, np.ndarray] | None]:
-    """The checkpoint's tasks that the job still asks for and their state; none when it is absent or damaged."""
-    if not job.checkpoint.is_file():
-        return [], None
-    try:
-        arrays, metadata = artifacts.read_tensors(job.checkpoint)
-        wanted = {task.digest: task for task in job.tasks}
-        kept = [index for index, digest in enumerate(metadata["digests"]) if digest in wanted]
-        return [wanted[metadata["digests"][index]] for index in kept], select_members(arrays, kept)
-    except (InputError, KeyError, IndexError, TypeError):
-        return [], None
-
-
 def _write_point(
-    job: Job, trainer: Trainer, index: int, task: Task, x: torch.Tensor, mean: torch.Tensor, seconds: float
+    job: Job,
+    trainer: Trainer,
+    index: int,
+    task: Task,
+    factor: int,
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    seconds: float,
 ) -> None:
     """Measure one model and write its files, point.json last: it is what makes the others valid."""
     start = time.monotonic()
@@ -143,8 +190,9 @@ def _write_point(
     point = {
         **identity,
         **numbers,
-        "samples": job.settings.n_steps * job.settings.batch,
-        "convergence": _convergence(history, numbers, job.settings),
+        "samples": trainer.settings.n_steps * trainer.settings.batch,
+        "extended": factor,
+        "convergence": _convergence(history, numbers, trainer.settings),
         "weights_sha256": artifacts.file_sha256(task.folder / "weights.safetensors"),
         "history_sha256": artifacts.file_sha256(task.folder / "history.csv"),
         "settings": asdict(job.settings),

@@ -18,8 +18,8 @@ from phasevae.elbo import gaussian_nll, reparam_kl
 from phasevae.model import VAEEnsemble
 from phasevae.points import Member
 
-PAIRS = 8
-"""Antithetic pairs of latent draws a row."""
+MOST_PAIRS, ENOUGH_PAIRS = 8, 2**19
+"""Antithetic pairs of latent draws: so many a row at most, and no more a row than gives so many over all rows."""
 LIKELIHOOD_ROWS = 4096
 LIKELIHOOD_DRAWS = 256
 _BLOCK = 2048
@@ -51,6 +51,7 @@ def measure(
     """
     n_latent, dimension = model.architecture.n_latent, x.shape[1]
     key = noise.point_key("measure", member.seed, member.sigma2, member.beta)
+    pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / x.shape[0]))
     kl_rows, sse_rows, collapsed_rows = [], [], []
     kl_sum = x.new_zeros(n_latent, dtype=torch.float64)
     variance_sum, mu_sum = kl_sum.clone(), kl_sum.clone()
@@ -58,7 +59,7 @@ def measure(
     for start in range(0, x.shape[0], _BLOCK):
         block = x[None, start : start + _BLOCK]
         mu, logvar = model.encode(block)
-        kl, sse = _block_terms(model, block, mu, logvar, key, start)
+        kl, sse = _block_terms(model, block, mu, logvar, key, start, pairs)
         kl_sum += kl.sum(0)
         variance_sum += logvar[0].double().exp().sum(0)
         mu_sum += mu[0].double().sum(0)
@@ -98,18 +99,18 @@ def measure(
 
 
 def _block_terms(
-    model: VAEEnsemble, block: Tensor, mu: Tensor, logvar: Tensor, key: int, start: int
+    model: VAEEnsemble, block: Tensor, mu: Tensor, logvar: Tensor, key: int, start: int, pairs: int
 ) -> tuple[Tensor, Tensor]:
-    """KL per latent [R, n] and squared error [R], averaged over PAIRS antithetic pairs, of one block of rows."""
+    """KL per latent [R, n] and squared error [R], averaged over antithetic pairs, of one block of rows."""
     keys = torch.tensor([key], dtype=torch.int64, device=block.device)
     unit = torch.ones(1, dtype=block.dtype, device=block.device)
     sse = block.new_zeros(block.shape[1], dtype=torch.float64)
-    for pair in range(PAIRS):
+    for pair in range(pairs):
         # A block has rows of its own in the streams: its first row stands in the step's high word.
         z, kl = reparam_kl(mu, logvar, keys, pair + (start << 32), antithetic=True)
         xhat = model.decode(z.flatten(1, 2)).unflatten(1, z.shape[1:3])
         sse += 2 * gaussian_nll(block, xhat, unit)[0].double().mean(0)
-    return kl[0].double(), sse / PAIRS
+    return kl[0].double(), sse / pairs
 
 
 @torch.no_grad()

@@ -111,6 +111,11 @@ def training_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: settings[key] for key in TRAINING_KEYS}
 
 
+def train_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `phasevae train` needs of one data set's settings."""
+    return training_keys(settings) | {"extend_unconverged": settings["extend_unconverged"]}
+
+
 def grid_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the plan of one data set depends on: its grid, in order."""
     grid = {key: settings[key] for key in GRID_KEYS if settings.get(key) is not None}

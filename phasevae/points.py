@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from phasevae import artifacts
+from phasevae.convergence import is_converged
 from phasevae.errors import InputError
 from phasevae.plan import Point
 from phasevae.provenance import training_code_hash
@@ -45,6 +46,10 @@ class Settings:
                 raise InputError(f"settings: key '{name}' is {'missing' if name in names else 'unknown'}")
         return cls(**{**keys, "hidden": tuple(keys["hidden"])})
 
+    def extended(self, factor: int) -> Settings:
+        """The same training with `factor` times the samples."""
+        return replace(self, samples=self.samples * factor)
+
     @property
     def n_steps(self) -> int:
         """Steps that show each model at least `samples` rows."""
@@ -76,11 +81,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Task:
-    """One point to have: what to train, where it is written, and the digest that makes it valid."""
+    """One point to have: what to train, where it is written, and the digest that makes it valid.
+
+    extend: up to how many times the samples it may be trained when it has not converged.
+    """
 
     member: Member
     folder: Path
     digest: str
+    extend: int = 1
 
 
 def point_digest(settings: Settings, member: Member, data_sha256: str, code_hash: str) -> str:
@@ -112,9 +121,10 @@ class Source:
         return cls(sha256, found["critical_variance"])
 
 
-def make_tasks(points: list[Point], folder: Path, settings: Settings, source: Source) -> list[Task]:
+def make_tasks(points: list[Point], folder: Path, settings: Settings, source: Source, extend: int = 1) -> list[Task]:
     """Tasks of planned points under `folder`, for the training code as it is now.
 
+    extend: see `Task`; no part of the digest, since a point that has converged does not depend on it.
     Raises InputError when a point is relative to the largest eigenvalue and that is not known.
     """
     code_hash = training_code_hash()
@@ -127,18 +137,38 @@ def make_tasks(points: list[Point], folder: Path, settings: Settings, source: So
             sigma2 = point.ratio * source.critical_variance
         member = Member(float(sigma2), float(point.beta), int(point.seed))
         digest = point_digest(settings, member, source.data_sha256, code_hash)
-        tasks.append(Task(member, folder / point.path, digest))
+        tasks.append(Task(member, folder / point.path, digest, extend))
     return tasks
 
 
 def is_valid(task: Task) -> bool:
-    """Whether the point's files are there, its point.json carries the task's digest and its weights are the ones
-    that were measured."""
+    """Whether the point's files are there, its point.json carries the task's digest, its weights are the ones that were
+    measured, and no larger budget is asked for."""
+    return next_budget(task) is None
+
+
+def next_budget(task: Task) -> int | None:
+    """With how many times the samples the point is to be trained next; None when its files are valid as they are.
+
+    It starts with once the samples, and doubles them as long as the point has not converged and `task.extend` allows:
+    so what a finished job leaves does not depend on what was there before.
+    """
     if not all((task.folder / name).is_file() for name in POINT_FILES):
-        return False
+        return 1
     try:
-        point = artifacts.read_json(task.folder / "point.json", ("config_digest", "weights_sha256"))
+        point = artifacts.read_json(task.folder / "point.json", ("config_digest", "weights_sha256", "convergence"))
+        converged = is_converged(point["convergence"])
     except InputError:
-        return False
+        return 1
     weights = artifacts.file_sha256(task.folder / "weights.safetensors")
-    return point["config_digest"] == task.digest and point["weights_sha256"] == weights
+    if point["config_digest"] != task.digest or point["weights_sha256"] != weights:
+        return 1
+    factor = point.get("extended", 1)
+    if not isinstance(factor, int) or factor not in budgets(task.extend):
+        return 1
+    return 2 * factor if converged is False and 2 * factor in budgets(task.extend) else None
+
+
+def budgets(extend: int) -> list[int]:
+    """The budgets a point may get, in units of `samples`: 1, 2, 4, ... up to `extend`."""
+    return [2**k for k in range(int(extend).bit_length())]

@@ -24,7 +24,8 @@ def training_code_hash() -> str:
     """
     family = backends.family()
     record = backends.build_record() if family == "native" else None
-    python = source_hash("phasevae.jobs:run", without=_NOT_ENTERED)
+    # Whether a point came to rest decides how long it is trained, but none of its numbers.
+    python = source_hash("phasevae.jobs:run", without=(*_NOT_ENTERED, *_STAGES["verdict"]))
     return digest({"python": python, "native": record and record["sources"], "backend": family})
 
 
@@ -37,6 +38,7 @@ _STAGES = {
     "refine": ("phasevae.analysis.refine", "phasevae.plan:make_plan", "phasevae.plan:write_plan"),
     "bracket": ("phasevae.analysis.bracketing",),
     "hysteresis": ("phasevae.branches",),
+    "verdict": ("phasevae.convergence:is_converged",),
     "stability": ("phasevae.curvature",),
 }
 """What each stage starts with."""

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from phasevae import elbo, graph, noise
+from phasevae import elbo, graph, memory, noise
 from phasevae.errors import InputError
 from phasevae.model import Architecture, initialise
 from phasevae.plan import rows_sharing
 from phasevae.points import Member, Settings
+from phasevae.targets import decoder_targets
 from phasevae.theory import collapsed_elbo
 
 HISTORY_COLUMNS = ("step", "samples", "sigma2", "elbo", "kl", "mse")
@@ -105,6 +106,7 @@ class Trainer:
     """
 
     def __init__(self, x: Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None):
+        memory.keep_pages()
         self.settings = settings
         self.members = list(members)
         self.step = 0
@@ -112,7 +114,9 @@ class Trainer:
         self._x = x
         seeds = sorted({member.seed for member in members})
         train_rows, _ = split_rows(x.shape[0], settings.holdout)
-        self._order = RowOrder(seeds, train_rows.to(x.device), settings.batch)
+        pool = train_rows.to(x.device)
+        self._order = RowOrder(seeds, pool, settings.batch)
+        self._mean = x[pool].mean(0, dtype=torch.float64).to(x.dtype)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
         as_row = {"dtype": x.dtype, "device": x.device}
         self._sigma2 = torch.tensor([member.sigma2 for member in members], **as_row)
@@ -172,7 +176,7 @@ class Trainer:
         kl = kl.sum(-1).mean(-1)
         of_decoder = None
         if self._group > 1:
-            targets = elbo.decoder_targets(x, mu, logvar, z, self._group).flatten(1, 2)
+            targets = decoder_targets(x, self._mean, mu, logvar, z, xhat, self._group).flatten(1, 2)
             of_decoder = elbo.gaussian_nll(targets, xhat.flatten(1, 2)[:, None], sigma2).mean((1, 2)).sum()
         self.model.backward((nll + self._beta * kl).sum(), of_decoder)
         self._adam.step(self.model.parameters, self.model.gradients, learning_rate, self._inputs.step)

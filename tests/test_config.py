@@ -145,6 +145,11 @@ def test_exactly_one_grid():
     assert "neither is given" in message(config(sigma2=None))
 
 
+@pytest.mark.parametrize("ratios", [[1.0], [0.7, 0.7, 1.2]])
+def test_an_upward_sweep_needs_two_different_steps(ratios):
+    assert f"toy.hysteresis_ratio: {ratios}, must be two or more different" in message(config(hysteresis_ratio=ratios))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("[1, 2]", "holds [1, 2], must be a mapping"), ("a: [1\nb: 2", "line 2: not YAML")],

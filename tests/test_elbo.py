@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 
 from phasevae import InputError, noise
 from phasevae._reference import exp_excess
-from phasevae.elbo import decoder_targets, gaussian_nll, reparam_kl
+from phasevae.elbo import gaussian_nll, reparam_kl
 
 KEYS = torch.tensor([1, -2, 3])
 
@@ -99,56 +99,3 @@ def test_nan_stays_visible(values):
 def test_wrong_shapes_are_refused_with_the_right_ones(call):
     with pytest.raises(InputError, match="must be"):
         call()
-
-
-def group_setting(n: int = 2) -> tuple[torch.Tensor, ...]:
-    """x [1, 12, 3], mu and logvar [2, 12, n], z [2, 2, 12, n] in float64."""
-    shapes = ((1, 12, 3), (2, 12, n), (2, 12, n), (2, 2, 12, n))
-    generator = torch.Generator().manual_seed(5)
-    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
-
-
-def test_decoder_targets_are_the_means_of_x_given_z_among_a_group():
-    x, mu, logvar, z = group_setting()
-    found = decoder_targets(x, mu, logvar, z, 4)
-    model, draw, row = 1, 0, 6
-    mates = slice(4, 8)
-    density = torch.distributions.Normal(mu[model, mates], (logvar[model, mates] / 2).exp())
-    weights = density.log_prob(z[model, draw, row]).sum(-1).softmax(0)
-    assert found.shape == (2, 2, 12, 3)
-    assert torch.allclose(found[model, draw, row], weights @ x[0, mates])
-
-
-def test_a_group_of_one_gives_each_row_its_own_target():
-    x, mu, logvar, z = group_setting()
-    assert torch.allclose(decoder_targets(x, mu, logvar, z, 1), x[:, None].expand(2, 2, -1, -1))
-
-
-def test_a_group_that_does_not_divide_the_rows_is_told():
-    with pytest.raises(InputError, match="group 5, must be a divisor of the 12 rows"):
-        decoder_targets(*group_setting(), 5)
-
-
-def test_far_apart_posteriors_share_nothing_and_collapsed_ones_everything():
-    x, mu, logvar, z = group_setting()
-    apart = 1e3 * torch.arange(12.0, dtype=torch.float64)[None, :, None].expand_as(mu)
-    drawn = apart[:, None].expand_as(z)
-    assert torch.allclose(decoder_targets(x, apart, logvar * 0, drawn, 4), x[:, None].expand(2, 2, -1, -1))
-    shared = decoder_targets(x, mu * 0, logvar * 0, z, 4)
-    assert torch.allclose(shared[0, 0, :4], x[0, :4].mean(0).expand(4, -1))
-
-
-def test_shared_targets_change_no_mean_of_the_decoders_gradient():
-    """Over many draws for one group of rows, both give the same regression of x on functions of z."""
-    x, mu, logvar, _ = group_setting(1)
-    mu, logvar = 0.3 * mu, 0.1 * logvar
-    noise = torch.randn(4000, 2, 12, 1, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
-    z = mu[:1, None] + (logvar[:1, None] / 2).exp() * noise
-    functions = torch.cat((z, z.square(), z.sin()), -1)
-    targets = decoder_targets(x, *(t[:1].expand(4000, -1, -1) for t in (mu, logvar)), z, 12)
-    own = torch.einsum("kabf,bd->kabfd", functions, x[0])
-    shared = torch.einsum("kabf,kabd->kabfd", functions, targets)
-    difference = (own - shared).mean((1, 2))
-    standard_error = difference.std(0) / 4000**0.5
-    assert (difference.mean(0).abs() < 4 * standard_error).all()
-    assert shared.mean((1, 2)).var(0).sum() < 0.3 * own.mean((1, 2)).var(0).sum()

@@ -171,7 +171,7 @@ def test_sweeps_at_two_betas_are_one_curve_of_kl():
     one, two = make_inputs(beta=1.0), make_inputs(beta=2.5)
     both = {**one, "sweep": pd.concat([one["sweep"], two["sweep"]], ignore_index=True)}
     axes = figures.render("beta_equivalence", **both).axes[0]
-    drawn = [line for line in axes.lines if line.get_label().startswith(r"$\beta")]
+    drawn = [line for line in axes.lines if line.get_label().startswith("over ")]
     assert len(drawn) == 2
     assert drawn[0].get_xdata() == pytest.approx(drawn[1].get_xdata())
     assert drawn[0].get_ydata() == pytest.approx(drawn[1].get_ydata())

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from small import recipe
 
 from phasevae import InputError, artifacts, jobs
 from phasevae.plan import make_plan
-from phasevae.points import Source, is_valid, make_tasks
+from phasevae.points import Source, is_valid, make_tasks, next_budget
 from phasevae.training import Trainer
 
 SETTINGS = recipe(hidden=(8,), samples=3200.0)
@@ -156,6 +157,107 @@ def test_killed_at_random_moments_the_numbers_are_those_of_an_undisturbed_run(fi
     subprocess.run(command, check=True, capture_output=True)
     job = job_in(tmp_path)
     assert relative(job, files_of(job)) == relative(*finished)
+
+
+def extended(job: jobs.Job, extend: int) -> jobs.Job:
+    return replace(job, tasks=[replace(task, extend=extend) for task in job.tasks])
+
+
+def records(job: jobs.Job) -> dict[float, dict]:
+    return {task.member.sigma2: artifacts.read_json(task.folder / "point.json") for task in job.tasks}
+
+
+@pytest.fixture
+def one_slow_point(monkeypatch):
+    """As if the model at sigma2 = 0.8 converged with four times the samples, and the others at once."""
+
+    def found(history, numbers, settings):
+        return {"converged": history["sigma2"].iloc[-1] != 0.8 or settings.samples >= 4 * SETTINGS.samples}
+
+    monkeypatch.setattr(jobs, "_convergence", found)
+
+
+def test_a_point_that_has_not_converged_gets_twice_the_samples_until_it_has(one_slow_point, tmp_path):
+    job = job_in(tmp_path)
+    jobs.run(job)
+    assert [point["converged"] for point in records(job).values()] == [True, False, True]
+    first = files_of(job)
+    enough = extended(job, 8)
+    assert [next_budget(task) for task in enough.tasks] == [None, 2, None]
+    assert jobs.run(enough) == [job.tasks[1].folder]
+    assert [point["extended"] for point in records(job).values()] == [1, 4, 1]
+    assert [point["samples"] for point in records(job).values()] == [3200, 12800, 3200]
+    assert all(point["converged"] for point in records(job).values())
+    kept = {path: content for path, content in first.items() if path.parent != job.tasks[1].folder}
+    assert kept.items() <= files_of(job).items()
+    again = job_in(tmp_path / "fresh")
+    jobs.run(extended(again, 8))
+    assert relative(again, files_of(again)) == relative(job, files_of(job))
+
+
+def test_a_smaller_limit_trains_again_what_had_more(one_slow_point, tmp_path):
+    job = job_in(tmp_path)
+    jobs.run(extended(job, 2))
+    assert [point["extended"] for point in records(job).values()] == [1, 2, 1]
+    assert not records(job)[0.8]["converged"]
+    assert jobs.run(job) == [job.tasks[1].folder]
+    assert [point["extended"] for point in records(job).values()] == [1, 1, 1]
+
+
+def test_an_extended_training_resumes_at_its_own_budget(one_slow_point, tmp_path):
+    undisturbed = extended(job_in(tmp_path / "undisturbed"), 2)
+    jobs.run(undisturbed)
+    job = extended(job_in(tmp_path / "stopped"), 2)
+
+    def interrupt(trainer: Trainer) -> None:
+        if trainer.settings.samples > SETTINGS.samples and trainer.step == 80:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(jobs.InterruptedTrainingError):
+        jobs.run(job, interrupt)
+    steps: list[int] = []
+    jobs.run(job, lambda trainer: steps.append(trainer.step))
+    assert min(steps) > 80
+    assert relative(job, files_of(job)) == relative(undisturbed, files_of(undisturbed))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[...] can't allocate memory: you")],
+)
+def test_an_ensemble_too_large_for_the_memory_is_split_and_the_numbers_are_the_same(
+    error, finished, tmp_path, monkeypatch
+):
+    step = Trainer._train_step
+
+    def limited(trainer: Trainer) -> None:
+        if len(trainer.members) > 1 and trainer.step == 5:
+            raise error
+        step(trainer)
+
+    monkeypatch.setattr(Trainer, "_train_step", limited)
+    job = job_in(tmp_path)
+    with pytest.warns(UserWarning, match="out of memory with 3 models"):
+        jobs.run(job)
+    assert relative(job, files_of(job)) == relative(*finished)
+
+
+def test_a_single_model_too_large_for_the_memory_is_told(tmp_path, monkeypatch):
+    def without_memory(trainer: Trainer) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Trainer, "_train_step", without_memory)
+    with pytest.raises(InputError, match="out of memory with a single model and batch: 32"):
+        jobs.run(job_in(tmp_path, [0.5]))
+
+
+def test_another_error_of_the_runtime_is_not_taken_for_it(tmp_path, monkeypatch):
+    def broken(trainer: Trainer) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(Trainer, "_train_step", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        jobs.run(job_in(tmp_path))
 
 
 def test_an_absent_device_is_refused():

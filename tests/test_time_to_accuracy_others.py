@@ -10,8 +10,8 @@ import torch
 from contenders import common, course
 from numpy.typing import NDArray
 
-from phasevae import elbo
 from phasevae.model import Architecture, VAEEnsemble
+from phasevae.targets import decoder_targets
 
 SIGMA2 = (0.3, 0.9)
 ARCHITECTURE = Architecture(5, 2, (7, 6))
@@ -26,7 +26,9 @@ def run() -> common.Run:
     return common.Run(x, SIGMA2, 3, settings, 1)
 
 
-def reference(parameters: NDArray, x: NDArray, eps: NDArray, antithetic: bool, group: int) -> tuple[NDArray, NDArray]:
+def reference(
+    parameters: NDArray, x: NDArray, mean: NDArray, eps: NDArray, antithetic: bool, group: int
+) -> tuple[NDArray, NDArray]:
     """Negative ELBOs [M] and the gradients [M, P] of a step by phasevae's model for given noise [M, B, n]."""
     ensemble = VAEEnsemble(ARCHITECTURE, torch.from_numpy(parameters.copy()))
     rows = torch.from_numpy(x)[None]
@@ -40,7 +42,9 @@ def reference(parameters: NDArray, x: NDArray, eps: NDArray, antithetic: bool, g
 
     kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(-1).mean(1)
     loss = nll(rows[:, None]) + kl
-    shared = nll(elbo.decoder_targets(rows, mu, logvar, z, group)).sum() if group > 1 else None
+    shared = None
+    if group > 1:
+        shared = nll(decoder_targets(rows, torch.from_numpy(mean), mu, logvar, z, xhat, group)).sum()
     ensemble.backward(loss.sum(), shared)
     return loss.detach().numpy(), ensemble.gradients.numpy()
 
@@ -61,8 +65,8 @@ def test_jax_has_phasevaes_loss_and_gradient(jax_ensemble, run, products, antith
     rng = np.random.default_rng(1)
     models = [jax_ensemble.initial(run, rng) for _ in SIGMA2]
     eps = rng.standard_normal((2, 16, 2), dtype=np.float32)
-    loss, gradient = reference(rows_of(models), run.x[:16], eps, antithetic, group)
-    total = jax_ensemble.total_loss(products, antithetic, group)
+    loss, gradient = reference(rows_of(models), run.x[:16], run.x.mean(0), eps, antithetic, group)
+    total = jax_ensemble.total_loss(products, antithetic, group, run.x.mean(0))
     arguments = (jax_ensemble.stack(models) if products == "vmap" else models, run.x[:16], eps, np.float32(SIGMA2))
     assert float(total(*arguments)) == pytest.approx(loss.sum(), rel=1e-5)
     found = jax.grad(total)(*arguments)
@@ -126,7 +130,7 @@ def test_pythaes_loss_and_gradient_are_the_decoder_variance_times_ours(
     run = replace(run, settings=settings)
     contender = pythae_trainer.start(run, workers=0, threads=1)
     eps = np.random.default_rng(1).standard_normal((2, 16, 2), dtype=np.float32)
-    loss, gradient = reference(contender.parameters(), run.x[:16], eps, antithetic, group)
+    loss, gradient = reference(contender.parameters(), run.x[:16], run.x.mean(0), eps, antithetic, group)
     for i, trainer in enumerate(contender._trainers):
         monkeypatch.setattr(torch, "randn_like", lambda *_, i=i: torch.from_numpy(eps[i]))
         output = trainer.model({"data": torch.from_numpy(run.x[:16])})

@@ -141,13 +141,25 @@ def test_sweeps_of_different_beta_agree_if_they_are_one_curve():
     tables = [gaussian_sweep(seed, beta=beta) for seed, beta in enumerate((1.0, 0.5, 4.0))]
     tables[1] = tables[1].iloc[::2]
     found = equivalence.compare(pd.concat(tables))
-    assert found["agrees"] is True and [item["beta"] for item in found["betas"]] == [0.5, 4.0]
+    assert found["agrees"] is True and [item["value"] for item in found["sweeps"]] == [0.5, 4.0]
     # A curve against sigma2 instead of beta * sigma2 is another one.
     wrong = gaussian_sweep(3, beta=4.0).assign(kl=lambda table: 0.8 * table["kl"])
     assert equivalence.compare(pd.concat([tables[0], wrong]))["agrees"] is False
     assert equivalence.compare(tables[0]) is None
     apart = gaussian_sweep(4, beta=2.0, grid=[1.3, 1.4, 1.5])
     assert equivalence.compare(pd.concat([tables[0], apart]))["agrees"] is None
+
+
+def test_a_sweep_over_beta_agrees_with_one_over_sigma2():
+    over_beta = pd.concat([gaussian_sweep(k, grid=[x], beta=x / 0.25) for k, x in enumerate(GRID[::2])])
+    assert over_beta["sigma2"].to_numpy() == pytest.approx(0.25)
+    found = equivalence.compare(pd.concat([gaussian_sweep(99), over_beta.assign(sigma2=0.25)]))
+    assert found["reference"] == {"fixed": "beta", "value": 1.0}
+    (other,) = found["sweeps"]
+    assert (other["fixed"], other["value"], other["n_points"]) == ("sigma2", 0.25, len(GRID[::2]))
+    assert found["agrees"] is True
+    few = pd.concat([gaussian_sweep(0, grid=[x], beta=x) for x in (0.8, 0.9)])
+    assert equivalence.compare(few)["reason"] == "no two sweeps share 3 points of beta * sigma2"
 
 
 def test_relaxation_times_of_exponentials_give_their_exponent():
@@ -184,13 +196,11 @@ def test_the_certificate_of_gaussian_data_is_lambda_1():
     assert 1 <= certificate_ratio(y) < 1.03
 
 
-@pytest.mark.parametrize(("weight", "expected"), [(0.4, 1.0104), (0.3, 1.088)])
-def test_the_binodal_to_leading_order(weight, expected):
+def test_the_binodal_to_leading_order():
+    weight, expected = 0.4, 1.0104
     spread = weight * (1 - weight)
-    skewness, kurtosis = (1 - 2 * weight) / np.sqrt(spread), (1 - 6 * spread) / spread
-    found = hysteresis.binodal_ratio(skewness if weight == 0.4 else 0.4999, kurtosis, 10**6)
-    if weight == 0.4:
-        assert found["value"] == pytest.approx(expected, abs=1e-4) and contains(found, expected)
+    found = hysteresis.binodal_ratio((1 - 2 * weight) / np.sqrt(spread), (1 - 6 * spread) / spread, 10**6)
+    assert found["value"] == pytest.approx(expected, abs=1e-4) and contains(found, expected)
     outside = hysteresis.binodal_ratio(2.67, 5.1, 10**6)
     assert outside["value"] is None and "outside the expansion" in outside["reason"]
 
@@ -216,6 +226,12 @@ def test_an_active_branch_above_the_collapsed_elbo_is_hysteresis():
     assert (low, high) == pytest.approx((1.4 - 1.96 * 2.5e-3 / 0.3, 1.4 + 1.96 * 2.5e-3 / 0.3), abs=2e-3)
     assert found["branch_lost"] == [1.44, 1.5] and found["beyond"] == [1.1, 1.2, 1.3, 1.36]
     assert found["coexistence"] == [1.0, 1.1, 1.2, 1.3, 1.36, 1.38, 1.42, 1.44]
+
+
+def test_a_binodal_near_the_end_of_the_branch_is_no_later_than_it():
+    found = hysteresis.measured(upward_table(binodal=1.437, lost=1.46), 1.0)["binodal"]
+    assert found["value"] == pytest.approx(1.437, abs=1e-3)
+    assert found["ci95"][0] < 1.43 and found["ci95"][1] == 1.5
 
 
 def test_a_branch_that_ends_at_lambda_1_is_none():
@@ -257,8 +273,13 @@ def test_fit_json_has_every_part(tmp_path):
     result = transition.analyse(gaussian_sweep(0), spectrum, 4, dimensions, upward=upward_table())
     artifacts.write_json(tmp_path / "fit.json", result)
     found = artifacts.read_json(tmp_path / "fit.json", ("models", "order", "exponents", "cascade", "hysteresis"))
-    assert found["order"]["value"] == 2 and found["cascade"]["modes"][0]["threshold"] == pytest.approx(1, abs=0.01)
+    assert found["cascade"]["modes"][0]["threshold"] == pytest.approx(1, abs=0.01)
     assert found["hysteresis"]["foretold"]["coexistence_possible"] is False
     assert found["hysteresis"]["measured"]["order"] == 1
+    # The upward table is that of other data: what it shows goes before what the sweep shows.
+    assert found["order"]["value"] == 1 and "hysteresis" in found["order"]["reason"]
+    assert found["order"]["evidence"] == "hysteresis" and found["order"]["kl"] is not None
+    alone = transition.analyse(gaussian_sweep(0), spectrum, 4)["order"]
+    assert (alone["value"], alone["evidence"]) == (2, "sweep")
     bare = transition.analyse(gaussian_sweep(0).drop(columns="elbo_gap"))
     assert "elbo_gap" in bare["order"]["reason"] and bare["cascade"]["reason"] == "no dimensions.csv is given"

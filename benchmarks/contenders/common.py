@@ -44,7 +44,7 @@ PROBLEMS = {
 HIDDEN = (256, 128)
 PROTOCOLS = ("usual", "ours")
 """usual: from scratch, Adam 1e-3, batch 128, one noise draw a row, each row its own target; ours: what phasevae does by
-default, with decoder targets that rows share (`phasevae.elbo.decoder_targets`)."""
+default, with decoder targets that rows share (`phasevae.targets.decoder_targets`)."""
 
 
 class ConstantRate(Settings):

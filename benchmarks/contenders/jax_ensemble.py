@@ -8,6 +8,7 @@ The protocol `ours` gives the decoder targets that rows share by a derivative ru
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -87,7 +88,7 @@ def make_block(run: Run, products: str) -> Any:
     sigma2 = jnp.asarray(run.sigma2, jnp.float32)
     draws = (len(run.sigma2), run.settings.batch, run.settings.n_latent)
     group = rows_sharing(run.settings.batch, run.settings.decoder_group)
-    total = total_loss(products, run.settings.antithetic, group)
+    total = total_loss(products, run.settings.antithetic, group, run.x.mean(0, dtype=np.float64))
 
     def block(state: tuple, x: Any, rows: Any, factors: Any, rates: Any, first: Any, count: Any) -> tuple:
         def step(i: Any, state: tuple) -> tuple:
@@ -102,11 +103,12 @@ def make_block(run: Run, products: str) -> Any:
     return block
 
 
-def total_loss(products: str, antithetic: bool, group: int) -> Any:
+def total_loss(products: str, antithetic: bool, group: int, mean: NDArray[np.float64]) -> Any:
     """The sum over models of the negative ELBO, a function of (parameters, x [B, D], eps [M, B, n], sigma2 [M]).
 
-    Its derivative by the decoders' parameters has E[x | z] among `group` neighbouring rows in the place of x.
+    Its derivative by the decoders' parameters has `decoder_targets` in the place of x. mean: [D], that of the data.
     """
+    mean = jnp.asarray(mean, jnp.float32)
 
     def one(parameters: Any, x: Any, eps: Any, sigma2: Any) -> Any:
         encoder, decoder = parameters
@@ -114,11 +116,10 @@ def total_loss(products: str, antithetic: bool, group: int) -> Any:
         logvar = jnp.clip(logvar, *LOGVAR_RANGE)
         spread = jnp.exp(0.5 * logvar) * eps
         z = jnp.concatenate((mu + spread, mu - spread)) if antithetic else mu + spread
-        rows = jnp.concatenate((x, x)) if antithetic else x
         if group > 1:
-            sse = shared_sse(decoder, z, rows, decoder_targets(x, *jax.lax.stop_gradient((mu, logvar, z)), group))
+            sse = shared_sse(group, decoder, z, x, mean, *jax.lax.stop_gradient((mu, logvar)))
         else:
-            sse = mean_sse(perceptron(decoder, z), rows)
+            sse = mean_sse(perceptron(decoder, z), x)
         kl = 0.5 * (mu**2 + jnp.exp(logvar) - 1 - logvar).sum(-1)
         return sse / (2 * sigma2) + kl.mean()
 
@@ -131,8 +132,9 @@ def total_loss(products: str, antithetic: bool, group: int) -> Any:
     return vmapped if products == "vmap" else unrolled
 
 
-def decoder_targets(x: Any, mu: Any, logvar: Any, z: Any, group: int) -> Any:
-    """`phasevae.elbo.decoder_targets` of one model: x [B, D], mu and logvar [B, n], z [A B, n] to [A B, D]."""
+def decoder_targets(x: Any, mean: Any, mu: Any, logvar: Any, z: Any, xhat: Any, group: int) -> Any:
+    """`phasevae.targets.decoder_targets` of one model: x [B, D], mu and logvar [B, n], z and xhat [A B, .]."""
+    x = without_chance_of_mean(x, mean, xhat, len(x) // group // 2 * group)
     precision = jnp.exp(-logvar)
     of_rows = jnp.concatenate((-0.5 * precision, mu * precision, -0.5 * (mu**2 * precision + logvar)), -1)
     of_draws = jnp.concatenate((z**2, z, jnp.ones_like(z)), -1)
@@ -142,28 +144,43 @@ def decoder_targets(x: Any, mu: Any, logvar: Any, z: Any, group: int) -> Any:
     return jnp.einsum("agij,gjd->agid", weights, x).reshape(-1, x.shape[-1])
 
 
+def without_chance_of_mean(x: Any, mean: Any, xhat: Any, split: int) -> Any:
+    if not 0 < split < len(x):
+        return x
+    centred, left = x - mean, x - xhat.reshape(-1, *x.shape).mean(0)
+
+    def steady(own: slice, other: slice) -> Any:
+        variance = jnp.maximum((centred[own] ** 2).sum(0), jnp.finfo(x.dtype).tiny)
+        unexplained = ((left[own] * centred[own]).sum(0) / variance).clip(0, 1)
+        return x[own] - unexplained * centred[other].mean(0)
+
+    before, after = slice(None, split), slice(split, None)
+    return jnp.concatenate((steady(before, after), steady(after, before)))
+
+
 def mean_sse(xhat: Any, x: Any) -> Any:
-    return ((xhat - x) ** 2).sum(-1).mean()
+    """Mean over rows and draws: xhat [A B, D], x [B, D]."""
+    return ((xhat.reshape(-1, *x.shape) - x) ** 2).sum(-1).mean()
 
 
-@jax.custom_vjp
-def shared_sse(decoder: list[tuple], z: Any, x: Any, targets: Any) -> Any:
-    """Mean squared error of decoding z as x; differentiated by the decoder's parameters, as `targets`."""
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def shared_sse(group: int, decoder: list[tuple], z: Any, x: Any, mean: Any, mu: Any, logvar: Any) -> Any:
+    """Mean squared error of decoding z as x; differentiated by the decoder's parameters, as `decoder_targets`."""
     return mean_sse(perceptron(decoder, z), x)
 
 
-def shared_sse_forward(decoder: list[tuple], z: Any, x: Any, targets: Any) -> tuple:
+def shared_sse_forward(group: int, decoder: list[tuple], z: Any, x: Any, mean: Any, mu: Any, logvar: Any) -> tuple:
     xhat, pull = jax.vjp(perceptron, decoder, z)
-    return mean_sse(xhat, x), (pull, xhat, x, targets)
+    return mean_sse(xhat, x), (pull, xhat, x, decoder_targets(x, mean, mu, logvar, z, xhat, group))
 
 
-def shared_sse_backward(kept: tuple, cotangent: Any) -> tuple:
+def shared_sse_backward(group: int, kept: tuple, cotangent: Any) -> tuple:
     pull, xhat, x, targets = kept
-    scale = cotangent * 2 / len(x)
+    scale = cotangent * 2 / len(xhat)
     # Half of what each call gives is not used, and not computed once compiled.
     of_decoder, _ = pull(scale * (xhat - targets))
-    _, of_z = pull(scale * (xhat - x))
-    return of_decoder, of_z, None, None
+    _, of_z = pull(scale * (xhat.reshape(-1, *x.shape) - x).reshape(xhat.shape))
+    return of_decoder, of_z, None, None, None, None
 
 
 shared_sse.defvjp(shared_sse_forward, shared_sse_backward)

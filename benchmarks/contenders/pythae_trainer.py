@@ -30,9 +30,9 @@ from torch.utils.data import DataLoader
 
 from contenders.common import Contender, Run, fastest, single
 from contenders.loop import first_batches, loader_options, perceptron, stacked
-from phasevae.elbo import decoder_targets
 from phasevae.plan import rows_sharing
 from phasevae.points import Settings
+from phasevae.targets import decoder_targets
 
 
 def prepare(run: Run) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def make_trainer(run: Run, sigma2: float, data: BaseDataset, config: BaseTrainer
     shape = {"input_dim": (run.x.shape[1],), "latent_dim": run.settings.n_latent, "reconstruction_loss": "mse"}
     parts = BetaVAEConfig(**shape, beta=sigma2), Encoder(run.encoder), Decoder(run.decoder)
     plain = not run.settings.antithetic and run.settings.decoder_group == 1
-    model = BetaVAE(*parts) if plain else VarianceReducedBetaVAE(*parts, run.settings)
+    model = BetaVAE(*parts) if plain else VarianceReducedBetaVAE(*parts, run.settings, torch.from_numpy(run.x).mean(0))
     # pythae seeds torch here, alike for each model.
     schedule = Schedule(run, sigma2)
     trainer = BaseTrainer(model, data, training_config=config, callbacks=[schedule])
@@ -111,10 +111,13 @@ class Decoder(BaseDecoder):
 class VarianceReducedBetaVAE(BetaVAE):
     """Uses each noise draw with both signs, and for the decoder's gradient targets that rows share, as settings say."""
 
-    def __init__(self, config: BetaVAEConfig, encoder: Encoder, decoder: Decoder, settings: Settings):
+    def __init__(
+        self, config: BetaVAEConfig, encoder: Encoder, decoder: Decoder, settings: Settings, data_mean: Tensor
+    ):
         super().__init__(config, encoder, decoder)
         self._signs = (1, -1) if settings.antithetic else (1,)
         self._decoder_group = settings.decoder_group
+        self._data_mean = data_mean
 
     def forward(self, inputs: BaseDataset, **_: Any) -> ModelOutput:
         x = inputs["data"]
@@ -126,16 +129,18 @@ class VarianceReducedBetaVAE(BetaVAE):
         # An epoch's last batch may be a short one.
         group = rows_sharing(len(x), self._decoder_group)
         if group > 1:
-            draws = z.view(1, len(self._signs), *mu.shape)
-            targets = decoder_targets(x[None], mu[None], logvar[None], draws, group).flatten(0, 2)
-            return self._with_targets(targets, z, *rows)
+            return self._with_targets(group, z, *rows)
         recon = self.decoder(z)["reconstruction"]
         return as_output(self.loss_function(recon, *rows, z), recon, z)
 
-    def _with_targets(self, targets: Tensor, z: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> ModelOutput:
-        """The loss for x, with the derivative by the decoder's parameters of that for `targets`; decodes once."""
+    def _with_targets(self, group: int, z: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> ModelOutput:
+        """The loss for x, with the derivative by the decoder's parameters of that for its targets; decodes once."""
         leaf = z.detach().requires_grad_()
         recon = self.decoder(leaf)["reconstruction"]
+        # What the draws share stands in the first of them.
+        own = [part.unflatten(0, (len(self._signs), -1))[:1] for part in (x, mu, logvar)]
+        drawn = [part.unflatten(0, (1, len(self._signs), -1)) for part in (z, recon)]
+        targets = decoder_targets(own[0], self._data_mean, *own[1:], *drawn, group).flatten(0, 2)
         loss, recon_loss, reg_loss = self.loss_function(recon, x, mu, logvar, z)
         (by_z,) = torch.autograd.grad(recon_loss, leaf, retain_graph=True)
         _, of_decoder, _ = self.loss_function(recon, targets, mu, logvar, z)

@@ -1,10 +1,16 @@
-"""beta equivalence: the optimum depends on beta * sigma2 alone, so sweeps at different beta are one curve of KL."""
+"""beta equivalence: the optimum depends on beta * sigma2 alone.
+
+So a sweep over beta at fixed sigma2 and one over sigma2 at fixed beta are one curve of KL, and so are sweeps over
+sigma2 at different beta.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phasevae.analysis.measured import COLUMNS, SD_ABSOLUTE, SD_RELATIVE, abscissa, check, numbers
 from phasevae.analysis.profiles import LEVEL
@@ -15,35 +21,67 @@ if TYPE_CHECKING:
 MIN_COMMON = 3
 
 
-def compare(sweep: pd.DataFrame) -> dict[str, Any] | None:
-    """Do the sweeps of a table at different beta agree in KL(beta * sigma2)? None for a table of one beta.
+@dataclass(frozen=True)
+class Curve:
+    """Seed means of KL (nats) against x = beta * sigma2, ascending; `fixed` ("beta" or "sigma2") has one `value`."""
 
-    The beta with the most points is the reference: its seed means, interpolated linearly in ln x, are compared with the
-    points of the others that lie between its own. Returns {reference, betas: [{beta, n_points, mean_difference, ci95,
-    largest_difference, agrees}], agrees, reason}: differences in nats, the interval of their mean by the t
-    distribution over points but never narrower than the scatter of trained networks allows; a beta agrees when that
-    interval holds zero. `agrees` is None where no other beta shares MIN_COMMON points.
-    """
+    fixed: str
+    value: float
+    x: NDArray
+    kl: NDArray
+
+
+def curves(sweep: pd.DataFrame) -> list[Curve]:
+    """The sweeps in a table: one for each beta with MIN_COMMON values of sigma2 or more, and of the other points one
+    for each sigma2 with as many values of beta. Raises InputError for a table that no fit could read."""
     check(sweep, COLUMNS)
-    table = sweep.assign(x=abscissa(numbers(sweep, "beta") * numbers(sweep, "sigma2")))
-    means = table.groupby(["beta", "x"])["kl"].agg(["mean", "count"]).reset_index()
-    sizes = means.groupby("beta").size()
-    if len(sizes) < 2:
-        return None
-    reference = float(sizes.idxmax())
-    curve = means[means["beta"] == reference]
+    rest = sweep.assign(x=abscissa(numbers(sweep, "beta") * numbers(sweep, "sigma2")))
     found = []
-    for beta, rows in means[means["beta"] != reference].groupby("beta"):
-        inside = rows[(rows["x"] >= curve["x"].min()) & (rows["x"] <= curve["x"].max())]
-        if len(inside) >= MIN_COMMON:
-            expected = np.interp(np.log(inside["x"]), np.log(curve["x"]), curve["mean"])
-            found.append({"beta": float(beta), **_agreement(inside["mean"].to_numpy(), expected)})
-    reason = None if found else f"no two betas share {MIN_COMMON} points of beta * sigma2"
-    agrees = all(item["agrees"] for item in found) if found else None
-    return {"reference": reference, "betas": found, "agrees": agrees, "reason": reason}
+    for fixed in ("beta", "sigma2"):
+        long = rest.groupby(fixed)["x"].transform("nunique") >= MIN_COMMON
+        for value, rows in rest[long].groupby(fixed):
+            means = rows.groupby("x")["kl"].mean()
+            found.append(Curve(fixed, float(value), means.index.to_numpy(), means.to_numpy()))
+        rest = rest[~long]
+    return found
 
 
-def _agreement(kl: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
+def compare(sweep: pd.DataFrame) -> dict[str, Any] | None:
+    """Do the sweeps in a table agree in KL(beta * sigma2)? None for a table of one beta.
+
+    The longest is the reference: its seed means, interpolated linearly in ln x, are compared with the points of the
+    others that lie between its own. Returns {reference: {fixed, value}, sweeps: [{fixed, value, n_points,
+    mean_difference, ci95, largest_difference, agrees}], agrees, reason}: differences in nats, the interval of their
+    mean by the t distribution over points but never narrower than the scatter of trained networks allows; a sweep
+    agrees when that interval holds zero. `agrees` is None where no sweep shares MIN_COMMON points with the reference.
+    """
+    if sweep["beta"].nunique() < 2:
+        return None
+    found = curves(sweep)
+    none = f"no two sweeps share {MIN_COMMON} points of beta * sigma2"
+    if not found:
+        return {"reference": None, "sweeps": [], "agrees": None, "reason": none}
+    reference = max(found, key=lambda curve: curve.x.size)
+    compared = []
+    for curve in found:
+        inside = (curve.x >= reference.x[0]) & (curve.x <= reference.x[-1])
+        if curve is not reference and inside.sum() >= MIN_COMMON:
+            expected = np.interp(np.log(curve.x[inside]), np.log(reference.x), reference.kl)
+            compared.append(_name(curve) | _agreement(curve.kl[inside], expected))
+    agrees = all(item["agrees"] for item in compared) if compared else None
+    return {
+        "reference": _name(reference),
+        "sweeps": compared,
+        "agrees": agrees,
+        "reason": None if compared else none,
+    }
+
+
+def _name(curve: Curve) -> dict[str, Any]:
+    return {"fixed": curve.fixed, "value": curve.value}
+
+
+def _agreement(kl: NDArray, expected: NDArray) -> dict[str, Any]:
     from scipy.stats import t
 
     difference = kl - expected

@@ -109,9 +109,9 @@ def measured(table: pd.DataFrame, critical_variance: float) -> dict[str, Any]:
 
     hysteresis: whether an active model has an ELBO above Eq. 24 by SIGMAS standard errors beyond BEYOND times the
     critical variance; beyond: those x; binodal: where the active branch's ELBO crosses the collapsed one's, with the
-    crossings of its 95 % band; branch_lost: the last x with the branch and the next one; coexistence: x at which fresh
-    models are collapsed and the upper branch is active. The order is 1 with hysteresis, else None: no hysteresis found
-    is no proof of a continuous transition.
+    crossings of its 95 % band, at most the first x without the branch; branch_lost: the last x with the branch and
+    the next one; coexistence: x at which fresh models are collapsed and the upper branch is active. The order is 1
+    with hysteresis, else None: no hysteresis found is no proof of a continuous transition.
     """
     found = branches(table)
     empty = {"hysteresis": None, "beyond": [], "binodal": None, "branch_lost": None, "coexistence": [], "order": None}
@@ -129,7 +129,7 @@ def measured(table: pd.DataFrame, critical_variance: float) -> dict[str, Any]:
     result = {
         "hysteresis": bool(beyond.any()),
         "beyond": up["x"][beyond].tolist(),
-        "binodal": _crossing(up, active) if beyond.any() else None,
+        "binodal": _crossing(up, active, following) if beyond.any() else None,
         "branch_lost": [float(up["x"][last]), following],
         "coexistence": [],
         "order": 1 if beyond.any() else None,
@@ -142,8 +142,9 @@ def measured(table: pd.DataFrame, critical_variance: float) -> dict[str, Any]:
     return result
 
 
-def _crossing(up: Mapping[str, NDArray], active: NDArray) -> dict[str, Any]:
-    """Where the gap of the active branch falls through zero, and where its 95 % band does; None where it does not."""
+def _crossing(up: Mapping[str, NDArray], active: NDArray, following: float | None) -> dict[str, Any]:
+    """Where the gap of the active branch falls through zero, and where its 95 % band does; None where it does not.
+    The band may stay open to the end of the branch: it then ends at `following`, the first x without the branch."""
     x, gap, error = (up[key][active] for key in ("x", "gap", "error"))
 
     def zero(values: NDArray) -> float | None:
@@ -153,7 +154,8 @@ def _crossing(up: Mapping[str, NDArray], active: NDArray) -> dict[str, Any]:
         i = int(falls[-1])
         return float(x[i] + (x[i + 1] - x[i]) * values[i] / (values[i] - values[i + 1]))
 
-    return {"value": zero(gap), "ci95": [zero(gap - 1.96 * error), zero(gap + 1.96 * error)]}
+    high = zero(gap + 1.96 * error)
+    return {"value": zero(gap), "ci95": [zero(gap - 1.96 * error), following if high is None else high]}
 
 
 def _bracket(k3: Any, k4: Any) -> Any:

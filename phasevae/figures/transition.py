@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phasevae import theory
+from phasevae.analysis import equivalence, order, stability
 from phasevae.analysis import hysteresis as upward
-from phasevae.analysis import order, stability
 from phasevae.figures.marks import (
     BLACK,
     BLUE,
@@ -23,7 +23,6 @@ from phasevae.figures.marks import (
     legend,
     mark_prediction,
     n_latents,
-    seed_means,
     theory_line,
     x_label,
 )
@@ -97,20 +96,20 @@ def cascade(dimensions: pd.DataFrame, fit: Mapping[str, Any], spectrum: Mapping[
 
 
 def beta_equivalence(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
-    """KL against beta * sigma2, one colour a beta, with the curve that all should lie on."""
+    """KL against beta * sigma2, one colour a sweep at fixed beta or sigma2, with the curve that all should lie on."""
     eigenvalues, n_latent = spectrum["eigenvalues"], n_latents(dimensions)
     figure = figure_of(2.6)
     axes = figure.subplots()
     x = dense(sweep, eigenvalues, n_latent)
     theory_line(axes, x, theory.ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
-    for i, (beta, rows) in enumerate(sweep.groupby("beta")):
-        means = seed_means(rows, "kl")
-        marker = "os^Dv<>"[i % 7]
-        label = rf"$\beta = {beta:g}$"
-        axes.plot(means["x"], means["mean"], marker, color=PALETTE[i % len(PALETTE)], label=label, zorder=3)
+    over = {"beta": r"over $\sigma^2$ at $\beta$", "sigma2": r"over $\beta$ at $\sigma^2$"}
+    for i, curve in enumerate(equivalence.curves(sweep)):
+        color, label = PALETTE[i % len(PALETTE)], f"{over[curve.fixed]} = {curve.value:g}"
+        hollow = {"markerfacecolor": "none"} if i else {}
+        axes.plot(curve.x, curve.kl, "os^Dv<>"[i % 7], color=color, label=label, zorder=3, **hollow)
     mark_prediction(axes, spectrum)
     axes.set(xlabel=r"$\beta\sigma^2$ (units of data$^2$)", ylabel="KL divergence (nats)")
-    legend(figure, axes, 3)
+    legend(figure, axes, 2)
     return figure
 
 

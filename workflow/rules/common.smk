@@ -15,7 +15,7 @@ from phasevae import InputError
 from phasevae.artifacts import canonical_json
 from phasevae.config import dataset_options, validate
 from phasevae.figures import FIGURES
-from phasevae.plan import grid_keys, make_plan, plan_keys, plan_text, read_plan, refine_keys, second_pass, training_keys
+from phasevae.plan import grid_keys, make_plan, plan_keys, plan_text, read_plan, refine_keys, second_pass, train_keys, training_keys
 from phasevae.points import POINT_FILES
 from phasevae.provenance import stage_code
 
@@ -165,6 +165,12 @@ def own_data(wildcards):
     # Of a folder, every file: its own time does not change when one of them is overwritten.
     files = [sorted(path.rglob("*")) if path.is_dir() else [path] for path in given]
     return [str(path) for path in sum(files, []) if path.is_file()]
+
+
+def training_code(settings):
+    """The code of the training; with longer training of what has not converged, also how that is judged."""
+    extended = settings["extend_unconverged"] > 1
+    return " ".join(map(stage_code, ["train", "verdict"] if extended else ["train"]))
 
 
 def names_where(holds):

@@ -52,8 +52,8 @@ rule train_refined:
         mem_mb=memory,
         runtime=720,
     params:
-        hp=lambda wildcards: canonical_json(training_keys(settings_of(**wildcards))),
-        code=stage_code("train"),
+        hp=lambda wildcards: canonical_json(train_keys(settings_of(**wildcards))),
+        code=lambda wildcards: training_code(settings_of(**wildcards)),
         data=subpath(input.record, parent=True),
         folder=subpath(input.plan, parent=True),
         # A function of the input is not compared: where it was trained is no reason to train again.

@@ -56,8 +56,8 @@ for name, part in PASSES:
                 mem_mb=memory,
                 runtime=720,
             params:
-                hp=canonical_json(training_keys(settings)),
-                code=stage_code("train"),
+                hp=canonical_json(train_keys(settings)),
+                code=training_code(settings),
                 plan=lambda wildcards, input, points=points: plan_text(points),
                 bucket=lambda wildcards, input, bucket=bucket: bucket,
                 folder=subpath(input.record, parent=True),

@@ -1,0 +1,58 @@
+"""A running ensemble on disk: which points it trains, with which budget, and the state to continue from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from phasevae import artifacts
+from phasevae.errors import InputError
+from phasevae.points import Task
+from phasevae.training import Trainer, select_members
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Models to train together.
+
+    factor: their budget in units of `samples`; arrays: the `Trainer.state` to continue from, None for a fresh start.
+    """
+
+    tasks: list[Task]
+    factor: int
+    arrays: dict[str, np.ndarray] | None = None
+
+    def halves(self) -> tuple[Ensemble, Ensemble]:
+        """The same models as two ensembles."""
+        middle = len(self.tasks) // 2
+        return tuple(
+            Ensemble(
+                [self.tasks[index] for index in kept],
+                self.factor,
+                None if self.arrays is None else select_members(self.arrays, kept),
+            )
+            for kept in (range(middle), range(middle, len(self.tasks)))
+        )
+
+
+def write(path: Path, ensemble: Ensemble, trainer: Trainer) -> None:
+    """Save where `trainer`, which trains `ensemble`, stands."""
+    metadata = {"digests": [task.digest for task in ensemble.tasks], "extended": ensemble.factor}
+    artifacts.write_tensors(path, trainer.state(), metadata)
+
+
+def read(path: Path, tasks: Sequence[Task]) -> Ensemble | None:
+    """What of a checkpoint belongs to `tasks`, which may be nothing; None when it is absent or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        arrays, metadata = artifacts.read_tensors(path)
+        wanted = {task.digest: task for task in tasks}
+        kept = [index for index, digest in enumerate(metadata["digests"]) if digest in wanted]
+        found = [wanted[metadata["digests"][index]] for index in kept]
+        return Ensemble(found, metadata["extended"], select_members(arrays, kept))
+    except (InputError, KeyError, IndexError, TypeError):
+        return None

@@ -1,0 +1,28 @@
+"""How the process keeps its memory: a training step that gets fresh pages from the system each time is slower."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+
+# Parameters of mallopt(3) in glibc's malloc.h.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_PAD_BYTES = 128 << 20
+
+
+@functools.cache
+def keep_pages() -> bool:
+    """Have malloc keep what is freed, and take large blocks from the heap as well; whether that could be done.
+
+    By default glibc returns blocks of some MB to the system when they are freed, and a step allocates dozens of them:
+    zeroing their pages anew costs about a tenth of a step on CPU. The process holds its largest use until it ends.
+    Only glibc's malloc is told; where it is another one nothing changes.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None)
+    if not (hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt")):
+        return False
+    wanted = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _PAD_BYTES))
+    return all(libc.mallopt(parameter, value) for parameter, value in wanted)

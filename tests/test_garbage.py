@@ -1,0 +1,128 @@
+"""Tables that no conclusion can be drawn from, through the command line: one clear line, and no nonsense interval."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from phasevae import cli, theory
+
+EIGENVALUES = [1.0, 0.25, 0.25]
+GRID = [0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.03, 1.1]
+
+
+def sweep_of(grid=GRID, seeds=(0, 1)):
+    """The exact curves, as sweep.csv has them."""
+    x, seed = np.repeat(grid, len(seeds)), np.tile(seeds, len(grid))
+    collapsed = theory.collapsed_elbo(1.5, 3, x)
+    columns = {
+        "sigma2": x,
+        "beta": 1.0,
+        "seed": seed,
+        "kl": theory.ppca_kl(EIGENVALUES, x, 2),
+        "elbo_gap": theory.ppca_elbo(EIGENVALUES, x, 2) - collapsed,
+        "active_dims": theory.ppca_active_dims(EIGENVALUES, x, 2),
+    }
+    return pd.DataFrame(columns)
+
+
+@pytest.fixture
+def fit(tmp_path, monkeypatch, capsys):
+    """A function that gives (exit code, lines on standard error, fit.json or None) of `phasevae fit`."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(table, *more):
+        if table is not None:
+            table.to_csv("sweep.csv", index=False)
+        monkeypatch.setattr(sys, "argv", ["phasevae", "fit", "sweep.csv", "-o", "fit.json", *more])
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        written = json.loads(Path("fit.json").read_text()) if Path("fit.json").exists() else None
+        return ended.value.code, capsys.readouterr().err.splitlines(), written
+
+    return run
+
+
+def set_at(row, column, value):
+    return lambda table: table.astype({column: object}).mask(
+        (table.index == row)[:, None] & (table.columns == column)[None, :], value
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (set_at(2, "kl", np.nan), "sweep: column 'kl', row 3: nan, must be a finite number"),
+        (set_at(2, "sigma2", np.inf), "sweep: column 'sigma2', row 3: inf, must be a positive number"),
+        (set_at(0, "kl", "high"), "sweep: column 'kl'"),
+        (lambda table: pd.concat([table, table.iloc[:1]]), "sweep: sigma2=0.6, beta=1.0, seed=0 stands in it twice"),
+        (lambda table: table.drop(columns=["kl"]), "sweep: column 'kl' is missing"),
+        (lambda table: table.iloc[:0], "sweep.csv: has no rows"),
+        (set_at(1, "elbo_gap", np.nan), "sweep: column 'elbo_gap', row 2: nan"),
+    ],
+)
+def test_tables_that_are_wrong_are_refused_in_one_line(fit, spoil, words):
+    code, lines, written = fit(spoil(sweep_of()))
+    assert (code, written) == (2, None)
+    (line,) = lines
+    assert line.startswith("phasevae: ") and words in line
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        ([0.9, 0.95, 1.05], "3 values of beta * sigma2, needs 4"),
+        ([1.05, 1.1, 1.2, 1.3, 1.4], "all collapsed"),
+        ([0.5, 0.6, 0.7, 0.8, 0.9], "none collapsed"),
+    ],
+)
+def test_sweeps_that_show_no_transition_have_a_reason_and_no_interval(fit, grid, words):
+    code, lines, written = fit(sweep_of(grid))
+    assert (code, lines) == (0, [])
+    assert words in written["reason"]
+    assert [written[key] for key in ("critical_variance", "ci95", "bootstrap", "derivatives")] == [None] * 4
+    assert written["slope_below"]["ci95"] is None and written["order"]["value"] is None
+    assert written["order"]["reason"] and written["exponents"]["reason"] and written["slowing"]["reason"]
+
+
+def test_one_seed_has_an_interval_but_no_bootstrap(fit):
+    _, _, written = fit(sweep_of(seeds=[0]))
+    low, high = written["ci95"]
+    assert low < 1.0 < high and high - low < 0.1
+    assert written["bootstrap"]["ci95"] is None and written["bootstrap"]["reason"]
+
+
+def test_the_order_of_rows_does_not_matter(fit):
+    table = sweep_of()
+    _, _, sorted_rows = fit(table)
+    _, _, shuffled = fit(table.sample(frac=1, random_state=3))
+    assert shuffled["critical_variance"] == pytest.approx(sorted_rows["critical_variance"], rel=1e-6)
+    assert shuffled["order"]["value"] == sorted_rows["order"]["value"] == 2
+
+
+@pytest.mark.parametrize("content", ["", "not a table\x00\x01", None])
+def test_files_that_are_no_tables(fit, content):
+    if content is not None:
+        Path("sweep.csv").write_text(content)
+    code, lines, written = fit(None)
+    assert (code, len(lines), written) == (2, 1, None)
+    assert "sweep.csv" in lines[0] or "sweep: " in lines[0]
+
+
+def test_windows_and_forms_that_do_not_exist(fit):
+    for more, words in (
+        (["--window", "2,3"], "window: 2 to 3 holds no point"),
+        (["--window", "high"], "--window: 'high', must be numbers"),
+        (["--model", "cubic"], "model: 'cubic', must be one of"),
+        (["--converged-only"], "is known to have converged"),
+    ):
+        code, lines, written = fit(sweep_of(), *more)
+        assert (code, len(lines), written) == (2, 1, None)
+        assert words in lines[0]
