@@ -16,14 +16,19 @@ min_version("9.8")
 configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/spectrum.smk"
+include: "workflow/rules/shards.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/refine.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/manifest.smk"
 
 
 localrules:
@@ -44,6 +49,7 @@ rule all:
     default_target: True
     input:
         deliverables(*CONFIG["run"]),
+        rules.manifest.output,
 
 
 rule demo:

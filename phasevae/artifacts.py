@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 
 _SEAL = "record_sha256"
+_PNG_KEY = "phasevae"
+_NUMBERS = ("parse_int", "parse_float", "parse_constant")
+_DATATYPES = {"i": "integer", "u": "integer", "f": "double", "b": "boolean"}
 
 
 @contextmanager
@@ -81,20 +84,22 @@ def readable_json(value: Mapping[str, Any]) -> str:
     return json.dumps(_plain(value), indent=1, allow_nan=False)
 
 
-def write_json(path: Path | str, value: Mapping[str, Any]) -> None:
-    """Write `readable_json`."""
+def write_json(path: Path | str, value: Mapping[str, Any], sealed: bool = True) -> None:
+    """Write `readable_json`, `sealed` with the digest of the rest as its last key, by which `read_json` sees damage."""
+    plain = {key: item for key, item in _plain(value).items() if key != _SEAL}
     with replacing(path) as temporary:
-        temporary.write_text(readable_json(value) + "\n")
+        temporary.write_text(readable_json({**plain, _SEAL: digest(plain)} if sealed else plain) + "\n")
 
 
 def read_json(path: Path | str, required: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a JSON object and check that it has the `required` keys.
+    """Read a JSON object, without its seal, and check that it has the `required` keys.
 
-    Raises InputError that names the file when it is missing, not JSON, not an object or lacks a key.
+    Raises InputError that names the file when it is missing, not JSON, not an object, lacks a key, holds a number that
+    no computer number can be, or is not what was written.
     """
     path = Path(path)
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"), **dict.fromkeys(_NUMBERS, _number))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (ValueError, IsADirectoryError) as error:
@@ -104,26 +109,67 @@ def read_json(path: Path | str, required: tuple[str, ...] = ()) -> dict[str, Any
     for key in required:
         if key not in value:
             raise InputError(f"{path}: key '{key}' is missing")
+    seal = value.pop(_SEAL, None)
+    if seal is not None and seal != digest(value):
+        raise InputError(f"{path}: altered after it was written ({_SEAL} is not that of its content); make it again")
     return value
 
 
-def write_sealed_json(path: Path | str, value: Mapping[str, Any]) -> None:
-    """As `write_json`, with a last key that holds the digest of all others."""
-    write_json(path, {**value, _SEAL: digest(value)})
+def _number(text: str) -> float | int:
+    """A number of a JSON text. Raises ValueError for one beyond double precision, NaN and infinities."""
+    if text.lstrip("-").isdecimal() and len(text) < 19:
+        return int(text)
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"number {text[:20]}{'...' * (len(text) > 20)}")
+    return int(text) if text.lstrip("-").isdecimal() else value
 
 
-def read_sealed_json(path: Path | str, required: tuple[str, ...] = ()) -> dict[str, Any]:
-    """As `read_json`, of a file of `write_sealed_json`. Raises InputError as well when its content was altered."""
-    value = read_json(path, (*required, _SEAL))
-    if value.pop(_SEAL) != digest(value):
-        raise InputError(f"{path}: altered after it was written ({_SEAL} is not that of its content)")
-    return value
-
-
-def write_table(path: Path | str, table: pd.DataFrame) -> None:
-    """Write a table as CSV with exact floats; undefined cells are empty."""
+def write_table(path: Path | str, table: pd.DataFrame, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write a table as CSV with exact floats; undefined cells are empty. With `provenance`, describe it as well."""
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
+    if provenance is not None:
+        describe_table(path, table, provenance)
+
+
+def describe_table(path: Path | str, table: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
+    """Write the columns of the table at `path` and where it comes from beside it, to its `metadata_path`: a CSV file
+    has no room for them (Tennison & Kellogg, Metadata Vocabulary for Tabular Data, W3C Recommendation 2015)."""
+    columns = [
+        {"name": str(name), "datatype": _DATATYPES.get(kind.kind, "string")} for name, kind in table.dtypes.items()
+    ]
+    metadata = {
+        "@context": "http://www.w3.org/ns/csvw",
+        "url": Path(path).name,
+        "tableSchema": {"columns": columns},
+        "notes": [{"provenance": {**provenance, "sha256": file_sha256(path)}}],
+    }
+    write_json(metadata_path(path), metadata, sealed=False)
+
+
+def metadata_path(path: Path | str) -> Path:
+    """Where the metadata of a table lie."""
+    return Path(f"{path}-metadata.json")
+
+
+def read_provenance(path: Path | str) -> dict[str, Any] | None:
+    """What an artifact (JSON, a table, PNG) says of its own origin; None where it says nothing.
+
+    Raises InputError that names a file that is missing or damaged.
+    """
+    path = Path(path)
+    if path.suffix == ".csv":
+        if not metadata_path(path).is_file():
+            return None
+        found = read_json(metadata_path(path)).get("notes")
+        found = found[0].get("provenance") if isinstance(found, list) and found and isinstance(found[0], dict) else None
+    elif path.suffix == ".png":
+        found = _png_text(path)
+    else:
+        record = read_json(path)
+        found = record.get("made_by", record.get("provenance"))
+    return found if isinstance(found, dict) else None
 
 
 def read_table(path: Path | str, required: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -204,18 +250,37 @@ def _tensors_sha256(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, An
     return found.hexdigest()
 
 
-def write_figure(stem: Path | str, figure: Figure) -> tuple[Path, Path]:
-    """Write STEM.pdf and STEM.png without time stamps and with embedded outlines, so equal figures are equal files."""
+def write_figure(stem: Path | str, figure: Figure, provenance: Mapping[str, Any] | None = None) -> tuple[Path, Path]:
+    """Write STEM.pdf and STEM.png without time stamps and with embedded outlines, so equal figures are equal files.
+
+    Both carry where they come from: the PNG as text `phasevae`, the PDF among its keywords.
+    """
     import matplotlib
 
     stem = Path(stem)
     if not stem.name:
         raise InputError(f"{stem}: is a folder, must be the name of a figure without its ending")
     paths = stem.with_name(stem.name + ".pdf"), stem.with_name(stem.name + ".png")
-    for path, metadata in zip(paths, ({"CreationDate": None, "ModDate": None}, {"Software": None}), strict=True):
+    origin = None if provenance is None else canonical_json(provenance)
+    pdf = {"CreationDate": None, "ModDate": None, "Keywords": origin}
+    png = {"Software": None} if origin is None else {"Software": None, _PNG_KEY: origin}
+    for path, metadata in zip(paths, (pdf, png), strict=True):
         with replacing(path) as temporary, matplotlib.rc_context({"pdf.fonttype": 42}):
             figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
     return paths
+
+
+def _png_text(path: Path) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return json.loads(image.info.get(_PNG_KEY, "null"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+        raise InputError(f"{path}: not a PNG file, or damaged ({error})") from None
 
 
 def _plain(value: Any) -> Any:

@@ -8,12 +8,23 @@ from typing import Any
 
 import typer
 
-from phasevae import cli_data, cli_doctor, cli_fit, cli_predict, cli_stages, cli_train, cli_transition
+from phasevae import (
+    cli_data,
+    cli_doctor,
+    cli_fit,
+    cli_moments,
+    cli_predict,
+    cli_stages,
+    cli_trace,
+    cli_train,
+    cli_transition,
+)
 from phasevae.errors import InputError
 
 VERBS = (
     cli_data.dataset,
     cli_data.spectrum,
+    cli_moments.moments,
     cli_predict.predict,
     cli_train.plan,
     cli_train.train,
@@ -24,6 +35,9 @@ VERBS = (
     cli_transition.hysteresis,
     cli_transition.stability,
     cli_fit.plot,
+    cli_trace.manifest,
+    cli_trace.verify,
+    cli_trace.export,
     cli_doctor.doctor,
 )
 """The verbs, in the order in which --help lists them."""

@@ -9,6 +9,8 @@ import typer
 
 from phasevae.arguments import given, json_object, numbers
 from phasevae.cli_options import OutputJson
+from phasevae.errors import InputError
+from phasevae.provenance import record
 
 Standardize = Annotated[str | None, typer.Option(help="none | center | global | per-feature.")]
 Size = Annotated[int | None, typer.Option(help="Resize images to SIZE x SIZE (antialiased bilinear).")]
@@ -63,8 +65,12 @@ def dataset(
 
 
 def spectrum(
-    data: Annotated[Path, typer.Argument(help="A folder of `phasevae dataset`, a table, or images.")],
+    data: Annotated[
+        list[Path], typer.Argument(help="A folder of `phasevae dataset`, a table, or images; or files of moments.")
+    ],
     output: OutputJson,
+    moments: Annotated[bool, typer.Option("--moments", help="DATA are the parts from `phasevae moments`.")] = False,
+    basis: Annotated[Path | None, typer.Option(help="With --moments: file to write for their second pass.")] = None,
     size: Size = None,
     grey: Grey = None,
     key: Key = None,
@@ -76,10 +82,17 @@ def spectrum(
     """
     from phasevae import datasets
     from phasevae import spectrum as spectra
+    from phasevae.cli_moments import spectrum_of_parts
 
     options = given({"size": size, "grey": grey, "key": key, "standardize": standardize})
-    found = spectra.spectrum_of(datasets.from_path(data, **options))
-    spectra.write(output, found)
+    if moments and options:
+        raise InputError(f"spectrum: {', '.join(options)}: belong to `phasevae moments`, not to --moments")
+    if not moments and (basis is not None or len(data) > 1):
+        raise InputError("spectrum: --basis and several DATA go with --moments")
+    found = spectrum_of_parts(data, basis) if moments else spectra.spectrum_of(datasets.from_path(data[0], **options))
+    saved = [path / "data.json" for path in data if (path / "data.json").is_file()]
+    made_by = record(output, "moments" if moments else "spectrum", saved, data_sha256=found.data_sha256)
+    spectra.write(output, found, made_by)
     print(
         f"{output}: critical variance {found.critical_variance:.6g} +- {found.standard_errors[0]:.2g}, "
         f"trace {found.trace:.6g}, {found.n_samples} samples of {found.dimension} features"

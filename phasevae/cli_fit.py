@@ -12,6 +12,7 @@ from phasevae import artifacts
 from phasevae.arguments import latents_of, numbers, record, spectrum_record, table_of
 from phasevae.cli_options import DimensionsFile, HysteresisFile, OutputJson, SpectrumFile
 from phasevae.errors import InputError
+from phasevae.provenance import record as record_of
 
 
 def fit(
@@ -50,7 +51,8 @@ def fit(
         window=None if edges is None else (edges[0], edges[1]),
         converged_only=converged_only,
     )
-    artifacts.write_json(output, result)
+    inputs = (sweep, spectrum, dimensions, histories, hysteresis)
+    artifacts.write_json(output, {**result, "provenance": record_of(output, "fit", inputs)})
     for warning in result["warnings"]:
         print(f"phasevae: warning: {warning}", file=sys.stderr)
     if result["critical_variance"] is None:
@@ -93,4 +95,5 @@ def plot(
         bracketing=table_of(bracketing),
         passes=record(passes),
     )
-    print(*artifacts.write_figure(output, drawn))
+    inputs = (sweep, dimensions, hysteresis, fit, spectrum, bracketing, passes)
+    print(*artifacts.write_figure(output, drawn, record_of(output, "figure", inputs, figure)))

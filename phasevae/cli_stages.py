@@ -10,6 +10,7 @@ import typer
 from phasevae import artifacts
 from phasevae.arguments import completed_settings, dataset_settings, latents_of, spectrum_record
 from phasevae.errors import InputError
+from phasevae.provenance import record
 
 
 def refine(
@@ -41,7 +42,7 @@ def refine(
     grid = plans.grid_values(chosen)
     added = {beta: refining.refined_values(found, grid, unit * beta) for beta in plans.betas(chosen)}
     points = plans.make_plan(chosen, added)
-    plans.write_plan(output, points)
+    plans.write_plan(output, points, record(output, "refine", (fit, spectrum), config_digest=artifacts.digest(chosen)))
     n_new = len(points) - len(plans.make_plan(chosen))
     print(f"{output}: {n_new} new points about {len(found)} transitions, {len(points)} in all")
 
@@ -63,9 +64,10 @@ def bracket(
     known, _ = (spectrum_record(spectrum, table) for table in tables)
     compared = bracketing.compare(*tables, known)
     found = bracketing.summary(compared, *tables, known, latents_of(first, tables[0]))
-    artifacts.write_table(output, compared)
+    inputs = (first, second, spectrum)
+    artifacts.write_table(output, compared, record(output, "bracket", inputs))
     if summary is not None:
-        artifacts.write_json(summary, found)
+        artifacts.write_json(summary, {**found, "provenance": record(summary, "bracket", inputs)})
     values = [found[name]["critical_variance"] for name in bracketing.PASSES]
     shown = " and ".join("none" if value is None else f"{value:.6g}" for value in values)
     print(f"{output}: {found['n_disagree']} of {found['n_points']} points disagree; critical variance {shown}")

@@ -13,6 +13,7 @@ from phasevae import artifacts
 from phasevae.arguments import completed_settings, data_shape, dataset_settings, numbers
 from phasevae.cli_options import PlanFile, SettingsJson, SpectrumFile
 from phasevae.errors import InputError
+from phasevae.provenance import record
 
 
 def plan(
@@ -34,7 +35,8 @@ def plan(
         dataset_settings(config, dataset) if settings is None else completed_settings(settings, {}, needs_grid=True)
     )
     points = plans.make_plan(chosen)
-    plans.write_plan(output, points)
+    grid = artifacts.digest(plans.grid_keys(chosen))
+    plans.write_plan(output, points, record(output, "plan", config_digest=grid))
     line = f"{output}: {len(points)} points in {len({point.bucket for point in points})} buckets"
     if shape := data_shape(chosen, output.parent):
         cost = estimate(chosen, len(points), dimension=shape[1], n_samples=shape[0])
@@ -169,6 +171,8 @@ def collect(
         histories: tables.histories_table,
     }
     made = {path: make(found) for path, make in makers.items() if path is not None}
+    of_points = tables.provenance_of(found, output)
     for path, table in made.items():
-        artifacts.write_table(path, table)
+        origin = record(path, "collect", (plan, spectrum) if path == output else (output,))
+        artifacts.write_table(path, table, origin | (of_points if path == output else {}))
     print(f"{output}: {len(found)} points")

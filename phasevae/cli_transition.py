@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from phasevae import artifacts
+from phasevae import artifacts, provenance
 from phasevae.arguments import completed_settings, numbers
 from phasevae.cli_options import OutputJson, SettingsJson, SpectrumFile
 from phasevae.errors import InputError
@@ -58,7 +59,16 @@ def hysteresis(
     grid = [value * source.critical_variance for value in checked["hysteresis_ratio"]]
     with training_progress() as report:
         table = branches.sweep(x, chosen, grid, checked["seeds"], report=report)
-    artifacts.write_table(output, table.assign(data_sha256=source.data_sha256))
+    record = provenance.record(
+        output,
+        "hysteresis",
+        (data / "data.json", spectrum),
+        **jobs.machine(on),
+        config_digest=artifacts.digest(asdict(chosen)),
+        data_sha256=source.data_sha256,
+        seeds=checked["seeds"],
+    )
+    artifacts.write_table(output, table.assign(data_sha256=source.data_sha256), record)
     print(f"{output}: {len(table)} models on two branches")
 
 
@@ -77,5 +87,6 @@ def stability(
 
     x = datasets.load(data).x
     result = curvature.stability(load(point), x, directions=range(min(directions, x.shape[1])))
-    artifacts.write_json(output, result)
+    inputs = (point / "point.json", data / "data.json")
+    artifacts.write_json(output, {**result, "provenance": provenance.record(output, "stability", inputs)})
     print(f"{output}: {len(result['blocks'])} blocks, largest relative error {result['largest_error']:.2g}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from phasevae import artifacts
+from phasevae import artifacts, convergence
 from phasevae.errors import InputError
 from phasevae.points import Member, Settings, Task, point_digest
 
@@ -26,10 +27,9 @@ _SWEEP = (
     "elbo_gap_standard_error",
     "active_dims",
     "samples",
-    "converged",
 )
 _LATENT = {"kl": "kl_per_dim", "latent_variance": "latent_variance", "mean_variance": "mean_variance"}
-_REQUIRED = (*_SWEEP, *_LATENT.values(), "mean_covariance", "settings", "config_digest", "provenance")
+_REQUIRED = (*_SWEEP, *_LATENT.values(), "mean_covariance", "convergence", "settings", "config_digest", "provenance")
 
 
 def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
     points = []
     for task in tasks:
         path = task.folder / "point.json"
-        point = artifacts.read_sealed_json(path, _REQUIRED)
+        point = artifacts.read_json(path, _REQUIRED)
         if point["config_digest"] != task.digest:
             raise InputError(
                 f"{path}: digest {point['config_digest'][:12]}..., the plan's is {task.digest[:12]}...; train it again"
@@ -54,7 +54,7 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
     paths = sorted(Path(folder).rglob("point.json"))
     if not paths:
         raise InputError(f"{folder}: holds no point.json, must be a folder of trained points")
-    points = [{**artifacts.read_sealed_json(path, _REQUIRED), "folder": path.parent} for path in paths]
+    points = [{**artifacts.read_json(path, _REQUIRED), "folder": path.parent} for path in paths]
     for path, point in zip(paths, points, strict=True):
         member = Member(*(point[key] for key in _IDENTITY))
         origin = point["provenance"]
@@ -70,10 +70,24 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
     return points
 
 
+def provenance_of(points: Sequence[dict[str, Any]], output: Path) -> dict[str, Any]:
+    """What the points of a table at `output` were made of: their digests by their paths relative to it, and the
+    distinct values of what else their point.json record."""
+    keys = ("data_sha256", "backend", "device", "torch", "cuda")
+    values = {key: _distinct(point["provenance"].get(key) for point in points) for key in keys}
+    digests = {os.path.relpath(point["folder"], output.parent): point["config_digest"] for point in points}
+    return {**values, "seeds": _distinct(point["seed"] for point in points), "points": digests}
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return sorted(set(values), key=lambda value: (value is not None, value))
+
+
 def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """sweep.csv: one row a point, sorted by beta, sigma2 and seed."""
     rows = [
         {key: point[key] for key in _SWEEP}
+        | {"converged": convergence.is_converged(point["convergence"])}
         | {key: point["settings"][key] for key in ("n_latent", "schedule")}
         | {key: point["provenance"][key] for key in ("backend", "data_sha256")}
         for point in points

@@ -50,9 +50,9 @@ class Features:
         return self.low == self.high
 
 
-def features(rows: Rows) -> Features:
-    """One pass over the rows. Raises InputError for fewer than 2 samples, a value that is not finite, or more than
-    20,000 features."""
+def features(rows: Rows, of_part: bool = False) -> Features:
+    """One pass over the rows. Raises InputError for a value that is not finite, more than 20,000 features and, but for
+    a part of the data, for fewer than 2 samples and where every feature is constant."""
     if rows.dimension > LARGEST_DIMENSION:
         raise InputError(
             f"{rows.label}: {rows.dimension} features, must be at most {LARGEST_DIMENSION} (resize the images?)"
@@ -69,14 +69,14 @@ def features(rows: Rows) -> Features:
         with np.errstate(invalid="ignore"):
             total += (block - origin).sum(0)
         low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
-    if n < 2:
+    if n < (1 if of_part else 2):
         raise InputError(
             f"{rows.label}: shape ({n}, {rows.dimension}), must be [samples, features] with at least 2 samples"
         )
     finite = np.isfinite(total)
     if not finite.all():
         raise InputError(f"{rows.label}: column {np.argmin(finite)} (counted from 0) has a value that is not finite")
-    if np.all(low == high):
+    if np.all(low == high) and not of_part:
         raise InputError(f"{rows.label}: every feature is constant, at least one must vary")
     return Features(n, origin, total / n, low, high, n_binary / (n * rows.dimension))
 
@@ -154,10 +154,13 @@ def shape_moments(rows: Rows, found: Features, vectors: NDArray, eigenvalues: ND
     return third / second**1.5, fourth / second**2 - 3
 
 
-def components(rows: Rows, found: Features, vectors: NDArray, most_rows: int) -> NDArray:
-    """Projections on the columns of `vectors` [D, k] of at most `most_rows` rows, evenly thinned. Shape [rows, k]."""
+def components(rows: Rows, found: Features, vectors: NDArray, most_rows: int, first_row: int = 0) -> NDArray:
+    """Projections on the columns of `vectors` [D, k] of at most `most_rows` rows, evenly thinned. Shape [rows, k].
+
+    `found` is of all rows; `rows` may be a part of them, from number `first_row` on.
+    """
     step = _step(found.n_samples, most_rows)
-    parts, start = [], 0
+    parts, start = [], first_row
     for centred in _centred(rows, found):
         parts.append(_thinned(centred, start, step) @ vectors)
         start += len(centred)

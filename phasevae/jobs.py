@@ -209,35 +209,44 @@ def _write_point(
         "models_in_ensemble": len(trainer.members),
     }
     artifacts.write_json(task.folder / "timing.json", timing)
+    found = _convergence(history, numbers, trainer.settings)
     point = {
         **identity,
         **numbers,
         "samples": trainer.settings.n_steps * trainer.settings.batch,
         "extended": factor,
-        **_convergence(history, numbers, trainer.settings),
+        "converged": convergence.is_converged(found),
+        "convergence": found,
         **{key: artifacts.file_sha256(task.folder / name) for name, key in POINT_CHECKSUMS.items()},
         "settings": asdict(job.settings),
         "config_digest": task.digest,
         "provenance": {
             **provenance.environment(),
-            "torch": torch.__version__,
-            "backend": elbo.backend(job.device.type),
-            "device": _device_name(job.device),
-            "threads": torch.get_num_threads(),
+            **machine(job.device),
             "data_sha256": job.data_sha256,
             "code_hash": provenance.training_code_hash(),
         },
     }
-    artifacts.write_sealed_json(task.folder / "point.json", point)
+    artifacts.write_json(task.folder / "point.json", point)
 
 
 def _convergence(history: pd.DataFrame, numbers: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """`converged` of a point, and in `convergence` what it rests on."""
+    """What tells whether the training came to rest; who collects the point asks for the verdict anew."""
     second_moment = numbers["mean_variance"] + numbers["latent_mean"] ** 2 + numbers["latent_variance"]
     columns = (history[name].to_numpy(float) for name in ("samples", "kl", "elbo"))
     constant_from = 0.0 if settings.schedule == "scratch" else settings.anneal_fraction
-    found = convergence.assess(*columns, constant_from, second_moment)
-    return {"converged": found.pop("converged"), "convergence": found}
+    return convergence.assess(*columns, constant_from, second_moment)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """{torch, cuda, backend, device, threads}: what computes on a device; `cuda` is torch's version of it."""
+    return {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "backend": elbo.backend(device.type),
+        "device": _device_name(device),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def choose_device(name: str) -> torch.device:

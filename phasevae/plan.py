@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phasevae.artifacts import read_table, replacing
+from phasevae.artifacts import describe_table, read_table, replacing
 from phasevae.errors import InputError
 
 GRID_KEYS = ("sigma2", "sigma2_ratio", "beta", "seeds", "n_buckets")
@@ -114,11 +114,15 @@ def train_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     return training_keys(settings) | {"extend_unconverged": settings["extend_unconverged"]}
 
 
-def plan_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `phasevae plan` needs of one data set's settings: the grid, in order, and the training for its estimate."""
+def grid_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the plan of one data set depends on: its grid, in order."""
     grid = {key: settings[key] for key in GRID_KEYS if settings.get(key) is not None}
-    grid = {key: sorted(value) if isinstance(value, list) else value for key, value in grid.items()}
-    return grid | training_keys(settings)
+    return {key: sorted(value) if isinstance(value, list) else value for key, value in grid.items()}
+
+
+def plan_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `phasevae plan` needs of one data set's settings: the grid, and the training for its estimate."""
+    return grid_keys(settings) | training_keys(settings)
 
 
 def refine_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,10 +140,12 @@ def plan_text(points: list[Point]) -> str:
     return stream.getvalue()
 
 
-def write_plan(path: Path | str, points: list[Point]) -> None:
-    """Write `plan_text` to a file."""
+def write_plan(path: Path | str, points: list[Point], provenance: Mapping[str, Any] | None = None) -> None:
+    """Write the table of `plan_text` to a file, and where it comes from beside it."""
     with replacing(path) as temporary:
         temporary.write_text(plan_text(points))
+    if provenance is not None:
+        describe_table(path, read_table(path), provenance)
 
 
 def read_plan(path: Path | str) -> list[Point]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from phasevae import artifacts
+from phasevae.convergence import is_converged
 from phasevae.errors import InputError
 from phasevae.plan import Point
 from phasevae.provenance import training_code_hash
@@ -160,8 +161,8 @@ def read_valid(task: Task) -> dict[str, Any]:
     for name in POINT_FILES:
         if not (task.folder / name).is_file():
             raise InputError(f"{task.folder / name}: no such file")
-    keys = ("config_digest", "converged", "extended", *POINT_CHECKSUMS.values())
-    point = artifacts.read_sealed_json(task.folder / "point.json", keys)
+    keys = ("config_digest", "convergence", "extended", "record_sha256", *POINT_CHECKSUMS.values())
+    point = artifacts.read_json(task.folder / "point.json", keys)
     if point["config_digest"] != task.digest:
         raise OutdatedPointError(f"{task.folder}: made with other settings, data or code")
     for name, key in POINT_CHECKSUMS.items():
@@ -178,12 +179,13 @@ def next_budget(task: Task) -> int | None:
     """
     try:
         point = read_valid(task)
+        converged = is_converged(point["convergence"])
     except InputError:
         return 1
     factor = point["extended"]
     if factor not in budgets(task.extend):
         return 1
-    return 2 * factor if point["converged"] is False and 2 * factor in budgets(task.extend) else None
+    return 2 * factor if converged is False and 2 * factor in budgets(task.extend) else None
 
 
 def budgets(extend: int) -> list[int]:

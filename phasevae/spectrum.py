@@ -6,6 +6,7 @@ The largest eigenvalue is the predicted critical variance of the decoder (Li et 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -94,22 +95,33 @@ def measure(
         raise InputError(f"{rows.label}: every feature is constant, at least one must vary")
     leading = vectors[:, :MOST_MEASURED]
     skewness, kurtosis = covariance.shape_moments(rows, found, leading, eigenvalues)
-    error_kurtosis = np.zeros(eigenvalues.size)
-    # At least -2 for any distribution, but for rounding.
-    error_kurtosis[: kurtosis.size] = np.maximum(np.nan_to_num(kurtosis), -2)
-    spectrum = Spectrum(
-        eigenvalues=eigenvalues,
-        standard_errors=eigenvalues * np.sqrt((2 + error_kurtosis) / n),
-        trace=float(variances.sum()),
-        n_samples=n,
-        critical_variance=float(eigenvalues[0]),
-        skewness=skewness[:N_LEADING],
-        excess_kurtosis=kurtosis[:N_LEADING],
-        certificate=_certificate(rows, found, leading, eigenvalues[0]) if with_certificate else None,
+    certificate = _certificate(rows, found, leading, eigenvalues[0]) if with_certificate else None
+    spectrum = replace(
+        assembled(eigenvalues, float(variances.sum()), n, skewness, kurtosis, certificate),
         name="" if rows.label == "data" else rows.label,
         n_features=dimension if partial else None,
     )
     return Measured(spectrum, found, variances, matrix)
+
+
+def assembled(
+    eigenvalues: NDArray, trace: float, n: int, skewness: NDArray, kurtosis: NDArray, certificate: float | None
+) -> Spectrum:
+    """The spectrum of `n` samples from its eigenvalues and the moments of the leading components, NaN where they are
+    unknown; the standard errors are those of Gaussian data there."""
+    error_kurtosis = np.zeros(eigenvalues.size)
+    # At least -2 for any distribution, but for rounding.
+    error_kurtosis[: kurtosis.size] = np.maximum(np.nan_to_num(kurtosis), -2)
+    return Spectrum(
+        eigenvalues=eigenvalues,
+        standard_errors=eigenvalues * np.sqrt((2 + error_kurtosis) / n),
+        trace=trace,
+        n_samples=n,
+        critical_variance=float(eigenvalues[0]),
+        skewness=skewness[:N_LEADING],
+        excess_kurtosis=kurtosis[:N_LEADING],
+        certificate=certificate,
+    )
 
 
 def spectrum_of(source: Dataset | Path | str, chunk_rows: int = 65536) -> Spectrum:
@@ -139,9 +151,9 @@ def to_json(spectrum: Spectrum) -> dict[str, Any]:
     }
 
 
-def write(path: Path | str, spectrum: Spectrum) -> None:
-    """Write spectrum.json."""
-    artifacts.write_json(path, to_json(spectrum))
+def write(path: Path | str, spectrum: Spectrum, made_by: Mapping[str, Any] | None = None) -> None:
+    """Write spectrum.json; `made_by` says how it was computed."""
+    artifacts.write_json(path, {**to_json(spectrum), **({} if made_by is None else {"made_by": made_by})})
 
 
 _ARRAYS = ("eigenvalues", "standard_errors", "skewness", "excess_kurtosis")

@@ -8,6 +8,7 @@ import pytest
 
 from phasevae import InputError, datasets
 from phasevae.datasets import base, standardize
+from phasevae.datasets.stacked import Stacked
 
 
 @pytest.fixture
@@ -130,3 +131,40 @@ def test_from_path_finds_the_kind(tmp_path, raw):
         datasets.from_path(tmp_path / "set", standardize="center")
     with pytest.raises(InputError, match="nowhere: no such file or folder"):
         datasets.from_path(tmp_path / "nowhere")
+
+
+def test_a_list_of_files_is_one_data_set(tmp_path):
+    rng = np.random.default_rng(5)
+    parts = [rng.normal(size=(n, 2, 3)).astype(kind) for n, kind in ((4, np.float32), (1, np.float64), (6, np.float32))]
+    paths = [tmp_path / f"{number}.npy" for number in range(3)]
+    for path, part in zip(paths, parts, strict=True):
+        np.save(path, part)
+    whole = np.concatenate([part.reshape(len(part), -1) for part in parts])
+    np.save(tmp_path / "whole.npy", whole)
+    for mode in ("none", "per-feature"):
+        together = datasets.build("array", path=paths, standardize=mode)
+        alone = datasets.build("array", path=tmp_path / "whole.npy", standardize=mode)
+        saved = [datasets.save(one, tmp_path / name) for one, name in ((together, "a"), (alone, "b"))]
+        assert saved[0].sha256 == saved[1].sha256
+    assert together.provenance["options"]["path"] == ["0.npy", "1.npy", "2.npy"]
+    assert [one["file"] for one in together.provenance["source"]["files"]] == ["0.npy", "1.npy", "2.npy"]
+
+
+def test_rows_of_stacked_arrays():
+    parts = [np.arange(6).reshape(3, 2), np.arange(6, 10).reshape(2, 2)]
+    whole, stacked = np.concatenate(parts), Stacked(parts)
+    assert stacked.shape == whole.shape and len(stacked) == 5
+    for rows in (slice(None), slice(1, 4), slice(3, 5), slice(0, 5, 2), slice(4, 9), slice(2, 2)):
+        np.testing.assert_array_equal(stacked[rows], whole[rows])
+    np.testing.assert_array_equal(stacked[4], whole[4])
+
+
+def test_files_that_do_not_fit_together_are_told(tmp_path):
+    for name, shape in (("a", (3, 2)), ("b", (3, 4)), ("c", (3,))):
+        np.save(tmp_path / f"{name}.npy", np.ones(shape))
+    with pytest.raises(InputError, match=r"b\.npy: 4 features, must have 2 as .*a\.npy has"):
+        datasets.build("array", path=[tmp_path / "a.npy", tmp_path / "b.npy"])
+    with pytest.raises(InputError, match=r"c\.npy: float64 of shape \(3,\), must be"):
+        datasets.build("array", path=[tmp_path / "a.npy", tmp_path / "c.npy"])
+    with pytest.raises(InputError, match="path: an empty list"):
+        datasets.build("array", path=[])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasevae.convergence import BALANCE, DRIFT_ABSOLUTE, DRIFT_RELATIVE, assess
+from phasevae.convergence import BALANCE, DRIFT_ABSOLUTE, DRIFT_RELATIVE, assess, is_converged
 
 SAMPLES = np.arange(1, 101) * 1e4
 BALANCED = np.ones(4)
@@ -19,7 +19,8 @@ def history(kl_drift: float = 0.0, elbo_drift: float = 0.0, scatter: float = 0.0
 
 
 def judged(kl: np.ndarray, elbo: np.ndarray, second_moment: np.ndarray = BALANCED, constant_from: float = 0.5) -> dict:
-    return assess(SAMPLES[: kl.size], kl, elbo, constant_from, second_moment)
+    found = assess(SAMPLES[: kl.size], kl, elbo, constant_from, second_moment)
+    return found | {"converged": is_converged(found)}
 
 
 @given(st.floats(-0.05, 0.05))

@@ -172,7 +172,9 @@ def one_slow_point(monkeypatch):
     """As if the model at sigma2 = 0.8 converged with four times the samples, and the others at once."""
 
     def found(history, numbers, settings):
-        return {"converged": history["sigma2"].iloc[-1] != 0.8 or settings.samples >= 4 * SETTINGS.samples}
+        at_rest = history["sigma2"].iloc[-1] != 0.8 or settings.samples >= 4 * SETTINGS.samples
+        still = dict.fromkeys(("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error"), 0.0)
+        return still | {"balance": 0.0 if at_rest else 1.0}
 
     monkeypatch.setattr(jobs, "_convergence", found)
 

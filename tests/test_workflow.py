@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -162,7 +163,7 @@ def test_adding_one_sigma2_runs_one_bucket(finished):
     assert added.bucket in {point.bucket for point in points_of()}, "the new point must join others for this test"
     jobs = dry_run(finished[0], "--configfile", configured(finished[0], ["tiny"], sigma2=EXTENDED))
     figures = {f"figure_{name}" for name in FIGURES if name not in ("spectrum", "landscape", "soft_modes")}
-    assert set(jobs) == {"plan", f"train_tiny_{added.bucket}", "collect", "fit", "all"} | figures
+    assert set(jobs) == {"plan", f"train_tiny_{added.bucket}", "collect", "fit", "manifest", "all"} | figures
 
 
 def test_nothing_is_left_to_train_afterwards(extended):
@@ -177,6 +178,44 @@ def test_the_report_holds_figures_and_tables(finished):
     assert result.returncode == 0, result.stdout
     report = (folder / "results" / "report.html").read_text()
     assert [name for name in ("kl.png", "spectrum.png", "fit.json", "sweep.csv") if name not in report] == []
+
+
+def walked(report: Path, steps: list[str]) -> str:
+    """What a browser shows after clicks on the links `steps` of the report: its text, and the widths of its images.
+
+    A step `eye NAME` or `information-circle NAME` is the button of that icon in the row of a result.
+    """
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no chromium here to open the report with")
+    script = (Path(__file__).parent / "walk_report.js").read_text().replace("STEPS", json.dumps(steps))
+    page = report.with_name("walked.html")
+    page.write_text(report.read_text() + f"<script>{script}</script>")
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
+    command = [browser, *options, f"--user-data-dir={report.parent / 'browser'}", page.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
+    found = re.search(r'<pre id="walked">(.*?)</pre>', shown, re.DOTALL)
+    assert found, shown[-2000:]
+    return found[1]
+
+
+def test_a_browser_shows_every_figure_and_table_with_its_caption(finished):
+    folder, _ = finished
+    path = folder / "results" / "report.html"
+    result = snakemake(folder, "--configfile", configured(folder, ["tiny"]), "--report", str(path))
+    assert result.returncode == 0, result.stdout
+    assert "Posterior collapse of variational autoencoders" in walked(path, [])
+    tables = walked(path, ["Results", "tiny", "Tables"])
+    assert [name for name in ("Sweep", "Dimensions", "Critical variance") if name not in tables] == []
+    described = walked(path, ["Results", "tiny", "Tables", "information-circle Sweep"])
+    assert "All trained models of tiny, one a row" in described
+    for figure in FIGURES:
+        name = figure.replace("_", " ")
+        shown = walked(path, ["Results", "tiny", "Figures", f"eye {name}", f"information-circle {name}"])
+        assert f"results/tiny/figures/{figure}.png" in shown
+        caption = (ROOT / "workflow" / "report" / f"{figure}.rst").read_text().split("**")[0].split("`")[0]
+        assert " ".join(caption.split()) in shown
+        assert int(re.search(r"image (\d+)", shown)[1]) > 300
 
 
 def test_the_demo_is_planned_in_full(tmp_path):

@@ -12,11 +12,13 @@ ROOT = Path(__file__).parents[1]
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run the workflow in `folder` with the default profile; the result holds both streams in stdout."""
+def snakemake(folder: Path, *arguments: str, root: Path = ROOT) -> subprocess.CompletedProcess:
+    """Run the workflow of `root`, with the package that is there, in `folder` with the default profile; the result
+    holds both streams in stdout."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
-    profile = ROOT / "workflow" / "profiles" / "default"
-    where = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder), "--workflow-profile", str(profile)]
+    environment["PYTHONPATH"] = str(root)
+    profile = root / "workflow" / "profiles" / "default"
+    where = ["--snakefile", str(root / "Snakefile"), "--directory", str(folder), "--workflow-profile", str(profile)]
     command = [*SNAKEMAKE, *arguments, *where, "--cores", "2"]
     return subprocess.run(
         command,
@@ -38,7 +40,7 @@ def planned_jobs(output: str) -> dict[str, int]:
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
 
 
-def dry_run(folder: Path, *arguments: str) -> dict[str, int]:
-    result = snakemake(folder, "--dry-run", *arguments)
+def dry_run(folder: Path, *arguments: str, root: Path = ROOT) -> dict[str, int]:
+    result = snakemake(folder, "--dry-run", *arguments, root=root)
     assert result.returncode == 0, result.stdout
     return planned_jobs(result.stdout)

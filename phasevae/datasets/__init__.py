@@ -15,6 +15,7 @@ from phasevae import __version__, artifacts
 from phasevae.datasets import arrays, cifar10, digits, images, synthetic
 from phasevae.datasets.base import Dataset, file_name, write_npy
 from phasevae.errors import InputError
+from phasevae.provenance import record as record_of
 
 __all__ = ["KINDS", "Dataset", "build", "expected_shape", "from_path", "kind_of", "load", "save"]
 
@@ -45,7 +46,9 @@ def build(kind: str, *, name: str | None = None, **options: Any) -> Dataset:
     used = _checked_options(kind, builder, options)
     dataset = builder(**used)
     for key in _FILE_OPTIONS:
-        if used.get(key) is not None:
+        if isinstance(used.get(key), list):
+            used[key] = [file_name(one) for one in used[key]]
+        elif used.get(key) is not None:
             used[key] = file_name(used[key])
     # As data.json will hold them, so that a built and a loaded data set are the same.
     plain = json.loads(artifacts.canonical_json(used))
@@ -108,6 +111,7 @@ def save(dataset: Dataset, folder: Path | str) -> Dataset:
             "scale": dataset.scale,
             "sha256": sha256,
             "provenance": dataset.provenance,
+            "made_by": record_of(folder / "data.json", "dataset", entry=dataset.provenance.get("kind", "")),
         },
     )
     return load(folder)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from phasevae.datasets import archives
 from phasevae.datasets.base import Dataset, checked_path, row_slices
+from phasevae.datasets.stacked import Stacked
 from phasevae.datasets.standardize import new_array, standardized
 from phasevae.errors import InputError
 
@@ -17,11 +18,33 @@ SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".h5ad")
 _KEYED = (".npz", ".h5ad")
 
 
-def array(*, path: Path | str, key: str | None = None, standardize: str = "none") -> Dataset:
+def array(*, path: Path | str | list[Path | str], key: str | None = None, standardize: str = "none") -> Dataset:
     """One sample a row: a .npy array (memory-mapped), the array `key` of a .npz file (or its only one), or the
     numeric columns of a .csv (with or without a line of names) or .parquet table, or the matrix X (or the layer `key`)
     of a .h5ad file, which needs anndata. Axes after the first are flattened.
+    A list of such files is one data set, their rows one after the other.
     """
+    if not isinstance(path, list):
+        path = _checked_file(path, key)
+        return standardized(_read(path, key), standardize, str(path), archives.source_of(path))
+    if not path:
+        raise InputError("path: an empty list, must name at least one file")
+    files = [_checked_file(one, key) for one in path]
+    parts = [_flattened(_read(file, key), file) for file in files]
+    for file, part in zip(files, parts, strict=True):
+        if part.shape[1] != parts[0].shape[1]:
+            raise InputError(f"{file}: {part.shape[1]} features, must have {parts[0].shape[1]} as {files[0]} has")
+    label = f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else str(files[0])
+    return standardized(Stacked(parts), standardize, label, {"files": [archives.source_of(file) for file in files]})
+
+
+def _flattened(x: NDArray, file: Path) -> NDArray:
+    if x.ndim < 2 or x.dtype.kind not in "fiub":
+        raise InputError(f"{file}: {x.dtype} of shape {x.shape}, must be real numbers [samples, features]")
+    return x.reshape(len(x), -1)
+
+
+def _checked_file(path: Path | str, key: str | None) -> Path:
     path = checked_path("path", path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: named *{path.suffix or path.name}, must be one of *{', *'.join(SUFFIXES)}")
@@ -31,7 +54,7 @@ def array(*, path: Path | str, key: str | None = None, standardize: str = "none"
         )
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    return standardized(_read(path, key), standardize, str(path), archives.source_of(path))
+    return path
 
 
 def _read(path: Path, key: str | None) -> NDArray:

@@ -124,7 +124,7 @@ def _checked_array(x: NDArray, label: str) -> NDArray:
         raise InputError(f"{label}: shape {x.shape}, must be [samples, features]")
     if x.shape[0] < 2 or 0 in x.shape:
         raise InputError(f"{label}: shape {x.shape}, must have at least 2 samples and 1 feature")
-    return x.reshape(x.shape[0], -1)
+    return x if x.ndim == 2 else x.reshape(x.shape[0], -1)
 
 
 def _check_finite(block: NDArray, first_row: int, label: str) -> None:

@@ -12,7 +12,13 @@ rule collect:
             subcategory="Tables",
             labels=item("Sweep"),
         ),
-        dimensions=f"{RESULTS}/{{dataset}}/{{part}}dimensions.csv",
+        dimensions=report(
+            f"{RESULTS}/{{dataset}}/{{part}}dimensions.csv",
+            caption="../report/dimensions.rst",
+            category="{dataset}",
+            subcategory="Tables",
+            labels=item("Dimensions"),
+        ),
         timing=f"{RESULTS}/{{dataset}}/{{part}}timing.csv",
         histories=f"{RESULTS}/{{dataset}}/{{part}}histories.csv",
     log:
@@ -30,7 +36,7 @@ rule collect:
         runtime=each_attempt(30),
     params:
         hp=lambda wildcards: canonical_json(training_keys(settings_of(**wildcards))),
-        code=source_hash("phasevae.collect"),
+        code=stage_code("collect"),
         folder=subpath(input.record, parent=True),
     message:
         "collect the points of {wildcards.dataset}/{wildcards.part}"
@@ -60,7 +66,7 @@ rule hysteresis:
         hp=lambda wildcards: canonical_json(training_keys(DATASETS[wildcards.dataset])),
         ratio=lambda wildcards: ",".join(map(repr, sorted(DATASETS[wildcards.dataset]["hysteresis_ratio"]))),
         seeds=lambda wildcards: ",".join(map(str, sorted(DATASETS[wildcards.dataset]["seeds"]))),
-        code=canonical_json([source_hash("phasevae.branches"), training_code_hash()]),
+        code=stage_code("hysteresis"),
         folder=subpath(input.record, parent=True),
         # A function of the input is not compared: where it was trained is no reason to train again.
         device=lambda wildcards, input: CONFIG["device"],
@@ -100,7 +106,7 @@ rule fit:
         mem_mb=each_attempt(2500),
         runtime=each_attempt(30),
     params:
-        code=source_hash("phasevae.analysis.transition"),
+        code=stage_code("fit"),
         converged=lambda wildcards: "--converged-only" if DATASETS[wildcards.dataset]["converged_only"] else "",
         hysteresis=lambda wildcards, input: f"--hysteresis {input.hysteresis}" if input.hysteresis else "",
     message:
@@ -144,7 +150,7 @@ rule bracket:
         mem_mb=each_attempt(2500),
         runtime=each_attempt(30),
     params:
-        code=source_hash("phasevae.analysis.bracketing"),
+        code=stage_code("bracket"),
     message:
         "{wildcards.dataset}: compare the two passes"
     shell:

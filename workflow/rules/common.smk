@@ -17,6 +17,7 @@ from phasevae.artifacts import canonical_json
 from phasevae.config import dataset_options, validate
 from phasevae.figures import FIGURES
 from phasevae.plan import (
+    grid_keys,
     make_plan,
     plan_keys,
     plan_text,
@@ -27,7 +28,7 @@ from phasevae.plan import (
     training_keys,
 )
 from phasevae.points import POINT_FILES
-from phasevae.provenance import source_hash, training_code_hash
+from phasevae.provenance import stage_code
 
 # `phasevae` of the same environment as this Snakemake, also when that environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
@@ -116,7 +117,8 @@ def target(rule, *names, missing):
     """Deliverables of data sets that may not be configured: an error then, but only if the target is asked for."""
     absent = [name for name in names if name not in DATASETS]
     if not absent:
-        return deliverables(*names)
+        listed = [f"{RESULTS}/manifest.json"] if set(names) == set(CONFIG["run"]) else []
+        return deliverables(*names) + listed
 
     def refuse(wildcards):
         raise WorkflowError(f"target {rule}: no data set {' or '.join(absent)} in the configuration; {missing}")
@@ -178,7 +180,19 @@ def own_data(wildcards):
     """The user's own files as an input, so that changing them is noticed. A missing one is left to the command,
     whose error stops this data set alone; as an input it would stop them all."""
     settings = DATASETS[wildcards.dataset]
-    given = [Path(settings[key]).expanduser() for key in ("path", "archive") if key in settings]
+    named = [settings[key] for key in ("path", "archive") if key in settings]
+    given = [Path(path).expanduser() for value in named for path in (value if isinstance(value, list) else [value])]
     # Of a folder, every file: its own time does not change when one of them is overwritten.
     files = [sorted(path.rglob("*")) if path.is_dir() else [path] for path in given]
     return [str(path) for path in sum(files, []) if path.is_file()]
+
+
+def training_code(settings):
+    """The code of the training; with longer training of what has not converged, also how that is judged."""
+    extended = settings["extend_unconverged"] > 1
+    return " ".join(map(stage_code, ["train", "verdict"] if extended else ["train"]))
+
+
+def names_where(holds):
+    """Names of the data sets whose settings are so, as a wildcard constraint; one that nothing meets for none."""
+    return "|".join(name for name, settings in DATASETS.items() if holds(settings)) or "(?!)"

@@ -20,7 +20,7 @@ rule dataset:
     params:
         kind=lambda wildcards: DATASETS[wildcards.dataset]["kind"],
         hp=lambda wildcards: canonical_json(dataset_options(DATASETS[wildcards.dataset])),
-        code=source_hash("phasevae.datasets"),
+        code=lambda wildcards: stage_code("dataset", DATASETS[wildcards.dataset]["kind"]),
         folder=subpath(output.record, parent=True),
     message:
         "{wildcards.dataset}: data"

@@ -37,7 +37,7 @@ for figure in FIGURES:
             runtime=each_attempt(30),
         params:
             figure=figure,
-            code=source_hash("phasevae.figures"),
+            code=stage_code("figure", figure),
             options=lambda wildcards, input: " ".join(f"--{key} {path}" for key, path in input.items()),
             stem=subpath(output.png, strip_suffix=".png"),
         message:

@@ -22,7 +22,7 @@ checkpoint refine:
         runtime=10,
     params:
         hp=lambda wildcards: canonical_json(refine_keys(settings_of(**wildcards))),
-        code=source_hash("phasevae.analysis.refine", "phasevae.plan"),
+        code=stage_code("refine"),
     message:
         "refine the grid of {wildcards.dataset}/{wildcards.part}"
     shell:
@@ -52,7 +52,7 @@ rule train_refined:
         **training_resources(refined_job),
     params:
         hp=lambda wildcards: canonical_json(train_keys(settings_of(**wildcards))),
-        code=training_code_hash(),
+        code=lambda wildcards: training_code(settings_of(**wildcards)),
         data=subpath(input.record, parent=True),
         folder=subpath(input.plan, parent=True),
         # A function of the input is not compared: where it was trained is no reason to train again.

@@ -8,6 +8,8 @@ rule spectrum:
         f"{RESULTS}/{{dataset}}/logs/spectrum.log",
     benchmark:
         f"{RESULTS}/{{dataset}}/benchmarks/spectrum.tsv"
+    wildcard_constraints:
+        dataset=names_where(lambda settings: settings["shards"] == 1),
     group:
         "data"
     conda:
@@ -18,7 +20,7 @@ rule spectrum:
         mem_mb=each_attempt(2500),
         runtime=each_attempt(60),
     params:
-        code=source_hash("phasevae.spectrum"),
+        code=stage_code("spectrum"),
         folder=subpath(input.record, parent=True),
     message:
         "{wildcards.dataset}: covariance spectrum"

@@ -16,18 +16,22 @@ rule plan:
         mem_mb=1000,
         runtime=10,
     params:
-        hp=lambda wildcards: canonical_json(plan_keys(settings_of(**wildcards))),
-        code=source_hash("phasevae.plan"),
+        hp=lambda wildcards: canonical_json(grid_keys(settings_of(**wildcards))),
+        code=stage_code("plan"),
+        # A function of the input is not compared: the training is for the estimate alone, which is printed.
+        settings=lambda wildcards, input: canonical_json(plan_keys(settings_of(**wildcards))),
     message:
         "plan the points of {wildcards.dataset}/{wildcards.part}"
     shell:
-        "phasevae plan --settings {params.hp:q} -o {output} > {log} 2>&1"
+        "phasevae plan --settings {params.settings:q} -o {output} > {log} 2>&1"
 
 
-# One rule a bucket, so that each knows its own points: a new point changes `plan` of its bucket alone. update() leaves
-# the other points' files in place, and the command keeps those whose stored digest is still right.
+# One rule a bucket, so that each knows its own points: a new point is a missing output of its bucket alone. update()
+# leaves the other points' files in place, and the command keeps those whose stored digest is still right.
 # The points come through `plan`, not from plan.csv: every change of the grid rewrites that file, and as an input it
 # would run all buckets again, or, as ancient(), keep Snakemake from looking at their params whenever it is rewritten.
+# What is a function of the input is not compared: neither a point that is no longer asked for, nor another number of
+# buckets, nor where it was trained is a reason to run again.
 for name, part in PASSES:
     settings = settings_of(name, part)
     for bucket, points in buckets(settings).items():
@@ -52,12 +56,11 @@ for name, part in PASSES:
                 **training_resources(lambda wildcards, input, job=(settings, len(points)): job),
             params:
                 hp=canonical_json(train_keys(settings)),
-                plan=plan_argument(name, points),
-                code=training_code_hash(),
-                bucket=bucket,
+                code=training_code(settings),
+                plan=lambda wildcards, input, argument=plan_argument(name, points): argument,
+                bucket=lambda wildcards, input, bucket=bucket: bucket,
                 folder=subpath(input.record, parent=True),
                 part=part,
-                # A function of the input is not compared: where it was trained is no reason to train again.
                 device=lambda wildcards, input: CONFIG["device"],
                 checkpoint=lambda wildcards, input: CONFIG["checkpoint_seconds"],
             message:

@@ -1,0 +1,116 @@
+# The spectrum of data in parts, each a job of its own; the result is that of the whole. Two passes: means and
+# covariances of the parts, then, with the eigenvectors of all, their share of the moments of higher order. The parts'
+# files hold a D x D matrix each and are removed once they are merged.
+SHARD = f"{RESULTS}/{{dataset}}/shards/{{pass_}}/{{shard}}of{{shards}}.safetensors"
+
+
+def shards_of(pass_):
+    """All parts of a data set after a pass, as a function of the wildcards."""
+
+    def files(wildcards):
+        count = DATASETS[wildcards.dataset]["shards"]
+        numbers = range(1, count + 1)
+        return expand(SHARD, dataset=wildcards.dataset, pass_=pass_, shard=numbers, shards=count)
+
+    return files
+
+
+rule moments:
+    input:
+        data=f"{RESULTS}/{{dataset}}/data.npy",
+        record=f"{RESULTS}/{{dataset}}/data.json",
+    output:
+        temp(SHARD.replace("{pass_}", "first")),
+    log:
+        f"{RESULTS}/{{dataset}}/logs/moments/{{shard}}of{{shards}}.log",
+    benchmark:
+        f"{RESULTS}/{{dataset}}/benchmarks/moments/{{shard}}of{{shards}}.tsv"
+    conda:
+        "../envs/phasevae.yaml"
+    threads: 1
+    resources:
+        mem_mb=2500,
+        runtime=60,
+    params:
+        code=stage_code("moments"),
+        folder=subpath(input.record, parent=True),
+    message:
+        "{wildcards.dataset}: moments of part {wildcards.shard} of {wildcards.shards}"
+    shell:
+        "phasevae moments {params.folder} --shard {wildcards.shard}/{wildcards.shards} -o {output} > {log} 2>&1"
+
+
+rule basis:
+    input:
+        shards_of("first"),
+    output:
+        basis=temp(f"{RESULTS}/{{dataset}}/shards/basis.safetensors"),
+        spectrum=temp(f"{RESULTS}/{{dataset}}/shards/spectrum.json"),
+    log:
+        f"{RESULTS}/{{dataset}}/logs/basis.log",
+    benchmark:
+        f"{RESULTS}/{{dataset}}/benchmarks/basis.tsv"
+    conda:
+        "../envs/phasevae.yaml"
+    threads: 1
+    resources:
+        mem_mb=5000,
+        runtime=60,
+    params:
+        code=stage_code("moments"),
+    message:
+        "{wildcards.dataset}: eigenvectors of the merged covariance"
+    shell:
+        "phasevae spectrum --moments {input} --basis {output.basis} -o {output.spectrum} > {log} 2>&1"
+
+
+rule shape:
+    input:
+        data=f"{RESULTS}/{{dataset}}/data.npy",
+        record=f"{RESULTS}/{{dataset}}/data.json",
+        basis=f"{RESULTS}/{{dataset}}/shards/basis.safetensors",
+    output:
+        temp(SHARD.replace("{pass_}", "second")),
+    log:
+        f"{RESULTS}/{{dataset}}/logs/shape/{{shard}}of{{shards}}.log",
+    benchmark:
+        f"{RESULTS}/{{dataset}}/benchmarks/shape/{{shard}}of{{shards}}.tsv"
+    conda:
+        "../envs/phasevae.yaml"
+    threads: 1
+    resources:
+        mem_mb=2500,
+        runtime=60,
+    params:
+        code=stage_code("moments"),
+        folder=subpath(input.record, parent=True),
+    message:
+        "{wildcards.dataset}: moments of higher order of part {wildcards.shard} of {wildcards.shards}"
+    shell:
+        "phasevae moments {params.folder} --shard {wildcards.shard}/{wildcards.shards} --basis {input.basis}"
+        " -o {output} > {log} 2>&1"
+
+
+rule gather:
+    input:
+        shards_of("second"),
+    output:
+        f"{RESULTS}/{{dataset}}/spectrum.json",
+    log:
+        f"{RESULTS}/{{dataset}}/logs/spectrum.log",
+    benchmark:
+        f"{RESULTS}/{{dataset}}/benchmarks/spectrum.tsv"
+    wildcard_constraints:
+        dataset=names_where(lambda settings: settings["shards"] > 1),
+    conda:
+        "../envs/phasevae.yaml"
+    threads: 1
+    resources:
+        mem_mb=2500,
+        runtime=60,
+    params:
+        code=stage_code("moments"),
+    message:
+        "{wildcards.dataset}: spectrum of the parts"
+    shell:
+        "phasevae spectrum --moments {input} -o {output} > {log} 2>&1"
