@@ -25,6 +25,7 @@ FIGURES = [
     "kl_derivatives",
     "spectrum",
     "exponents",
+    "slowing",
     "cascade",
     "soft_modes",
 ]
