@@ -55,12 +55,23 @@ def make_inputs(seeds=1, beta=1.0, skewness=0.0):
         "excess_kurtosis": [0.0] * 5,
     }
     dimensions = pd.DataFrame(rows)
-    fit = transition.analyse(sweep, spectrum, N_LATENT, dimensions)
+    fit = transition.analyse(sweep, spectrum, N_LATENT, dimensions, histories_of(sweep))
     upward = pd.concat(
         [sweep.assign(branch=branch, elbo_gap_standard_error=1e-3) for branch in ("up", "fresh")], ignore_index=True
     )
     inputs = {"sweep": sweep, "dimensions": dimensions, "fit": fit, "spectrum": spectrum, "hysteresis": upward}
     return inputs | bracketed(sweep, spectrum)
+
+
+def histories_of(sweep):
+    """Models whose KL settles with a time that grows towards beta * sigma2 = 1."""
+    time = np.linspace(0, 3, 40)
+    tables = []
+    for row in sweep.itertuples():
+        settling = 0.05 * np.exp(-time * abs(np.log(row.beta * row.sigma2)) / 0.05)
+        point = {"sigma2": row.sigma2, "beta": row.beta, "seed": row.seed, "current_sigma2": row.sigma2}
+        tables.append(pd.DataFrame(point | {"learning_time": time, "kl": row.kl + settling}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def bracketed(sweep, spectrum):

@@ -26,6 +26,7 @@ FIGURES = [
     "kl_derivatives",
     "spectrum",
     "exponents",
+    "slowing",
     "cascade",
     "soft_modes",
 ]

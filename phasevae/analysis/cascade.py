@@ -50,7 +50,8 @@ def thresholds(
     """Threshold of each mode with its 95 % interval, and the staircase of active dimensions.
 
     Returns {modes: [{mode, threshold, ci95, predicted, relative_error, n_points, reason}], staircase: {x, active,
-    predicted}, reason}. A mode that collapses nowhere on the grid, or is never active, has no threshold and a reason.
+    predicted}, reason}. A mode is active above SD_CRITICAL nats, what slow relaxation may leave of it; one that
+    collapses nowhere on the grid, or is never active, has no threshold and a reason.
     """
     if "mean_eigenvalue" not in dimensions:
         reason = "dimensions: column 'mean_eigenvalue' is missing; collect the points again"
@@ -66,7 +67,7 @@ def thresholds(
         found.append({"mode": j + 1, **_threshold(x[exact], kl[exact, j], gaussian), "predicted": predicted})
         value = found[-1]["threshold"]
         found[-1]["relative_error"] = None if value is None or not predicted else value / predicted - 1
-    active = (kl > theory.ACTIVE_KL).sum(1)
+    active = (kl > SD_CRITICAL).sum(1)
     steps = None
     if eigenvalues is not None:
         steps = theory.ppca_active_dims(eigenvalues, x, n_latent or kl.shape[1]).tolist()

@@ -30,8 +30,8 @@ def relaxation(histories: pd.DataFrame, critical: float | None) -> dict[str, Any
     """Relaxation time of each point after its sigma2 stopped rising, and the exponent of |x - c|.
 
     histories: COLUMNS, one row a recorded step (`phasevae collect --histories`); critical: the fitted c.
-    Returns {x, tau, exponent {value, ci95, expected}, reason}: tau in units of learning rate times steps, the
-    exponent nu of tau ~ |1 - x / c|^-nu from a least-squares line through the logarithms.
+    Returns {x, tau, exponent {value, ci95, expected, prefactor}, reason}: tau in units of learning rate times steps,
+    the exponent nu of tau = prefactor |ln(x / c)|^-nu from a least-squares line through the logarithms.
     """
     empty: dict[str, Any] = {"x": [], "tau": [], "exponent": None}
     if critical is None:
@@ -79,4 +79,9 @@ def _slope(x: NDArray, y: NDArray) -> dict[str, Any]:
     line = linregress(x, y)
     half = t.ppf((1 + LEVEL) / 2, x.size - 2) * line.stderr
     value = -float(line.slope)
-    return {"value": value, "ci95": [value - float(half), value + float(half)], "expected": 1.0}
+    return {
+        "value": value,
+        "ci95": [value - float(half), value + float(half)],
+        "expected": 1.0,
+        "prefactor": float(np.exp(line.intercept)),
+    }

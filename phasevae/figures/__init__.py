@@ -80,6 +80,7 @@ FIGURES: dict[str, FigureSpec] = {
     "kl_derivatives": FigureSpec(sweeps.kl_derivatives, ("sweep", "dimensions", "fit", "spectrum"), "Figs. 2c and 4c"),
     "spectrum": FigureSpec(alone.spectrum, ("spectrum",), "Fig. 3"),
     "exponents": FigureSpec(transition.exponents, ("sweep", "fit")),
+    "slowing": FigureSpec(transition.slowing, ("fit",)),
     "cascade": FigureSpec(transition.cascade, ("dimensions", "fit", "spectrum")),
     "soft_modes": FigureSpec(transition.soft_modes, ("spectrum",)),
     "beta_equivalence": FigureSpec(transition.beta_equivalence, ("sweep", "dimensions", "spectrum"), on_request=True),

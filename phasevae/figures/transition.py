@@ -1,8 +1,8 @@
-"""Figures of the analysis: order and exponents, cascade, beta equivalence, hysteresis, soft modes."""
+"""Figures of the analysis: exponents, slowing down, cascade, beta equivalence, hysteresis, soft modes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from phasevae.figures.marks import (
     ORANGE,
     PALETTE,
     VERMILION,
+    abscissa,
     dense,
     figure_of,
     legend,
@@ -29,6 +30,7 @@ from phasevae.figures.marks import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _SCALED = {
@@ -63,7 +65,33 @@ def exponents(sweep: pd.DataFrame, fit: Mapping[str, Any]) -> Figure:
     axes.plot([], [], color=BLACK, linewidth=0.9, label=r"fit $A t^g (1 + a t)$")
     if fit["exponents"].get("reason"):
         axes.set_title(f"no exponents: {fit['exponents']['reason']}", fontsize=7, wrap=True)
-    axes.tick_params(axis="x", which="minor", labelbottom=False)
+    _plain_ticks(axes, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5))
+    legend(figure, axes, 1)
+    return figure
+
+
+def slowing(fit: Mapping[str, Any]) -> Figure:
+    """Relaxation time of KL against the distance from the transition, on logarithmic axes, with its exponent."""
+    found, c = fit["slowing"], fit["critical_variance"]
+    figure = figure_of(2.6)
+    axes = figure.subplots()
+    axes.set(xscale="log", yscale="log", xlabel=r"distance from the transition $|\ln(\beta\sigma^2 / \sigma_c^2)|$")
+    axes.set_ylabel("relaxation time of KL\n(learning rate $\\times$ steps)")
+    if not found.get("x"):
+        axes.set_title(f"no relaxation times: {found['reason']}", fontsize=7, wrap=True)
+        return figure
+    x, tau = np.array(found["x"]), np.array(found["tau"])
+    distance = np.abs(np.log(x / c))
+    for keep, color, marker, label in ((x < c, BLUE, "o", "below"), (x > c, VERMILION, "s", "above")):
+        if keep.any():
+            axes.plot(distance[keep], tau[keep], marker, color=color, label=f"{label} the transition", zorder=3)
+    if result := found["exponent"]:
+        grid = np.geomspace(distance[distance > 0].min(), distance.max(), 2)
+        told = rf"slope $-\nu$: $\nu$ = {result['value']:.2f} [{result['ci95'][0]:.2f}, {result['ci95'][1]:.2f}]"
+        axes.plot(grid, result["prefactor"] * grid ** -result["value"], color=BLACK, label=told, zorder=2)
+    else:
+        axes.set_title(f"no exponent: {found['reason']}", fontsize=7, wrap=True)
+    _plain_ticks(axes, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5))
     legend(figure, axes, 1)
     return figure
 
@@ -114,17 +142,21 @@ def beta_equivalence(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Ma
 
 
 def hysteresis(hysteresis: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
-    """KL and ELBO gap of a sweep upwards from active models and of fresh ones, with lambda_1 and the binodal."""
-    found = upward.branches(hysteresis)
+    """KL of every model of a sweep upwards from active models and of fresh ones, and the ELBO gap of the former
+    branch (mean and 3 standard errors, linear within 1e-3 nats), with lambda_1 and the binodal."""
+    up = upward.branches(hysteresis).get("up")
     measured = upward.measured(hysteresis, float(spectrum["eigenvalues"][0]))
     figure = figure_of(3.6)
     top, bottom = figure.subplots(2, 1, sharex=True)
-    looks = {"up": (VERMILION, "o-", "upwards from active"), "fresh": (BLUE, "s", "fresh")}
-    for name, branch in found.items():
-        color, fmt, label = looks[name]
-        top.plot(branch["x"], branch["kl"], fmt, color=color, label=label, linewidth=0.8)
-        error = upward.SIGMAS * branch["error"]
-        bottom.errorbar(branch["x"], branch["gap"], error, fmt=fmt, color=color, linewidth=0.8, elinewidth=0.7)
+    looks = {"up": (VERMILION, "o", "upwards from active"), "fresh": (BLUE, "s", "fresh")}
+    for name, rows in hysteresis.groupby("branch"):
+        color, marker, label = looks[name]
+        top.plot(abscissa(rows), rows["kl"], marker, color=color, markerfacecolor="none", label=label, zorder=3)
+    if up:
+        top.plot(up["x"], up["kl"], color=VERMILION, linewidth=0.8)
+        bars = upward.SIGMAS * up["error"]
+        bottom.errorbar(up["x"], up["gap"], bars, fmt="o-", color=VERMILION, linewidth=0.8, elinewidth=0.7, zorder=3)
+    bottom.set_yscale("symlog", linthresh=1e-3)
     bottom.axhline(0, color=ORANGE, linestyle="-.", linewidth=0.8, label="collapsed (Eq. 24)")
     for axes in (top, bottom):
         mark_prediction(axes, spectrum)
@@ -156,6 +188,15 @@ def soft_modes(spectrum: Mapping[str, Any]) -> Figure:
     )
     legend(figure, axes, 3)
     return figure
+
+
+def _plain_ticks(axes: Axes, places: Sequence[float]) -> None:
+    """Plain numbers at those of `places` that a logarithmic x axis covers: powers of ten may be none or one."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator
+
+    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_major_formatter(FixedFormatter([f"{place:g}" for place in places]))
+    axes.tick_params(axis="x", which="minor", labelbottom=False)
 
 
 def _interval(result: Mapping[str, Any]) -> str:
