@@ -15,7 +15,17 @@ from phasevae import InputError
 from phasevae.artifacts import canonical_json
 from phasevae.config import dataset_options, validate
 from phasevae.figures import FIGURES
-from phasevae.plan import grid_keys, make_plan, plan_keys, plan_text, read_plan, refine_keys, second_pass, train_keys, training_keys
+from phasevae.plan import (
+    grid_keys,
+    make_plan,
+    plan_keys,
+    plan_text,
+    read_plan,
+    refine_keys,
+    second_pass,
+    train_keys,
+    training_keys,
+)
 from phasevae.points import POINT_FILES
 from phasevae.provenance import stage_code
 
@@ -171,6 +181,20 @@ def training_code(settings):
     """The code of the training; with longer training of what has not converged, also how that is judged."""
     extended = settings["extend_unconverged"] > 1
     return " ".join(map(stage_code, ["train", "verdict"] if extended else ["train"]))
+
+
+SHARD = f"{RESULTS}/{{dataset}}/shards/{{pass_}}/{{shard}}of{{shards}}.safetensors"
+
+
+def shards_of(pass_):
+    """All parts of a data set after a pass, as a function of the wildcards."""
+
+    def files(wildcards):
+        count = DATASETS[wildcards.dataset]["shards"]
+        numbers = range(1, count + 1)
+        return expand(SHARD, dataset=wildcards.dataset, pass_=pass_, shard=numbers, shards=count)
+
+    return files
 
 
 def names_where(holds):
