@@ -137,19 +137,29 @@ def leading(rows: Rows, found: Features, k: int) -> tuple[NDArray, NDArray, NDAr
 def shape_moments(rows: Rows, found: Features, vectors: NDArray, eigenvalues: NDArray) -> tuple[NDArray, NDArray]:
     """Skewness and excess kurtosis of the projections on the columns of `vectors` [D, k]. Shapes [k]; NaN where the
     eigenvalue is rounding. Columns beyond the first 64 are measured on at most 16,384 rows, evenly thinned."""
+    return shape_of_powers(power_sums(rows, found, vectors), eigenvalues)
+
+
+def power_sums(rows: Rows, found: Features, vectors: NDArray, first_row: int = 0) -> NDArray:
+    """Sums over rows of the powers 0, 2, 3 and 4 of the projections on the columns of `vectors` [D, k]. Shape [4, k].
+
+    `found` is of all rows; `rows` may be a part of them, from number `first_row` on: sums of parts add up.
+    """
     first, rest = vectors[:, :WHOLLY_MEASURED], vectors[:, WHOLLY_MEASURED:]
     step = _step(found.n_samples, THINNED_ROWS)
-    sums = np.zeros((3, vectors.shape[1]))  # of the second, third and fourth powers
-    start = n_thinned = 0
+    sums = np.zeros((4, vectors.shape[1]))
+    start = first_row
     for centred in _centred(rows, found):
         sums[:, : first.shape[1]] += _powers(centred @ first)
         if rest.size:
-            thinned = _thinned(centred, start, step)
-            sums[:, first.shape[1] :] += _powers(thinned @ rest)
-            n_thinned += len(thinned)
+            sums[:, first.shape[1] :] += _powers(_thinned(centred, start, step) @ rest)
         start += len(centred)
-    counts = np.repeat([found.n_samples, n_thinned], [first.shape[1], rest.shape[1]])
-    second, third, fourth = sums / np.maximum(counts, 1)
+    return sums
+
+
+def shape_of_powers(sums: NDArray, eigenvalues: NDArray) -> tuple[NDArray, NDArray]:
+    """Skewness and excess kurtosis, each [k], from the `power_sums` of all rows."""
+    second, third, fourth = sums[1:] / np.maximum(sums[0], 1)
     second = np.where(eigenvalues[: second.size] > _NULL * eigenvalues[0], second, np.nan)
     return third / second**1.5, fourth / second**2 - 3
 
@@ -177,10 +187,10 @@ def _thinned(block: NDArray, start: int, step: int) -> NDArray:
 
 
 def _powers(projected: NDArray) -> NDArray:
-    """Sums over rows of the second, third and fourth powers, [3, k]."""
+    """Sums over rows of the powers 0, 2, 3 and 4, [4, k]."""
     squared = np.square(projected)
     higher = (np.einsum("bk,bk->k", squared, other) for other in (projected, squared))
-    return np.stack([squared.sum(0), *higher])
+    return np.stack([np.full(projected.shape[1], float(len(projected))), squared.sum(0), *higher])
 
 
 def _centred(rows: Rows, found: Features) -> Iterator[NDArray[np.float64]]:

@@ -24,7 +24,7 @@ from phasevae import artifacts, checkpoints, convergence, elbo, measure, model, 
 from phasevae.checkpoints import Ensemble
 from phasevae.errors import InputError
 from phasevae.interruption import InterruptedTrainingError, Stop, stop_signals
-from phasevae.points import POINT_CHECKSUMS, POINT_FILES, OutdatedPointError, Settings, Task, next_budget, read_valid
+from phasevae.points import POINT_CHECKSUMS, POINT_FILES, OutdatedPointError, Settings, Task, budgets, next_budget, read_valid
 from phasevae.training import HISTORY_COLUMNS, Trainer, split_rows
 
 __all__ = ["InterruptedTrainingError", "Job", "choose_device", "run", "use_threads"]
@@ -98,10 +98,11 @@ def _ensembles(job: Job, pending: dict[Task, int], tell: Callable[[str], None]) 
 
     The checkpoint's ensemble continues whole, with points that were already written: so a resumed training
     runs the same operations as an undisturbed one. A point in it that is lost or cut off needs no smaller budget first:
-    it has been through those.
+    it has been through those. A checkpoint of a budget that is no longer allowed is left.
     """
     found = checkpoints.read(job.checkpoint, job.tasks, tell)
-    if found is not None and any(pending.get(task, math.inf) <= found.factor for task in found.tasks):
+    allowed = found is not None and all(found.factor in budgets(task.extend) for task in found.tasks)
+    if allowed and any(pending.get(task, math.inf) <= found.factor for task in found.tasks):
         if found.arrays["progress"][0]:
             tell(f"{len(found.tasks)} models continue at step {found.arrays['progress'][0]}")
         yield found

@@ -2,7 +2,7 @@
 
 Two passes over the parts give what one computation over all rows does. The first finds each part's means and
 covariance, whose merge is that of the whole (Chan, Golub & LeVeque, The American Statistician 37, 242, 1983). The
-second, with the eigenvectors of the whole, sums each part's share of the third and fourth moments of the principal
+second, with the eigenvectors of the whole, sums each part's powers of the principal
 components, which give the standard errors.
 """
 
@@ -61,12 +61,11 @@ class Basis:
 
 @dataclass(frozen=True)
 class Shape:
-    """A part's share of the third and fourth moments [k] of the principal components, and projections [rows, 8] of
-    some of its rows; `basis_sha256` says of which basis."""
+    """A part's `covariance.power_sums` [4, k] of the principal components, and projections [rows, 8] of some of its
+    rows; `basis_sha256` says of which basis."""
 
     parts: list[Part]
-    third: NDArray
-    fourth: NDArray
+    powers: NDArray
     projections: NDArray
     eigenvalues: NDArray
     trace: float
@@ -138,12 +137,10 @@ def shape(part: Part, rows: Rows, basis: Basis, basis_sha256: str) -> Shape:
     """Second pass over a part. Raises InputError when the basis is of other data."""
     if part not in basis.parts:
         raise InputError(f"{part.name}: rows {part.start} to {part.stop} are not among those of the basis")
-    third, fourth = covariance.shape_moments(rows, basis.features, basis.vectors, basis.eigenvalues)
+    powers = covariance.power_sums(rows, basis.features, basis.vectors, first_row=part.start)
     n_components = basis.vectors[:, :N_COMPONENTS]
     projections = covariance.components(rows, basis.features, n_components, MOST_ROWS, first_row=part.start)
-    # Excess: 3 less than the sum over parts, once.
-    shares = {"third": third, "fourth": fourth + 3, "projections": projections}
-    return Shape([part], **shares, eigenvalues=basis.eigenvalues, trace=basis.trace, basis_sha256=basis_sha256)
+    return Shape([part], powers, projections, eigenvalues=basis.eigenvalues, trace=basis.trace, basis_sha256=basis_sha256)
 
 
 def spectrum_of_basis(basis: Basis) -> Spectrum:
@@ -161,7 +158,7 @@ def spectrum_of_shapes(found: Sequence[Shape]) -> Spectrum:
         if one.basis_sha256 != found[0].basis_sha256:
             raise InputError(f"{one.parts[0].name}: moments about another basis than those of {parts[0].name}")
     _check_whole(parts)
-    skewness, kurtosis = sum(one.third for one in found), sum(one.fourth for one in found) - 3
+    skewness, kurtosis = covariance.shape_of_powers(sum(one.powers for one in found), found[0].eigenvalues)
     ratio = certificate_ratio(np.concatenate([one.projections for one in found]))
     eigenvalues = found[0].eigenvalues
     return _named(parts, eigenvalues, found[0].trace, (skewness, kurtosis), float(eigenvalues[0] * ratio))

@@ -193,6 +193,20 @@ def training_code(settings):
     return " ".join(map(stage_code, ["train", "verdict"] if extended else ["train"]))
 
 
+SHARD = f"{RESULTS}/{{dataset}}/shards/{{pass_}}/{{shard}}of{{shards}}.safetensors"
+
+
+def shards_of(pass_):
+    """All parts of a data set after a pass, as a function of the wildcards."""
+
+    def files(wildcards):
+        count = DATASETS[wildcards.dataset]["shards"]
+        numbers = range(1, count + 1)
+        return expand(SHARD, dataset=wildcards.dataset, pass_=pass_, shard=numbers, shards=count)
+
+    return files
+
+
 def names_where(holds):
     """Names of the data sets whose settings are so, as a wildcard constraint; one that nothing meets for none."""
     return "|".join(name for name, settings in DATASETS.items() if holds(settings)) or "(?!)"

@@ -1,20 +1,6 @@
 # The spectrum of data in parts, each a job of its own; the result is that of the whole. Two passes: means and
 # covariances of the parts, then, with the eigenvectors of all, their share of the moments of higher order. The parts'
 # files hold a D x D matrix each and are removed once they are merged.
-SHARD = f"{RESULTS}/{{dataset}}/shards/{{pass_}}/{{shard}}of{{shards}}.safetensors"
-
-
-def shards_of(pass_):
-    """All parts of a data set after a pass, as a function of the wildcards."""
-
-    def files(wildcards):
-        count = DATASETS[wildcards.dataset]["shards"]
-        numbers = range(1, count + 1)
-        return expand(SHARD, dataset=wildcards.dataset, pass_=pass_, shard=numbers, shards=count)
-
-    return files
-
-
 rule moments:
     input:
         data=f"{RESULTS}/{{dataset}}/data.npy",
