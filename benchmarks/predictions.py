@@ -249,6 +249,7 @@ def runs(case: Case, steps: int) -> Iterator[dict[str, Any]]:
             "active": int((per_dim > theory.ACTIVE_KL).sum()),
             "predicted_kl": found.kl,
             "kl": total,
+            "steps": steps,
             "as_predicted": total > ALIVE if alive else total < DEAD,
             "seconds": round(time.perf_counter() - start, 1),
         }
@@ -281,7 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="CSV file to write (default: docs/gallery.csv, of all cases)")
     parser.add_argument("--only", help="names of cases, with commas between")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1500)
     options = parser.parse_args()
     torch.set_num_threads(1)
     cases = [*CONVENTIONS, *THREADS]
