@@ -13,7 +13,7 @@ SOURCES := phasevae tests benchmarks setup.py
 KERNELS := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu)
 SNAKEFILES := Snakefile workflow/Snakefile $(wildcard workflow/rules/*.smk)
 
-.PHONY: demo paper build docs test test-unit lint format setup clean
+.PHONY: demo paper build docs test test-unit test-slurm test-kills lint format setup clean
 
 demo: setup
 	$(BIN)/snakemake demo --configfile config/demo.yaml --cores $(CORES)
@@ -37,6 +37,15 @@ test: setup
 
 test-unit: setup
 	$(BIN)/pytest -m "not workflow"
+
+# The workflow through a real SLURM, which is installed (root, Debian) and started for it; skipped where that cannot be.
+test-slurm: setup
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[workflow,slurm]'
+	tests/slurm/run.sh $(BIN)/python
+
+# A hundred kills of a small run, then every number against an undisturbed one: half an hour.
+test-kills: setup
+	$(BIN)/python benchmarks/kills.py $$(mktemp -d)/kills --kills 100
 
 lint: setup
 	$(BIN)/ruff check $(SOURCES)

@@ -3,6 +3,7 @@
 #   snakemake --cores all                                          the data sets that config.yaml names in `run`
 #   snakemake --cores all demo --configfile config/demo.yaml       two small ones, in minutes
 #   snakemake --cores all paper                                    the paper's two
+#   snakemake --cores 1 data                                       the data alone, where there is a network to fetch them
 #   snakemake --cores all figures                                  the figures of the data sets in `run`
 #
 # Everything lands under results/NAME/; the keys are explained in config.yaml.
@@ -16,6 +17,7 @@ configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/spectrum.smk"
 include: "workflow/rules/train.smk"
@@ -28,6 +30,7 @@ localrules:
     all,
     demo,
     paper,
+    data,
     figures,
 
 
@@ -51,6 +54,11 @@ rule demo:
 rule paper:
     input:
         target("paper", "gaussian", "cifar10", missing="run it with the config.yaml of the repository"),
+
+
+rule data:
+    input:
+        expand(f"{RESULTS}/{{name}}/data.npy", name=CONFIG["run"]),
 
 
 rule figures:

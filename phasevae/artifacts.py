@@ -1,7 +1,8 @@
 """The only module that reads or writes result files.
 
 Every file is written under a temporary name beside its destination and renamed, so a reader sees the old
-file, the new file or none. JSON holds null for what is undefined, never NaN.
+file, the new file or none. What a later run builds on carries the sha256 of its own content, so that a file which
+was cut off or altered is noticed. JSON holds null for what is undefined, never NaN.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import hashlib
 import json
 import math
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +28,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_SEAL = "record_sha256"
+
+
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it over `path` on success, remove it on failure."""
+    """Yield a temporary path beside `path`; rename it over `path` on success, remove it on failure.
+
+    Raises OSError that names `path` when it cannot be written: a full disk, a folder that is read-only.
+    """
     path = Path(path)
     if not path.name or path.is_dir():
         raise InputError(f"{path}: is a folder, must be the name of a file to write")
@@ -35,8 +45,19 @@ def replacing(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_partial(path: Path | str) -> None:
+    """Remove what is left of attempts to write `path` that were killed. Nobody else may be writing it now."""
+    path = Path(path)
+    if path.parent.is_dir():
+        for left in path.parent.iterdir():
+            if left.name.startswith(f".{path.name}.") and ".partial" in left.name:
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def canonical_json(value: Any) -> str:
@@ -86,6 +107,19 @@ def read_json(path: Path | str, required: tuple[str, ...] = ()) -> dict[str, Any
     return value
 
 
+def write_sealed_json(path: Path | str, value: Mapping[str, Any]) -> None:
+    """As `write_json`, with a last key that holds the digest of all others."""
+    write_json(path, {**value, _SEAL: digest(value)})
+
+
+def read_sealed_json(path: Path | str, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """As `read_json`, of a file of `write_sealed_json`. Raises InputError as well when its content was altered."""
+    value = read_json(path, (*required, _SEAL))
+    if value.pop(_SEAL) != digest(value):
+        raise InputError(f"{path}: altered after it was written ({_SEAL} is not that of its content)")
+    return value
+
+
 def write_table(path: Path | str, table: pd.DataFrame) -> None:
     """Write a table as CSV with exact floats; undefined cells are empty."""
     with replacing(path) as temporary:
@@ -115,18 +149,34 @@ def read_table(path: Path | str, required: tuple[str, ...] = ()) -> pd.DataFrame
 
 
 def write_tensors(path: Path | str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-    """Write arrays as safetensors; `metadata` is stored as one canonical JSON string."""
+    """Write arrays as safetensors; `metadata` is stored as one canonical JSON string, with a sha256 of all content.
+
+    Raises OSError that names `path` when it cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
+    path = Path(path)
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    # One string: the library stores several in random order, and equal content must be equal bytes.
+    header = {"phasevae": canonical_json({**metadata, _SEAL: _tensors_sha256(contiguous, metadata)})}
+    # The library writes under a name of its own: in a folder of ours it can be found and removed after a kill.
     with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata={"phasevae": canonical_json(metadata)})
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        try:
+            save_file(contiguous, folder / path.name, header)
+            (folder / path.name).replace(temporary)
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(number and int(number[1]), os.strerror(int(number[1])) if number else str(error)) from None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_tensors(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read arrays and metadata written by `write_tensors`.
 
-    Raises InputError that names the file when it is missing, truncated or not ours.
+    Raises InputError that names the file when it is missing, truncated, altered or not ours.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -136,9 +186,22 @@ def read_tensors(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any
     try:
         with safe_open(path, framework="numpy") as stream:
             metadata = json.loads((stream.metadata() or {})["phasevae"])
-            return {name: stream.get_tensor(name) for name in stream.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError) as error:
+            sha256 = metadata.pop(_SEAL)
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: not a weights file of phasevae, or damaged ({error})") from None
+    if sha256 != _tensors_sha256(tensors, metadata):
+        raise InputError(f"{path}: altered after it was written ({_SEAL} is not that of its content)")
+    return tensors, metadata
+
+
+def _tensors_sha256(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
+    """sha256 (hex) of contiguous arrays with their names, types and shapes, and of the metadata."""
+    found = hashlib.sha256(canonical_json(metadata).encode())
+    for name, array in sorted(tensors.items()):
+        found.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        found.update(array.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
 
 def write_figure(stem: Path | str, figure: Figure) -> tuple[Path, Path]:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from phasevae import elbo, measure
+from phasevae import elbo, measure, memory
 from phasevae.errors import InputError
 from phasevae.points import Member, Settings
 from phasevae.training import Trainer
@@ -48,6 +48,7 @@ def sweep(
     grid = sorted(float(value) for value in sigma2)
     if len(set(grid)) != len(grid) or len(grid) < 2:
         raise InputError(f"sigma2: {grid}, must be two or more different decoder variances")
+    memory.keep_pages()
     mean = measure.column_means(x)
     at_target = replace(settings, schedule="scratch")
     upwards = replace(at_target, learning_rate=STEP_RATE * settings.learning_rate)

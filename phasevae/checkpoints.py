@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +44,9 @@ def write(path: Path, ensemble: Ensemble, trainer: Trainer) -> None:
     artifacts.write_tensors(path, trainer.state(), metadata)
 
 
-def read(path: Path, tasks: Sequence[Task]) -> Ensemble | None:
-    """What of a checkpoint belongs to `tasks`, which may be nothing; None when it is absent or damaged."""
+def read(path: Path, tasks: Sequence[Task], tell: Callable[[str], None] = lambda line: None) -> Ensemble | None:
+    """What of a checkpoint belongs to `tasks`, which may be nothing; None when it is absent, or damaged: then `tell` is
+    called with a line about it."""
     if not path.is_file():
         return None
     try:
@@ -54,5 +55,8 @@ def read(path: Path, tasks: Sequence[Task]) -> Ensemble | None:
         kept = [index for index, digest in enumerate(metadata["digests"]) if digest in wanted]
         found = [wanted[metadata["digests"][index]] for index in kept]
         return Ensemble(found, metadata["extended"], select_members(arrays, kept))
-    except (InputError, KeyError, IndexError, TypeError):
-        return None
+    except InputError as error:
+        tell(f"{error}; the training starts again")
+    except (KeyError, IndexError, TypeError):
+        tell(f"{path}: not a checkpoint of phasevae; the training starts again")
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ def plan(
     Example: phasevae plan --config config.yaml --dataset gaussian -o plan.csv
     """
     from phasevae import plan as plans
+    from phasevae.cost import estimate
 
     if (settings is None) == (config is None):
         raise InputError("plan: give either --config FILE with --dataset NAME, or --settings JSON")
@@ -35,7 +37,7 @@ def plan(
     plans.write_plan(output, points)
     line = f"{output}: {len(points)} points in {len({point.bucket for point in points})} buckets"
     if shape := data_shape(chosen, output.parent):
-        cost = plans.estimate(chosen, len(points), dimension=shape[1], n_samples=shape[0])
+        cost = estimate(chosen, len(points), dimension=shape[1], n_samples=shape[0])
         line += (
             f"; about {cost['seconds'] / 60:.1f} minutes of training on two cores, "
             f"{cost['memory_bytes'] / 2**20:.0f} MiB if trained at once"
@@ -125,7 +127,7 @@ def train(
     )
     jobs.use_threads(threads)
     with training_progress() as report:
-        trained = jobs.run(job, report)
+        trained = jobs.run(job, report, lambda line: print(f"phasevae: {line}", file=sys.stderr))
     print(f"{output}: {len(trained)} points trained, {len(planned) - len(trained)} kept")
 
 

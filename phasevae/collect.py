@@ -37,7 +37,7 @@ def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
     points = []
     for task in tasks:
         path = task.folder / "point.json"
-        point = artifacts.read_json(path, _REQUIRED)
+        point = artifacts.read_sealed_json(path, _REQUIRED)
         if point["config_digest"] != task.digest:
             raise InputError(
                 f"{path}: digest {point['config_digest'][:12]}..., the plan's is {task.digest[:12]}...; train it again"
@@ -54,7 +54,7 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
     paths = sorted(Path(folder).rglob("point.json"))
     if not paths:
         raise InputError(f"{folder}: holds no point.json, must be a folder of trained points")
-    points = [{**artifacts.read_json(path, _REQUIRED), "folder": path.parent} for path in paths]
+    points = [{**artifacts.read_sealed_json(path, _REQUIRED), "folder": path.parent} for path in paths]
     for path, point in zip(paths, points, strict=True):
         member = Member(*(point[key] for key in _IDENTITY))
         origin = point["provenance"]
@@ -104,7 +104,7 @@ def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     while it rises to its target, `learning_time` the sum of the learning rates of all steps so far."""
     rows = []
     for point in points:
-        settings = Settings.from_keys(point["settings"])
+        settings = Settings.from_keys(point["settings"]).extended(point.get("extended", 1))
         rates = np.cumsum([settings.learning_rate_at(step) for step in range(settings.n_steps)])
         history = artifacts.read_table(point["folder"] / "history.csv", ("step", "sigma2", "kl", "mse", "elbo"))
         history = history.rename(columns={"sigma2": "current_sigma2"})

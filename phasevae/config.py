@@ -268,8 +268,6 @@ def _resolved(value: Any, rule: Mapping[str, Any]) -> Any:
         return {key: _resolved(item, known.get(key, others)) for key, item in filled.items()}
     if isinstance(value, list):
         return [_resolved(item, rule["items"]) for item in value]
-    if rule.get("type") == "integer":
-        return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return int(value) if "integer" in rule.get("type", ()) else float(value)
     return value

@@ -7,12 +7,11 @@ trains the rest. What it was doing when it was interrupted stands in its checkpo
 from __future__ import annotations
 
 import gc
+import math
 import os
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from phasevae import artifacts, checkpoints, convergence, elbo, measure, memory, model, provenance
+from phasevae import artifacts, checkpoints, convergence, elbo, measure, model, provenance
 from phasevae.checkpoints import Ensemble
 from phasevae.errors import InputError
-from phasevae.points import Settings, Task, next_budget
+from phasevae.interruption import InterruptedTrainingError, Stop, stop_signals
+from phasevae.points import POINT_CHECKSUMS, POINT_FILES, OutdatedPointError, Settings, Task, next_budget, read_valid
 from phasevae.training import HISTORY_COLUMNS, Trainer, split_rows
 
-
-class InterruptedTrainingError(Exception):
-    """A signal asked the job to stop; its checkpoint is written. `signal_number` tells which."""
-
-    def __init__(self, signal_number: int):
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; run the same command again to continue")
-        self.signal_number = signal_number
+__all__ = ["InterruptedTrainingError", "Job", "choose_device", "run", "use_threads"]
 
 
 @dataclass(frozen=True)
@@ -52,26 +46,46 @@ class Job:
     checkpoint_seconds: float = 60.0
 
 
-def run(job: Job, report: Callable[[Trainer], None] = lambda trainer: None) -> list[Path]:
+def run(
+    job: Job,
+    report: Callable[[Trainer], None] = lambda trainer: None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
     """Make every point of the job valid; return the folders of those that were trained now.
 
-    `report` is called while training, about a hundred times an ensemble. Raises InterruptedTrainingError
-    after SIGTERM or SIGINT, with the checkpoint written, and InputError when training diverges.
+    `report` is called while training, about a hundred times an ensemble; `tell` with a line about each file that was
+    found damaged, and when a training continues. Raises InterruptedTrainingError after SIGTERM or SIGINT, with the
+    checkpoint written, InputError when training diverges, and OSError that names the file that cannot be written.
     """
+    _clear(job, tell)
     pending = _pending(job)
     if not pending:
         job.checkpoint.unlink(missing_ok=True)
         return []
     trained = [task for task in job.tasks if task in pending]
-    memory.keep_pages()
     x = torch.from_numpy(np.array(job.x, dtype=np.float32)).to(job.device)
     mean = measure.column_means(x)
-    with _stop_signals() as stopped:
+    with stop_signals() as stop:
         while pending:
-            for ensemble in _ensembles(job, pending):
-                _complete(job, ensemble, x, mean, stopped, report)
+            for ensemble in _ensembles(job, pending, tell):
+                _complete(job, ensemble, x, mean, stop, report)
             pending = _pending(job)
     return [task.folder for task in trained]
+
+
+def _clear(job: Job, tell: Callable[[str], None]) -> None:
+    """Tell of points that are there and damaged; remove what writing was cut off in."""
+    artifacts.remove_partial(job.checkpoint)
+    for task in job.tasks:
+        try:
+            read_valid(task)
+        except OutdatedPointError:
+            continue
+        except InputError as error:
+            if (task.folder / "point.json").is_file():
+                tell(f"{error}; the point is trained again")
+            for name in (*POINT_FILES, "timing.json"):
+                artifacts.remove_partial(task.folder / name)
 
 
 def _pending(job: Job) -> dict[Task, int]:
@@ -79,14 +93,17 @@ def _pending(job: Job) -> dict[Task, int]:
     return {task: factor for task in job.tasks if (factor := next_budget(task)) is not None}
 
 
-def _ensembles(job: Job, pending: dict[Task, int]) -> Iterator[Ensemble]:
+def _ensembles(job: Job, pending: dict[Task, int], tell: Callable[[str], None]) -> Iterator[Ensemble]:
     """The ensembles to train: first the checkpoint's, if it holds a pending point, then one for each budget.
 
     The checkpoint's ensemble continues whole, with points that were already written: so a resumed training
-    runs the same operations as an undisturbed one.
+    runs the same operations as an undisturbed one. A point in it that is lost or cut off needs no smaller budget first:
+    it has been through those.
     """
-    found = checkpoints.read(job.checkpoint, job.tasks)
-    if found is not None and any(pending.get(task) == found.factor for task in found.tasks):
+    found = checkpoints.read(job.checkpoint, job.tasks, tell)
+    if found is not None and any(pending.get(task, math.inf) <= found.factor for task in found.tasks):
+        if found.arrays["progress"][0]:
+            tell(f"{len(found.tasks)} models continue at step {found.arrays['progress'][0]}")
         yield found
         pending = {task: factor for task, factor in pending.items() if task not in found.tasks}
     for factor in sorted(set(pending.values())):
@@ -98,7 +115,7 @@ def _complete(
     ensemble: Ensemble,
     x: torch.Tensor,
     mean: torch.Tensor,
-    stopped: list[int],
+    stop: Stop,
     report: Callable[[Trainer], None],
 ) -> None:
     """Train an ensemble and write its pending points; in halves, one after the other, where it needs too much memory.
@@ -107,7 +124,7 @@ def _complete(
     """
     models = len(ensemble.tasks)
     try:
-        return _train_and_write(job, ensemble, x, mean, stopped, report)
+        return _train_and_write(job, ensemble, x, mean, stop, report)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -121,7 +138,7 @@ def _complete(
         torch.cuda.empty_cache()
     warnings.warn(f"out of memory with {models} models side by side; training them in halves", stacklevel=2)
     for half in ensemble.halves():
-        _complete(job, half, x, mean, stopped, report)
+        _complete(job, half, x, mean, stop, report)
 
 
 def _train_and_write(
@@ -129,17 +146,18 @@ def _train_and_write(
     ensemble: Ensemble,
     x: torch.Tensor,
     mean: torch.Tensor,
-    stopped: list[int],
+    stop: Stop,
     report: Callable[[Trainer], None],
 ) -> None:
     trainer = Trainer(x, [task.member for task in ensemble.tasks], job.settings.extended(ensemble.factor))
     if ensemble.arrays is not None:
         trainer.restore(ensemble.arrays)
-    seconds = _train(job, trainer, ensemble, stopped, report)
-    for index, task in enumerate(ensemble.tasks):
-        if next_budget(task) == ensemble.factor:
-            _write_point(job, trainer, index, task, ensemble.factor, x, mean, seconds)
-        _stop_if(stopped)
+    seconds = _train(job, trainer, ensemble, stop, report)
+    with stop.at_once():
+        for index, task in enumerate(ensemble.tasks):
+            budget = next_budget(task)
+            if budget is not None and budget <= ensemble.factor:
+                _write_point(job, trainer, index, task, ensemble.factor, x, mean, seconds)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -147,18 +165,21 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _train(
-    job: Job, trainer: Trainer, ensemble: Ensemble, stopped: list[int], report: Callable[[Trainer], None]
-) -> float:
-    """Train to the end with a checkpoint every `checkpoint_seconds` and one at the end; seconds it took."""
+def _train(job: Job, trainer: Trainer, ensemble: Ensemble, stop: Stop, report: Callable[[Trainer], None]) -> float:
+    """Train to the end with a checkpoint every `checkpoint_seconds` and one at the end; seconds it took.
+
+    There is one at the beginning as well: a disk that is full or read-only shows before any work is done.
+    """
     start = saved = time.monotonic()
+    if trainer.step == 0:
+        checkpoints.write(job.checkpoint, ensemble, trainer)
 
     def due() -> bool:
-        return bool(stopped) or time.monotonic() - saved > job.checkpoint_seconds
+        return stop.signal_number is not None or time.monotonic() - saved > job.checkpoint_seconds
 
     while not trainer.run(on_record=report, should_stop=due):
         checkpoints.write(job.checkpoint, ensemble, trainer)
-        _stop_if(stopped)
+        stop.obey()
         saved = time.monotonic()
     checkpoints.write(job.checkpoint, ensemble, trainer)
     return time.monotonic() - start
@@ -194,7 +215,7 @@ def _write_point(
         "samples": trainer.settings.n_steps * trainer.settings.batch,
         "extended": factor,
         **_convergence(history, numbers, trainer.settings),
-        "weights_sha256": artifacts.file_sha256(task.folder / "weights.safetensors"),
+        **{key: artifacts.file_sha256(task.folder / name) for name, key in POINT_CHECKSUMS.items()},
         "settings": asdict(job.settings),
         "config_digest": task.digest,
         "provenance": {
@@ -207,7 +228,7 @@ def _write_point(
             "code_hash": provenance.training_code_hash(),
         },
     }
-    artifacts.write_json(task.folder / "point.json", point)
+    artifacts.write_sealed_json(task.folder / "point.json", point)
 
 
 def _convergence(history: pd.DataFrame, numbers: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -245,23 +266,3 @@ def use_threads(threads: int | None) -> None:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _stop_if(stopped: list[int]) -> None:
-    if stopped:
-        raise InterruptedTrainingError(stopped[0])
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT in a list instead of dying of them."""
-    stopped: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda received, _: stopped.append(received))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -35,8 +35,6 @@ TRAINING_KEYS = (
 )
 SECOND_SEEDS = 1000
 """Added to the seeds of a sweep for its second pass; seeds of the first lie below."""
-_FLOPS_PER_SECOND = 50e9  # float32 matrix products on two cores of a present-day processor
-_BYTES = 4  # float32
 
 
 @dataclass(frozen=True)
@@ -162,40 +160,9 @@ def read_plan(path: Path | str) -> list[Point]:
     return points
 
 
-def estimate(settings: Mapping[str, Any], n_points: int, dimension: int, n_samples: int = 0) -> dict[str, float]:
-    """Rough cost of training `n_points` models as one ensemble on data of `dimension` features.
-
-    Returns {parameters (of one model), flops (of all), seconds (at 50 GFLOP/s, two cores), memory_bytes
-    (parameters with gradient and two Adam moments, activations, `n_samples` rows of data)}. Forward and
-    backward pass cost 6 floating-point operations a weight and sample; antithetic noise decodes twice; decoder
-    targets that rows share need one more backward pass to the decoder's inputs, 2 operations a weight and draw.
-    """
-    hidden, n_latent, batch = settings["hidden"], settings["n_latent"], settings["batch"]
-    encoder = [dimension, *hidden, 2 * n_latent]
-    decoder = [n_latent, *reversed(hidden), dimension]
-    draws = 2 if settings["antithetic"] else 1
-    shared = rows_sharing(batch, settings["decoder_group"]) > 1
-    per_sample = 6.0 * _macs(encoder) + draws * (8.0 if shared else 6.0) * _macs(decoder)
-    parameters = _macs(encoder) + _macs(decoder) + sum(encoder[1:]) + sum(decoder[1:])
-    flops = per_sample * settings["samples"] * n_points
-    # Each layer's output is held for the backward pass, and again as a gradient.
-    activations = 2 * batch * (sum(encoder[1:]) + draws * sum(decoder))
-    memory = _BYTES * (n_points * (4 * parameters + activations) + n_samples * dimension)
-    return {
-        "parameters": parameters,
-        "flops": flops,
-        "seconds": flops / _FLOPS_PER_SECOND,
-        "memory_bytes": memory,
-    }
-
-
 def rows_sharing(batch: int, decoder_group: int) -> int:
     """Rows that share the decoder's targets: the largest divisor of `batch` that is not above `decoder_group`."""
     return max(rows for rows in range(1, min(batch, decoder_group) + 1) if batch % rows == 0)
-
-
-def _macs(widths: list[int]) -> int:
-    return sum(a * b for a, b in itertools.pairwise(widths))
 
 
 def _distinct(name: str, values: Any) -> list:

@@ -17,6 +17,12 @@ WARMUP = 0.05
 """Part of the budget in which the learning rate rises: full steps from the start can kill latents for good."""
 
 POINT_FILES = ("point.json", "weights.safetensors", "history.csv")
+POINT_CHECKSUMS = {"weights.safetensors": "weights_sha256", "history.csv": "history_sha256"}
+"""Files of a point and the keys of point.json that hold their sha256."""
+
+
+class OutdatedPointError(InputError):
+    """A point that is whole, but was made with other settings, data or code."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +147,27 @@ def make_tasks(points: list[Point], folder: Path, settings: Settings, source: So
 
 
 def is_valid(task: Task) -> bool:
-    """Whether the point's files are there, its point.json carries the task's digest, its weights are the ones that were
-    measured, and no larger budget is asked for."""
+    """Whether the point's files are there, whole and made for this task, and no larger budget is asked for."""
     return next_budget(task) is None
+
+
+def read_valid(task: Task) -> dict[str, Any]:
+    """The record of the task's point, once its files have been checked against their checksums.
+
+    Raises InputError that names the file which is missing, damaged or altered; OutdatedPointError when the files are
+    whole but made for another task.
+    """
+    for name in POINT_FILES:
+        if not (task.folder / name).is_file():
+            raise InputError(f"{task.folder / name}: no such file")
+    keys = ("config_digest", "converged", "extended", *POINT_CHECKSUMS.values())
+    point = artifacts.read_sealed_json(task.folder / "point.json", keys)
+    if point["config_digest"] != task.digest:
+        raise OutdatedPointError(f"{task.folder}: made with other settings, data or code")
+    for name, key in POINT_CHECKSUMS.items():
+        if artifacts.file_sha256(task.folder / name) != point[key]:
+            raise InputError(f"{task.folder / name}: altered after it was written ({key} of point.json is another)")
+    return point
 
 
 def next_budget(task: Task) -> int | None:
@@ -152,17 +176,12 @@ def next_budget(task: Task) -> int | None:
     It starts with once the samples, and doubles them as long as the point has not converged and `task.extend` allows:
     so what a finished job leaves does not depend on what was there before.
     """
-    if not all((task.folder / name).is_file() for name in POINT_FILES):
-        return 1
     try:
-        point = artifacts.read_json(task.folder / "point.json", ("config_digest", "weights_sha256", "converged"))
+        point = read_valid(task)
     except InputError:
         return 1
-    weights = artifacts.file_sha256(task.folder / "weights.safetensors")
-    if point["config_digest"] != task.digest or point["weights_sha256"] != weights:
-        return 1
-    factor = point.get("extended", 1)
-    if not isinstance(factor, int) or factor not in budgets(task.extend):
+    factor = point["extended"]
+    if factor not in budgets(task.extend):
         return 1
     return 2 * factor if point["converged"] is False and 2 * factor in budgets(task.extend) else None
 

@@ -195,3 +195,12 @@ def test_the_shipped_configurations_are_valid(override):
     paths = [ROOT / name for name in ["config.yaml", *override]]
     resolved = validate(load_config(*paths), "shipped")
     assert resolved["run"] == yaml.safe_load(paths[-1].read_text())["run"]
+
+
+def test_resources_of_cluster_jobs_are_any_names_with_text_or_whole_numbers():
+    entry = {"toy": {"kind": "synthetic", "n_latent": 1, "sigma2": [1.0]}}
+    resolved = validate({"datasets": entry, "cluster": {"training": {"slurm_partition": "gpu", "gpu": 2}}}, "test")
+    assert resolved["cluster"] == {"jobs": {}, "training": {"slurm_partition": "gpu", "gpu": 2}, "least_minutes": 0.0}
+    assert isinstance(resolved["cluster"]["training"]["gpu"], int)
+    with pytest.raises(InputError, match=r"^test: cluster\.jobs\.gpu: \[1\], must be text or a whole number"):
+        validate({"datasets": entry, "cluster": {"jobs": {"gpu": [1]}}}, "test")

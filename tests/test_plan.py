@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from phasevae.artifacts import canonical_json
 from phasevae.config import validate
 from phasevae.errors import InputError
-from phasevae.plan import Point, estimate, make_plan, plan_keys, plan_text, read_plan, training_keys, write_plan
+from phasevae.plan import Point, make_plan, plan_keys, plan_text, read_plan, training_keys, write_plan
 
 
 def settings(**changes):
@@ -115,21 +115,3 @@ def test_keys_of_a_stage_ignore_the_other_stages():
     assert plan_keys(settings(n_samples=10)) == plan_keys(settings(n_samples=20))
     assert canonical_json(plan_keys(settings(sigma2=[2, 1]))) == canonical_json(plan_keys(settings(sigma2=[1.0, 2.0])))
     assert make_plan(plan_keys(one)) == make_plan(one)
-
-
-def test_estimate_counts_a_network_by_hand():
-    """D = 3, hidden 5, n = 2: encoder 3-5-4 (35 weights), decoder 2-5-3 (25 weights), 9 + 8 biases."""
-    keys = training_keys(settings(n_latent=2, hidden=[5], samples=1000, batch=10, antithetic=False, decoder_group=1))
-    cost = estimate(keys, n_points=7, dimension=3, n_samples=100)
-    assert cost["parameters"] == 35 + 25 + 9 + 8
-    assert cost["flops"] == 6 * 60 * 1000 * 7
-    assert cost["seconds"] == pytest.approx(cost["flops"] / 50e9)
-    assert cost["memory_bytes"] == 4 * (7 * (4 * 77 + 2 * 10 * (9 + 10)) + 300)
-
-
-def test_antithetic_noise_decodes_twice_and_shared_targets_one_more_backward_pass():
-    keys = training_keys(settings(n_latent=2, hidden=[5], samples=1000, antithetic=True, decoder_group=1))
-    assert estimate(keys, n_points=1, dimension=3)["flops"] == 6 * (35 + 2 * 25) * 1000
-    for group, batch, operations in ((16, 32, 8), (16, 12, 8), (16, 13, 8), (12, 13, 6)):
-        shared = keys | {"decoder_group": group, "batch": batch}
-        assert estimate(shared, n_points=1, dimension=3)["flops"] == (6 * 35 + operations * 2 * 25) * 1000

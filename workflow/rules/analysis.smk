@@ -19,12 +19,15 @@ rule collect:
         f"{RESULTS}/{{dataset}}/{{part}}logs/collect.log",
     benchmark:
         f"{RESULTS}/{{dataset}}/{{part}}benchmarks/collect.tsv"
+    group:
+        "tables"
     conda:
         "../envs/phasevae.yaml"
     threads: 1
     resources:
-        mem_mb=2500,
-        runtime=30,
+        **CLUSTER["jobs"],
+        mem_mb=each_attempt(2500),
+        runtime=each_attempt(30),
     params:
         hp=lambda wildcards: canonical_json(training_keys(settings_of(**wildcards))),
         code=source_hash("phasevae.collect"),
@@ -52,8 +55,7 @@ rule hysteresis:
         "../envs/phasevae.yaml"
     threads: CONFIG["train_threads"]
     resources:
-        mem_mb=memory,
-        runtime=720,
+        **training_resources(upward_job),
     params:
         hp=lambda wildcards: canonical_json(training_keys(DATASETS[wildcards.dataset])),
         ratio=lambda wildcards: ",".join(map(repr, sorted(DATASETS[wildcards.dataset]["hysteresis_ratio"]))),
@@ -88,12 +90,15 @@ rule fit:
         f"{RESULTS}/{{dataset}}/{{part}}logs/fit.log",
     benchmark:
         f"{RESULTS}/{{dataset}}/{{part}}benchmarks/fit.tsv"
+    group:
+        "tables"
     conda:
         "../envs/phasevae.yaml"
     threads: 1
     resources:
-        mem_mb=2500,
-        runtime=30,
+        **CLUSTER["jobs"],
+        mem_mb=each_attempt(2500),
+        runtime=each_attempt(30),
     params:
         code=source_hash("phasevae.analysis.transition"),
         converged=lambda wildcards: "--converged-only" if DATASETS[wildcards.dataset]["converged_only"] else "",
@@ -129,12 +134,15 @@ rule bracket:
         f"{RESULTS}/{{dataset}}/logs/bracket.log",
     benchmark:
         f"{RESULTS}/{{dataset}}/benchmarks/bracket.tsv"
+    group:
+        "tables"
     conda:
         "../envs/phasevae.yaml"
     threads: 1
     resources:
-        mem_mb=2500,
-        runtime=30,
+        **CLUSTER["jobs"],
+        mem_mb=each_attempt(2500),
+        runtime=each_attempt(30),
     params:
         code=source_hash("phasevae.analysis.bracketing"),
     message:

@@ -5,6 +5,7 @@
 #          set, so two separate ones could swap values unnoticed), and
 #   code   a hash of exactly the modules its stage runs, because Snakemake does not see changes of a package.
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -15,7 +16,16 @@ from phasevae import InputError
 from phasevae.artifacts import canonical_json
 from phasevae.config import dataset_options, validate
 from phasevae.figures import FIGURES
-from phasevae.plan import make_plan, plan_keys, plan_text, read_plan, refine_keys, second_pass, train_keys, training_keys
+from phasevae.plan import (
+    make_plan,
+    plan_keys,
+    plan_text,
+    read_plan,
+    refine_keys,
+    second_pass,
+    train_keys,
+    training_keys,
+)
 from phasevae.points import POINT_FILES
 from phasevae.provenance import source_hash, training_code_hash
 
@@ -122,6 +132,15 @@ def buckets(settings):
     return dict(sorted(found.items()))
 
 
+def plan_argument(name, points):
+    """The points of a bucket as an argument of its command, which cannot be longer than 128 KiB on Linux."""
+    text = plan_text(points)
+    if len(text) > 100_000:
+        least = math.ceil(DATASETS[name]["n_buckets"] * len(text) / 50_000)
+        raise WorkflowError(f"datasets.{name}.n_buckets: {len(points)} points are too many for one; set it to {least}")
+    return text
+
+
 def folder_of_pass(wildcards):
     """Folder of the pass that a table is of: of the first one for its coarse tables."""
     return f"{RESULTS}/{wildcards.dataset}/{wildcards.part.removeprefix('coarse/')}"
@@ -163,8 +182,3 @@ def own_data(wildcards):
     # Of a folder, every file: its own time does not change when one of them is overwritten.
     files = [sorted(path.rglob("*")) if path.is_dir() else [path] for path in given]
     return [str(path) for path in sum(files, []) if path.is_file()]
-
-
-def memory(wildcards, input):
-    """MB: a fixed part for the libraries, and room for copies of the data."""
-    return int(2500 + 4 * input.size_mb)

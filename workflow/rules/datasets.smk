@@ -8,12 +8,15 @@ rule dataset:
         f"{RESULTS}/{{dataset}}/logs/dataset.log",
     benchmark:
         f"{RESULTS}/{{dataset}}/benchmarks/dataset.tsv"
+    group:
+        "data"
     conda:
         "../envs/phasevae.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        **CLUSTER["jobs"],
+        mem_mb=each_attempt(4000),
+        runtime=each_attempt(120),
     params:
         kind=lambda wildcards: DATASETS[wildcards.dataset]["kind"],
         hp=lambda wildcards: canonical_json(dataset_options(DATASETS[wildcards.dataset])),

@@ -1,3 +1,9 @@
+def figure_group(figure):
+    """The SLURM job that a figure is part of: the one that makes the last of its inputs."""
+    needs = set(FIGURES[figure].needs)
+    return None if not needs else "data" if needs == {"spectrum"} else "tables"
+
+
 for figure in FIGURES:
 
     rule:
@@ -18,12 +24,17 @@ for figure in FIGURES:
             f"{RESULTS}/{{dataset}}/logs/figure_{figure}.log",
         benchmark:
             f"{RESULTS}/{{dataset}}/benchmarks/figure_{figure}.tsv"
+        group:
+            figure_group(figure)
+        # A figure of theory alone needs no other job: it is too short for one of its own.
+        localrule: not FIGURES[figure].needs
         conda:
             "../envs/phasevae.yaml"
         threads: 1
         resources:
-            mem_mb=2500,
-            runtime=30,
+            **CLUSTER["jobs"],
+            mem_mb=each_attempt(2500),
+            runtime=each_attempt(30),
         params:
             figure=figure,
             code=source_hash("phasevae.figures"),

@@ -49,8 +49,7 @@ rule train_refined:
         "../envs/phasevae.yaml"
     threads: CONFIG["train_threads"]
     resources:
-        mem_mb=memory,
-        runtime=720,
+        **training_resources(refined_job),
     params:
         hp=lambda wildcards: canonical_json(train_keys(settings_of(**wildcards))),
         code=training_code_hash(),
@@ -58,8 +57,10 @@ rule train_refined:
         folder=subpath(input.plan, parent=True),
         # A function of the input is not compared: where it was trained is no reason to train again.
         device=lambda wildcards, input: CONFIG["device"],
+        checkpoint=lambda wildcards, input: CONFIG["checkpoint_seconds"],
     message:
         "train bucket {wildcards.bucket} of the refined {wildcards.dataset}/{wildcards.part}"
     shell:
         "phasevae train {params.data} --plan {input.plan} --bucket {wildcards.bucket} --spectrum {input.spectrum}"
-        " --settings {params.hp:q} --device {params.device} --threads {threads} -o {params.folder} > {log} 2>&1"
+        " --settings {params.hp:q} --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}"
+        " -o {params.folder} > {log} 2>&1"

@@ -8,12 +8,15 @@ rule spectrum:
         f"{RESULTS}/{{dataset}}/logs/spectrum.log",
     benchmark:
         f"{RESULTS}/{{dataset}}/benchmarks/spectrum.tsv"
+    group:
+        "data"
     conda:
         "../envs/phasevae.yaml"
     threads: 1
     resources:
-        mem_mb=2500,
-        runtime=60,
+        **CLUSTER["jobs"],
+        mem_mb=each_attempt(2500),
+        runtime=each_attempt(60),
     params:
         code=source_hash("phasevae.spectrum"),
         folder=subpath(input.record, parent=True),

@@ -49,21 +49,22 @@ for name, part in PASSES:
                 "../envs/phasevae.yaml"
             threads: CONFIG["train_threads"]
             resources:
-                mem_mb=memory,
-                runtime=720,
+                **training_resources(lambda wildcards, input, job=(settings, len(points)): job),
             params:
                 hp=canonical_json(train_keys(settings)),
-                plan=plan_text(points),
+                plan=plan_argument(name, points),
                 code=training_code_hash(),
                 bucket=bucket,
                 folder=subpath(input.record, parent=True),
                 part=part,
                 # A function of the input is not compared: where it was trained is no reason to train again.
                 device=lambda wildcards, input: CONFIG["device"],
+                checkpoint=lambda wildcards, input: CONFIG["checkpoint_seconds"],
             message:
                 f"train bucket {bucket} of {name}/{part} ({len(points)} points)"
             shell:
                 "phasevae train {params.folder} --plan /dev/stdin --bucket {params.bucket}"
                 " --spectrum {input.spectrum} --settings {params.hp:q}"
-                " --device {params.device} --threads {threads} -o {params.folder}/{params.part}"
+                " --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}"
+                " -o {params.folder}/{params.part}"
                 " > {log} 2>&1 <<< {params.plan:q}"
