@@ -70,10 +70,12 @@ def test_the_gallery_shows_what_was_measured():
         rows = list(csv.DictReader(stream))
     page = (ROOT / "docs" / "gallery.md").read_text()
     names = [case.name for case in predictions.CONVENTIONS] + [case.name for case in predictions.THREADS]
-    assert list(dict.fromkeys(row["case"] for row in rows)) == names
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    assert cases == [name for name in names if name in cases]
     assert predictions.markdown([row for row in rows if not row["thread"]]) in page
     for case in predictions.THREADS:
-        assert predictions.markdown([row for row in rows if row["case"] == case.name]) in page
+        if case.name in cases:
+            assert predictions.markdown([row for row in rows if row["case"] == case.name]) in page
         repository, number = case.thread.split("#")
         assert repository in page and f"/{number})" in page
     for row in rows:
