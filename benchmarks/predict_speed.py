@@ -32,8 +32,9 @@ if top:
     values = found.eigenvalues.tolist()
 else:
     values = phasevae.predict(sys.argv[1], 32, beta=1.0).setting.spectrum.eigenvalues[:32].tolist()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(json.dumps({"seconds": time.perf_counter() - start, "peak_gib": peak, "values": values}))
+used = resource.getrusage(resource.RUSAGE_SELF)
+seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": used.ru_utime + used.ru_stime}
+print(json.dumps({**seconds, "peak_gib": used.ru_maxrss / 2**20, "values": values}))
 """
 
 
@@ -84,7 +85,8 @@ def main() -> None:
         command = [sys.executable, "-c", _MEASURE, str(path), top]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout)
-        line = f"{name}: {n} x {dimension}, {found['seconds']:.1f} s, peak {found['peak_gib']:.2f} GiB"
+        took = f"{found['seconds']:.1f} s ({found['cpu_seconds']:.0f} s of CPU), peak {found['peak_gib']:.2f} GiB"
+        line = f"{name}: {n} x {dimension}, {took}"
         if options.exact and name == "leading":
             start = time.perf_counter()
             values = exact(path)

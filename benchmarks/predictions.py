@@ -13,60 +13,25 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import re
 import sys
-import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from gallery_vae import measured, trained, trained_by_pythae
 
 from phasevae import artifacts, predict, theory
 
-GALLERY = Path(__file__).parents[1] / "docs" / "gallery.csv"
+GALLERY, PAGE = (Path(__file__).parents[1] / "docs" / name for name in ("gallery.csv", "gallery.md"))
 BELOW, ABOVE = 0.8, 1.25
 ALIVE, DEAD = 0.01, 0.001
 """KL in nats per sample that a run below and above the critical weight must stay above and below."""
-BATCH, RATE, HIDDEN = 128, 2e-3, 64
-
-
-def kl(mu: Tensor, logvar: Tensor) -> Tensor:
-    """[batch, n]."""
-    return -0.5 * (1 + logvar - mu**2 - logvar.exp())
-
-
-def squared(output: Tensor, x: Tensor) -> Tensor:
-    """Summed over features, [batch]."""
-    return F.mse_loss(output, x, reduction="none").sum(-1)
-
-
-def crossed(logits: Tensor, x: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
-
-
-def normal(output: Tensor, x: Tensor, log_sigma: Tensor) -> Tensor:
-    """Negative log likelihood with a learned log standard deviation, of all features or one each."""
-    return -torch.distributions.Normal(output, log_sigma.exp()).log_prob(x).sum(-1)
-
-
-Loss = Callable[[Tensor, Tensor, Tensor, Tensor, float, Tensor], Tensor]
-
-LOSSES: dict[str, Loss] = {
-    "half-sse": lambda f, x, mu, lv, w, _: (0.5 * squared(f, x) + w * kl(mu, lv).sum(1)).mean(),
-    "sse": lambda f, x, mu, lv, w, _: (squared(f, x) + w * kl(mu, lv).sum(1)).mean(),
-    "mean-se": lambda f, x, mu, lv, w, _: F.mse_loss(f, x) + w * kl(mu, lv).sum(1).mean(),
-    "mean-se-mean-kl": lambda f, x, mu, lv, w, _: F.mse_loss(f, x) + w * kl(mu, lv).mean(),
-    "bce": lambda f, x, mu, lv, w, _: (crossed(f, x) + w * kl(mu, lv).sum(1)).mean(),
-    "mean-bce": lambda f, x, mu, lv, w, _: F.binary_cross_entropy_with_logits(f, x) + w * kl(mu, lv).sum(1).mean(),
-    "gaussian-nll": lambda f, x, mu, lv, w, s: (normal(f, x, s[:1]) + w * kl(mu, lv).sum(1)).mean(),
-    "scvi": lambda f, x, mu, lv, w, s: (normal(f, x, s) + w * kl(mu, lv).sum(1)).mean(),
-}
 
 
 @dataclass(frozen=True)
@@ -99,7 +64,7 @@ CONVENTIONS = (
     Case("mean-bce", "binary", 4, "mean-bce", {"loss": "mean-bce"}),
     Case("scvi", "cells", 4, "scvi", {"library": "scvi"}),
     Case("pythae", "digits", 4, "pythae", {"library": "pythae"}),
-    Case("pythae-bce", "binary", 4, "pythae", {"library": "pythae-bce"}),
+    Case("pythae-bce", "binary", 4, "pythae-bce", {"library": "pythae-bce"}),
 )
 
 
@@ -119,104 +84,6 @@ def samples(name: str) -> np.ndarray:
     return (x >= 0.5 if name == "binary" else x).astype(np.float32)
 
 
-class VAE(nn.Module):
-    """Two tanh layers each way."""
-
-    def __init__(self, dimension: int, n_latent: int):
-        super().__init__()
-        self.encoder = nn.Sequential(*_layers(dimension, 2 * n_latent))
-        self.decoder = nn.Sequential(*_layers(n_latent, dimension))
-        self.log_sigma = nn.Parameter(torch.zeros(dimension))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mu, logvar = self.encoder(x).chunk(2, -1)
-        return self.decoder(mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)), mu, logvar
-
-
-def _layers(width: int, out: int) -> Iterator[nn.Module]:
-    for _ in range(2):
-        yield nn.Linear(width, HIDDEN)
-        yield nn.Tanh()
-        width = HIDDEN
-    yield nn.Linear(width, out)
-
-
-def raised(done: float, weight: float, critical: float) -> float:
-    """The weight of KL when the part `done` of the training is over."""
-    start = min(weight, 0.3 * critical)
-    return start + (weight - start) * min(1.0, 2 * done)
-
-
-def trained(x: Tensor, loss: str, n_latent: int, weight: float, critical: float, steps: int) -> VAE:
-    model = VAE(x.shape[1], n_latent)
-    optimiser = torch.optim.Adam(model.parameters(), RATE)
-    decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 2.05 * (1 - step / steps)))
-    for step in range(steps):
-        batch = x[torch.randint(len(x), (BATCH,))]
-        output, mu, logvar = model(batch)
-        value = LOSSES[loss](output, batch, mu, logvar, raised(step / steps, weight, critical), model.log_sigma)
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        decay.step()
-    return model
-
-
-def trained_by_pythae(x: Tensor, case: Case, weight: float, critical: float, steps: int) -> nn.Module:
-    """pythae's BetaVAE with its own trainer; its beta is raised at the start of each epoch."""
-    from pythae.data.datasets import BaseDataset
-    from pythae.models import BetaVAE, BetaVAEConfig
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
-    from pythae.trainers import BaseTrainer, BaseTrainerConfig
-    from pythae.trainers.training_callbacks import TrainingCallback
-
-    epochs = max(2, steps * BATCH // len(x))
-
-    class Encoder(BaseEncoder):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Sequential(*_layers(x.shape[1], 2 * case.n_latent))
-
-        def forward(self, x: Tensor) -> ModelOutput:
-            mu, logvar = self.body(x).chunk(2, -1)
-            return ModelOutput(embedding=mu, log_covariance=logvar)
-
-    class Decoder(BaseDecoder):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Sequential(*_layers(case.n_latent, x.shape[1]))
-
-        def forward(self, z: Tensor) -> ModelOutput:
-            output = self.body(z)
-            return ModelOutput(reconstruction=torch.sigmoid(output) if case.name == "pythae-bce" else output)
-
-    class Raise(TrainingCallback):
-        def on_epoch_begin(self, training_config: Any, epoch: int, **more: Any) -> None:
-            more["model"].beta = raised((epoch - 1) / epochs, weight, critical)
-
-    reconstruction = "bce" if case.name == "pythae-bce" else "mse"
-    shape = BetaVAEConfig(
-        input_dim=(x.shape[1],), latent_dim=case.n_latent, reconstruction_loss=reconstruction, beta=weight
-    )
-    model = BetaVAE(shape, Encoder(), Decoder())
-    with tempfile.TemporaryDirectory() as folder:
-        config = BaseTrainerConfig(
-            output_dir=folder, num_epochs=epochs, per_device_train_batch_size=BATCH, learning_rate=RATE, no_cuda=True
-        )
-        data = BaseDataset(x, torch.zeros(len(x)))
-        BaseTrainer(model, data, training_config=config, callbacks=[Raise()]).train()
-    return model
-
-
-@torch.no_grad()
-def measured(model: nn.Module, x: Tensor) -> np.ndarray:
-    """KL of each latent over all samples, descending."""
-    output = model.encoder(x)
-    mu, logvar = (output.embedding, output.log_covariance) if hasattr(output, "embedding") else output.chunk(2, -1)
-    return kl(mu.double(), logvar.double()).mean(0).sort(descending=True).values.numpy()
-
-
 def runs(case: Case, steps: int) -> Iterator[dict[str, Any]]:
     data = samples(case.data)
     x = torch.from_numpy(data)
@@ -227,8 +94,8 @@ def runs(case: Case, steps: int) -> Iterator[dict[str, Any]]:
     for weight in (BELOW * critical, ABOVE * critical, *case.weights):
         torch.manual_seed(0)
         found, start = first.at(weight), time.perf_counter()
-        if case.loss == "pythae":
-            model = trained_by_pythae(x, case, weight, critical, steps)
+        if case.loss.startswith("pythae"):
+            model = trained_by_pythae(x, case.loss, case.n_latent, weight, critical, steps)
         else:
             model = trained(x, case.loss, case.n_latent, weight, critical, steps)
         per_dim = measured(model, x)
@@ -249,6 +116,7 @@ def runs(case: Case, steps: int) -> Iterator[dict[str, Any]]:
             "active": int((per_dim > theory.ACTIVE_KL).sum()),
             "predicted_kl": found.kl,
             "kl": total,
+            "steps": steps,
             "as_predicted": total > ALIVE if alive else total < DEAD,
             "seconds": round(time.perf_counter() - start, 1),
         }
@@ -263,7 +131,7 @@ def line(row: dict[str, Any]) -> str:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The rows as the tables of docs/gallery.md."""
+    """Rows as a table of docs/gallery.md."""
     lines = [
         "| case | weight | effective / critical variance | predicted | KL | latents |",
         "|---|---|---|---|---|---|",
@@ -277,11 +145,27 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def write_page(rows: list[dict[str, Any]], path: Path = PAGE) -> None:
+    """Put the tables between the marks of the page."""
+    page = path.read_text()
+    sections = {"conventions": [row for row in rows if not row["thread"]]}
+    sections |= {case.name: [row for row in rows if row["case"] == case.name] for case in THREADS}
+    for name, found in sections.items():
+        page = re.sub(
+            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)",
+            lambda m, t=markdown(found): m[1] + "\n" + t + "\n" + m[2],
+            page,
+            flags=re.S,
+        )
+    with artifacts.replacing(path) as temporary:
+        temporary.write_text(page)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="CSV file to write (default: docs/gallery.csv, of all cases)")
     parser.add_argument("--only", help="names of cases, with commas between")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1500)
     options = parser.parse_args()
     torch.set_num_threads(1)
     cases = [*CONVENTIONS, *THREADS]
@@ -289,7 +173,7 @@ def main() -> None:
         cases = [case for case in cases if case.name in options.only.split(",")]
     rows, wrong = [], 0
     for case in cases:
-        if case.loss == "pythae" and importlib.util.find_spec("pythae") is None:
+        if case.loss.startswith("pythae") and importlib.util.find_spec("pythae") is None:
             print(f"{case.name}: skipped, pythae is not installed", file=sys.stderr)
             continue
         for row in runs(case, options.steps):
@@ -302,6 +186,8 @@ def main() -> None:
             table = csv.DictWriter(stream, rows[0], lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
+    if output == GALLERY:
+        write_page(rows)
     sys.exit(f"{wrong} of {len(rows)} runs are not as predicted" if wrong else 0)
 
 

@@ -73,6 +73,7 @@ def predict(
 def _read(path: Path, options: dict[str, Any], skip_damaged: bool) -> Dataset | Spectrum:
     """The data at `path` as they are, or the spectrum that `phasevae spectrum` wrote there."""
     import warnings
+    from dataclasses import replace
 
     from phasevae import datasets, spectrum
 
@@ -87,4 +88,5 @@ def _read(path: Path, options: dict[str, Any], skip_damaged: bool) -> Dataset | 
     with warnings.catch_warnings():
         # The prediction has a warning of its own for them.
         warnings.filterwarnings("ignore", "[^\n]*features are constant")
-        return datasets.from_path(path, **options)
+        found = datasets.from_path(path, **options)
+    return found if datasets.kind_of(path) == "saved" else replace(found, name=path.name)

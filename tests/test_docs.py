@@ -59,3 +59,26 @@ def test_formulas_become_mathml():
     made = hooks.on_page_content(page)
     assert "arithmatex" not in made and made.count("<math") == 2
     assert 'display="block"' in made and "<mfrac>" in made
+
+
+def test_the_gallery_shows_what_was_measured():
+    import csv
+
+    import predictions
+
+    with predictions.GALLERY.open() as stream:
+        rows = list(csv.DictReader(stream))
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    names = [case.name for case in predictions.CONVENTIONS] + [case.name for case in predictions.THREADS]
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    assert cases == [name for name in names if name in cases]
+    assert predictions.markdown([row for row in rows if not row["thread"]]) in page
+    for case in predictions.THREADS:
+        if case.name in cases:
+            assert predictions.markdown([row for row in rows if row["case"] == case.name]) in page
+        repository, number = case.thread.split("#")
+        assert repository in page and f"/{number})" in page
+    for row in rows:
+        alive = row["predicted_verdict"] != "collapsed"
+        total = float(row["kl"])
+        assert total > predictions.ALIVE if alive else total < predictions.DEAD, row["case"]

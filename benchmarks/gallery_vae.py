@@ -1,0 +1,143 @@
+"""The networks, losses and trainings of `predictions.py`, written as users write them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+BATCH, RATE, HIDDEN = 128, 2e-3, 64
+
+
+def kl(mu: Tensor, logvar: Tensor) -> Tensor:
+    """[batch, n]."""
+    return -0.5 * (1 + logvar - mu**2 - logvar.exp())
+
+
+def squared(output: Tensor, x: Tensor) -> Tensor:
+    """Summed over features, [batch]."""
+    return F.mse_loss(output, x, reduction="none").sum(-1)
+
+
+def crossed(logits: Tensor, x: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+
+
+def normal(output: Tensor, x: Tensor, log_sigma: Tensor) -> Tensor:
+    """Negative log likelihood with a learned log standard deviation, of all features or one each."""
+    return -torch.distributions.Normal(output, log_sigma.exp()).log_prob(x).sum(-1)
+
+
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor, float, Tensor], Tensor]
+
+LOSSES: dict[str, Loss] = {
+    "half-sse": lambda f, x, mu, lv, w, _: (0.5 * squared(f, x) + w * kl(mu, lv).sum(1)).mean(),
+    "sse": lambda f, x, mu, lv, w, _: (squared(f, x) + w * kl(mu, lv).sum(1)).mean(),
+    "mean-se": lambda f, x, mu, lv, w, _: F.mse_loss(f, x) + w * kl(mu, lv).sum(1).mean(),
+    "mean-se-mean-kl": lambda f, x, mu, lv, w, _: F.mse_loss(f, x) + w * kl(mu, lv).mean(),
+    "bce": lambda f, x, mu, lv, w, _: (crossed(f, x) + w * kl(mu, lv).sum(1)).mean(),
+    "mean-bce": lambda f, x, mu, lv, w, _: F.binary_cross_entropy_with_logits(f, x) + w * kl(mu, lv).sum(1).mean(),
+    "gaussian-nll": lambda f, x, mu, lv, w, s: (normal(f, x, s[:1]) + w * kl(mu, lv).sum(1)).mean(),
+    "scvi": lambda f, x, mu, lv, w, s: (normal(f, x, s) + w * kl(mu, lv).sum(1)).mean(),
+}
+
+
+class VAE(nn.Module):
+    """Two tanh layers each way."""
+
+    def __init__(self, dimension: int, n_latent: int):
+        super().__init__()
+        self.encoder = nn.Sequential(*_layers(dimension, 2 * n_latent))
+        self.decoder = nn.Sequential(*_layers(n_latent, dimension))
+        self.log_sigma = nn.Parameter(torch.zeros(dimension))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mu, logvar = self.encoder(x).chunk(2, -1)
+        return self.decoder(mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)), mu, logvar
+
+
+def _layers(width: int, out: int) -> Iterator[nn.Module]:
+    for _ in range(2):
+        yield nn.Linear(width, HIDDEN)
+        yield nn.Tanh()
+        width = HIDDEN
+    yield nn.Linear(width, out)
+
+
+def raised(done: float, weight: float, critical: float) -> float:
+    """The weight of KL when the part `done` of the training is over."""
+    start = min(weight, 0.3 * critical)
+    return start + (weight - start) * min(1.0, 2 * done)
+
+
+def trained(x: Tensor, loss: str, n_latent: int, weight: float, critical: float, steps: int) -> VAE:
+    model = VAE(x.shape[1], n_latent)
+    optimiser = torch.optim.Adam(model.parameters(), RATE)
+    decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 2.05 * (1 - step / steps)))
+    for step in range(steps):
+        batch = x[torch.randint(len(x), (BATCH,))]
+        output, mu, logvar = model(batch)
+        value = LOSSES[loss](output, batch, mu, logvar, raised(step / steps, weight, critical), model.log_sigma)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        decay.step()
+    return model
+
+
+def trained_by_pythae(x: Tensor, loss: str, n_latent: int, weight: float, critical: float, steps: int) -> nn.Module:
+    """pythae's BetaVAE with its own trainer; its beta is raised at the start of each epoch."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import BetaVAE, BetaVAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+    from pythae.trainers.training_callbacks import TrainingCallback
+
+    epochs = max(2, steps * BATCH // len(x))
+
+    class Encoder(BaseEncoder):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(*_layers(x.shape[1], 2 * n_latent))
+
+        def forward(self, x: Tensor) -> ModelOutput:
+            mu, logvar = self.body(x).chunk(2, -1)
+            return ModelOutput(embedding=mu, log_covariance=logvar)
+
+    class Decoder(BaseDecoder):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(*_layers(n_latent, x.shape[1]))
+
+        def forward(self, z: Tensor) -> ModelOutput:
+            output = self.body(z)
+            return ModelOutput(reconstruction=torch.sigmoid(output) if loss == "pythae-bce" else output)
+
+    class Raise(TrainingCallback):
+        def on_epoch_begin(self, training_config: Any, epoch: int, **more: Any) -> None:
+            more["model"].beta = raised((epoch - 1) / epochs, weight, critical)
+
+    reconstruction = "bce" if loss == "pythae-bce" else "mse"
+    shape = BetaVAEConfig(input_dim=(x.shape[1],), latent_dim=n_latent, reconstruction_loss=reconstruction, beta=weight)
+    model = BetaVAE(shape, Encoder(), Decoder())
+    with tempfile.TemporaryDirectory() as folder:
+        config = BaseTrainerConfig(
+            output_dir=folder, num_epochs=epochs, per_device_train_batch_size=BATCH, learning_rate=RATE, no_cuda=True
+        )
+        data = BaseDataset(x, torch.zeros(len(x)))
+        BaseTrainer(model, data, training_config=config, callbacks=[Raise()]).train()
+    return model
+
+
+@torch.no_grad()
+def measured(model: nn.Module, x: Tensor) -> np.ndarray:
+    """KL of each latent over all samples, descending."""
+    output = model.encoder(x)
+    mu, logvar = (output.embedding, output.log_covariance) if hasattr(output, "embedding") else output.chunk(2, -1)
+    return kl(mu.double(), logvar.double()).mean(0).sort(descending=True).values.numpy()
