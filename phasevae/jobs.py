@@ -24,7 +24,16 @@ from phasevae import artifacts, checkpoints, convergence, elbo, measure, model, 
 from phasevae.checkpoints import Ensemble
 from phasevae.errors import InputError
 from phasevae.interruption import InterruptedTrainingError, Stop, stop_signals
-from phasevae.points import POINT_CHECKSUMS, POINT_FILES, OutdatedPointError, Settings, Task, budgets, next_budget, read_valid
+from phasevae.points import (
+    POINT_CHECKSUMS,
+    POINT_FILES,
+    OutdatedPointError,
+    Settings,
+    Task,
+    budgets,
+    next_budget,
+    read_valid,
+)
 from phasevae.training import HISTORY_COLUMNS, Trainer, split_rows
 
 __all__ = ["InterruptedTrainingError", "Job", "choose_device", "run", "use_threads"]

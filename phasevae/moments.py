@@ -2,8 +2,8 @@
 
 Two passes over the parts give what one computation over all rows does. The first finds each part's means and
 covariance, whose merge is that of the whole (Chan, Golub & LeVeque, The American Statistician 37, 242, 1983). The
-second, with the eigenvectors of the whole, sums each part's powers of the principal
-components, which give the standard errors.
+second, with the eigenvectors of the whole, sums powers of each part's principal components, which give the standard
+errors.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def shape(part: Part, rows: Rows, basis: Basis, basis_sha256: str) -> Shape:
     powers = covariance.power_sums(rows, basis.features, basis.vectors, first_row=part.start)
     n_components = basis.vectors[:, :N_COMPONENTS]
     projections = covariance.components(rows, basis.features, n_components, MOST_ROWS, first_row=part.start)
-    return Shape([part], powers, projections, eigenvalues=basis.eigenvalues, trace=basis.trace, basis_sha256=basis_sha256)
+    return Shape(
+        [part], powers, projections, eigenvalues=basis.eigenvalues, trace=basis.trace, basis_sha256=basis_sha256
+    )
 
 
 def spectrum_of_basis(basis: Basis) -> Spectrum:
