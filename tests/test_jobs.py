@@ -182,14 +182,14 @@ def one_slow_point(monkeypatch):
 def test_a_point_that_has_not_converged_gets_twice_the_samples_until_it_has(one_slow_point, tmp_path):
     job = job_in(tmp_path)
     jobs.run(job)
-    assert [is_converged(point["convergence"]) for point in records(job).values()] == [True, False, True]
+    assert [point["converged"] for point in records(job).values()] == [True, False, True]
     first = files_of(job)
     enough = extended(job, 8)
     assert [next_budget(task) for task in enough.tasks] == [None, 2, None]
     assert jobs.run(enough) == [job.tasks[1].folder]
     assert [point["extended"] for point in records(job).values()] == [1, 4, 1]
     assert [point["samples"] for point in records(job).values()] == [3200, 12800, 3200]
-    assert all(is_converged(point["convergence"]) for point in records(job).values())
+    assert all(point["converged"] for point in records(job).values())
     kept = {path: content for path, content in first.items() if path.parent != job.tasks[1].folder}
     assert kept.items() <= files_of(job).items()
     again = job_in(tmp_path / "fresh")
@@ -201,7 +201,7 @@ def test_a_smaller_limit_trains_again_what_had_more(one_slow_point, tmp_path):
     job = job_in(tmp_path)
     jobs.run(extended(job, 2))
     assert [point["extended"] for point in records(job).values()] == [1, 2, 1]
-    assert not is_converged(records(job)[0.8]["convergence"])
+    assert not records(job)[0.8]["converged"]
     assert jobs.run(job) == [job.tasks[1].folder]
     assert [point["extended"] for point in records(job).values()] == [1, 1, 1]
 
