@@ -52,7 +52,7 @@ CODE_ROWS = {
     "the style of the figures": ("figures/marks.py", r"(STYLE = \{)", r"\1'lines.linewidth': 3, ", BOTH),
     "how figures are saved": ("artifacts.py", '"pdf.fonttype": 42', '"pdf.fonttype": 3', BOTH),
     "a form of the fit": ("analysis/forms.py", r"(def _logs\(.*?:\n    )(\S)", INTO, FIT),
-    "a threshold of convergence": ("convergence.py", "BALANCE = 5e-3", "BALANCE = 6e-3", TABLES),
+    "a threshold of convergence": ("convergence.py", "BALANCE = 4e-3", "BALANCE = 6e-3", TABLES),
     "the training": ("training.py", '"beta2": 0.999', '"beta2": 0.99', TRAINING | TABLES),
     "what a point measures": ("measure.py", "PAIRS = 8", "PAIRS = 9", TRAINING | TABLES),
     "words, layout": ("training.py", '    """Trains an ensemble', '    # Why.\n    """Train an ensemble', set()),

@@ -40,8 +40,9 @@ def training_resources(job_of):
 
 
 def refined_job(wildcards, input):
-    """What `training_resources` asks of a bucket of a refined plan."""
-    return settings_of(**wildcards), sum(point.bucket == int(wildcards.bucket) for point in read_plan(input.plan))
+    """What `training_resources` asks of a bucket of a refined plan; of one point in a dry run of what makes that plan."""
+    planned = read_plan(input.plan) if Path(input.plan).is_file() else []
+    return settings_of(**wildcards), max(1, sum(point.bucket == int(wildcards.bucket) for point in planned))
 
 
 def upward_job(wildcards, input):
