@@ -30,8 +30,9 @@ def relaxation(histories: pd.DataFrame, critical: float | None) -> dict[str, Any
     """Relaxation time of each point after its sigma2 stopped rising, and the exponent of |x - c|.
 
     histories: COLUMNS, one row a recorded step (`phasevae collect --histories`); critical: the fitted c.
-    Returns {x, tau, exponent {value, ci95, expected, prefactor}, reason}: tau in units of learning rate times steps,
-    the exponent nu of tau = prefactor |ln(x / c)|^-nu from a least-squares line through the logarithms.
+    Returns {x, tau, exponent {value, ci95, expected, below, above}, reason}: tau in units of learning rate times
+    steps, the exponent nu of tau = A |ln(x / c)|^-nu by least squares of the logarithms, with an own A `below` and
+    `above` the transition (None on a side without points): the curvature on the two sides differs.
     """
     empty: dict[str, Any] = {"x": [], "tau": [], "exponent": None}
     if critical is None:
@@ -52,7 +53,7 @@ def relaxation(histories: pd.DataFrame, critical: float | None) -> dict[str, Any
     if np.unique(x[use]).size < MIN_POINTS:
         reason = f"{np.unique(x[use]).size} values of beta * sigma2 settle visibly, needs {MIN_POINTS}"
         return result | {"exponent": None, "reason": reason}
-    return result | {"exponent": _slope(np.log(distance[use]), np.log(tau[use])), "reason": None}
+    return result | {"exponent": _exponent(distance[use], tau[use], (x > critical)[use]), "reason": None}
 
 
 def relaxation_time(time: NDArray, kl: NDArray) -> float | None:
@@ -72,16 +73,22 @@ def relaxation_time(time: NDArray, kl: NDArray) -> float | None:
     return float(taus[at])
 
 
-def _slope(x: NDArray, y: NDArray) -> dict[str, Any]:
-    """Minus the slope of the least-squares line of y on x, with its 95 % interval."""
-    from scipy.stats import linregress, t
+def _exponent(distance: NDArray, tau: NDArray, is_above: NDArray) -> dict[str, Any]:
+    """nu and the prefactors of tau = A distance^-nu with its 95 % interval, A by side."""
+    from scipy.stats import t
 
-    line = linregress(x, y)
-    half = t.ppf((1 + LEVEL) / 2, x.size - 2) * line.stderr
-    value = -float(line.slope)
+    sides = [side for side in (~is_above, is_above) if side.any()]
+    design = np.column_stack([-np.log(distance), *(side.astype(float) for side in sides)])
+    solved, _, _, _ = np.linalg.lstsq(design, np.log(tau), rcond=None)
+    dof = tau.size - design.shape[1]
+    variance = np.square(np.log(tau) - design @ solved).sum() / dof
+    half = t.ppf((1 + LEVEL) / 2, dof) * np.sqrt(variance * np.linalg.inv(design.T @ design)[0, 0])
+    value, prefactors = float(solved[0]), iter(np.exp(solved[1:]).tolist())
+    below, above = (next(prefactors) if side.any() else None for side in (~is_above, is_above))
     return {
         "value": value,
         "ci95": [value - float(half), value + float(half)],
         "expected": 1.0,
-        "prefactor": float(np.exp(line.intercept)),
+        "below": below,
+        "above": above,
     }

@@ -82,13 +82,15 @@ def slowing(fit: Mapping[str, Any]) -> Figure:
         return figure
     x, tau = np.array(found["x"]), np.array(found["tau"])
     distance = np.abs(np.log(x / c))
-    for keep, color, marker, label in ((x < c, BLUE, "o", "below"), (x > c, VERMILION, "s", "above")):
+    result = found["exponent"]
+    for side, keep, color, marker in (("below", x < c, BLUE, "o"), ("above", x > c, VERMILION, "s")):
         if keep.any():
-            axes.plot(distance[keep], tau[keep], marker, color=color, label=f"{label} the transition", zorder=3)
-    if result := found["exponent"]:
-        grid = np.geomspace(distance[distance > 0].min(), distance.max(), 2)
-        told = rf"slope $-\nu$: $\nu$ = {result['value']:.2f} [{result['ci95'][0]:.2f}, {result['ci95'][1]:.2f}]"
-        axes.plot(grid, result["prefactor"] * grid ** -result["value"], color=BLACK, label=told, zorder=2)
+            axes.plot(distance[keep], tau[keep], marker, color=color, label=f"{side} the transition", zorder=3)
+        if result and result[side] is not None:
+            grid = np.array([distance[keep].min(), distance[keep].max()])
+            axes.plot(grid, result[side] * grid ** -result["value"], color=color, linewidth=0.9, zorder=2)
+    if result:
+        axes.plot([], [], color=BLACK, linewidth=0.9, label=r"fit $A\,|\ln(x / c)|^{-g}$" + _interval(result))
     else:
         axes.set_title(f"no exponent: {found['reason']}", fontsize=7, wrap=True)
     _plain_ticks(axes, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5))
