@@ -111,11 +111,11 @@ class Source:
 
         Raises InputError that names a file that is missing, damaged, or the spectrum of other data.
         """
-        sha256 = artifacts.read_json(data / "data.json", ("sha256",))["sha256"]
+        sha256 = artifacts.read_json(data / "data.json", ("sha256",), "data")["sha256"]
         spectrum = spectrum or data / "spectrum.json"
         if spectrum == data / "spectrum.json" and not spectrum.is_file():
             return cls(sha256, None)
-        found = artifacts.read_json(spectrum, ("critical_variance", "data_sha256"))
+        found = artifacts.read_json(spectrum, ("critical_variance", "data_sha256"), "spectrum")
         if found["data_sha256"] != sha256:
             raise InputError(f"{spectrum}: is of other data than {data / 'data.npy'}; compute it again")
         return cls(sha256, found["critical_variance"])
@@ -156,7 +156,9 @@ def next_budget(task: Task) -> int | None:
     if not all((task.folder / name).is_file() for name in POINT_FILES):
         return 1
     try:
-        point = artifacts.read_json(task.folder / "point.json", ("config_digest", "weights_sha256", "convergence"))
+        point = artifacts.read_json(
+            task.folder / "point.json", ("config_digest", "weights_sha256", "convergence"), "point"
+        )
         converged = is_converged(point["convergence"])
     except InputError:
         return 1

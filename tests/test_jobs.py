@@ -14,6 +14,7 @@ import torch
 from small import recipe
 
 from phasevae import InputError, artifacts, jobs
+from phasevae.convergence import is_converged
 from phasevae.plan import make_plan
 from phasevae.points import Source, is_valid, make_tasks, next_budget
 from phasevae.training import Trainer
