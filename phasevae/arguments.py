@@ -41,9 +41,9 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def record(path: Path | None) -> dict[str, Any] | None:
-    """The content of a JSON file; None when the option is not given."""
-    return None if path is None else artifacts.read_json(path)
+def record(path: Path | None, kind: str | None = None) -> dict[str, Any] | None:
+    """The content of a JSON file, checked by the schema of its kind; None when the option is not given."""
+    return None if path is None else artifacts.read_json(path, kind=kind)
 
 
 def table_of(path: Path | None) -> pd.DataFrame | None:
@@ -106,7 +106,7 @@ def dataset_settings(files: list[Path], name: str | None) -> dict[str, Any]:
 def data_shape(settings: dict[str, Any], folder: Path) -> tuple[int, int] | None:
     """(samples, features) of the data set saved in `folder`, else of the one that its settings describe, if known."""
     if (folder / "data.json").is_file():
-        saved = artifacts.read_json(folder / "data.json", ("n_samples", "dimension"))
+        saved = artifacts.read_json(folder / "data.json", ("n_samples", "dimension"), "data")
         return saved["n_samples"], saved["dimension"]
     from phasevae.config import dataset_options
     from phasevae.datasets import expected_shape

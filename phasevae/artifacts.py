@@ -91,11 +91,12 @@ def write_json(path: Path | str, value: Mapping[str, Any], sealed: bool = True) 
         temporary.write_text(readable_json({**plain, _SEAL: digest(plain)} if sealed else plain) + "\n")
 
 
-def read_json(path: Path | str, required: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a JSON object, without its seal, and check that it has the `required` keys.
+def read_json(path: Path | str, required: tuple[str, ...] = (), kind: str | None = None) -> dict[str, Any]:
+    """Read a JSON object, without its seal, and check that it has the `required` keys and is as the schema of its
+    `kind` has it (`phasevae.schemas`).
 
     Raises InputError that names the file when it is missing, not JSON, not an object, lacks a key, holds a number that
-    no computer number can be, or is not what was written.
+    no computer number can be, is not what was written or does not meet the schema.
     """
     path = Path(path)
     try:
@@ -112,6 +113,10 @@ def read_json(path: Path | str, required: tuple[str, ...] = ()) -> dict[str, Any
     seal = value.pop(_SEAL, None)
     if seal is not None and seal != digest(value):
         raise InputError(f"{path}: altered after it was written ({_SEAL} is not that of its content); make it again")
+    if kind is not None:
+        from phasevae import schemas
+
+        schemas.check(path, value, kind)
     return value
 
 

@@ -90,7 +90,7 @@ def plot(
         sweep=table,
         dimensions=table_of(dimensions),
         hysteresis=table_of(hysteresis),
-        fit=record(fit),
+        fit=record(fit, "fit"),
         spectrum=spectrum_record(spectrum, table),
         bracketing=table_of(bracketing),
         passes=record(passes),

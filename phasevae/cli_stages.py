@@ -38,7 +38,7 @@ def refine(
         if spectrum is None:
             raise InputError("refine: the grid is relative to the largest eigenvalue; give --spectrum spectrum.json")
         unit = spectrum_record(spectrum, None)["critical_variance"]
-    found = refining.transitions(artifacts.read_json(fit), chosen["refine_transitions"])
+    found = refining.transitions(artifacts.read_json(fit, kind="fit"), chosen["refine_transitions"])
     grid = plans.grid_values(chosen)
     added = {beta: refining.refined_values(found, grid, unit * beta) for beta in plans.betas(chosen)}
     points = plans.make_plan(chosen, added)

@@ -28,6 +28,7 @@ _SWEEP = (
     "active_dims",
     "samples",
 )
+_COLUMNS = (*_SWEEP, "converged")
 _LATENT = {"kl": "kl_per_dim", "latent_variance": "latent_variance", "mean_variance": "mean_variance"}
 _REQUIRED = (*_SWEEP, *_LATENT.values(), "mean_covariance", "convergence", "settings", "config_digest", "provenance")
 
@@ -37,7 +38,7 @@ def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
     points = []
     for task in tasks:
         path = task.folder / "point.json"
-        point = artifacts.read_json(path, _REQUIRED)
+        point = _read(path)
         if point["config_digest"] != task.digest:
             raise InputError(
                 f"{path}: digest {point['config_digest'][:12]}..., the plan's is {task.digest[:12]}...; train it again"
@@ -54,7 +55,7 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
     paths = sorted(Path(folder).rglob("point.json"))
     if not paths:
         raise InputError(f"{folder}: holds no point.json, must be a folder of trained points")
-    points = [{**artifacts.read_json(path, _REQUIRED), "folder": path.parent} for path in paths]
+    points = [{**_read(path), "folder": path.parent} for path in paths]
     for path, point in zip(paths, points, strict=True):
         member = Member(*(point[key] for key in _IDENTITY))
         origin = point["provenance"]
@@ -68,6 +69,19 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
             if mine != first:
                 raise InputError(f"{path}: {name} differs from that of {paths[0]}; collect one sweep at a time")
     return points
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checked point, with `converged`."""
+    point = artifacts.read_json(path, _REQUIRED, "point")
+    sizes = {len(point[key]) for key in (*_LATENT.values(), "mean_covariance")}
+    sizes |= {len(row) for row in point["mean_covariance"]}
+    if sizes != {point["settings"]["n_latent"]}:
+        raise InputError(f"{path}: its lists must have one number for each of {point['settings']['n_latent']} latents")
+    try:
+        return {**point, "converged": convergence.is_converged(point["convergence"])}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def provenance_of(points: Sequence[dict[str, Any]], output: Path) -> dict[str, Any]:
@@ -86,8 +100,7 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """sweep.csv: one row a point, sorted by beta, sigma2 and seed."""
     rows = [
-        {key: point[key] for key in _SWEEP}
-        | {"converged": convergence.is_converged(point["convergence"])}
+        {key: point[key] for key in _COLUMNS}
         | {key: point["settings"][key] for key in ("n_latent", "schedule")}
         | {key: point["provenance"][key] for key in ("backend", "data_sha256")}
         for point in points

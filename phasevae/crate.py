@@ -11,6 +11,7 @@ from phasevae import artifacts
 from phasevae.errors import InputError
 from phasevae.manifest import MANIFEST, artifact_files
 from phasevae.provenance import environment
+from phasevae.verify import verify
 
 _KINDS = {
     ".json": "application/json",
@@ -38,7 +39,8 @@ def export(folder: Path, output: Path, with_data: bool = False, date: datetime.d
     """Write the results of `folder` as a crate: a zip file if `output` is named so, else a new folder.
     data.npy is left out unless `with_data`: data.json says how it is made again, with its digest.
 
-    Returns the number of files. Raises InputError when there are no results, `output` exists or rocrate is not there.
+    Returns the number of files. Raises InputError when there are no results, one was altered after it was written,
+    `output` exists or rocrate is not there.
     """
     try:
         from rocrate.rocrate import ROCrate
@@ -46,9 +48,10 @@ def export(folder: Path, output: Path, with_data: bool = False, date: datetime.d
         raise InputError("export: needs the package rocrate; pip install 'phasevae[export]'") from None
     if output.exists():
         raise InputError(f"{output}: is there already, must be a new folder or .zip file")
+    altered = [one for one in verify(folder)[0] if one.state == "altered"]
+    if altered:
+        raise InputError(f"{folder / altered[0].path}: {altered[0].reason}; `phasevae verify` tells all")
     files = [path for path in artifact_files(folder) if with_data or path.name != "data.npy"]
-    if not files:
-        raise InputError(f"{folder}: holds no results of phasevae")
     files += [path for path in (folder / MANIFEST, folder / "report.html") if path.is_file()]
     crate = ROCrate()
     crate.name = "Posterior collapse of variational autoencoders: data, trained models, fits and figures"
@@ -79,8 +82,8 @@ def _described(folder: Path) -> str:
     """Each data set with its predicted and its fitted critical variance."""
     told = []
     for path in sorted(folder.glob("*/fit.json")):
-        fit = artifacts.read_json(path, ("critical_variance", "ci95", "predicted"))
-        predicted = fit["predicted"]["critical_variance"] if isinstance(fit["predicted"], dict) else None
+        fit = artifacts.read_json(path, ("critical_variance", "predicted"), "fit")
+        predicted = (fit["predicted"] or {}).get("critical_variance")
         told.append(f"{path.parent.name}: critical variance {fit['critical_variance']}, predicted {predicted}")
     return "; ".join(told) or "Results of phasevae"
 

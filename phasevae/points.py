@@ -117,11 +117,11 @@ class Source:
 
         Raises InputError that names a file that is missing, damaged, or the spectrum of other data.
         """
-        sha256 = artifacts.read_json(data / "data.json", ("sha256",))["sha256"]
+        sha256 = artifacts.read_json(data / "data.json", ("sha256",), "data")["sha256"]
         spectrum = spectrum or data / "spectrum.json"
         if spectrum == data / "spectrum.json" and not spectrum.is_file():
             return cls(sha256, None)
-        found = artifacts.read_json(spectrum, ("critical_variance", "data_sha256"))
+        found = artifacts.read_json(spectrum, ("critical_variance", "data_sha256"), "spectrum")
         if found["data_sha256"] != sha256:
             raise InputError(f"{spectrum}: is of other data than {data / 'data.npy'}; compute it again")
         return cls(sha256, found["critical_variance"])

@@ -43,8 +43,12 @@ _STAGES = {
 }
 """What each stage starts with."""
 
-_NOT_ENTERED = ("phasevae.provenance", "phasevae.datasets:KINDS", "phasevae.figures:FIGURES")
-"""What records where results come from is none of them; of the registries, a stage runs one entry, which is named."""
+_NOT_ENTERED = (
+    "phasevae.provenance",  # records where results come from: none of them
+    "phasevae.schemas",  # refuses damaged ones
+    "phasevae.datasets:KINDS",  # of the registries a stage runs one entry, which is its root
+    "phasevae.figures:FIGURES",
+)
 
 
 def stage_code(stage: str, entry: str = "") -> str:

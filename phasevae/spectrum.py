@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae import artifacts, covariance, datasets
+from phasevae import artifacts, covariance, datasets, schemas
 from phasevae.certificate import MOST_ROWS, N_COMPONENTS, certificate_ratio
 from phasevae.covariance import Features
 from phasevae.datasets.base import Dataset, write_npy
@@ -176,6 +176,7 @@ def read(path: Path | str) -> Spectrum:
         raise InputError(f"{path}: key 'eigenvalues' must descend from a positive number and not go below zero")
     if values["standard_errors"].shape != eigenvalues.shape:
         raise InputError(f"{path}: key 'standard_errors' must have one number for each of the eigenvalues")
+    schemas.check(path, record, "spectrum")
     dimension = record.get("dimension", eigenvalues.size)
     return Spectrum(**values, n_features=None if dimension == eigenvalues.size else dimension)
 

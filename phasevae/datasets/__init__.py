@@ -136,7 +136,7 @@ def load(folder: Path | str, verify: bool = False) -> Dataset:
     Raises InputError naming the file that is missing, damaged or does not fit the other.
     """
     folder = Path(folder)
-    record = artifacts.read_json(folder / "data.json", required=_KEYS)
+    record = artifacts.read_json(folder / "data.json", _KEYS, "data")
     array = folder / "data.npy"
     try:
         x = np.load(array, mmap_mode="r", allow_pickle=False)
