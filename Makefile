@@ -13,7 +13,7 @@ SOURCES := phasevae tests benchmarks setup.py
 KERNELS := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.cpp csrc/*/*.cu)
 SNAKEFILES := Snakefile workflow/Snakefile $(wildcard workflow/rules/*.smk)
 
-.PHONY: demo paper build test test-unit test-slurm test-kills lint format setup clean
+.PHONY: demo paper build docs test test-unit test-slurm test-kills lint format setup clean
 
 demo: setup
 	$(BIN)/snakemake demo --configfile config/demo.yaml --cores $(CORES)
@@ -26,6 +26,11 @@ paper: setup
 build: setup
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock 'setuptools>=77' ninja
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python setup.py --quiet build_ext --inplace
+
+# The documentation site, in build/site; a link within it that leads nowhere fails.
+docs: setup
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: setup
 	$(BIN)/pytest

@@ -11,12 +11,14 @@ from typing import Any
 from phasevae.errors import InputError
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "__version__", "load"]
+__all__ = ["CollapseMonitor", "InputError", "__version__", "load", "predict", "spectrum"]
 
-_LAZY = {"load": "phasevae.model"}
+_LAZY = {"CollapseMonitor": "phasevae.monitor", "load": "phasevae.model", "predict": "phasevae.prediction"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name == "spectrum":  # the module, which is also the function
+        return importlib.import_module("phasevae.spectrum")
     raise AttributeError(f"module 'phasevae' has no attribute '{name}'")

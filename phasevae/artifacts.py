@@ -76,10 +76,15 @@ def file_sha256(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def readable_json(value: Mapping[str, Any]) -> str:
+    """`value` in its key order, indented; arrays become lists, NaN and infinities null."""
+    return json.dumps(_plain(value), indent=1, allow_nan=False)
+
+
 def write_json(path: Path | str, value: Mapping[str, Any]) -> None:
-    """Write `value` in its key order, indented; arrays become lists, NaN and infinities null."""
+    """Write `readable_json`."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+        temporary.write_text(readable_json(value) + "\n")
 
 
 def read_json(path: Path | str, required: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import typer
 
-from phasevae import cli_data, cli_doctor, cli_fit, cli_stages, cli_train, cli_transition
+from phasevae import cli_data, cli_doctor, cli_fit, cli_predict, cli_stages, cli_train, cli_transition
 from phasevae.errors import InputError
 
 VERBS = (
     cli_data.dataset,
     cli_data.spectrum,
+    cli_predict.predict,
     cli_train.plan,
     cli_train.train,
     cli_train.collect,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 EARLY, LATE = (0.2, 0.5), (0.9, 1.0)
 """Parts of the training at constant sigma2 whose means are compared."""
 
-DRIFT_ABSOLUTE, DRIFT_RELATIVE = 2.5e-3, 0.05
+DRIFT_ABSOLUTE, DRIFT_RELATIVE = 2.5e-3, 0.02
 """Most that KL and ELBO may differ between the two: nats, and part of KL. docs/training.md tells what they catch."""
 
-BALANCE = 5e-3
+BALANCE = 4e-3
 """Most that E mu_j^2 + E sigma_j^2 may differ from 1, its value at every stationary point."""
 
 

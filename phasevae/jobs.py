@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from phasevae import artifacts, checkpoints, convergence, elbo, measure, memory, model, provenance
+from phasevae import artifacts, checkpoints, convergence, elbo, measure, model, provenance
 from phasevae.checkpoints import Ensemble
 from phasevae.errors import InputError
 from phasevae.interruption import InterruptedTrainingError, Stop, stop_signals
@@ -63,7 +63,6 @@ def run(
         job.checkpoint.unlink(missing_ok=True)
         return []
     trained = [task for task in job.tasks if task in pending]
-    memory.keep_pages()
     x = torch.from_numpy(np.array(job.x, dtype=np.float32)).to(job.device)
     mean = measure.column_means(x)
     with stop_signals() as stop:

@@ -5,34 +5,34 @@ The largest eigenvalue is the predicted critical variance of the decoder (Li et 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae import artifacts, datasets
+from phasevae import artifacts, covariance, datasets
 from phasevae.certificate import MOST_ROWS, N_COMPONENTS, certificate_ratio
-from phasevae.datasets.base import Dataset, row_slices, write_npy
+from phasevae.covariance import Features
+from phasevae.datasets.base import Dataset, write_npy
 from phasevae.errors import InputError
+from phasevae.rows import Rows, rows_of
 
 N_LEADING = 8
 """Number of components whose skewness and excess kurtosis are reported."""
 MOST_MEASURED = 4096
 """Components beyond this one get the standard error of Gaussian data."""
-LARGEST_DIMENSION = 20_000
-"""A covariance of this size and its eigenvectors take 10 GB."""
-_NULL = 1e-12
-"""Eigenvalues below this fraction of the first are rounding: their moments are undefined."""
 
 
 @dataclass(frozen=True)
 class Spectrum:
     """Eigenvalues of the covariance (1/N) of N samples in D dimensions, in squared units of the data."""
 
-    eigenvalues: NDArray  # [D], descending
-    standard_errors: NDArray  # [D]
+    eigenvalues: NDArray  # [D], descending; or only the leading ones
+    standard_errors: NDArray  # as many
     trace: float
     n_samples: int
     critical_variance: float  # the first eigenvalue
@@ -42,46 +42,74 @@ class Spectrum:
     name: str = ""
     data_sha256: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    n_features: int | None = None  # D, where only the leading eigenvalues are known
 
     @property
     def dimension(self) -> int:
-        return self.eigenvalues.size
+        return self.eigenvalues.size if self.n_features is None else self.n_features
 
 
-def compute(x: NDArray, chunk_rows: int = 65536, with_certificate: bool = False) -> Spectrum:
-    """Spectrum of the samples `x` [N, D], memory-mapped or not, in three passes of constant memory in N.
+@dataclass(frozen=True)
+class Measured:
+    """A spectrum with what the passes over the data tell besides: features [D], their variances [D], and the
+    covariance [D, D] where it was computed."""
+
+    spectrum: Spectrum
+    features: Features
+    variances: NDArray
+    covariance: NDArray | None
+
+
+def compute(x: Any, chunk_rows: int = 65536, with_certificate: bool = False, top: int | None = None) -> Spectrum:
+    """Spectrum of the samples `x`: an array [N, D], memory-mapped or not, or anything that `rows.rows_of` reads, in a
+    few passes of constant memory in N.
 
     Sums are kept in float64: the mean first, then the products of centred rows, then the third and fourth moments
     of the principal components. The standard error of an eigenvalue is lambda sqrt((2 + excess kurtosis) / N), that
     of the sample variance along its direction. A component is signed so that its largest entry is positive, which
     fixes the sign of its skewness. `with_certificate` adds that of up to 65,536 rows, held as 8 components each.
+    With `top` only the `top` largest eigenvalues are found, without the D x D matrix (`covariance.leading`).
     Raises InputError for fewer than 2 samples, constant or not finite data, or more than 20,000 dimensions.
     """
-    n, dimension = _checked_shape(x)
-    mean = _shifted_mean(x, chunk_rows)
-    covariance = np.zeros((dimension, dimension))
-    for rows in row_slices(n, dimension, chunk_rows):
-        centred = _shifted(x, rows) - mean
-        covariance += centred.T @ centred
-    values, vectors = np.linalg.eigh(covariance / n)
-    eigenvalues = np.maximum(values[::-1], 0.0)
+    return measure(rows_of(x, chunk_rows), with_certificate, top).spectrum
+
+
+def measure(
+    rows: Rows, with_certificate: bool = True, top: int | None = None, found: Features | None = None
+) -> Measured:
+    """`compute` with all that it found on the way. `found`: what `covariance.features` told of these rows."""
+    found = covariance.features(rows) if found is None else found
+    n, dimension = found.n_samples, rows.dimension
+    if top is not None and top < 1:
+        raise InputError(f"top: {top}, must be at least 1")
+    partial = top is not None and top < dimension
+    if partial:
+        matrix = None
+        eigenvalues, vectors, variances = covariance.leading(rows, found, top)
+    else:
+        matrix = covariance.matrix(rows, found)
+        eigenvalues, vectors = covariance.eigen(matrix)
+        variances = np.diagonal(matrix)
     if eigenvalues[0] == 0:
-        raise InputError("data: every feature is constant, at least one must vary")
-    leading = _signed(vectors[:, ::-1][:, :MOST_MEASURED])
-    skewness, kurtosis = _shape_moments(x, mean, leading, eigenvalues, chunk_rows)
-    error_kurtosis = np.zeros(dimension)
+        raise InputError(f"{rows.label}: every feature is constant, at least one must vary")
+    leading = vectors[:, :MOST_MEASURED]
+    skewness, kurtosis = covariance.shape_moments(rows, found, leading, eigenvalues)
+    error_kurtosis = np.zeros(eigenvalues.size)
     # At least -2 for any distribution, but for rounding.
     error_kurtosis[: kurtosis.size] = np.maximum(np.nan_to_num(kurtosis), -2)
-    return Spectrum(
+    spectrum = Spectrum(
         eigenvalues=eigenvalues,
         standard_errors=eigenvalues * np.sqrt((2 + error_kurtosis) / n),
-        trace=float(np.trace(covariance) / n),
+        trace=float(variances.sum()),
         n_samples=n,
         critical_variance=float(eigenvalues[0]),
         skewness=skewness[:N_LEADING],
         excess_kurtosis=kurtosis[:N_LEADING],
-        certificate=_certificate(x, mean, leading, eigenvalues[0], chunk_rows) if with_certificate else None,
+        certificate=_certificate(rows, found, leading, eigenvalues[0]) if with_certificate else None,
+        name="" if rows.label == "data" else rows.label,
+        n_features=dimension if partial else None,
     )
+    return Measured(spectrum, found, variances, matrix)
 
 
 def spectrum_of(source: Dataset | Path | str, chunk_rows: int = 65536) -> Spectrum:
@@ -136,56 +164,21 @@ def read(path: Path | str) -> Spectrum:
         raise InputError(f"{path}: key 'eigenvalues' must descend from a positive number and not go below zero")
     if values["standard_errors"].shape != eigenvalues.shape:
         raise InputError(f"{path}: key 'standard_errors' must have one number for each of the eigenvalues")
-    return Spectrum(**values)
+    dimension = record.get("dimension", eigenvalues.size)
+    return Spectrum(**values, n_features=None if dimension == eigenvalues.size else dimension)
 
 
-def _shifted(x: NDArray, rows: slice) -> NDArray[np.float64]:
-    """Rows relative to the first one: a constant feature is exactly zero, and a large offset costs no digits."""
-    return x[rows].astype(np.float64) - x[0].astype(np.float64)
+def _certificate(rows: Rows, found: Features, vectors: NDArray, largest: float) -> float:
+    projected = covariance.components(rows, found, vectors[:, :N_COMPONENTS], MOST_ROWS)
+    return float(largest * certificate_ratio(projected))
 
 
-def _shifted_mean(x: NDArray, chunk_rows: int) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):
-        mean = sum(_shifted(x, rows).sum(0) for rows in row_slices(*x.shape, chunk_rows)) / len(x)
-    finite = np.isfinite(mean)
-    if not finite.all():
-        raise InputError(f"data: column {np.argmin(finite)} (counted from 0) has a value that is not finite")
-    return mean
+class _Callable(ModuleType):
+    """`phasevae.spectrum` is both this module and the function of the short API: the module can be called."""
+
+    def __call__(self, x: Any, top: int | None = None) -> Spectrum:
+        """Spectrum of `x`, with its certificate: see `compute`."""
+        return compute(x, with_certificate=True, top=top)
 
 
-def _shape_moments(
-    x: NDArray, mean: NDArray, leading: NDArray, eigenvalues: NDArray, chunk_rows: int
-) -> tuple[NDArray, NDArray]:
-    """Skewness and excess kurtosis of the projections on the columns of `leading` [D, k]. Shapes [k]."""
-    third, fourth = np.zeros((2, leading.shape[1]))
-    for rows in row_slices(*x.shape, chunk_rows):
-        projected = (_shifted(x, rows) - mean) @ leading
-        squared = np.square(projected)
-        third += np.einsum("bk,bk->k", squared, projected)
-        fourth += np.einsum("bk,bk->k", squared, squared)
-    variance = eigenvalues[: leading.shape[1]]
-    variance = np.where(variance > _NULL * eigenvalues[0], variance, np.nan)
-    return third / len(x) / variance**1.5, fourth / len(x) / variance**2 - 3
-
-
-def _certificate(x: NDArray, mean: NDArray, leading: NDArray, largest: float, chunk_rows: int) -> float:
-    thinned = x[:: max(1, -(-len(x) // MOST_ROWS))]
-    directions = leading[:, :N_COMPONENTS]
-    origin = x[0].astype(np.float64) + mean
-    parts = [
-        (thinned[rows].astype(np.float64) - origin) @ directions for rows in row_slices(*thinned.shape, chunk_rows)
-    ]
-    return float(largest * certificate_ratio(np.concatenate(parts)))
-
-
-def _signed(vectors: NDArray) -> NDArray:
-    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0)
-    return vectors * np.where(largest < 0, -1.0, 1.0)
-
-
-def _checked_shape(x: NDArray) -> tuple[int, int]:
-    if x.ndim != 2 or x.shape[0] < 2 or x.shape[1] < 1:
-        raise InputError(f"data: shape {x.shape}, must be [samples, features] with at least 2 samples")
-    if x.shape[1] > LARGEST_DIMENSION:
-        raise InputError(f"data: {x.shape[1]} features, must be at most {LARGEST_DIMENSION} (resize the images?)")
-    return x.shape
+sys.modules[__name__].__class__ = _Callable

@@ -11,6 +11,9 @@ References to equations are to Li, Zhang, Zhang & Chen, Physica A 683, 131228 (2
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -23,6 +26,63 @@ ACTIVE_KL = 1e-3
 def critical_variance(eigenvalues: ArrayLike, beta: float = 1.0) -> float:
     """Decoder variance above which the collapsed state is stable: lambda_1 / beta (Eq. 26)."""
     return float(_checked_eigenvalues(eigenvalues)[0] / beta)
+
+
+def effective_variance(error_weight: float, kl_weight: float) -> float:
+    """beta * sigma2 of the loss error_weight * |x - f(z)|^2 + kl_weight * KL: kl_weight / (2 error_weight).
+
+    The squared error is summed over features, KL over latents; both are of the data as fed to the network.
+    """
+    return kl_weight / (2 * error_weight)
+
+
+def gaussian_kl(mu: Any, logvar: Any, expm1: Callable[[Any], Any] = np.expm1) -> Any:
+    """KL divergence of N(mu, e^logvar) from the standard normal prior, elementwise (Eq. 17), of arrays, or of tensors
+    with `expm1` theirs."""
+    return 0.5 * (mu * mu + expm1(logvar) - logvar)
+
+
+def learned_variance(
+    eigenvalues: ArrayLike, n_latent: int, beta: float = 1.0, trace: float | None = None, dimension: int | None = None
+) -> float:
+    """beta * sigma2 at which a decoder variance learned together with the networks settles, for Gaussian data.
+
+    sigma2 is then the mean squared error per feature, so s = beta sigma2 solves
+    s = (beta / D) [sum_{i <= n} min(lambda_i, s) + sum_{i > n} lambda_i]. Zero where the likelihood has no bound:
+    n_latent >= D (or as many latents as directions that vary) with beta n <= D.
+    `trace` and `dimension` tell the whole spectrum when only its leading eigenvalues are given.
+    """
+    lam = _checked_eigenvalues(eigenvalues)
+    total, d = _whole(lam, trace, dimension)
+    # With k latents active the equation is linear; the active ones are those above its solution.
+    for k in range(min(n_latent, lam.size) + 1):
+        rest = max(0.0, total - lam[:k].sum())
+        if d <= beta * k:
+            break
+        s = beta * rest / (d - beta * k)
+        if k == min(n_latent, lam.size) or s >= lam[k]:
+            return float(s) if rest > 1e-12 * total else 0.0
+    return 0.0
+
+
+def learned_threshold(
+    eigenvalues: ArrayLike, latent: int, n_latent: int, trace: float | None = None, dimension: int | None = None
+) -> float:
+    """KL weight beta at which latent number `latent` (from 1) dies when the decoder variance is learned.
+
+    The solution of `learned_variance` stands at lambda_latent there: D lambda_j / (sum_{i <= n} min(lambda_i, lambda_j)
+    + sum_{i > n} lambda_i); for the first one D lambda_1 / tr Sigma, above which everything is collapsed.
+    """
+    lam = _checked_eigenvalues(eigenvalues)
+    total, d = _whole(lam, trace, dimension)
+    own = _leading(lam, max(latent, n_latent))[latent - 1]
+    floor = total - lam[:n_latent].sum() + np.minimum(lam[:n_latent], own).sum()
+    return float(d * own / floor) if floor > 0 else 0.0
+
+
+def _whole(eigenvalues: NDArray, trace: float | None, dimension: int | None) -> tuple[float, int]:
+    total = float(eigenvalues.sum()) if trace is None else float(trace)
+    return total, eigenvalues.size if dimension is None else int(dimension)
 
 
 def collapsed_elbo(trace: float, dimension: int, sigma2: ArrayLike) -> NDArray:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from phasevae import elbo, graph, noise
+from phasevae import elbo, graph, memory, noise
 from phasevae.errors import InputError
 from phasevae.model import Architecture, initialise
 from phasevae.plan import rows_sharing
@@ -106,6 +106,7 @@ class Trainer:
     """
 
     def __init__(self, x: Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None):
+        memory.keep_pages()
         self.settings = settings
         self.members = list(members)
         self.step = 0

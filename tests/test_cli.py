@@ -15,6 +15,7 @@ from phasevae import artifacts, backends
 VERBS = (
     "dataset",
     "spectrum",
+    "predict",
     "plan",
     "train",
     "collect",

@@ -273,8 +273,13 @@ def test_fit_json_has_every_part(tmp_path):
     result = transition.analyse(gaussian_sweep(0), spectrum, 4, dimensions, upward=upward_table())
     artifacts.write_json(tmp_path / "fit.json", result)
     found = artifacts.read_json(tmp_path / "fit.json", ("models", "order", "exponents", "cascade", "hysteresis"))
-    assert found["order"]["value"] == 2 and found["cascade"]["modes"][0]["threshold"] == pytest.approx(1, abs=0.01)
+    assert found["cascade"]["modes"][0]["threshold"] == pytest.approx(1, abs=0.01)
     assert found["hysteresis"]["foretold"]["coexistence_possible"] is False
     assert found["hysteresis"]["measured"]["order"] == 1
+    # The upward table is that of other data: what it shows goes before what the sweep shows.
+    assert found["order"]["value"] == 1 and "hysteresis" in found["order"]["reason"]
+    assert found["order"]["evidence"] == "hysteresis" and found["order"]["kl"] is not None
+    alone = transition.analyse(gaussian_sweep(0), spectrum, 4)["order"]
+    assert (alone["value"], alone["evidence"]) == (2, "sweep")
     bare = transition.analyse(gaussian_sweep(0).drop(columns="elbo_gap"))
     assert "elbo_gap" in bare["order"]["reason"] and bare["cascade"]["reason"] == "no dimensions.csv is given"

@@ -28,6 +28,7 @@ def analyse(
     beta_equivalence (`equivalence`; None for one beta), slowing (`slowing`; histories.csv) and hysteresis
     (`hysteresis`: foretold by the spectrum, measured in hysteresis.csv). What has no input has a reason instead.
     convergence (`rest`) counts the points that have not converged; `converged_only` leaves them out everywhere.
+    The order is 1 where the upward sweep shows hysteresis, whatever the sweep itself shows.
     consistency (`consistency`) tells where the network of another point has a better ELBO.
     """
     at_rest = rest.summary(sweep, converged_only)
@@ -56,7 +57,19 @@ def analyse(
     else:
         result["slowing"] = slowing.relaxation(histories, result["critical_variance"])
     result["hysteresis"] = _hysteresis(spectrum, upward)
+    result["order"] = _order(result["order"], result["hysteresis"]["measured"])
     return result
+
+
+def _order(of_sweep: dict[str, Any], measured: dict[str, Any] | None) -> dict[str, Any]:
+    """The order that the sweep shows, or 1 where an upward sweep shows hysteresis: the states that exchange there may
+    differ by less than a jump of KL must have to be seen."""
+    evidence = "sweep"
+    if measured is not None and measured["hysteresis"] and of_sweep["value"] != 1:
+        places = ", ".join(f"{x:.4g}" for x in measured["beyond"])
+        reason = f"hysteresis: active models have an ELBO above the collapsed one's beyond lambda_1, at {places}"
+        of_sweep, evidence = of_sweep | {"value": 1, "reason": reason}, "hysteresis"
+    return of_sweep | {"evidence": evidence if of_sweep["value"] else None}
 
 
 def _hysteresis(spectrum: Mapping[str, Any] | None, upward: pd.DataFrame | None) -> dict[str, Any]:

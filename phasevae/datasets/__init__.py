@@ -16,7 +16,7 @@ from phasevae.datasets import arrays, cifar10, digits, images, synthetic
 from phasevae.datasets.base import Dataset, file_name, write_npy
 from phasevae.errors import InputError
 
-__all__ = ["KINDS", "Dataset", "build", "expected_shape", "from_path", "load", "save"]
+__all__ = ["KINDS", "Dataset", "build", "expected_shape", "from_path", "kind_of", "load", "save"]
 
 KINDS: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic.synthetic,
@@ -72,12 +72,18 @@ def from_path(path: Path | str, **options: Any) -> Dataset:
     """The data set at `path`: a folder made by `save` (which takes no options), an array or table file, or a folder
     or archive of images. Raises InputError as `build` and `load` do."""
     path = Path(path)
-    if (path / "data.json").is_file():
+    if kind_of(path) == "saved":
         if options:
             raise InputError(f"{path}: is a saved data set, must be used without {', '.join(options)}")
         return load(path, verify=True)
-    kind = "array" if path.suffix.lower() in arrays.SUFFIXES and not path.is_dir() else "images"
-    return build(kind, path=path, **options)
+    return build(kind_of(path), path=path, **options)
+
+
+def kind_of(path: Path) -> str:
+    """The kind of what is at `path`: "saved" for a folder made by `save`, else "array" or "images"."""
+    if (path / "data.json").is_file():
+        return "saved"
+    return "array" if path.suffix.lower() in arrays.SUFFIXES and not path.is_dir() else "images"
 
 
 def save(dataset: Dataset, folder: Path | str) -> Dataset:

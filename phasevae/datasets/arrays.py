@@ -1,4 +1,4 @@
-"""Arrays of numbers from .npy, .npz, .csv and .parquet files."""
+"""Arrays of numbers from .npy, .npz, .csv, .parquet and .h5ad files."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets import archives
-from phasevae.datasets.base import Dataset, checked_path
-from phasevae.datasets.standardize import standardized
+from phasevae.datasets.base import Dataset, checked_path, row_slices
+from phasevae.datasets.standardize import new_array, standardized
 from phasevae.errors import InputError
 
-SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
+SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".h5ad")
+_KEYED = (".npz", ".h5ad")
 
 
 def array(*, path: Path | str, key: str | None = None, standardize: str = "none") -> Dataset:
     """One sample a row: a .npy array (memory-mapped), the array `key` of a .npz file (or its only one), or the
-    numeric columns of a .csv (with or without a line of names) or .parquet table. Axes after the first are flattened.
+    numeric columns of a .csv (with or without a line of names) or .parquet table, or the matrix X (or the layer `key`)
+    of a .h5ad file, which needs anndata. Axes after the first are flattened.
     """
     path = checked_path("path", path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: named *{path.suffix or path.name}, must be one of *{', *'.join(SUFFIXES)}")
-    if key is not None and path.suffix.lower() != ".npz":
-        raise InputError(f"key: {key!r}, must be left out for a {path.suffix} file (only .npz files have keys)")
+    if key is not None and path.suffix.lower() not in _KEYED:
+        raise InputError(
+            f"key: {key!r}, must be left out for a {path.suffix} file (only .npz and .h5ad files have keys)"
+        )
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     return standardized(_read(path, key), standardize, str(path), archives.source_of(path))
@@ -34,6 +38,8 @@ def _read(path: Path, key: str | None) -> NDArray:
     kind = path.suffix.lower()
     if kind in (".csv", ".parquet"):
         return _read_table(path)
+    if kind == ".h5ad":
+        return _read_h5ad(path, key)
     try:
         # Object arrays would need pickle: they are refused as damaged.
         loaded = np.load(path, mmap_mode="r" if kind == ".npy" else None, allow_pickle=False)
@@ -72,6 +78,31 @@ def _read_table(path: Path) -> NDArray:
             raise InputError(f"{path}: column '{name}' holds {column.iloc[0]!r}, must hold numbers only")
     # Missing values of nullable columns become NaN, which is told with row and column later.
     return table.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _read_h5ad(path: Path, key: str | None) -> NDArray:
+    """X or a layer, dense, filled block by block."""
+    try:
+        import anndata
+    except ImportError:
+        raise InputError(f"{path}: needs anndata, which is not installed (pip install 'phasevae[anndata]')") from None
+    try:
+        data = anndata.read_h5ad(path, backed="r")
+    except Exception as error:  # h5py and anndata raise many kinds
+        raise InputError(f"{path}: not a .h5ad file, or damaged ({str(error).splitlines()[0]})") from None
+    if key is not None and key not in data.layers:
+        raise InputError(f"{path}: key {key!r}, must be one of its layers ({', '.join(data.layers) or 'it has none'})")
+    matrix = data.X if key is None else data.layers[key]
+    if matrix is None:
+        raise InputError(f"{path}: has no X, must be a layer ({', '.join(data.layers) or 'it has none'})")
+    if hasattr(matrix, "to_memory"):  # sparse ones fit, and are not sliced on disk by every anndata with every scipy
+        matrix = matrix.to_memory()
+    x = new_array(tuple(data.shape))
+    for rows in row_slices(*x.shape):
+        block = matrix[rows.start : rows.stop]
+        x[rows] = block.toarray() if hasattr(block, "toarray") else block
+    data.file.close()
+    return x
 
 
 def _has_header(path: Path) -> bool:

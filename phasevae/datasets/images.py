@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,42 +12,71 @@ from typing import Any
 import numpy as np
 
 from phasevae.datasets import archives, pixels
-from phasevae.datasets.base import Dataset, checked_flag, checked_int, checked_path
-from phasevae.datasets.standardize import standardized
+from phasevae.datasets.base import Dataset, checked_flag, checked_int, checked_path, row_slices
+from phasevae.datasets.standardize import new_array, standardized
 from phasevae.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm")
 
 
 def images(
-    *, path: Path | str, size: int | None = None, grey: bool = True, standardize: str = "per-feature"
+    *,
+    path: Path | str,
+    size: int | None = None,
+    grey: bool | None = True,
+    standardize: str = "per-feature",
+    skip_damaged: bool = False,
 ) -> Dataset:
     """The images of a folder (with its subfolders), .zip or .tar(.gz|.bz2|.xz), in the order of their names.
 
-    Each is made grey (ITU-R 601) or RGB, resized to `size` x `size` (antialiased bilinear) and flattened in the
-    order height, width, channel; pixels are divided by 255. Without `size` all images must share one shape.
+    Each is made grey (ITU-R 601) or RGB (without `grey`, as the first one is), resized to `size` x `size` (antialiased
+    bilinear) and flattened in the order height, width, channel; pixels are divided by 255. Without `size` all images
+    must share one shape. An image that cannot be decoded is an error that names it; with `skip_damaged` it is left
+    out with a warning.
     """
     path = checked_path("path", path)
     size = checked_size(size)
-    grey = checked_flag("grey", grey)
-    found: list[tuple[str, np.ndarray]] = []
-    for name, content in _progress(archives.members(path, _is_image)):
-        found.append((name, pixels.decoded(content, f"{path}: {name}", size, grey)))
-        if found[-1][1].shape != found[0][1].shape:
-            raise InputError(
-                f"{path}: {name} is {_sides(found[-1][1])} pixels, {found[0][0]} is {_sides(found[0][1])}: "
-                f"must all be alike, or give 'size'"
-            )
-    if not found:
-        raise InputError(f"{path}: has no images (files named *{', *'.join(SUFFIXES)})")
-    found.sort(key=lambda item: item[0])
-    stack = np.stack([image for _, image in found])
-    source = archives.source_of(path, [name for name, _ in found])
-    return from_pixels(stack, str(path), standardize, grey, source)
+    grey = None if grey is None else checked_flag("grey", grey)
+    checked_flag("skip_damaged", skip_damaged)
+    names: list[str] = []
+    shape: tuple[int, ...] | None = None
+    with tempfile.TemporaryFile() as spool:
+        for name, content in _progress(archives.members(path, _is_image)):
+            label = f"{path}: {name}"
+            try:
+                grey = pixels.is_grey(content, label) if grey is None else grey
+                image = pixels.decoded(content, label, size, grey)
+            except InputError as error:
+                if not skip_damaged:
+                    raise
+                warnings.warn(f"{error}: left out", UserWarning, stacklevel=2)
+                continue
+            if shape is not None and image.shape != shape:
+                raise InputError(
+                    f"{label} is {_sides(image.shape)} pixels, {names[0]} is {_sides(shape)}: "
+                    f"must all be alike, or give 'size'"
+                )
+            names.append(name)
+            shape = image.shape
+            spool.write(image.tobytes())
+        if shape is None:
+            raise InputError(f"{path}: has no images (files named *{', *'.join(SUFFIXES)})")
+        spool.flush()
+        stack = np.memmap(spool, np.uint8, "r", shape=(len(names), *shape))
+        order = sorted(range(len(names)), key=names.__getitem__)
+        source = archives.source_of(path, names)
+        return from_pixels(stack, str(path), standardize, grey, source, np.array(order))
 
 
-def from_pixels(stack: np.ndarray, label: str, standardize: str, grey: bool, source: dict[str, Any]) -> Dataset:
-    """Data set of a stack of equal images, uint8 [N, H, W] or [N, H, W, 3], scaled to [0, 1]."""
+def from_pixels(
+    stack: np.ndarray,
+    label: str,
+    standardize: str,
+    grey: bool,
+    source: dict[str, Any],
+    order: np.ndarray | None = None,
+) -> Dataset:
+    """Data set of a stack of equal images, uint8 [N, H, W] or [N, H, W, 3], scaled to [0, 1]; in the `order` [N]."""
     height, width = stack.shape[1:3]
     preprocessing = {
         "height": height,
@@ -55,7 +86,10 @@ def from_pixels(stack: np.ndarray, label: str, standardize: str, grey: bool, sou
         "resize": "antialiased bilinear",
         "range": "[0, 1]",
     }
-    x = stack.reshape(len(stack), -1) / np.float32(255)
+    x = new_array((len(stack), int(np.prod(stack.shape[1:]))))
+    for rows in row_slices(*x.shape):
+        block = stack[rows] if order is None else stack[order[rows]]
+        x[rows] = block.reshape(len(block), -1) / np.float32(255)
     return standardized(x, standardize, label, source, preprocessing)
 
 
@@ -68,8 +102,8 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def _sides(image: np.ndarray) -> str:
-    return f"{image.shape[1]} x {image.shape[0]}"
+def _sides(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]}"
 
 
 def _progress(items: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:

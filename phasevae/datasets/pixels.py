@@ -7,11 +7,15 @@ give the same bytes.
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _BITS = 22  # Pillow's fixed-point precision for 8-bit channels
 
@@ -23,20 +27,31 @@ def decoded(content: bytes, label: str, size: int | None, grey: bool) -> NDArray
     """
     from PIL import Image
 
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.mode == "F" or image.mode.startswith("I"):
-                raise InputError(f"{label}: mode {image.mode}, must have 8 bits a channel")
-            pixels = image.convert("RGB")
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{label}: not an image, or damaged ({str(error).splitlines()[0]})") from None
+    pixels = _opened(content, label)
     if grey:
         pixels = pixels.convert("L")
     if size is not None:
         pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(pixels)
+
+
+def is_grey(content: bytes, label: str) -> bool:
+    """Whether an encoded image has one channel. Raises InputError as `decoded` does."""
+    return _opened(content, label, convert=False).mode in ("1", "L", "LA")
+
+
+def _opened(content: bytes, label: str, convert: bool = True) -> Image.Image:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.mode == "F" or image.mode.startswith("I"):
+                raise InputError(f"{label}: mode {image.mode}, must have 8 bits a channel")
+            return image.convert("RGB") if convert else image.copy()
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{label}: not an image, or damaged ({str(error).splitlines()[0]})") from None
 
 
 def grey601(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -103,13 +103,14 @@ def _shift_and_scale(found: Moments, mode: str) -> tuple[NDArray, NDArray]:
 def _apply(x: NDArray, mean: NDArray, scale: NDArray, mode: str) -> NDArray[np.float32]:
     if mode == "none" and x.dtype == np.float32:
         return x
-    result = _new_array(x.shape)
+    result = new_array(x.shape)
     for rows in row_slices(*x.shape):
         result[rows] = (x[rows].astype(np.float64) - mean) / scale
     return result
 
 
-def _new_array(shape: tuple[int, int]) -> NDArray[np.float32]:
+def new_array(shape: tuple[int, int]) -> NDArray[np.float32]:
+    """An empty array, of a temporary file where it would be large."""
     if 4 * shape[0] * shape[1] <= IN_MEMORY_BYTES:
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile() as stream:

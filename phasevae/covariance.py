@@ -1,0 +1,199 @@
+"""Moments of streamed samples: features, covariance matrix or its leading part, and the shape of components.
+
+Everything is summed in float64 over blocks of rows, in memory that does not grow with their number. Blocks are
+shifted by the first row: a constant feature is then exactly zero, and a large offset costs no digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phasevae.errors import InputError
+from phasevae.rows import Rows
+
+LARGEST_DIMENSION = 20_000
+"""A covariance of this size and its eigenvectors take 10 GB."""
+_NULL = 1e-12
+"""Eigenvalues below this fraction of the first are rounding: their moments are undefined."""
+WHOLLY_MEASURED, THINNED_ROWS = 64, 16_384
+"""Components whose shape is measured on all rows, and the rows for that of the others, enough for standard errors."""
+_EXTRA = 16
+"""Directions of a block beyond those wanted."""
+_MOST_BLOCKS = 40
+_RESIDUAL = 3e-3
+"""Leading eigenvectors are accepted when C v - lambda v is shorter than this part of lambda; the error of lambda is of
+second order in it where the next eigenvalue is not close, and where it is, both are right to within this part."""
+_SETTLED = 1e-5
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one pass tells of each feature [D]. `origin` is the first row and `shift` the mean relative to it."""
+
+    n_samples: int
+    origin: NDArray
+    shift: NDArray
+    low: NDArray
+    high: NDArray
+    share_binary: float  # part of all values that are 0 or 1
+
+    @property
+    def mean(self) -> NDArray:
+        return self.origin + self.shift
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        return self.low == self.high
+
+
+def features(rows: Rows) -> Features:
+    """One pass over the rows. Raises InputError for fewer than 2 samples, a value that is not finite, or more than
+    20,000 features."""
+    if rows.dimension > LARGEST_DIMENSION:
+        raise InputError(
+            f"{rows.label}: {rows.dimension} features, must be at most {LARGEST_DIMENSION} (resize the images?)"
+        )
+    n, n_binary = 0, 0
+    origin = total = low = high = None
+    for block in rows.read():
+        if origin is None:
+            origin = block[0].copy()
+            total = np.zeros(rows.dimension)
+            low, high = origin.copy(), origin.copy()
+        n += len(block)
+        n_binary += int(np.count_nonzero((block == 0) | (block == 1)))
+        with np.errstate(invalid="ignore"):
+            total += (block - origin).sum(0)
+        low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
+    if n < 2:
+        raise InputError(
+            f"{rows.label}: shape ({n}, {rows.dimension}), must be [samples, features] with at least 2 samples"
+        )
+    finite = np.isfinite(total)
+    if not finite.all():
+        raise InputError(f"{rows.label}: column {np.argmin(finite)} (counted from 0) has a value that is not finite")
+    if np.all(low == high):
+        raise InputError(f"{rows.label}: every feature is constant, at least one must vary")
+    return Features(n, origin, total / n, low, high, n_binary / (n * rows.dimension))
+
+
+def matrix(rows: Rows, found: Features) -> NDArray:
+    """Covariance (1/N), [D, D]."""
+    covariance = np.zeros((rows.dimension, rows.dimension))
+    for centred in _centred(rows, found):
+        covariance += centred.T @ centred
+    return covariance / found.n_samples
+
+
+def eigen(covariance: NDArray) -> tuple[NDArray, NDArray]:
+    """Eigenvalues [D], descending and not below zero, and vectors [D, D] signed so that their largest entry is
+    positive."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.maximum(values[::-1], 0.0), _signed(vectors[:, ::-1])
+
+
+def leading(rows: Rows, found: Features, k: int) -> tuple[NDArray, NDArray, NDArray]:
+    """The k largest eigenvalues [k], their vectors [D, k] and the variance of each feature [D], without the matrix.
+
+    Block Krylov iteration (Musco & Musco, NeurIPS 2015) from random directions of a fixed seed, with
+    Rayleigh-Ritz values over all blocks: one pass over the rows a block, until the residuals are small.
+    Raises InputError when they do not become so.
+    """
+    dimension, n = rows.dimension, found.n_samples
+    k = min(k, dimension, n)
+    width = min(k + _EXTRA, dimension)
+    block = np.random.default_rng(0).standard_normal((dimension, width))
+    basis, products = np.empty((dimension, 0)), np.empty((dimension, 0))
+    variance, before = None, np.zeros(k)
+    for _ in range(_MOST_BLOCKS):
+        block = _orthonormal(block, basis)
+        product = np.zeros_like(block)
+        square = np.zeros(dimension)
+        for centred in _centred(rows, found):
+            product += centred.T @ (centred @ block)
+            if variance is None:
+                square += np.square(centred).sum(0)
+        variance = square / n if variance is None else variance
+        product /= n
+        basis, products = np.hstack([basis, block]), np.hstack([products, product])
+        values, mixing = np.linalg.eigh(basis.T @ products)
+        values, mixing = values[::-1][:k], mixing[:, ::-1][:, :k]
+        vectors = basis @ mixing
+        residual = np.linalg.norm(products @ mixing - vectors * values, axis=0)
+        settled = np.abs(values - before) <= _SETTLED * values
+        left = dimension - basis.shape[1]
+        if left == 0 or (settled & (residual <= _RESIDUAL * values)).all():
+            return np.maximum(values, 0.0), _signed(vectors), variance
+        block, before = product[:, :left], values
+    raise InputError(
+        f"{rows.label}: the {k} largest eigenvalues did not settle in {_MOST_BLOCKS} passes; ask for fewer"
+    )
+
+
+def shape_moments(rows: Rows, found: Features, vectors: NDArray, eigenvalues: NDArray) -> tuple[NDArray, NDArray]:
+    """Skewness and excess kurtosis of the projections on the columns of `vectors` [D, k]. Shapes [k]; NaN where the
+    eigenvalue is rounding. Columns beyond the first 64 are measured on at most 16,384 rows, evenly thinned."""
+    first, rest = vectors[:, :WHOLLY_MEASURED], vectors[:, WHOLLY_MEASURED:]
+    step = _step(found.n_samples, THINNED_ROWS)
+    sums = np.zeros((3, vectors.shape[1]))  # of the second, third and fourth powers
+    start = n_thinned = 0
+    for centred in _centred(rows, found):
+        sums[:, : first.shape[1]] += _powers(centred @ first)
+        if rest.size:
+            thinned = _thinned(centred, start, step)
+            sums[:, first.shape[1] :] += _powers(thinned @ rest)
+            n_thinned += len(thinned)
+        start += len(centred)
+    counts = np.repeat([found.n_samples, n_thinned], [first.shape[1], rest.shape[1]])
+    second, third, fourth = sums / np.maximum(counts, 1)
+    second = np.where(eigenvalues[: second.size] > _NULL * eigenvalues[0], second, np.nan)
+    return third / second**1.5, fourth / second**2 - 3
+
+
+def components(rows: Rows, found: Features, vectors: NDArray, most_rows: int) -> NDArray:
+    """Projections on the columns of `vectors` [D, k] of at most `most_rows` rows, evenly thinned. Shape [rows, k]."""
+    step = _step(found.n_samples, most_rows)
+    parts, start = [], 0
+    for centred in _centred(rows, found):
+        parts.append(_thinned(centred, start, step) @ vectors)
+        start += len(centred)
+    return np.concatenate(parts)
+
+
+def _step(n_rows: int, most_rows: int) -> int:
+    return max(1, -(-n_rows // most_rows))
+
+
+def _thinned(block: NDArray, start: int, step: int) -> NDArray:
+    """Every `step`-th of all rows, of a block whose first one is number `start`."""
+    return block[-start % step :: step]
+
+
+def _powers(projected: NDArray) -> NDArray:
+    """Sums over rows of the second, third and fourth powers, [3, k]."""
+    squared = np.square(projected)
+    higher = (np.einsum("bk,bk->k", squared, other) for other in (projected, squared))
+    return np.stack([squared.sum(0), *higher])
+
+
+def _centred(rows: Rows, found: Features) -> Iterator[NDArray[np.float64]]:
+    for block in rows.read():
+        centred = block - found.origin
+        centred -= found.shift
+        yield centred
+
+
+def _orthonormal(block: NDArray, basis: NDArray) -> NDArray:
+    """An orthonormal basis of what `block` has outside the span of `basis`. Twice, as once leaves rounding."""
+    for _ in range(2):
+        block = np.linalg.qr(block - basis @ (basis.T @ block))[0]
+    return block
+
+
+def _signed(vectors: NDArray) -> NDArray:
+    largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0)
+    return vectors * np.where(largest < 0, -1.0, 1.0)

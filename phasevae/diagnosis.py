@@ -1,0 +1,234 @@
+"""What a prediction's reader should know besides the numbers: warnings with codes, and what to change."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phasevae import theory
+from phasevae.conventions import BERNOULLI, FIXED, LEARNED, PER_FEATURE
+
+if TYPE_CHECKING:
+    from phasevae.prediction import Prediction, Setting, Warned
+
+MEAN_VARIANCE = 0.5, 2.0
+"""Standardised features have a mean variance near 1."""
+SCALES = 10.0
+"""No feature on a common scale has a standard deviation this many times the median one."""
+SKEWNESS, EXCESS_KURTOSIS = 0.5, 2.0
+"""Beyond these along the first component the closed forms of Gaussian data are rough, and the transition may be of
+first order (docs/theory.md)."""
+CERTIFICATE = 1.05
+RELATIVE_ERROR = 0.05
+BINARY_SHARE = 0.99
+
+
+def warnings(prediction: Prediction) -> list[Warned]:
+    """All that apply, in a fixed order."""
+    checks = (
+        _not_standardised,
+        _constant_features,
+        _non_gaussian,
+        _first_order,
+        _few_latents,
+        _sampling_error,
+        _not_binary,
+        _unbounded,
+    )
+    return [warned for check in checks if (warned := check(prediction)) is not None]
+
+
+def advice(prediction: Prediction) -> list[str]:
+    """What the numbers mean for this loss, and what to change, in sentences."""
+    lines = [_convention_line(prediction), _verdict_line(prediction), *_remedies(prediction), _learned_line(prediction)]
+    return [line for line in lines if line]
+
+
+def _warned(code: str, message: str) -> Warned:
+    from phasevae.prediction import Warned
+
+    return Warned(code, message)
+
+
+def _not_standardised(prediction: Prediction) -> Warned | None:
+    setting = prediction.setting
+    if setting.variances is None or setting.convention.decoder != FIXED:
+        return None
+    varying = setting.variances[setting.variances > 0]
+    mean, ratio = float(varying.mean()), float(np.sqrt(varying.max() / np.median(varying)))
+    if ratio > SCALES:
+        return _warned(
+            "not-standardised",
+            f"one feature has {ratio:.3g} times the standard deviation of the median one: the largest features decide "
+            f"alone which latents live; scale the features unless their units are meant to count",
+        )
+    if not MEAN_VARIANCE[0] <= mean <= MEAN_VARIANCE[1]:
+        return _warned(
+            "not-standardised",
+            f"the features' mean variance is {mean:.3g}, not near 1: a decoder variance or KL weight chosen for "
+            f"standardised data stands for {1 / mean:.3g} times as much here",
+        )
+    return None
+
+
+def _constant_features(prediction: Prediction) -> Warned | None:
+    features = prediction.setting.features
+    if features is None or not (constant := int(features.constant.sum())):
+        return None
+    return _warned(
+        "constant-features",
+        f"{constant} of {features.low.size} features are constant: no latent can carry them, but a loss averaged over "
+        f"features counts them",
+    )
+
+
+def _non_gaussian(prediction: Prediction) -> Warned | None:
+    spectrum = prediction.setting.spectrum
+    skewness, kurtosis = float(spectrum.skewness[0]), float(spectrum.excess_kurtosis[0])
+    gaussian = abs(skewness) <= SKEWNESS and kurtosis <= EXCESS_KURTOSIS
+    if gaussian or prediction.setting.convention.decoder == BERNOULLI:
+        return None
+    return _warned(
+        "non-gaussian",
+        f"the first component has skewness {skewness:.2f} and excess kurtosis {kurtosis:.2f}: the collapsed state "
+        f"still loses its stability at the predicted value, but KL and error below it are those of Gaussian data",
+    )
+
+
+def _first_order(prediction: Prediction) -> Warned | None:
+    spectrum = prediction.setting.spectrum
+    if spectrum.certificate is None or spectrum.certificate <= CERTIFICATE * spectrum.critical_variance:
+        return None
+    return _warned(
+        "first-order",
+        f"an active state may survive up to an effective variance of {spectrum.certificate:.4g}, "
+        f"{spectrum.certificate / spectrum.critical_variance:.3g} times the predicted critical one: collapse may come "
+        f"later than predicted and all at once",
+    )
+
+
+def _few_latents(prediction: Prediction) -> Warned | None:
+    """Directions above the effective variance that no latent carries."""
+    setting = prediction.setting
+    lam, n = setting.spectrum.eigenvalues, setting.n_latent
+    above = int((lam > prediction.effective_variance).sum())
+    if above <= n or prediction.active_dims < n:
+        return None
+    known = "at least " if above == lam.size < setting.spectrum.dimension else ""
+    return _warned(
+        "few-latents",
+        f"{known}{above} directions of the data exceed the effective variance, with {n} latents to carry them: a "
+        f"nonlinear decoder can use more information than predicted",
+    )
+
+
+def _sampling_error(prediction: Prediction) -> Warned | None:
+    spectrum = prediction.setting.spectrum
+    error, critical = float(spectrum.standard_errors[0]), prediction.critical_variance
+    close = abs(prediction.effective_variance - critical) < 2 * error
+    if error <= RELATIVE_ERROR * critical and not close:
+        return None
+    reason = "and the effective variance is within two of it" if close else f"{100 * error / critical:.0f} % of it"
+    return _warned(
+        "sampling-error",
+        f"{spectrum.n_samples} samples give the largest eigenvalue {critical:.4g} a standard error of {error:.2g}, "
+        f"{reason}: other samples of the same source may collapse elsewhere",
+    )
+
+
+def _not_binary(prediction: Prediction) -> Warned | None:
+    setting = prediction.setting
+    if setting.convention.decoder != BERNOULLI or setting.features.share_binary >= BINARY_SHARE:
+        return None
+    return _warned(
+        "not-binary",
+        f"{100 * (1 - setting.features.share_binary):.0f} % of the values are neither 0 nor 1: cross entropy gives "
+        f"them the noise p (1 - p) of binary ones, more than they have, so that latents die at smaller KL weights",
+    )
+
+
+def _unbounded(prediction: Prediction) -> Warned | None:
+    if math.isfinite(prediction.kl):
+        return None
+    return _warned(
+        "unbounded",
+        "with this many latents the learned variance can shrink to zero: the likelihood has no bound, and KL grows "
+        "until training stops or a lower limit of the variance holds",
+    )
+
+
+def _convention_line(prediction: Prediction) -> str:
+    """How the loss comes to its effective variance."""
+    setting = prediction.setting
+    convention, d, n, w = setting.convention, setting.spectrum.dimension, setting.n_latent, setting.kl_weight
+    value = f"{prediction.effective_variance:.4g}"
+    ratio = f"{prediction.effective_variance / prediction.critical_variance:.3g} x the critical one"
+    averaged = f" averages over {d} features and" if convention.mean_over_features else ""
+    if convention.decoder == BERNOULLI:
+        unit = "in units of the Bernoulli variance p (1 - p)"
+        order = "KL and error are to second order about collapse"
+        return f"Your loss{averaged} has the effective variance {value} {unit}, {ratio}; {order}."
+    if convention.decoder == LEARNED:
+        settled = f"{prediction.effective_variance / w:.4g}"
+        return (
+            f"The learned variance settles at {settled}, with the KL weight an effective variance of {value}, {ratio}."
+        )
+    if convention.decoder == PER_FEATURE:
+        return (
+            f"Each feature learns its variance; in its unit the effective variance is the KL weight, {value}, {ratio}."
+        )
+    if convention.mean_over_features:
+        over = f"over {d} features" + (f" and KL over {n} latents" if convention.mean_over_latents else "")
+        return f"Your loss averages {over}: the KL weight {w:g} is an effective variance of {value}, {ratio}."
+    return f"The effective variance is {value}, {ratio}."
+
+
+def _verdict_line(prediction: Prediction) -> str:
+    n, k = prediction.setting.n_latent, prediction.active_dims
+    if prediction.verdict == "collapsed":
+        return "Every latent collapses: the decoder will give the mean of the data whatever the latents are."
+    kl = prediction.kl
+    amount = f", {kl:.3g} nats ({kl / math.log(2):.3g} bits) in all" if math.isfinite(kl) else ""
+    return f"{'All' if k == n else k} of {n} latents carry information{amount}."
+
+
+def _remedies(prediction: Prediction) -> list[str]:
+    thresholds, weight = prediction.thresholds, prediction.setting.kl_weight
+    kept = len(thresholds)
+    lines = []
+    if prediction.verdict == "collapsed":
+        lines.append(f"A KL weight below {thresholds[0].kl_weight:.4g} keeps one latent ({weight:g} now).")
+    if prediction.active_dims < kept:
+        lines.append(f"A KL weight below {thresholds[-1].kl_weight:.4g} keeps {'all ' if kept > 1 else ''}{kept}.")
+    if prediction.setting.n_latent > kept:
+        lines.append(f"Only {kept} directions of the data vary: more latents than that cannot live.")
+    if prediction.verdict == "partial" and prediction.active_dims < kept:
+        lines.append(
+            f"With this loss {prediction.active_dims} latents would do as well as {prediction.setting.n_latent}."
+        )
+    if prediction.verdict == "active" and math.isfinite(prediction.kl):
+        first, last = f"{thresholds[-1].kl_weight:.4g}", f"{thresholds[0].kl_weight:.4g}"
+        lines.append(f"The first latent dies at a KL weight of {first}, the last at {last}.")
+    if prediction.verdict == "collapsed" and prediction.setting.convention.mean_over_features:
+        lines.append("Or sum the reconstruction loss over features instead of averaging it.")
+    return lines
+
+
+def _learned_line(prediction: Prediction) -> str:
+    """What a learned decoder variance would do to the same data."""
+    setting: Setting = prediction.setting
+    if setting.convention.decoder != FIXED:
+        return ""
+    spectrum, n = setting.spectrum, setting.n_latent
+    args = spectrum.trace, spectrum.dimension
+    critical = theory.learned_threshold(spectrum.eigenvalues, 1, n, *args)
+    s = theory.learned_variance(spectrum.eigenvalues, n, 1.0, *args)
+    if s == 0:
+        return "A learned decoder variance would shrink to zero with this many latents: its likelihood has no bound."
+    k = int(theory.ppca_active_dims(spectrum.eigenvalues, s, n))
+    return (
+        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {n} latents active; it would "
+        f"collapse from a KL weight of {critical:.4g}."
+    )
