@@ -24,9 +24,13 @@ def training_code_hash() -> str:
     """
     family = backends.family()
     record = backends.build_record() if family == "native" else None
+    return digest({"python": training_sources(), "native": record and record["sources"], "backend": family})
+
+
+def training_sources(package: Path = PACKAGE) -> str:
+    """Hash of the training and measuring code in the folder `package`."""
     # Whether a point came to rest decides how long it is trained, but none of its numbers.
-    python = source_hash("phasevae.jobs:run", without=(*_NOT_ENTERED, *_STAGES["verdict"]))
-    return digest({"python": python, "native": record and record["sources"], "backend": family})
+    return source_hash("phasevae.jobs:run", without=(*_NOT_ENTERED, *_STAGES["verdict"]), package=package)
 
 
 _STAGES = {
