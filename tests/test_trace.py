@@ -202,6 +202,16 @@ def test_damage_that_fits_its_seal_is_told_as_well(results, file, key, value):
     assert (file, "altered") in found(results)
 
 
+@pytest.mark.parametrize("made_by", [{"stage": "conjecture"}, {"stage": "figure", "entry": "hologram"}])
+def test_what_a_later_version_made_is_stale_and_not_damaged(results, made_by):
+    record = artifacts.read_json(results / "set" / "fit.json")
+    artifacts.write_json(results / "set" / "fit.json", record | {"provenance": record["provenance"] | made_by})
+    assert run("manifest", results).exit_code == 0
+    ((finding), *others), _ = verify.verify(results)
+    assert (finding.path, finding.state, others) == ("set/fit.json", "stale", [])
+    assert finding.reason == f"made by '{' '.join(made_by.values())}', which is not here"
+
+
 @pytest.mark.parametrize("folder", ["absent", "empty"])
 def test_no_results_are_told(tmp_path, folder):
     (tmp_path / "empty").mkdir()
