@@ -193,18 +193,17 @@ def test_cifar_has_the_bytes_of_the_image_path(tmp_path, rng):
 
 
 def test_an_unpacked_archive_is_told_by_its_batches(tmp_path, rng):
-    folder = tmp_path / "cifar"
-    write_folder(folder, batches(rng) | {"readme.html": b"x"})
-    first = datasets.build("cifar10", archive=folder)
-    assert first.provenance["source"]["n_files"] == 6
-    (folder / "readme.html").write_bytes(b"changes nothing")
-    assert datasets.build("cifar10", archive=folder).provenance["source"] == first.provenance["source"]
-    (folder / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(records(rng).tobytes())
-    assert (
-        datasets.build("cifar10", archive=folder).provenance["source"]["sha256"] != first.provenance["source"]["sha256"]
-    )
-    whole = datasets.build("cifar10", archive=folder, split="test").provenance["source"]
-    assert whole["n_files"] == 1
+    write_folder(tmp_path / "cifar", batches(rng) | {"readme.html": b"x"})
+
+    def source(**options):
+        return datasets.build("cifar10", archive=tmp_path / "cifar", **options).provenance["source"]
+
+    first = source()
+    assert first["n_files"] == 6 and source(split="test")["n_files"] == 1
+    (tmp_path / "cifar" / "readme.html").write_bytes(b"changes nothing")
+    assert source() == first
+    write_folder(tmp_path / "cifar", {"cifar-10-batches-bin/test_batch.bin": records(rng).tobytes()})
+    assert source()["sha256"] != first["sha256"]
 
 
 def test_splits(tmp_path, rng):
