@@ -119,8 +119,17 @@ def begun(moment: str, folder: Path) -> Callable[[], bool]:
         before = progress(folder)
         return lambda: progress(folder) != before
     checkpoints = folder / "results" / "small" / "checkpoints"
-    before = {path: path.stat().st_mtime_ns for path in checkpoints.glob("*.safetensors")}
-    return lambda: {path: path.stat().st_mtime_ns for path in checkpoints.glob("*.safetensors")} != before
+    before = written(checkpoints)
+    return lambda: written(checkpoints) != before
+
+
+def written(folder: Path) -> dict[str, int]:
+    """When each file of a folder was written, but for those that are being written or come to an end now."""
+    found = {}
+    for path in folder.glob("[!.]*"):
+        with contextlib.suppress(FileNotFoundError):
+            found[path.name] = path.stat().st_mtime_ns
+    return found
 
 
 def kill(folder: Path, number: int, moment: str, delay: float) -> dict | None:

@@ -244,7 +244,7 @@ def test_an_exported_crate_reads_back(finished, tmp_path, name):
 def test_export_without_its_package_says_what_to_install(finished, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rocrate.rocrate", None)
     result = run("export", finished, "-o", tmp_path / "crate.zip")
-    assert isinstance(result.exception, InputError) and "phasevae[export]" in str(result.exception)
+    assert isinstance(result.exception, InputError) and "pip install rocrate" in str(result.exception)
 
 
 def test_the_png_is_still_a_png(finished):

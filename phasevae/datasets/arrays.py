@@ -110,7 +110,7 @@ def _read_h5ad(path: Path, key: str | None) -> NDArray:
     try:
         import anndata
     except ImportError:
-        raise InputError(f"{path}: needs anndata, which is not installed (pip install 'phasevae[anndata]')") from None
+        raise InputError(f"{path}: needs anndata, which is not installed (pip install anndata)") from None
     try:
         data = anndata.read_h5ad(path, backed="r")
     except Exception as error:  # h5py and anndata raise many kinds
