@@ -192,6 +192,20 @@ def test_cifar_has_the_bytes_of_the_image_path(tmp_path, rng):
     assert found.provenance["options"]["archive"] == "cifar.tar.gz"
 
 
+def test_an_unpacked_archive_is_told_by_its_batches(tmp_path, rng):
+    write_folder(tmp_path / "cifar", batches(rng) | {"readme.html": b"x"})
+
+    def source(**options):
+        return datasets.build("cifar10", archive=tmp_path / "cifar", **options).provenance["source"]
+
+    first = source()
+    assert first["n_files"] == 6 and source(split="test")["n_files"] == 1
+    (tmp_path / "cifar" / "readme.html").write_bytes(b"changes nothing")
+    assert source() == first
+    write_folder(tmp_path / "cifar", {"cifar-10-batches-bin/test_batch.bin": records(rng).tobytes()})
+    assert source()["sha256"] != first["sha256"]
+
+
 def test_splits(tmp_path, rng):
     write_tar(tmp_path / "cifar.tar", batches(rng))
 

@@ -7,7 +7,7 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from phasevae import artifacts
@@ -37,14 +37,19 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, by
         raise InputError(f"{path}: cannot be read ({_first_line(error)})") from None
 
 
-def source_of(path: Path, names: list[str] | None = None) -> dict[str, str | int]:
-    """File name and sha256 of the bytes at `path`; for a folder, of the sorted `names` and the bytes of those files."""
+def source_of_file(path: Path) -> dict[str, str]:
+    """File name and sha256 of the bytes at `path`."""
+    return {"file": path.name, "sha256": artifacts.file_sha256(path)}
+
+
+def source_of(path: Path, names: Sequence[str]) -> dict[str, str | int]:
+    """`source_of_file`; of a folder its name, and the sha256 of the sorted `names` and the bytes of those files."""
     if not path.is_dir():
-        return {"file": path.name, "sha256": artifacts.file_sha256(path)}
+        return source_of_file(path)
     digest = hashlib.sha256()
-    for name in sorted(names or []):
+    for name in sorted(names):
         digest.update(f"{name}\0{artifacts.file_sha256(path / name)}\n".encode())
-    return {"folder": file_name(path), "n_files": len(names or []), "sha256": digest.hexdigest()}
+    return {"folder": file_name(path), "n_files": len(names), "sha256": digest.hexdigest()}
 
 
 def _folder_members(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:

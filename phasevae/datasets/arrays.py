@@ -26,7 +26,7 @@ def array(*, path: Path | str | list[Path | str], key: str | None = None, standa
     """
     if not isinstance(path, list):
         path = _checked_file(path, key)
-        return standardized(_read(path, key), standardize, str(path), archives.source_of(path))
+        return standardized(_read(path, key), standardize, str(path), archives.source_of_file(path))
     if not path:
         raise InputError("path: an empty list, must name at least one file")
     files = [_checked_file(one, key) for one in path]
@@ -35,7 +35,9 @@ def array(*, path: Path | str | list[Path | str], key: str | None = None, standa
         if part.shape[1] != parts[0].shape[1]:
             raise InputError(f"{file}: {part.shape[1]} features, must have {parts[0].shape[1]} as {files[0]} has")
     label = f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else str(files[0])
-    return standardized(Stacked(parts), standardize, label, {"files": [archives.source_of(file) for file in files]})
+    return standardized(
+        Stacked(parts), standardize, label, {"files": [archives.source_of_file(file) for file in files]}
+    )
 
 
 def _flattened(x: NDArray, file: Path) -> NDArray:
@@ -108,7 +110,7 @@ def _read_h5ad(path: Path, key: str | None) -> NDArray:
     try:
         import anndata
     except ImportError:
-        raise InputError(f"{path}: needs anndata, which is not installed (pip install 'phasevae[anndata]')") from None
+        raise InputError(f"{path}: needs anndata, which is not installed (pip install anndata)") from None
     try:
         data = anndata.read_h5ad(path, backed="r")
     except Exception as error:  # h5py and anndata raise many kinds
