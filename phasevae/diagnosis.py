@@ -11,6 +11,7 @@ from phasevae import theory
 from phasevae.conventions import BERNOULLI, FIXED, LEARNED, PER_FEATURE
 
 if TYPE_CHECKING:
+    from phasevae.covariance import Features
     from phasevae.prediction import Prediction, Setting, Warned
 
 MEAN_VARIANCE = 0.5, 2.0
@@ -22,7 +23,11 @@ SKEWNESS, EXCESS_KURTOSIS = 0.5, 2.0
 first order (docs/theory.md)."""
 CERTIFICATE = 1.05
 RELATIVE_ERROR = 0.05
+FEW_SAMPLES = 50
+"""Fewer tell no kurtosis (that of two samples is always -2): their error is at least that of Gaussian data."""
 BINARY_SHARE = 0.99
+BYTES = 127, 255
+"""Largest values of pixels as they are stored."""
 
 
 def warnings(prediction: Prediction) -> list[Warned]:
@@ -68,9 +73,16 @@ def _not_standardised(prediction: Prediction) -> Warned | None:
         return _warned(
             "not-standardised",
             f"the features' mean variance is {mean:.3g}, not near 1: a decoder variance or KL weight chosen for "
-            f"standardised data stands for {1 / mean:.3g} times as much here",
+            f"standardised data stands for {1 / mean:.3g} times as much here{_bytes(setting.features)}",
         )
     return None
+
+
+def _bytes(features: Features) -> str:
+    """A word on data that look like pixels which training divides by 255."""
+    low, high = features.low.min(), features.high.max()
+    told = f" (values from {low:g} to {high:g}: is that how they are fed, or divided by 255?)"
+    return told if low >= 0 and BYTES[0] < high <= BYTES[1] else ""
 
 
 def _constant_features(prediction: Prediction) -> Warned | None:
@@ -88,7 +100,8 @@ def _non_gaussian(prediction: Prediction) -> Warned | None:
     spectrum = prediction.setting.spectrum
     skewness, kurtosis = float(spectrum.skewness[0]), float(spectrum.excess_kurtosis[0])
     gaussian = abs(skewness) <= SKEWNESS and kurtosis <= EXCESS_KURTOSIS
-    if gaussian or prediction.setting.convention.decoder == BERNOULLI:
+    known = math.isfinite(skewness) and math.isfinite(kurtosis)
+    if gaussian or not known or prediction.setting.convention.decoder == BERNOULLI:
         return None
     return _warned(
         "non-gaussian",
@@ -99,7 +112,7 @@ def _non_gaussian(prediction: Prediction) -> Warned | None:
 
 def _first_order(prediction: Prediction) -> Warned | None:
     spectrum = prediction.setting.spectrum
-    if spectrum.certificate is None or spectrum.certificate <= CERTIFICATE * spectrum.critical_variance:
+    if spectrum.certificate is None or not spectrum.certificate > CERTIFICATE * spectrum.critical_variance:
         return None
     return _warned(
         "first-order",
@@ -127,8 +140,10 @@ def _few_latents(prediction: Prediction) -> Warned | None:
 def _sampling_error(prediction: Prediction) -> Warned | None:
     spectrum = prediction.setting.spectrum
     error, critical = float(spectrum.standard_errors[0]), prediction.critical_variance
+    if spectrum.n_samples < FEW_SAMPLES:
+        error = max(error, critical * math.sqrt(2 / spectrum.n_samples))
     close = abs(prediction.effective_variance - critical) < 2 * error
-    if error <= RELATIVE_ERROR * critical and not close:
+    if not error > RELATIVE_ERROR * critical and not close:
         return None
     reason = "and the effective variance is within two of it" if close else f"{100 * error / critical:.0f} % of it"
     return _warned(
