@@ -102,7 +102,7 @@ def trained_by_pythae(x: Tensor, loss: str, n_latent: int, weight: float, critic
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
     from pythae.trainers.training_callbacks import TrainingCallback
 
-    logging.getLogger("pythae").setLevel(logging.ERROR)
+    logging.disable(logging.INFO)  # each of its modules sets the level of its own logger
     epochs = max(2, steps * BATCH // len(x))
 
     class Encoder(BaseEncoder):

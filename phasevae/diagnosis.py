@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,18 +32,11 @@ BYTES = 127, 255
 
 
 def warnings(prediction: Prediction) -> list[Warned]:
-    """All that apply, in a fixed order."""
-    checks = (
-        _not_standardised,
-        _constant_features,
-        _non_gaussian,
-        _first_order,
-        _few_latents,
-        _sampling_error,
-        _not_binary,
-        _unbounded,
-    )
-    return [warned for check in checks if (warned := check(prediction)) is not None]
+    """All that apply, in the order of `CHECKS`."""
+    from phasevae.prediction import Warned
+
+    found = ((code, check(prediction)) for code, check in CHECKS.items())
+    return [Warned(code, message) for code, message in found if message is not None]
 
 
 def advice(prediction: Prediction) -> list[str]:
@@ -51,29 +45,21 @@ def advice(prediction: Prediction) -> list[str]:
     return [line for line in lines if line]
 
 
-def _warned(code: str, message: str) -> Warned:
-    from phasevae.prediction import Warned
-
-    return Warned(code, message)
-
-
-def _not_standardised(prediction: Prediction) -> Warned | None:
+def _not_standardised(prediction: Prediction) -> str | None:
     setting = prediction.setting
     if setting.variances is None or setting.convention.decoder != FIXED:
         return None
     varying = setting.variances[setting.variances > 0]
     mean, ratio = float(varying.mean()), float(np.sqrt(varying.max() / np.median(varying)))
     if ratio > SCALES:
-        return _warned(
-            "not-standardised",
+        return (
             f"one feature has {ratio:.3g} times the standard deviation of the median one: the largest features decide "
-            f"alone which latents live; scale the features unless their units are meant to count",
+            f"alone which latents live; scale the features unless their units are meant to count"
         )
     if not MEAN_VARIANCE[0] <= mean <= MEAN_VARIANCE[1]:
-        return _warned(
-            "not-standardised",
+        return (
             f"the features' mean variance is {mean:.3g}, not near 1: a decoder variance or KL weight chosen for "
-            f"standardised data stands for {1 / mean:.3g} times as much here{_bytes(setting.features)}",
+            f"standardised data stands for {1 / mean:.3g} times as much here{_bytes(setting.features)}"
         )
     return None
 
@@ -85,44 +71,41 @@ def _bytes(features: Features) -> str:
     return told if low >= 0 and BYTES[0] < high <= BYTES[1] else ""
 
 
-def _constant_features(prediction: Prediction) -> Warned | None:
+def _constant_features(prediction: Prediction) -> str | None:
     features = prediction.setting.features
     if features is None or not (constant := int(features.constant.sum())):
         return None
-    return _warned(
-        "constant-features",
+    return (
         f"{constant} of {features.low.size} features are constant: no latent can carry them, but a loss averaged over "
-        f"features counts them",
+        f"features counts them"
     )
 
 
-def _non_gaussian(prediction: Prediction) -> Warned | None:
+def _non_gaussian(prediction: Prediction) -> str | None:
     spectrum = prediction.setting.spectrum
     skewness, kurtosis = float(spectrum.skewness[0]), float(spectrum.excess_kurtosis[0])
     gaussian = abs(skewness) <= SKEWNESS and kurtosis <= EXCESS_KURTOSIS
     known = math.isfinite(skewness) and math.isfinite(kurtosis)
     if gaussian or not known or prediction.setting.convention.decoder == BERNOULLI:
         return None
-    return _warned(
-        "non-gaussian",
+    return (
         f"the first component has skewness {skewness:.2f} and excess kurtosis {kurtosis:.2f}: the collapsed state "
-        f"still loses its stability at the predicted value, but KL and error below it are those of Gaussian data",
+        f"still loses its stability at the predicted value, but KL and error below it are those of Gaussian data"
     )
 
 
-def _first_order(prediction: Prediction) -> Warned | None:
+def _first_order(prediction: Prediction) -> str | None:
     spectrum = prediction.setting.spectrum
     if spectrum.certificate is None or not spectrum.certificate > CERTIFICATE * spectrum.critical_variance:
         return None
-    return _warned(
-        "first-order",
+    return (
         f"an active state may survive up to an effective variance of {spectrum.certificate:.4g}, "
         f"{spectrum.certificate / spectrum.critical_variance:.3g} times the predicted critical one: collapse may come "
-        f"later than predicted and all at once",
+        f"later than predicted and all at once"
     )
 
 
-def _few_latents(prediction: Prediction) -> Warned | None:
+def _few_latents(prediction: Prediction) -> str | None:
     """Directions above the effective variance that no latent carries."""
     setting = prediction.setting
     lam, n = setting.spectrum.eigenvalues, setting.n_latent
@@ -130,14 +113,13 @@ def _few_latents(prediction: Prediction) -> Warned | None:
     if above <= n or prediction.active_dims < n:
         return None
     known = "at least " if above == lam.size < setting.spectrum.dimension else ""
-    return _warned(
-        "few-latents",
+    return (
         f"{known}{above} directions of the data exceed the effective variance, with {n} latents to carry them: a "
-        f"nonlinear decoder can use more information than predicted",
+        f"nonlinear decoder can use more information than predicted"
     )
 
 
-def _sampling_error(prediction: Prediction) -> Warned | None:
+def _sampling_error(prediction: Prediction) -> str | None:
     spectrum = prediction.setting.spectrum
     error, critical = float(spectrum.standard_errors[0]), prediction.critical_variance
     if spectrum.n_samples < FEW_SAMPLES:
@@ -146,32 +128,42 @@ def _sampling_error(prediction: Prediction) -> Warned | None:
     if not error > RELATIVE_ERROR * critical and not close:
         return None
     reason = "and the effective variance is within two of it" if close else f"{100 * error / critical:.0f} % of it"
-    return _warned(
-        "sampling-error",
+    return (
         f"{spectrum.n_samples} samples give the largest eigenvalue {critical:.4g} a standard error of {error:.2g}, "
-        f"{reason}: other samples of the same source may collapse elsewhere",
+        f"{reason}: other samples of the same source may collapse elsewhere"
     )
 
 
-def _not_binary(prediction: Prediction) -> Warned | None:
+def _not_binary(prediction: Prediction) -> str | None:
     setting = prediction.setting
     if setting.convention.decoder != BERNOULLI or setting.features.share_binary >= BINARY_SHARE:
         return None
-    return _warned(
-        "not-binary",
+    return (
         f"{100 * (1 - setting.features.share_binary):.0f} % of the values are neither 0 nor 1: cross entropy gives "
-        f"them the noise p (1 - p) of binary ones, more than they have, so that latents die at smaller KL weights",
+        f"them the noise p (1 - p) of binary ones, more than they have, so that latents die at smaller KL weights"
     )
 
 
-def _unbounded(prediction: Prediction) -> Warned | None:
+def _unbounded(prediction: Prediction) -> str | None:
     if math.isfinite(prediction.kl):
         return None
-    return _warned(
-        "unbounded",
+    return (
         "with this many latents the learned variance can shrink to zero: the likelihood has no bound, and KL grows "
-        "until training stops or a lower limit of the variance holds",
+        "until training stops or a lower limit of the variance holds"
     )
+
+
+CHECKS: dict[str, Callable[[Prediction], str | None]] = {
+    "not-standardised": _not_standardised,
+    "constant-features": _constant_features,
+    "non-gaussian": _non_gaussian,
+    "first-order": _first_order,
+    "few-latents": _few_latents,
+    "sampling-error": _sampling_error,
+    "not-binary": _not_binary,
+    "unbounded": _unbounded,
+}
+"""By code, what gives the message of a warning where it applies."""
 
 
 def _convention_line(prediction: Prediction) -> str:
