@@ -7,6 +7,7 @@ the critical one to its target during the first half of the training, so that it
     python benchmarks/predictions.py                       # docs/gallery.csv and the tables of docs/gallery.md
     python benchmarks/predictions.py --only mean-se,pythae # the same, of these cases anew
     python benchmarks/predictions.py --only mean-se --steps 500 --output quick.csv
+    python benchmarks/predictions.py --data .              # digits.npy, pixels.npy, binary.npy, cells.npy
 """
 
 from __future__ import annotations
@@ -189,7 +190,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=GALLERY, help="CSV file to write (default: docs/gallery.csv)")
     parser.add_argument("--only", help="names of cases, with commas between; the file keeps its rows of others")
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--data", type=Path, help="only write the data into this folder, as .npy files")
     options = parser.parse_args()
+    if options.data:
+        options.data.mkdir(parents=True, exist_ok=True)
+        for name in dict.fromkeys(case.data for case in CASES):
+            np.save(options.data / f"{name}.npy", samples(name))
+        return
     torch.set_num_threads(1)
     names = options.only.split(",") if options.only else [case.name for case in CASES]
     if unknown := set(names) - {case.name for case in CASES}:

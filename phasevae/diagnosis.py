@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -219,8 +220,23 @@ def _remedies(prediction: Prediction) -> list[str]:
         first, last = f"{thresholds[-1].kl_weight:.4g}", f"{thresholds[0].kl_weight:.4g}"
         lines.append(f"The first latent dies at a KL weight of {first}, the last at {last}.")
     if prediction.verdict == "collapsed" and prediction.setting.convention.mean_over_features:
-        lines.append("Or sum the reconstruction loss over features instead of averaging it.")
+        lines.append(_summed_line(prediction.setting))
+    if prediction.verdict == "collapsed":
+        lines.append("Annealing does not help by itself: the KL weight at its end decides.")
     return lines
+
+
+def _summed_line(setting: Setting) -> str:
+    """What sums instead of averages would do at the same weight."""
+    from phasevae.prediction import optimum
+
+    summed = replace(setting.convention, mean_over_features=False, mean_over_latents=False)
+    effective, per_dim, _ = optimum(replace(setting, convention=summed))
+    both = ", and KL over latents," if setting.convention.mean_over_latents else ""
+    return (
+        f"Or sum the reconstruction loss over features{both} instead of averaging: the KL weight {setting.kl_weight:g} "
+        f"is then an effective variance of {effective:.4g} and keeps {int((per_dim > 0).sum())} of {setting.n_latent}."
+    )
 
 
 def _learned_line(prediction: Prediction) -> str:
@@ -236,6 +252,7 @@ def _learned_line(prediction: Prediction) -> str:
         return "A learned decoder variance would shrink to zero with this many latents: its likelihood has no bound."
     k = int(theory.ppca_active_dims(spectrum.eigenvalues, s, n))
     return (
-        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {n} latents active; it would "
-        f"collapse from a KL weight of {critical:.4g}."
+        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {n} latents active, as the KL "
+        f"weight {setting.convention.kl_weight_of(s, spectrum.dimension, n):.4g} does in your loss; it would collapse "
+        f"from a KL weight of {critical:.4g}."
     )

@@ -53,6 +53,7 @@ def show(prediction: Prediction, console: Console) -> None:
     console.print(_threshold_table(prediction))
     for warned in prediction.warnings:
         console.print(f"[yellow]warning[/] \\[{warned.code}] {warned.message}", highlight=False, soft_wrap=True)
+    console.print()
     for line in prediction.advice:
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -206,8 +206,18 @@ def test_the_page_is_whole(x):
             {"loss": "mean-se"},
             ["Your loss averages over 4 features: the KL weight 1 is an effective variance of 2, 0.5 x"],
         ),
-        ({"loss": "mean-se", "kl_weight": 3.0}, ["Every latent collapses", "below 2 keeps one", "Or sum"]),
+        (
+            {"loss": "mean-se", "kl_weight": 3.0},
+            [
+                "Every latent collapses",
+                "below 2 keeps one",
+                "then an effective variance of 1.5 and keeps 2 of 3",
+                "Annealing",
+            ],
+        ),
         ({"loss": "mean-se-mean-kl"}, ["and KL over 3 latents"]),
+        ({"loss": "mean-se-mean-kl", "kl_weight": 7.0}, ["sum the reconstruction loss over features, and KL over"]),
+        ({"loss": "sse"}, ["would settle at 0.5 with 3 of 3 latents active, as the KL weight 1 does in your loss"]),
         (
             {"sigma2": 0.9},
             ["The first latent dies at a KL weight of 1.111, the last at 4.444", "A learned decoder variance"],
