@@ -214,7 +214,7 @@ def _parents(name: str) -> Iterator[tuple[str, str]]:
     return ((".".join(parts[:depth]), "") for depth in range(1, len(parts)))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _file_of(name: str, package: Path) -> Path | None:
     """Source file of the module phasevae.a.b; None when there is none (a function, another package)."""
     head, *rest = name.split(".")
