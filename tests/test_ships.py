@@ -13,6 +13,9 @@ from pathlib import Path
 import forked
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from workflow_runs import ROOT, planned_jobs
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
@@ -59,6 +62,36 @@ def test_the_conda_environment_has_what_the_package_needs():
         name, bound = re.match(r"([\w-]+)(.*)", entry).groups()
         assert environment[CONDA_NAMES.get(name, name)] == bound
     assert environment["python"] == project["requires-python"]
+
+
+def locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return dict(canonical_pair(line) for line in lines if not line.startswith("#"))
+
+
+def canonical_pair(line: str) -> tuple[str, str]:
+    name, version = line.split("==")
+    return canonicalize_name(name), version
+
+
+def test_the_lock_has_a_version_in_bounds_of_everything_that_is_asked_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras, versions = project["optional-dependencies"], locked()
+    asked = [entry for entries in (project["dependencies"], *extras.values()) for entry in entries]
+    for requirement in map(Requirement, asked):
+        assert requirement.specifier.contains(versions.get(canonicalize_name(requirement.name), "0")), str(requirement)
+    recipe = (ROOT / "requirements.lock").read_text().split("'.[", 1)[1].split("]", 1)[0]
+    assert set(recipe.split(",")) == set(extras)
+
+
+def test_containers_have_a_python_that_will_do_and_versions_of_the_lock():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for name in ("Dockerfile", "phasevae.def"):
+        text = (ROOT / "containers" / name).read_text()
+        python = re.search(r"python:([\d.]+)", text)[1]
+        assert SpecifierSet(project["requires-python"]).contains(python)
+        for command in re.findall(r"pip install (.*)", text):
+            assert "--constraint requirements.lock" in command or "'^torch==' requirements.lock" in command
 
 
 def test_both_containers_install_the_same():
