@@ -73,7 +73,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"phasevae: {message}", file=sys.stderr)
+    # Messages of libraries may have several lines.
+    print(f"phasevae: {' '.join(message.splitlines())}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -36,7 +36,9 @@ def fit(
     """
     from phasevae.analysis import transition
 
-    table = artifacts.read_table(sweep)
+    table, upward = artifacts.read_table(sweep), table_of(hysteresis)
+    if upward is not None:
+        spectrum_record(spectrum, upward)
     edges = numbers("--window", window)
     if edges is not None and len(edges) != 2:
         raise InputError(f"--window: {window!r}, must be two numbers, the lowest and the highest beta * sigma2")
@@ -46,7 +48,7 @@ def fit(
         latents_of(sweep, table),
         dimensions=table_of(dimensions),
         histories=table_of(histories),
-        upward=table_of(hysteresis),
+        upward=upward,
         model=model,
         window=None if edges is None else (edges[0], edges[1]),
         converged_only=converged_only,

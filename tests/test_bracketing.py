@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -161,9 +158,8 @@ def test_the_command_writes_table_and_summary(tmp_path):
     zeros = np.zeros(8)
     known = Spectrum(EIGENVALUES, zeros, EIGENVALUES.sum(), 1000, 1.0, zeros, zeros, **sha256)
     spectrum.write(tmp_path / "spectrum.json", known)
-    command = [str(Path(sys.executable).with_name("phasevae")), "bracket", "first.csv", "second.csv"]
     outputs = ["--spectrum", "spectrum.json", "-o", "bracketing.csv", "--summary", "bracketing.json"]
-    done = subprocess.run([*command, *outputs], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = forked.run("phasevae.cli:main", "bracket", "first.csv", "second.csv", *outputs, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     table = artifacts.read_table(tmp_path / "bracketing.csv")
     found = artifacts.read_json(tmp_path / "bracketing.json")

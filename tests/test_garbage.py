@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from phasevae import cli, theory
+from phasevae import cli, spectrum, theory
 
 EIGENVALUES = [1.0, 0.25, 0.25]
 GRID = [0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.03, 1.1]
@@ -66,6 +67,9 @@ def set_at(row, column, value):
         (lambda table: table.drop(columns=["kl"]), "sweep: column 'kl' is missing"),
         (lambda table: table.iloc[:0], "sweep.csv: has no rows"),
         (set_at(1, "elbo_gap", np.nan), "sweep: column 'elbo_gap', row 2: nan"),
+        (set_at(4, "kl", -1.0), "sweep: column 'kl', row 5: -1.0, must be a finite number from 0"),
+        (lambda table: table.assign(sigma2=1e300 * table["sigma2"]), "column 'sigma2', row 1: 6e+299"),
+        (lambda table: table.assign(sigma2=1e-300 * table["sigma2"]), "column 'sigma2', row 1: 6e-301"),
     ],
 )
 def test_tables_that_are_wrong_are_refused_in_one_line(fit, spoil, words):
@@ -92,6 +96,69 @@ def test_sweeps_that_show_no_transition_have_a_reason_and_no_interval(fit, grid,
     assert written["order"]["reason"] and written["exponents"]["reason"] and written["slowing"]["reason"]
 
 
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        (lambda kl, rng: kl[::-1], "at the largest beta * sigma2, though it is collapsed at smaller ones"),
+        (lambda kl, rng: 0.02 * np.abs(rng.normal(size=kl.size)) * (np.arange(kl.size) < 14), "a constant KL"),
+    ],
+)
+def test_curves_that_do_not_fall_have_no_critical_point(fit, shape, words):
+    table = sweep_of()
+    code, _, written = fit(table.assign(kl=shape(table["kl"].to_numpy(), np.random.default_rng(0))))
+    assert code == 0 and words in written["reason"]
+    assert written["critical_variance"] is None and written["ci95"] is None and written["order"]["value"] is None
+
+
+DIMENSIONS = pd.DataFrame(
+    [
+        {"sigma2": x, "beta": 1.0, "seed": seed, "latent": j, "mean_eigenvalue": max(0.0, 1 - x) * (j == 0)}
+        for x in GRID
+        for seed in (0, 1)
+        for j in (0, 1)
+    ]
+)
+UPWARD = pd.DataFrame(
+    {
+        "branch": "up",
+        "sigma2": GRID,
+        "beta": 1.0,
+        "seed": 0,
+        "kl": 0.1,
+        "elbo_gap": 0.1,
+        "elbo_gap_standard_error": 0.01,
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("option", "table", "words"),
+    [
+        (
+            "--dimensions",
+            pd.concat([DIMENSIONS, DIMENSIONS]),
+            "dimensions: sigma2=0.6, beta=1.0, seed=0, latent=0 stands",
+        ),
+        ("--dimensions", DIMENSIONS.assign(mean_eigenvalue=2.0), "must be a number from 0 to 1"),
+        ("--dimensions", DIMENSIONS.assign(sigma2=7 * DIMENSIONS["sigma2"]), "is no point of the sweep"),
+        ("--dimensions", DIMENSIONS.drop(columns="seed"), "dimensions: column 'seed' is missing"),
+        ("--histories", DIMENSIONS.drop(columns="sigma2"), "histories: column 'sigma2' is missing"),
+        ("--hysteresis", UPWARD.drop(columns="beta"), "hysteresis: column 'beta' is missing"),
+        ("--hysteresis", UPWARD.assign(branch="down"), "hysteresis: branch 'down', must be one of up, fresh"),
+        ("--hysteresis", UPWARD.assign(kl=np.nan), "hysteresis: column 'kl', row 1: nan"),
+        ("--hysteresis", UPWARD.assign(elbo_gap_standard_error=-1.0), "'elbo_gap_standard_error', row 1: -1.0"),
+        ("--hysteresis", pd.concat([UPWARD, UPWARD]), "hysteresis: sigma2=0.6, beta=1.0, seed=0 stands in it twice"),
+    ],
+)
+def test_other_tables_that_are_wrong_are_refused_in_one_line(fit, option, table, words):
+    table.to_csv("other.csv", index=False)
+    known = spectrum.assembled(np.array(EIGENVALUES), 1.5, 1000, np.zeros(3), np.zeros(3), None)
+    spectrum.write("spectrum.json", replace(known, name="known", data_sha256="0"))
+    code, lines, written = fit(sweep_of(), option, "other.csv", "--spectrum", "spectrum.json")
+    assert (code, len(lines), written) == (2, 1, None)
+    assert words in lines[0]
+
+
 def test_one_seed_has_an_interval_but_no_bootstrap(fit):
     _, _, written = fit(sweep_of(seeds=[0]))
     low, high = written["ci95"]
@@ -107,7 +174,7 @@ def test_the_order_of_rows_does_not_matter(fit):
     assert shuffled["order"]["value"] == sorted_rows["order"]["value"] == 2
 
 
-@pytest.mark.parametrize("content", ["", "not a table\x00\x01", None])
+@pytest.mark.parametrize("content", ["", "not a table\x00\x01", "sigma2,kl\n1,2\n1,2,3,4\n", None])
 def test_files_that_are_no_tables(fit, content):
     if content is not None:
         Path("sweep.csv").write_text(content)

@@ -19,6 +19,8 @@ from phasevae.plan import make_plan
 from phasevae.points import Source, is_valid, make_tasks, next_budget
 from phasevae.training import Trainer
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 SETTINGS = recipe(hidden=(8,), samples=3200.0)
 GRID = {"sigma2": [0.5, 0.8, 1.5], "beta": 1.0, "seeds": [0], "n_buckets": 1}
 
@@ -163,6 +165,7 @@ def test_a_damaged_checkpoint_is_not_used(damage, finished, tmp_path):
 def test_killed_at_random_moments_the_numbers_are_those_of_an_undisturbed_run(finished, tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from test_jobs import job_in, jobs;"
+        f"jobs.measure.LIKELIHOOD_DRAWS = {jobs.measure.LIKELIHOOD_DRAWS};"
         "print('ready', flush=True); jobs.run(job_in(Path(sys.argv[2]), checkpoint_seconds=0.01))"
     )
     command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)]

@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from test_jobs import GRID, SETTINGS, files_of, job_in, relative, rows
@@ -20,6 +21,8 @@ from phasevae import InputError, artifacts, collect, datasets, jobs, load
 from phasevae.datasets import Dataset
 from phasevae.plan import make_plan, training_keys, write_plan
 from phasevae.points import is_valid
+
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +206,7 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(largest, tmp_path):
     assert "Traceback" not in result.stderr
     assert [path for path in tmp_path.rglob("*") if "partial" in path.name or ".tmp" in path.name] == []
     assert not any(tmp_path.rglob("point.json"))
-    assert phasevae(arguments).returncode == 0
+    assert forked.run("phasevae.cli:main", *arguments).returncode == 0
 
 
 def test_a_folder_that_is_read_only_is_refused_before_training():

@@ -10,12 +10,13 @@ import sys
 import tomllib
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
-from workflow_runs import ROOT, SNAKEMAKE, planned_jobs
+from workflow_runs import ROOT, planned_jobs
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 TINY = {"kind": "synthetic", "eigenvalues": [2.0, 1.0], "n_samples": 200, "n_latent": 1, "sigma2": [1.0, 2.5]}
@@ -121,10 +122,7 @@ def outer(tmp_path):
         config = {"results": "elsewhere", "datasets": {"tiny": TINY | changes}}
         (tmp_path / "outer.yaml").write_text(yaml.safe_dump({"phasevae": config}))
         environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-        command = [*SNAKEMAKE, "--cores", "1", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+        return forked.run("snakemake.cli:main", "--cores", "1", *arguments, folder=tmp_path, environment=environment)
 
     return run
 

@@ -19,6 +19,8 @@ from phasevae import InputError, artifacts, provenance, verify
 from phasevae.cli import app
 from phasevae.manifest import artifact_files
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 POINT = "set/points/sigma2=0.5,seed=0"
 POINT_FILES = [f"{POINT}/{name}" for name in ("weights.safetensors", "history.csv", "point.json")]
 MADE = ["set/sweep.csv", "set/timing.csv", "set/fit.json", "set/figures/spectrum.png"]

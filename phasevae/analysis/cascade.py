@@ -35,7 +35,7 @@ def mode_kl(dimensions: pd.DataFrame) -> tuple[NDArray, NDArray]:
 
     `dimensions` is the content of dimensions.csv. Raises InputError when it has no `mean_eigenvalue`.
     """
-    check(dimensions.drop_duplicates(["sigma2", "beta", "seed"]), COLUMNS)
+    check(dimensions, COLUMNS, "dimensions", rows=("latent",))
     kl = -0.5 * np.log1p(-np.clip(numbers(dimensions, "mean_eigenvalue"), 0.0, _LARGEST))
     x = abscissa(numbers(dimensions, "sigma2") * numbers(dimensions, "beta"))
     table = dimensions.assign(x=x, kl=kl)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MAX_MODES = 12
 """More eigenvalues than this are never resolved by one curve."""
 
+SURE = 0.999
+"""A curve that does not beat a constant KL with this confidence shows no transition."""
+
 
 def fit_models(
     points: Points,
@@ -103,6 +106,8 @@ def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int 
     if c == fits.c.max():
         return _left_out(f"no point beyond the transition: the largest beta * sigma2 is {high:.6g}")
     chi2, dof = float(fits.chi2.min()), n - n_parameters
+    if not _tells(points, chi2, dof, n_parameters):
+        return _left_out("a constant KL describes the points as well")
     criterion = aicc(chi2, int(points.count.sum()), n_parameters)
     return {
         "critical_variance": c,
@@ -116,6 +121,17 @@ def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int 
         "dof": dof,
         "reason": None,
     }
+
+
+def _tells(points: Points, chi2: float, dof: int, n_parameters: int) -> bool:
+    """Whether a fit is surely better than its floor alone, the noise level being that of its residuals or the one that
+    the weights stand for, whichever is larger."""
+    from scipy.stats import chi2 as distribution
+
+    weight = points.weight**2
+    floor = max(float(weight @ points.kl / weight.sum()), 0.0)
+    gain = float(weight @ (points.kl - floor) ** 2) - chi2
+    return gain > max(chi2 / dof, 1.0) * distribution.ppf(SURE, n_parameters - 1)
 
 
 def _exact_above(spectrum: Mapping[str, Any] | None, n_latent: int | None) -> float:

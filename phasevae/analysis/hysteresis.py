@@ -87,7 +87,7 @@ def branches(table: pd.DataFrame) -> dict[str, dict[str, NDArray]]:
         rows = table[table["branch"] == name]
         if rows.empty:
             continue
-        check(rows, COLUMNS)
+        check(rows, COLUMNS, "hysteresis")
         x = abscissa(numbers(rows, "sigma2") * numbers(rows, "beta"))
         groups = rows.assign(x=x).groupby("x")
         count = groups.size().to_numpy()

@@ -17,8 +17,26 @@ if TYPE_CHECKING:
 COLUMNS = ("sigma2", "beta", "seed", "kl", "active_dims")
 """Columns of the sweep table that every fit reads."""
 
+IDENTITY = ("sigma2", "beta", "seed")
+"""Columns that name a point."""
+
+LARGEST = 1e100
+"""Larger numbers, and decoder variances below its inverse, are no measurements: their squares are beyond a float."""
+NEGATIVE_KL = -0.05
+"""KL in nats is never negative; simulated noise may take it a little below zero, not this far."""
+RANGES = {
+    "sigma2": (1 / LARGEST, LARGEST, f"a positive number up to {LARGEST:g}"),
+    "beta": (1 / LARGEST, LARGEST, f"a positive number up to {LARGEST:g}"),
+    "kl": (NEGATIVE_KL, LARGEST, f"a finite number from 0 to {LARGEST:g}"),
+    "elbo_gap_standard_error": (0.0, LARGEST, f"a finite number from 0 to {LARGEST:g}"),
+    "mean_eigenvalue": (-1e-3, 1 + 1e-3, "a number from 0 to 1"),
+}
+"""Lowest and highest number that a column may hold, and how that is put; rounding may pass 0 and 1."""
+
 COLLAPSED_KL = 5e-3
 """A sweep whose KL stays above this many nats at every point has no collapsed point (2.5 times the error of one)."""
+ACTIVE_AGAIN = 0.02
+"""A sweep that has collapsed somewhere and ends with more nats of KL than this is no sweep through a transition."""
 
 SD_ABSOLUTE, SD_RELATIVE = 2e-3, 1e-2
 """Scatter of one trained network about the optimum, SD_ABSOLUTE + SD_RELATIVE KL nats; a mean over seeds has less."""
@@ -51,28 +69,44 @@ def weighted(points: Points, critical: float | None = None) -> Points:
     return Points(points.x, points.kl, variance**-0.5, points.count)
 
 
-def check(sweep: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    """Raise InputError unless the sweep has rows, the columns with finite numbers, and each point once."""
+def check(
+    table: pd.DataFrame, columns: tuple[str, ...], name: str = "sweep", rows: tuple[str, ...] | None = ()
+) -> None:
+    """Raise InputError unless the table has rows, the columns with numbers that can be, and each row once.
+
+    name: what messages call the table. rows: columns that tell the rows of one point apart; None if they may repeat.
+    """
     for column in columns:
-        if column not in sweep.columns:
-            raise InputError(f"sweep: column '{column}' is missing (found: {', '.join(map(str, sweep.columns))})")
-    if sweep.empty:
-        raise InputError("sweep: has no rows")
+        if column not in table.columns:
+            raise InputError(f"{name}: column '{column}' is missing (found: {', '.join(map(str, table.columns))})")
+    if table.empty:
+        raise InputError(f"{name}: has no rows")
     for column in columns:
-        values = numbers(sweep, column)
-        positive = column in ("sigma2", "beta")
-        bad = ~(np.isfinite(values) & ((values > 0) | (not positive)))
+        values = numbers(table, column, name)
+        low, high, wanted = RANGES.get(column, (-LARGEST, LARGEST, "a finite number"))
+        bad = ~((values >= low) & (values <= high))
         if bad.any():
             row = int(np.argmax(bad))
-            wanted = "a positive number" if positive else "a finite number"
-            raise InputError(f"sweep: column '{column}', row {row + 1}: {values[row]}, must be {wanted}")
-    repeated = sweep.duplicated(["sigma2", "beta", "seed"])
+            raise InputError(f"{name}: column '{column}', row {row + 1}: {values[row]}, must be {wanted}")
+    if rows is None:
+        return
+    keys = [*IDENTITY, *rows]
+    repeated = table.duplicated(keys)
     if repeated.any():
-        row = sweep[repeated].iloc[0]
-        raise InputError(
-            f"sweep: sigma2={row['sigma2']}, beta={row['beta']}, seed={row['seed']:g} stands in it twice, "
-            "must be one row a point"
-        )
+        row = table[repeated].iloc[0]
+        place = ", ".join(f"{key}={row[key]}" if key in ("sigma2", "beta") else f"{key}={row[key]:g}" for key in keys)
+        raise InputError(f"{name}: {place} stands in it twice, must be one row a {'point' if not rows else rows[-1]}")
+
+
+def check_belongs(table: pd.DataFrame, name: str, sweep: pd.DataFrame) -> None:
+    """Raise InputError for a point of another table of the sweep (dimensions, histories) that the sweep has not."""
+    if not set(IDENTITY) <= set(table.columns) & set(sweep.columns):
+        return
+    known = set(sweep[[*IDENTITY]].itertuples(index=False, name=None))
+    for point in table[[*IDENTITY]].drop_duplicates().itertuples(index=False, name=None):
+        if point not in known:
+            place = ", ".join(f"{key}={value:g}" for key, value in zip(IDENTITY, point, strict=True))
+            raise InputError(f"{name}: {place} is no point of the sweep, must be a table of the same sweep")
 
 
 def undetermined(points: Points) -> str | None:
@@ -83,6 +117,8 @@ def undetermined(points: Points) -> str | None:
         return f"all collapsed: KL is below {theory.ACTIVE_KL} nats at every point"
     if points.kl.min() > COLLAPSED_KL:
         return f"none collapsed: KL is above {COLLAPSED_KL} nats at every point, no point is beyond the transition"
+    if points.kl[-1] > ACTIVE_AGAIN:
+        return f"KL is {points.kl[-1]:.3g} nats at the largest beta * sigma2, though it is collapsed at smaller ones"
     return None
 
 
@@ -97,9 +133,9 @@ def abscissa(x: NDArray) -> NDArray:
     return np.array([float(f"{value:.12g}") for value in x])
 
 
-def numbers(sweep: pd.DataFrame, column: str) -> NDArray:
-    """A column as float64. Raises InputError when it does not hold numbers."""
+def numbers(table: pd.DataFrame, column: str, name: str = "sweep") -> NDArray:
+    """A column as float64. Raises InputError, by the table's `name`, when it does not hold numbers."""
     try:
-        return sweep[column].to_numpy(dtype=float)
+        return table[column].to_numpy(dtype=float)
     except (TypeError, ValueError):
-        raise InputError(f"sweep: column '{column}' holds {sweep[column].dtype}, must be numbers") from None
+        raise InputError(f"{name}: column '{column}' holds {table[column].dtype}, must be numbers") from None

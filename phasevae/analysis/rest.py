@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phasevae.analysis.measured import numbers
+from phasevae.analysis.measured import IDENTITY, numbers
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COLUMN = "converged"
-IDENTITY = ["sigma2", "beta", "seed"]
 MOST_NAMED = 12
 """A warning names this many decoder variances at most."""
 
@@ -61,8 +60,8 @@ def rows_of(points: pd.DataFrame, table: pd.DataFrame | None) -> pd.DataFrame | 
     """The rows of another table of the sweep (dimensions, histories) that belong to `points`."""
     if table is None or not set(IDENTITY) <= set(table.columns):
         return table
-    kept = set(points[IDENTITY].itertuples(index=False, name=None))
-    return table[[identity in kept for identity in table[IDENTITY].itertuples(index=False, name=None)]]
+    kept = set(points[[*IDENTITY]].itertuples(index=False, name=None))
+    return table[[identity in kept for identity in table[[*IDENTITY]].itertuples(index=False, name=None)]]
 
 
 def warning(found: dict[str, Any], n_points: int) -> str | None:

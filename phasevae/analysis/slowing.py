@@ -37,7 +37,7 @@ def relaxation(histories: pd.DataFrame, critical: float | None) -> dict[str, Any
     empty: dict[str, Any] = {"x": [], "tau": [], "exponent": None}
     if critical is None:
         return empty | {"reason": "no critical variance is fitted"}
-    check(histories.drop_duplicates(["sigma2", "beta", "seed"]), COLUMNS)
+    check(histories, COLUMNS, "histories", rows=None)
     found = []
     for (sigma2, beta, _), rows in histories.groupby(["sigma2", "beta", "seed"]):
         settled = rows[np.isclose(numbers(rows, "current_sigma2"), sigma2, rtol=1e-9)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from phasevae.analysis import cascade, consistency, critical, equivalence, hysteresis, order, rest, slowing
+from phasevae.analysis.measured import check_belongs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,9 @@ def analyse(
     The order is 1 where the upward sweep shows hysteresis, whatever the sweep itself shows.
     consistency (`consistency`) tells where the network of another point has a better ELBO.
     """
+    for table, name in ((dimensions, "dimensions"), (histories, "histories")):
+        if table is not None:
+            check_belongs(table, name, sweep)
     at_rest = rest.summary(sweep, converged_only)
     warning = rest.warning(at_rest, len(sweep))
     if converged_only:

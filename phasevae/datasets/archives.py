@@ -16,6 +16,10 @@ from phasevae.errors import InputError
 
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, NotImplementedError)
 
+_ENCRYPTED = 1  # bit of a member's flags
+SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz")
+"""Of the names that archives have; what is one is told by its content."""
+
 
 def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each regular file whose name is `wanted`, in the order of storage.
@@ -33,8 +37,6 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, by
         yield from reader(path, wanted)
     except _DAMAGE as error:
         raise InputError(f"{path}: not a zip or tar archive, or truncated or damaged ({_first_line(error)})") from None
-    except RuntimeError as error:  # how zipfile reports encryption
-        raise InputError(f"{path}: cannot be read ({_first_line(error)})") from None
 
 
 def source_of_file(path: Path) -> dict[str, str]:
@@ -62,8 +64,11 @@ def _folder_members(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tup
 def _zip_members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if not info.is_dir() and _visible(info.filename) and wanted(info.filename):
-                yield info.filename, archive.read(info)
+            if info.is_dir() or not _visible(info.filename) or not wanted(info.filename):
+                continue
+            if info.flag_bits & _ENCRYPTED:
+                raise InputError(f"{path}: {info.filename} is encrypted, must be without a password")
+            yield info.filename, archive.read(info)
 
 
 def _tar_members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
