@@ -38,6 +38,8 @@ CLUSTER_RATIOS = [0.7, 1.2, 1.32, 1.36, 1.38, 1.4, 1.42, 1.46]
 CONTROL_RATIOS = [0.7, 0.85, 0.94, 1.03, 1.06, 1.1, 1.2]
 BETA_GRID = [0.42, 0.5, 0.58, 0.66, 0.74, 0.82, 0.88, 0.93, 0.97, 1.02, 1.1]
 """beta * sigma2 of both sweeps of `beta`."""
+FIXED = 0.5
+"""sigma2 of the sweep over beta; where it is in the grid, the other sweep has the point."""
 
 Row = dict[str, Any]
 
@@ -119,7 +121,7 @@ def beta(folder: Path, threads: int) -> list[Row]:
     fit = fitted(
         folder,
         {"sigma2": listed(BETA_GRID), **same},
-        {"sigma2": 0.5, "beta": listed(x / 0.5 for x in BETA_GRID), **same},
+        {"sigma2": FIXED, "beta": listed(x / FIXED for x in BETA_GRID if x != FIXED), **same},
     )
     found = fit["beta_equivalence"]
     difference = {"value": found["sweeps"][0]["mean_difference"], "ci95": found["sweeps"][0]["ci95"]}
@@ -194,7 +196,10 @@ def main() -> None:
         parser.error(f"--only: {', '.join(sorted(unknown))}, must be some of {', '.join(EXPERIMENTS)}")
     rows = []
     for name in chosen:
-        found = EXPERIMENTS[name](options.output / name, options.threads)
+        try:
+            found = EXPERIMENTS[name](options.output / name, options.threads)
+        except subprocess.CalledProcessError as error:
+            sys.exit(error.returncode)  # the command has said why
         rows += [{"experiment": name, **row} for row in found]
     table = pd.DataFrame(rows)
     artifacts.write_table(options.output / "transitions.csv", table)
