@@ -153,9 +153,9 @@ def test_no_more_than_an_interval_lies_between_checkpoints(tmp_path, monkeypatch
     written: list[int] = []
     write = jobs.checkpoints.write
 
-    def noted(path, ensemble, trainer):
+    def noted(path, ensemble, trainer, *seconds):
         written.append(trainer.step)
-        write(path, ensemble, trainer)
+        write(path, ensemble, trainer, *seconds)
 
     monkeypatch.setattr(jobs.checkpoints, "write", noted)
     jobs.run(job_in(tmp_path, checkpoint_seconds=10))
