@@ -29,6 +29,7 @@ import pandas as pd
 
 from phasevae import artifacts
 from phasevae.analysis import hysteresis
+from phasevae.analysis.order import EXPONENTS
 
 PHASEVAE = str(Path(sys.executable).with_name("phasevae"))
 
@@ -38,6 +39,10 @@ CLUSTER_RATIOS = [0.7, 1.2, 1.32, 1.36, 1.38, 1.4, 1.42, 1.46]
 CONTROL_RATIOS = [0.7, 0.85, 0.94, 1.03, 1.06, 1.1, 1.2]
 BETA_GRID = [0.42, 0.5, 0.58, 0.66, 0.74, 0.82, 0.88, 0.93, 0.97, 1.02, 1.1]
 """beta * sigma2 of both sweeps of `beta`."""
+FIXED = 0.5
+"""sigma2 of the sweep over beta; where it is in the grid, the other sweep has the point."""
+
+UNKNOWN = {"value": None, "ci95": [None, None]}
 
 Row = dict[str, Any]
 
@@ -79,7 +84,7 @@ def exponents(folder: Path, threads: int) -> list[Row]:
     )
     found = fit["exponents"]
     names = {"kl": "exponent of KL", "amplitude": "exponent of the amplitude", "gap": "exponent of the ELBO gap"}
-    rows = [claim(name, found[key], found[key]["expected"]) for key, name in names.items()]
+    rows = [claim(name, found[key] or UNKNOWN, EXPONENTS[key]) for key, name in names.items()]
     return [*rows, *transition(fit), told("order", fit["order"]["value"], 2)]
 
 
@@ -94,7 +99,7 @@ def clusters(folder: Path, threads: int) -> list[Row]:
         upward=True,
     )
     measured = fit["hysteresis"]["measured"]
-    crossing = measured["binodal"] or {"value": None, "ci95": [None, None]}
+    crossing = measured["binodal"] or UNKNOWN
     lost, following = (None if edge is None else edge / unit for edge in measured["branch_lost"])
     return [
         told("order", fit["order"]["value"], 1),
@@ -119,7 +124,7 @@ def beta(folder: Path, threads: int) -> list[Row]:
     fit = fitted(
         folder,
         {"sigma2": listed(BETA_GRID), **same},
-        {"sigma2": 0.5, "beta": listed(x / 0.5 for x in BETA_GRID), **same},
+        {"sigma2": FIXED, "beta": listed(x / FIXED for x in BETA_GRID if x != FIXED), **same},
     )
     found = fit["beta_equivalence"]
     difference = {"value": found["sweeps"][0]["mean_difference"], "ci95": found["sweeps"][0]["ci95"]}
@@ -147,7 +152,8 @@ def transition(fit: Mapping[str, Any]) -> list[Row]:
 def claim(name: str, found: Mapping[str, Any], expected: float) -> Row:
     """A number whose interval should hold the expected one; an open end holds everything on its side."""
     low, high = found["ci95"]
-    holds = (low is None or low <= expected) and (high is None or expected <= high)
+    known = found["value"] is not None
+    holds = known and (low is None or low <= expected) and (high is None or expected <= high)
     return {"claim": name, "measured": found["value"], "low": low, "high": high, "expected": expected, "holds": holds}
 
 
@@ -194,7 +200,10 @@ def main() -> None:
         parser.error(f"--only: {', '.join(sorted(unknown))}, must be some of {', '.join(EXPERIMENTS)}")
     rows = []
     for name in chosen:
-        found = EXPERIMENTS[name](options.output / name, options.threads)
+        try:
+            found = EXPERIMENTS[name](options.output / name, options.threads)
+        except subprocess.CalledProcessError as error:
+            sys.exit(error.returncode)  # the command has said why
         rows += [{"experiment": name, **row} for row in found]
     table = pd.DataFrame(rows)
     artifacts.write_table(options.output / "transitions.csv", table)

@@ -36,7 +36,7 @@ def run(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
     together: bool = False,
-    timeout: float = 300,
+    timeout: float = 900,
 ) -> subprocess.CompletedProcess:
     """Call the function `program`, 'module:name', with the arguments of a command line; what it writes and its status
     are those of subprocess.run, with `together` both streams in stdout. Its modules are first sought where the

@@ -22,7 +22,7 @@ IDENTITY = ("sigma2", "beta", "seed")
 
 LARGEST = 1e100
 """Larger numbers, and decoder variances below its inverse, are no measurements: their squares are beyond a float."""
-NEGATIVE_KL = -0.05
+NEGATIVE_KL = -0.2
 """KL in nats is never negative; simulated noise may take it a little below zero, not this far."""
 RANGES = {
     "sigma2": (1 / LARGEST, LARGEST, f"a positive number up to {LARGEST:g}"),
