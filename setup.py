@@ -24,10 +24,11 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 MODES = ("auto", "off", "cpu", "cuda")
-# NaN must stay visible: nothing that lets the compiler assume there is none.
-CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
+# NaN must stay visible: nothing that lets the compiler assume there is none. Products and sums are rounded one by one,
+# as in PyTorch: then the two agree bit for bit, whatever the instruction set.
+CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-Wall", "-Wextra"]
 CXX_FLAGS += ["-Wno-unused-parameter"]  # torch's headers
-NVCC_FLAGS = ["-O3", "-lineinfo"]
+NVCC_FLAGS = ["-O3", "-lineinfo", "--fmad=false"]
 
 
 class BuildWithSchema(build_py):

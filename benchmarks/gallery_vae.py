@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -92,6 +94,7 @@ def trained(x: Tensor, loss: str, n_latent: int, weight: float, critical: float,
 
 def trained_by_pythae(x: Tensor, loss: str, n_latent: int, weight: float, critical: float, steps: int) -> nn.Module:
     """pythae's BetaVAE with its own trainer; its beta is raised at the start of each epoch."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
     from pythae.data.datasets import BaseDataset
     from pythae.models import BetaVAE, BetaVAEConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -99,6 +102,7 @@ def trained_by_pythae(x: Tensor, loss: str, n_latent: int, weight: float, critic
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
     from pythae.trainers.training_callbacks import TrainingCallback
 
+    logging.disable(logging.INFO)  # each of its modules sets the level of its own logger
     epochs = max(2, steps * BATCH // len(x))
 
     class Encoder(BaseEncoder):

@@ -53,6 +53,9 @@ CONFIG = {
 COLUMNS = ["signal", "moment", "after_seconds", "points_written", "points_in_progress", "seconds_to_end"]
 LONGEST = {"any": 12.0, "training": 3.0, "writing": 2.0}
 """Seconds after the moment began, within which the kill comes."""
+GRACE = 30.0
+"""Seconds from SIGTERM to SIGKILL, as in SLURM. Snakemake (9.27) itself may need it: its handler of SIGTERM waits for a
+lock that it holds itself while it writes down which jobs are done."""
 
 
 def start(folder: Path) -> subprocess.Popen:
@@ -76,9 +79,8 @@ def finish(folder: Path) -> None:
 
 
 def unlock(folder: Path) -> None:
-    """What a user does after a kill that Snakemake could not notice."""
-    if any((folder / ".snakemake" / "locks").glob("*")):
-        subprocess.run([*SNAKEMAKE, "--unlock"], cwd=folder, check=True, capture_output=True)
+    """What a user does by `snakemake --unlock` after a kill that Snakemake could not notice, without its start."""
+    shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -117,8 +119,17 @@ def begun(moment: str, folder: Path) -> Callable[[], bool]:
         before = progress(folder)
         return lambda: progress(folder) != before
     checkpoints = folder / "results" / "small" / "checkpoints"
-    before = {path: path.stat().st_mtime_ns for path in checkpoints.glob("*.safetensors")}
-    return lambda: {path: path.stat().st_mtime_ns for path in checkpoints.glob("*.safetensors")} != before
+    before = written(checkpoints)
+    return lambda: written(checkpoints) != before
+
+
+def written(folder: Path) -> dict[str, int]:
+    """When each file of a folder was written, but for those that are being written or come to an end now."""
+    found = {}
+    for path in folder.glob("[!.]*"):
+        with contextlib.suppress(FileNotFoundError):
+            found[path.name] = path.stat().st_mtime_ns
+    return found
 
 
 def kill(folder: Path, number: int, moment: str, delay: float) -> dict | None:
@@ -136,12 +147,18 @@ def kill(folder: Path, number: int, moment: str, delay: float) -> dict | None:
     whole, started = progress(folder)
     began = time.monotonic()
     os.killpg(process.pid, number)
-    process.wait()
+    name = signal.Signals(number).name
+    try:
+        process.wait(timeout=GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        name += " and SIGKILL"
     with contextlib.suppress(ProcessLookupError):
         while time.monotonic() - began < 60:  # the trainings may live a little longer than Snakemake
             os.killpg(process.pid, 0)
             time.sleep(0.01)
-    values = [signal.Signals(number).name, moment, delay, whole, started, time.monotonic() - began]
+    values = [name, moment, delay, whole, started, time.monotonic() - began]
     return dict(zip(COLUMNS, values, strict=True))
 
 

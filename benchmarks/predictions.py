@@ -4,8 +4,10 @@
 Losses are written here as users write them, not by phasevae's conventions. A run raises the weight of KL from 0.3 of
 the critical one to its target during the first half of the training, so that it reaches it from the active side.
 
-    python benchmarks/predictions.py                                      # docs/gallery.csv, ten minutes on one core
-    python benchmarks/predictions.py --only mean-se,pythae --steps 500
+    python benchmarks/predictions.py                       # docs/gallery.csv and the tables of docs/gallery.md
+    python benchmarks/predictions.py --only mean-se,pythae # the same, of these cases anew
+    python benchmarks/predictions.py --only mean-se --steps 500 --output quick.csv
+    python benchmarks/predictions.py --data .              # digits.npy, pixels.npy, binary.npy, cells.npy
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ CONVENTIONS = (
     Case("pythae", "digits", 4, "pythae", {"library": "pythae"}),
     Case("pythae-bce", "binary", 4, "pythae-bce", {"library": "pythae-bce"}),
 )
+CASES = (*CONVENTIONS, *THREADS)
 
 
 def samples(name: str) -> np.ndarray:
@@ -101,7 +104,7 @@ def runs(case: Case, steps: int) -> Iterator[dict[str, Any]]:
         per_dim = measured(model, x)
         total = float(per_dim.sum())
         alive = found.verdict != "collapsed"
-        yield {
+        row = {
             "case": case.name,
             "thread": case.thread,
             "data": case.data,
@@ -118,15 +121,16 @@ def runs(case: Case, steps: int) -> Iterator[dict[str, Any]]:
             "kl": total,
             "steps": steps,
             "as_predicted": total > ALIVE if alive else total < DEAD,
-            "seconds": round(time.perf_counter() - start, 1),
         }
+        print(line(row), f"{time.perf_counter() - start:.0f} s", flush=True)
+        yield row
 
 
 def line(row: dict[str, Any]) -> str:
     told = "ok" if row["as_predicted"] else "NOT AS PREDICTED"
     return (
         f"{row['case']:16} weight {row['kl_weight']:<10.4g} {row['predicted_verdict']:9} KL {row['kl']:<10.3g} "
-        f"({row['predicted_kl']:.3g}) active {row['active']} ({row['predicted_active']}) {row['seconds']} s {told}"
+        f"({row['predicted_kl']:.3g}) active {row['active']} ({row['predicted_active']}) {told}"
     )
 
 
@@ -161,34 +165,54 @@ def write_page(rows: list[dict[str, Any]], path: Path = PAGE) -> None:
         temporary.write_text(page)
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV file that `write` made; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    """The rows as a CSV file, in the order of the cases; those of docs/gallery.csv go to the page as well."""
+    order = [case.name for case in CASES]
+    rows = sorted(rows, key=lambda row: order.index(row["case"]))
+    with artifacts.replacing(path) as temporary, temporary.open("w", newline="") as stream:
+        table = csv.DictWriter(stream, rows[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    if path == GALLERY:
+        write_page(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="CSV file to write (default: docs/gallery.csv, of all cases)")
-    parser.add_argument("--only", help="names of cases, with commas between")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--output", type=Path, default=GALLERY, help="CSV file to write (default: docs/gallery.csv)")
+    parser.add_argument("--only", help="names of cases, with commas between; the file keeps its rows of others")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--data", type=Path, help="only write the data into this folder, as .npy files")
     options = parser.parse_args()
+    if options.data:
+        options.data.mkdir(parents=True, exist_ok=True)
+        for name in dict.fromkeys(case.data for case in CASES):
+            np.save(options.data / f"{name}.npy", samples(name))
+        return
     torch.set_num_threads(1)
-    cases = [*CONVENTIONS, *THREADS]
-    if options.only:
-        cases = [case for case in cases if case.name in options.only.split(",")]
-    rows, wrong = [], 0
-    for case in cases:
+    names = options.only.split(",") if options.only else [case.name for case in CASES]
+    if unknown := set(names) - {case.name for case in CASES}:
+        parser.error(f"--only: {', '.join(sorted(unknown))}, must be among {', '.join(case.name for case in CASES)}")
+    kept = [row for row in read(options.output) if row["case"] not in names] if options.only else []
+    made: list[dict[str, Any]] = []
+    for case in CASES:
+        if case.name not in names:
+            continue
         if case.loss.startswith("pythae") and importlib.util.find_spec("pythae") is None:
             print(f"{case.name}: skipped, pythae is not installed", file=sys.stderr)
             continue
-        for row in runs(case, options.steps):
-            rows.append(row)
-            wrong += not row["as_predicted"]
-            print(line(row), flush=True)
-    output = options.output or (None if options.only else GALLERY)
-    if output:
-        with artifacts.replacing(output) as temporary, temporary.open("w", newline="") as stream:
-            table = csv.DictWriter(stream, rows[0], lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-    if output == GALLERY:
-        write_page(rows)
-    sys.exit(f"{wrong} of {len(rows)} runs are not as predicted" if wrong else 0)
+        made += runs(case, options.steps)
+        write([*kept, *made], options.output)
+    wrong = sum(not row["as_predicted"] for row in made)
+    sys.exit(f"{wrong} of {len(made)} runs are not as predicted" if wrong else 0)
 
 
 if __name__ == "__main__":

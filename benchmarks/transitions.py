@@ -29,6 +29,7 @@ import pandas as pd
 
 from phasevae import artifacts
 from phasevae.analysis import hysteresis
+from phasevae.analysis.order import EXPONENTS
 
 PHASEVAE = str(Path(sys.executable).with_name("phasevae"))
 
@@ -40,6 +41,8 @@ BETA_GRID = [0.42, 0.5, 0.58, 0.66, 0.74, 0.82, 0.88, 0.93, 0.97, 1.02, 1.1]
 """beta * sigma2 of both sweeps of `beta`."""
 FIXED = 0.5
 """sigma2 of the sweep over beta; where it is in the grid, the other sweep has the point."""
+
+UNKNOWN = {"value": None, "ci95": [None, None]}
 
 Row = dict[str, Any]
 
@@ -81,7 +84,7 @@ def exponents(folder: Path, threads: int) -> list[Row]:
     )
     found = fit["exponents"]
     names = {"kl": "exponent of KL", "amplitude": "exponent of the amplitude", "gap": "exponent of the ELBO gap"}
-    rows = [claim(name, found[key], found[key]["expected"]) for key, name in names.items()]
+    rows = [claim(name, found[key] or UNKNOWN, EXPONENTS[key]) for key, name in names.items()]
     return [*rows, *transition(fit), told("order", fit["order"]["value"], 2)]
 
 
@@ -96,7 +99,7 @@ def clusters(folder: Path, threads: int) -> list[Row]:
         upward=True,
     )
     measured = fit["hysteresis"]["measured"]
-    crossing = measured["binodal"] or {"value": None, "ci95": [None, None]}
+    crossing = measured["binodal"] or UNKNOWN
     lost, following = (None if edge is None else edge / unit for edge in measured["branch_lost"])
     return [
         told("order", fit["order"]["value"], 1),
@@ -149,7 +152,8 @@ def transition(fit: Mapping[str, Any]) -> list[Row]:
 def claim(name: str, found: Mapping[str, Any], expected: float) -> Row:
     """A number whose interval should hold the expected one; an open end holds everything on its side."""
     low, high = found["ci95"]
-    holds = (low is None or low <= expected) and (high is None or expected <= high)
+    known = found["value"] is not None
+    holds = known and (low is None or low <= expected) and (high is None or expected <= high)
     return {"claim": name, "measured": found["value"], "low": low, "high": high, "expected": expected, "holds": holds}
 
 

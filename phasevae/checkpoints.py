@@ -18,12 +18,14 @@ from phasevae.training import Trainer, select_members
 class Ensemble:
     """Models to train together.
 
-    factor: their budget in units of `samples`; arrays: the `Trainer.state` to continue from, None for a fresh start.
+    factor: their budget in units of `samples`; arrays: the `Trainer.state` to continue from, None for a fresh start;
+    seconds: what the training took so far, as the share of each model.
     """
 
     tasks: list[Task]
     factor: int
     arrays: dict[str, np.ndarray] | None = None
+    seconds: float = 0.0
 
     def halves(self) -> tuple[Ensemble, Ensemble]:
         """The same models as two ensembles."""
@@ -33,14 +35,16 @@ class Ensemble:
                 [self.tasks[index] for index in kept],
                 self.factor,
                 None if self.arrays is None else select_members(self.arrays, kept),
+                self.seconds,
             )
             for kept in (range(middle), range(middle, len(self.tasks)))
         )
 
 
-def write(path: Path, ensemble: Ensemble, trainer: Trainer) -> None:
-    """Save where `trainer`, which trains `ensemble`, stands."""
-    metadata = {"digests": [task.digest for task in ensemble.tasks], "extended": ensemble.factor}
+def write(path: Path, ensemble: Ensemble, trainer: Trainer, seconds: float = 0.0) -> None:
+    """Save where `trainer`, which trains `ensemble`, stands, `seconds` a model after its beginning."""
+    digests = [task.digest for task in ensemble.tasks]
+    metadata = {"digests": digests, "extended": ensemble.factor, "seconds": seconds}
     artifacts.write_tensors(path, trainer.state(), metadata)
 
 
@@ -54,7 +58,7 @@ def read(path: Path, tasks: Sequence[Task], tell: Callable[[str], None] = lambda
         wanted = {task.digest: task for task in tasks}
         kept = [index for index, digest in enumerate(metadata["digests"]) if digest in wanted]
         found = [wanted[metadata["digests"][index]] for index in kept]
-        return Ensemble(found, metadata["extended"], select_members(arrays, kept))
+        return Ensemble(found, metadata["extended"], select_members(arrays, kept), metadata["seconds"])
     except InputError as error:
         tell(f"{error}; the training starts again")
     except (KeyError, IndexError, TypeError):

@@ -77,9 +77,8 @@ def train(
 
     Example: phasevae train results/mine --sigma2 0.5,0.6 --seeds 0,1 --latent 4 --hidden 256,128 -o results/mine/points
     """
-    from phasevae import datasets, jobs, points
+    from phasevae import datasets, points
     from phasevae.plan import make_plan, read_plan, training_keys
-    from phasevae.progress import training_progress
 
     flags = {
         "n_latent": latent,
@@ -118,9 +117,15 @@ def train(
     completed = completed_settings(settings, flags)
     chosen = points.Settings.from_keys(training_keys(completed))
     source = points.Source.of(data, spectrum)
+    tasks = points.make_tasks(planned, output, chosen, source, completed["extend_unconverged"])
+    x = datasets.load(data, verify=True).x
+    # These import PyTorch, which takes seconds: whatever is wrong with the arguments is told before.
+    from phasevae import jobs
+    from phasevae.progress import training_progress
+
     job = jobs.Job(
-        tasks=points.make_tasks(planned, output, chosen, source, completed["extend_unconverged"]),
-        x=datasets.load(data, verify=True).x,
+        tasks=tasks,
+        x=x,
         data_sha256=source.data_sha256,
         settings=chosen,
         checkpoint=output / "checkpoints" / f"bucket={'all' if bucket is None else bucket}.safetensors",

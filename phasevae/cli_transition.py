@@ -21,6 +21,7 @@ def hysteresis(
     spectrum: SpectrumFile = None,
     settings: SettingsJson = None,
     seeds: Annotated[str, typer.Option(help="Seeds of both branches.")] = "0",
+    beta: Annotated[float, typer.Option(help="KL weight of all models.")] = 1.0,
     latent: Annotated[int | None, typer.Option(help="Number of latents.")] = None,
     hidden: Annotated[str | None, typer.Option(help="Hidden widths of the encoder; the decoder mirrors them.")] = None,
     samples: Annotated[float | None, typer.Option(help="Rows shown to each model at each step.")] = None,
@@ -47,6 +48,7 @@ def hysteresis(
         "learning_rate": learning_rate,
         "hysteresis_ratio": numbers("--ratio", ratio),
         "seeds": numbers("--seeds", seeds, int),
+        "beta": beta,
     }
     checked = completed_settings(settings, flags)
     chosen = points.Settings.from_keys(training_keys(checked))
@@ -58,7 +60,7 @@ def hysteresis(
     x = torch.tensor(datasets.load(data, verify=True).x, dtype=torch.float32, device=on)
     grid = [value * source.critical_variance for value in checked["hysteresis_ratio"]]
     with training_progress() as report:
-        table = branches.sweep(x, chosen, grid, checked["seeds"], report=report)
+        table = branches.sweep(x, chosen, grid, checked["seeds"], checked["beta"], report=report)
     record = provenance.record(
         output,
         "hysteresis",

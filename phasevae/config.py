@@ -247,15 +247,19 @@ def _check_points(where: str, settings: Mapping[str, Any]) -> None:
         make_plan(settings)
         if settings["bracket"]:
             second_pass(settings)
-        _check_steps(settings.get("hysteresis_ratio"))
+        _check_steps(settings.get("hysteresis_ratio"), settings["beta"])
     except InputError as error:
         raise InputError(f"{where}.{error}") from None
 
 
-def _check_steps(ratios: list[float] | None) -> None:
-    """A sweep upwards goes from one decoder variance to another."""
-    if ratios is not None and (len(set(ratios)) < len(ratios) or len(ratios) < 2):
+def _check_steps(ratios: list[float] | None, beta: float | list[float]) -> None:
+    """A sweep upwards goes from one decoder variance to another, at one beta."""
+    if ratios is None:
+        return
+    if len(set(ratios)) < len(ratios) or len(ratios) < 2:
         raise InputError(f"hysteresis_ratio: {ratios}, must be two or more different numbers")
+    if isinstance(beta, list):
+        raise InputError(f"beta: {beta}, must be one number with hysteresis_ratio, not a list")
 
 
 def _resolved(value: Any, rule: Mapping[str, Any]) -> Any:

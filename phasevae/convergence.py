@@ -18,7 +18,8 @@ EARLY, LATE = (0.2, 0.5), (0.9, 1.0)
 
 DRIFT_ABSOLUTE, DRIFT_RELATIVE = 2.5e-3, 0.02
 """Most that KL and ELBO may differ between the two: nats, and part of KL. docs/training.md tells what they catch.
-Thresholds are asked when points are collected: another one judges the same trainings again."""
+Thresholds are asked when points are collected: another one judges the same trainings again. With extend_unconverged
+above 1 they are asked before, too: a point that no longer counts as converged is trained with more samples."""
 
 BALANCE = 4e-3
 """Most that E mu_j^2 + E sigma_j^2 may differ from 1, its value at every stationary point."""

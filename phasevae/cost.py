@@ -58,6 +58,23 @@ def estimate(
     }
 
 
+def upward_estimate(
+    settings: Mapping[str, Any], dimension: int, n_samples: int = 0, threads: int = 2, device: str = "cpu"
+) -> dict[str, float]:
+    """`estimate` of an upward sweep (`phasevae.branches.sweep`): a training of all seeds for each `hysteresis_ratio`,
+    one after the other, and one of all fresh models."""
+    n_steps, n_seeds = len(settings["hysteresis_ratio"]), len(settings["seeds"])
+    step, fresh = (
+        estimate(settings, n_points, dimension, n_samples, threads, device) for n_points in (n_seeds, n_steps * n_seeds)
+    )
+    return fresh | {key: n_steps * step[key] + fresh[key] for key in ("flops", "seconds")}
+
+
+def matrices_mb(count: float, dimension: int) -> int:
+    """MiB of `count` float64 matrices of D x D."""
+    return math.ceil(count * 8 * dimension**2 / 2**20)
+
+
 def request(cost: Mapping[str, float], attempt: int = 1, device: str = "cpu") -> dict[str, int]:
     """{mem_mb, runtime (minutes)} to ask a batch system for a job of such a cost; more at each attempt.
 

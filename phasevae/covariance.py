@@ -124,9 +124,10 @@ def leading(rows: Rows, found: Features, k: int) -> tuple[NDArray, NDArray, NDAr
         values, mixing = values[::-1][:k], mixing[:, ::-1][:, :k]
         vectors = basis @ mixing
         residual = np.linalg.norm(products @ mixing - vectors * values, axis=0)
-        settled = np.abs(values - before) <= _SETTLED * values
+        settled = (np.abs(values - before) <= _SETTLED * values) & (residual <= _RESIDUAL * values)
+        settled |= values <= _NULL * values[0]  # of fewer rows than directions, or dependent features
         left = dimension - basis.shape[1]
-        if left == 0 or (settled & (residual <= _RESIDUAL * values)).all():
+        if left == 0 or settled.all():
             return np.maximum(values, 0.0), _signed(vectors), variance
         block, before = product[:, :left], values
     raise InputError(

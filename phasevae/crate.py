@@ -45,7 +45,7 @@ def export(folder: Path, output: Path, with_data: bool = False, date: datetime.d
     try:
         from rocrate.rocrate import ROCrate
     except ImportError:
-        raise InputError("export: needs the package rocrate; pip install 'phasevae[export]'") from None
+        raise InputError("export: needs the package rocrate, which is not installed (pip install rocrate)") from None
     if output.exists():
         raise InputError(f"{output}: is there already, must be a new folder or .zip file")
     altered = [one for one in verify(folder)[0] if one.state == "altered"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,7 @@ from phasevae import theory
 from phasevae.conventions import BERNOULLI, FIXED, LEARNED, PER_FEATURE
 
 if TYPE_CHECKING:
+    from phasevae.covariance import Features
     from phasevae.prediction import Prediction, Setting, Warned
 
 MEAN_VARIANCE = 0.5, 2.0
@@ -22,22 +25,19 @@ SKEWNESS, EXCESS_KURTOSIS = 0.5, 2.0
 first order (docs/theory.md)."""
 CERTIFICATE = 1.05
 RELATIVE_ERROR = 0.05
+FEW_SAMPLES = 50
+"""Fewer tell no kurtosis (that of two samples is always -2): their error is at least that of Gaussian data."""
 BINARY_SHARE = 0.99
+BYTES = 127, 255
+"""Largest values of pixels as they are stored."""
 
 
 def warnings(prediction: Prediction) -> list[Warned]:
-    """All that apply, in a fixed order."""
-    checks = (
-        _not_standardised,
-        _constant_features,
-        _non_gaussian,
-        _first_order,
-        _few_latents,
-        _sampling_error,
-        _not_binary,
-        _unbounded,
-    )
-    return [warned for check in checks if (warned := check(prediction)) is not None]
+    """All that apply, in the order of `CHECKS`."""
+    from phasevae.prediction import Warned
+
+    found = ((code, check(prediction)) for code, check in CHECKS.items())
+    return [Warned(code, message) for code, message in found if message is not None]
 
 
 def advice(prediction: Prediction) -> list[str]:
@@ -46,70 +46,67 @@ def advice(prediction: Prediction) -> list[str]:
     return [line for line in lines if line]
 
 
-def _warned(code: str, message: str) -> Warned:
-    from phasevae.prediction import Warned
-
-    return Warned(code, message)
-
-
-def _not_standardised(prediction: Prediction) -> Warned | None:
+def _not_standardised(prediction: Prediction) -> str | None:
     setting = prediction.setting
     if setting.variances is None or setting.convention.decoder != FIXED:
         return None
     varying = setting.variances[setting.variances > 0]
     mean, ratio = float(varying.mean()), float(np.sqrt(varying.max() / np.median(varying)))
     if ratio > SCALES:
-        return _warned(
-            "not-standardised",
+        return (
             f"one feature has {ratio:.3g} times the standard deviation of the median one: the largest features decide "
-            f"alone which latents live; scale the features unless their units are meant to count",
+            f"alone which latents live; scale the features unless their units are meant to count"
         )
     if not MEAN_VARIANCE[0] <= mean <= MEAN_VARIANCE[1]:
-        return _warned(
-            "not-standardised",
+        return (
             f"the features' mean variance is {mean:.3g}, not near 1: a decoder variance or KL weight chosen for "
-            f"standardised data stands for {1 / mean:.3g} times as much here",
+            f"standardised data stands for {1 / mean:.3g} times as much here{_bytes(setting.features)}"
         )
     return None
 
 
-def _constant_features(prediction: Prediction) -> Warned | None:
+def _bytes(features: Features) -> str:
+    """A word on data that look like pixels which training divides by 255."""
+    low, high = features.low.min(), features.high.max()
+    told = f" (values from {low:g} to {high:g}: is that how they are fed, or divided by 255?)"
+    return told if low >= 0 and BYTES[0] < high <= BYTES[1] else ""
+
+
+def _constant_features(prediction: Prediction) -> str | None:
     features = prediction.setting.features
     if features is None or not (constant := int(features.constant.sum())):
         return None
-    return _warned(
-        "constant-features",
+    return (
         f"{constant} of {features.low.size} features are constant: no latent can carry them, but a loss averaged over "
-        f"features counts them",
+        f"features counts them"
     )
 
 
-def _non_gaussian(prediction: Prediction) -> Warned | None:
+def _non_gaussian(prediction: Prediction) -> str | None:
     spectrum = prediction.setting.spectrum
     skewness, kurtosis = float(spectrum.skewness[0]), float(spectrum.excess_kurtosis[0])
     gaussian = abs(skewness) <= SKEWNESS and kurtosis <= EXCESS_KURTOSIS
-    if gaussian or prediction.setting.convention.decoder == BERNOULLI:
+    known = math.isfinite(skewness) and math.isfinite(kurtosis)
+    if gaussian or not known or prediction.setting.convention.decoder == BERNOULLI:
         return None
-    return _warned(
-        "non-gaussian",
+    return (
         f"the first component has skewness {skewness:.2f} and excess kurtosis {kurtosis:.2f}: the collapsed state "
-        f"still loses its stability at the predicted value, but KL and error below it are those of Gaussian data",
+        f"still loses its stability at the predicted value, but KL and error below it are those of Gaussian data"
     )
 
 
-def _first_order(prediction: Prediction) -> Warned | None:
+def _first_order(prediction: Prediction) -> str | None:
     spectrum = prediction.setting.spectrum
-    if spectrum.certificate is None or spectrum.certificate <= CERTIFICATE * spectrum.critical_variance:
+    if spectrum.certificate is None or not spectrum.certificate > CERTIFICATE * spectrum.critical_variance:
         return None
-    return _warned(
-        "first-order",
+    return (
         f"an active state may survive up to an effective variance of {spectrum.certificate:.4g}, "
         f"{spectrum.certificate / spectrum.critical_variance:.3g} times the predicted critical one: collapse may come "
-        f"later than predicted and all at once",
+        f"later than predicted and all at once"
     )
 
 
-def _few_latents(prediction: Prediction) -> Warned | None:
+def _few_latents(prediction: Prediction) -> str | None:
     """Directions above the effective variance that no latent carries."""
     setting = prediction.setting
     lam, n = setting.spectrum.eigenvalues, setting.n_latent
@@ -117,46 +114,57 @@ def _few_latents(prediction: Prediction) -> Warned | None:
     if above <= n or prediction.active_dims < n:
         return None
     known = "at least " if above == lam.size < setting.spectrum.dimension else ""
-    return _warned(
-        "few-latents",
+    return (
         f"{known}{above} directions of the data exceed the effective variance, with {n} latents to carry them: a "
-        f"nonlinear decoder can use more information than predicted",
+        f"nonlinear decoder can use more information than predicted"
     )
 
 
-def _sampling_error(prediction: Prediction) -> Warned | None:
+def _sampling_error(prediction: Prediction) -> str | None:
     spectrum = prediction.setting.spectrum
     error, critical = float(spectrum.standard_errors[0]), prediction.critical_variance
+    if spectrum.n_samples < FEW_SAMPLES:
+        error = max(error, critical * math.sqrt(2 / spectrum.n_samples))
     close = abs(prediction.effective_variance - critical) < 2 * error
-    if error <= RELATIVE_ERROR * critical and not close:
+    if not error > RELATIVE_ERROR * critical and not close:
         return None
     reason = "and the effective variance is within two of it" if close else f"{100 * error / critical:.0f} % of it"
-    return _warned(
-        "sampling-error",
+    return (
         f"{spectrum.n_samples} samples give the largest eigenvalue {critical:.4g} a standard error of {error:.2g}, "
-        f"{reason}: other samples of the same source may collapse elsewhere",
+        f"{reason}: other samples of the same source may collapse elsewhere"
     )
 
 
-def _not_binary(prediction: Prediction) -> Warned | None:
+def _not_binary(prediction: Prediction) -> str | None:
     setting = prediction.setting
     if setting.convention.decoder != BERNOULLI or setting.features.share_binary >= BINARY_SHARE:
         return None
-    return _warned(
-        "not-binary",
+    return (
         f"{100 * (1 - setting.features.share_binary):.0f} % of the values are neither 0 nor 1: cross entropy gives "
-        f"them the noise p (1 - p) of binary ones, more than they have, so that latents die at smaller KL weights",
+        f"them the noise p (1 - p) of binary ones, more than they have, so that latents die at smaller KL weights"
     )
 
 
-def _unbounded(prediction: Prediction) -> Warned | None:
+def _unbounded(prediction: Prediction) -> str | None:
     if math.isfinite(prediction.kl):
         return None
-    return _warned(
-        "unbounded",
+    return (
         "with this many latents the learned variance can shrink to zero: the likelihood has no bound, and KL grows "
-        "until training stops or a lower limit of the variance holds",
+        "until training stops or a lower limit of the variance holds"
     )
+
+
+CHECKS: dict[str, Callable[[Prediction], str | None]] = {
+    "not-standardised": _not_standardised,
+    "constant-features": _constant_features,
+    "non-gaussian": _non_gaussian,
+    "first-order": _first_order,
+    "few-latents": _few_latents,
+    "sampling-error": _sampling_error,
+    "not-binary": _not_binary,
+    "unbounded": _unbounded,
+}
+"""By code, what gives the message of a warning where it applies."""
 
 
 def _convention_line(prediction: Prediction) -> str:
@@ -212,8 +220,23 @@ def _remedies(prediction: Prediction) -> list[str]:
         first, last = f"{thresholds[-1].kl_weight:.4g}", f"{thresholds[0].kl_weight:.4g}"
         lines.append(f"The first latent dies at a KL weight of {first}, the last at {last}.")
     if prediction.verdict == "collapsed" and prediction.setting.convention.mean_over_features:
-        lines.append("Or sum the reconstruction loss over features instead of averaging it.")
+        lines.append(_summed_line(prediction.setting))
+    if prediction.verdict == "collapsed":
+        lines.append("Annealing does not help by itself: the KL weight at its end decides.")
     return lines
+
+
+def _summed_line(setting: Setting) -> str:
+    """What sums instead of averages would do at the same weight."""
+    from phasevae.prediction import optimum
+
+    summed = replace(setting.convention, mean_over_features=False, mean_over_latents=False)
+    effective, per_dim, _ = optimum(replace(setting, convention=summed))
+    both = ", and KL over latents," if setting.convention.mean_over_latents else ""
+    return (
+        f"Or sum the reconstruction loss over features{both} instead of averaging: the KL weight {setting.kl_weight:g} "
+        f"is then an effective variance of {effective:.4g} and keeps {int((per_dim > 0).sum())} of {setting.n_latent}."
+    )
 
 
 def _learned_line(prediction: Prediction) -> str:
@@ -229,6 +252,7 @@ def _learned_line(prediction: Prediction) -> str:
         return "A learned decoder variance would shrink to zero with this many latents: its likelihood has no bound."
     k = int(theory.ppca_active_dims(spectrum.eigenvalues, s, n))
     return (
-        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {n} latents active; it would "
-        f"collapse from a KL weight of {critical:.4g}."
+        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {n} latents active, as the KL "
+        f"weight {setting.convention.kl_weight_of(s, spectrum.dimension, n):.4g} does in your loss; it would collapse "
+        f"from a KL weight of {critical:.4g}."
     )

@@ -176,11 +176,16 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _train(job: Job, trainer: Trainer, ensemble: Ensemble, stop: Stop, report: Callable[[Trainer], None]) -> float:
-    """Train to the end with a checkpoint every `checkpoint_seconds` and one at the end; seconds it took.
+    """Train to the end with a checkpoint every `checkpoint_seconds` and one at the end; the seconds it took, as the
+    share of each model, with those before an interruption.
 
     There is one at the beginning as well: a disk that is full or read-only shows before any work is done.
     """
     start = saved = time.monotonic()
+
+    def spent() -> float:
+        return ensemble.seconds + (time.monotonic() - start) / len(ensemble.tasks)
+
     if trainer.step == 0:
         checkpoints.write(job.checkpoint, ensemble, trainer)
 
@@ -188,11 +193,12 @@ def _train(job: Job, trainer: Trainer, ensemble: Ensemble, stop: Stop, report: C
         return stop.signal_number is not None or time.monotonic() - saved > job.checkpoint_seconds
 
     while not trainer.run(on_record=report, should_stop=due):
-        checkpoints.write(job.checkpoint, ensemble, trainer)
+        checkpoints.write(job.checkpoint, ensemble, trainer, spent())
         stop.obey()
         saved = time.monotonic()
-    checkpoints.write(job.checkpoint, ensemble, trainer)
-    return time.monotonic() - start
+    seconds = spent()
+    checkpoints.write(job.checkpoint, ensemble, trainer, seconds)
+    return seconds
 
 
 def _write_point(
@@ -205,7 +211,10 @@ def _write_point(
     mean: torch.Tensor,
     seconds: float,
 ) -> None:
-    """Measure one model and write its files, point.json last: it is what makes the others valid."""
+    """Measure one model and write its files, point.json last: it is what makes the others valid.
+
+    seconds: what its training took.
+    """
     start = time.monotonic()
     held_out = split_rows(x.shape[0], job.settings.holdout)[1]
     numbers = measure.measure(trainer.model.member(index), x, mean, task.member, held_out)
@@ -214,7 +223,7 @@ def _write_point(
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     artifacts.write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {
-        "train_seconds": seconds / len(trainer.members),
+        "train_seconds": seconds,
         "measure_seconds": time.monotonic() - start,
         "models_in_ensemble": len(trainer.members),
     }

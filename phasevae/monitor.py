@@ -26,7 +26,14 @@ PATIENCE = 3
 HORIZON = 20
 """A warning comes when the trend leads to collapse within this many reports."""
 
-OK, EXPECTED, COLLAPSING, COLLAPSED, BEHIND = "ok", "expected-collapse", "collapsing", "collapsed", "behind"
+STATUSES = OK, BEHIND, COLLAPSING, COLLAPSED, EXPECTED, DIVERGED = (
+    "ok",
+    "behind",
+    "collapsing",
+    "collapsed",
+    "expected-collapse",
+    "diverged",
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Report:
     predicted_kl: float
     predicted_active_units: int
     distance: float
-    status: str  # ok | behind | collapsing | collapsed | expected-collapse
+    status: str  # one of STATUSES
     message: str
 
     def __str__(self) -> str:
@@ -171,6 +178,8 @@ class CollapseMonitor:
     def _judged(self, kl: float, active: int) -> tuple[str, str]:
         predicted = self.prediction
         weight, critical = predicted.setting.kl_weight, predicted.critical_kl_weight
+        if not math.isfinite(kl):
+            return DIVERGED, "KL is not a finite number: the training has diverged"
         if predicted.verdict == "collapsed":
             return (
                 EXPECTED,

@@ -14,6 +14,8 @@ import math
 import torch
 from torch import Tensor
 
+from phasevae import single
+
 PURPOSES = ("init", "order", "noise", "measure", "likelihood")
 
 _ROUNDS = 10
@@ -75,9 +77,12 @@ def uniforms(keys: Tensor, rows: Tensor, n: int, step: int, dtype: torch.dtype =
 def normals(keys: Tensor, rows: Tensor, n: int, step: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Standard normal numbers by Box-Muller on consecutive pairs of uniforms. Shapes as in `words`."""
     unit = _unit(words(keys, rows, 4 * ((n + 3) // 4), step), dtype).unflatten(-1, (-1, 2))
-    radius = (-2 * unit[..., 0].log()).sqrt_()
-    angle = unit[..., 1] * (2 * math.pi)
-    return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1).flatten(-2)[..., :n]
+    if dtype == torch.float32:
+        radius, (cosine, sine) = single.root(-2 * single.log_positive(unit[..., 0])), single.cos_sin_turns(unit[..., 1])
+    else:
+        angle = unit[..., 1] * (2 * math.pi)
+        radius, cosine, sine = (-2 * unit[..., 0].log()).sqrt_(), angle.cos(), angle.sin()
+    return torch.stack((radius * cosine, radius * sine), dim=-1).flatten(-2)[..., :n]
 
 
 def permutation(stream: int, epoch: int, n: int) -> Tensor:

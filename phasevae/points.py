@@ -174,8 +174,11 @@ def read_valid(task: Task) -> dict[str, Any]:
 def next_budget(task: Task) -> int | None:
     """With how many times the samples the point is to be trained next; None when its files are valid as they are.
 
-    It starts with once the samples, and doubles them as long as the point has not converged and `task.extend` allows:
-    so what a finished job leaves does not depend on what was there before.
+    It starts with once the samples, and doubles them as long as the point has not converged and `task.extend` allows.
+    A point that is there with an allowed budget is never trained again with a smaller one: after the thresholds of
+    convergence were loosened it keeps the samples it was given under the tighter ones, where a fresh run would stop
+    earlier (`extended` in point.json tells). All else that a finished job leaves does not depend on what was there
+    before.
     """
     try:
         point = read_valid(task)

@@ -12,7 +12,12 @@ from typing import Any
 
 from phasevae import backends
 from phasevae.artifacts import digest, file_sha256
+from phasevae.errors import InputError
 from phasevae.sources import PACKAGE, source_hash
+
+
+class UnknownStageError(InputError):
+    """A stage, or a figure, that this version does not have."""
 
 
 def training_code_hash() -> str:
@@ -56,7 +61,10 @@ _NOT_ENTERED = (
 
 
 def stage_code(stage: str, entry: str = "") -> str:
-    """Hash of the code of a stage of the workflow. `entry`: the kind of the stage dataset, the figure of figure."""
+    """Hash of the code of a stage of the workflow. `entry`: the kind of the stage dataset, the figure of figure.
+
+    Raises UnknownStageError when there is no such stage or figure.
+    """
     if stage == "train":
         return training_code_hash()
     if stage == "dataset":
@@ -67,7 +75,11 @@ def stage_code(stage: str, entry: str = "") -> str:
     elif stage == "figure":
         from phasevae.figures import FIGURES
 
+        if entry not in FIGURES:
+            raise UnknownStageError(f"figure '{entry}': phasevae has none of this name")
         roots = (_root(FIGURES[entry].draw), "phasevae.figures:render", "phasevae.artifacts:write_figure")
+    elif stage not in _STAGES:
+        raise UnknownStageError(f"stage '{stage}': phasevae has none of this name")
     else:
         roots = _STAGES[stage]
     found = source_hash(*roots, without=_NOT_ENTERED)

@@ -29,12 +29,16 @@ def summary(prediction: Prediction) -> list[tuple[str, str]]:
         ("data", f"{spectrum.n_samples} samples of {spectrum.dimension} features"),
         ("loss", f"{setting.convention.formula}, w = {setting.kl_weight:g}"),
         ("effective variance", f"{prediction.effective_variance:.6g}"),
-        ("critical variance", f"{prediction.critical_variance:.6g} +- {spectrum.standard_errors[0]:.2g}"),
+        ("critical variance", f"{prediction.critical_variance:.6g}{_uncertainty(spectrum.standard_errors[0])}"),
         ("critical KL weight", f"{prediction.critical_kl_weight:.6g}"),
         ("verdict", verdicts[prediction.verdict]),
         ("KL", f"{prediction.kl:.6g} nats, {prediction.kl / math.log(2):.6g} bits"),
         ("squared error", f"{prediction.mse:.6g} of {_collapsed_error(prediction):.6g} when collapsed"),
     ]
+
+
+def _uncertainty(error: float) -> str:
+    return f" +- {error:.2g}" if math.isfinite(error) else ""
 
 
 def show(prediction: Prediction, console: Console) -> None:
@@ -49,6 +53,7 @@ def show(prediction: Prediction, console: Console) -> None:
     console.print(_threshold_table(prediction))
     for warned in prediction.warnings:
         console.print(f"[yellow]warning[/] \\[{warned.code}] {warned.message}", highlight=False, soft_wrap=True)
+    console.print()
     for line in prediction.advice:
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -38,6 +38,8 @@ class _Module:
     always: list[int] = field(default_factory=list)  # numbers of those that run whatever is used
     names: list[set[str]] = field(default_factory=list)  # of the module that each statement refers to
     package: tuple[str, ...] = ()  # what relative imports are relative to
+    sums: dict[int, str] = field(default_factory=dict)  # hashes of the statements that were asked for
+    uses: dict[int, list[tuple[str, str]]] = field(default_factory=dict)  # what they use, likewise
 
 
 @functools.lru_cache
@@ -66,12 +68,16 @@ def source_hash(*roots: str, without: tuple[str, ...] = (), package: Path = PACK
         for number in _wanted(module, definition):
             if number not in reached.setdefault(name, set()):
                 reached[name].add(number)
-                waiting += _used(module, number, name, package)
+                if number not in module.uses:
+                    module.uses[number] = list(_used(module, number, name, package))
+                waiting += module.uses[number]
     return digest({name: _hashes(modules[name], numbers) for name, numbers in reached.items()})
 
 
 def _hashes(module: _Module, numbers: set[int]) -> list[str]:
-    return [hashlib.sha256(_dump(module.statements[number]).encode()).hexdigest() for number in sorted(numbers)]
+    for number in numbers - module.sums.keys():
+        module.sums[number] = hashlib.sha256(_dump(module.statements[number]).encode()).hexdigest()
+    return [module.sums[number] for number in sorted(numbers)]
 
 
 def _checked_root(root: str, package: Path) -> tuple[str, str]:
@@ -134,7 +140,8 @@ def _used(module: _Module, number: int, name: str, package: Path) -> Iterator[tu
     statement = module.statements[number]
     if _is_import(statement):
         return
-    imports = [item for node in ast.walk(statement) if _is_import(node) for item in _imported(node, module)]
+    nodes = list(ast.walk(statement))
+    imports = [item for node in nodes if _is_import(node) for item in _imported(node, module)]
     if number in module.always:  # what `try: import` binds may be used anywhere in the module
         imports = [(bound, dotted, True) for bound, dotted, _ in imports]
     for used in module.names[number]:
@@ -149,7 +156,7 @@ def _used(module: _Module, number: int, name: str, package: Path) -> Iterator[tu
         elif whole:
             yield dotted, _EVERYTHING
         else:
-            yield from ((dotted, attribute) for attribute in _attributes(statement, bound))
+            yield from ((dotted, attribute) for attribute in _attributes(nodes, bound))
 
 
 def _names(statement: ast.stmt, scopes: list[symtable.SymbolTable]) -> set[str]:
@@ -173,10 +180,11 @@ def _names(statement: ast.stmt, scopes: list[symtable.SymbolTable]) -> set[str]:
     return names
 
 
-def _attributes(statement: ast.stmt, module: str) -> set[str]:
-    """Attributes of the module bound to a name that a statement uses; `_EVERYTHING` if it uses the module itself."""
-    owners = {id(node.value): node.attr for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
-    uses = [node for node in ast.walk(statement) if isinstance(node, ast.Name) and node.id == module]
+def _attributes(nodes: list[ast.AST], module: str) -> set[str]:
+    """Attributes of the module bound to a name that the nodes of a statement use; `_EVERYTHING` if they use the module
+    itself."""
+    owners = {id(node.value): node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == module]
     return {owners.get(id(node), _EVERYTHING) for node in uses} or {""}
 
 
@@ -206,6 +214,7 @@ def _parents(name: str) -> Iterator[tuple[str, str]]:
     return ((".".join(parts[:depth]), "") for depth in range(1, len(parts)))
 
 
+@functools.cache
 def _file_of(name: str, package: Path) -> Path | None:
     """Source file of the module phasevae.a.b; None when there is none (a function, another package)."""
     head, *rest = name.split(".")

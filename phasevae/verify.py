@@ -17,7 +17,7 @@ from phasevae import artifacts
 from phasevae.errors import InputError
 from phasevae.manifest import MANIFEST, artifact_files
 from phasevae.points import Member, Settings, point_digest
-from phasevae.provenance import stage_code
+from phasevae.provenance import UnknownStageError, stage_code
 
 _METADATA = ".csv-metadata.json"
 
@@ -115,8 +115,12 @@ def _origin(file: Path, origin: Mapping[str, Any] | None, folder: Path) -> Itera
     if origin is None or "stage" not in origin:
         return
     shown = _shown(file, folder)
-    if origin["code_hash"] != stage_code(origin["stage"], origin.get("entry", "")):
-        yield Finding(shown, "stale", f"made by other code of '{origin['stage']}' than is here")
+    stage, entry = origin["stage"], origin.get("entry", "")
+    try:
+        if origin["code_hash"] != stage_code(stage, entry):
+            yield Finding(shown, "stale", f"made by other code of '{stage}' than is here")
+    except UnknownStageError:
+        yield Finding(shown, "stale", f"made by '{' '.join(filter(None, (stage, entry)))}', which is not here")
     for name, sha256 in origin["inputs"].items():
         path = Path(os.path.normpath(file.parent / name))
         if not path.is_file():

@@ -70,8 +70,8 @@ def test_npz_keys(tmp_path, raw):
     np.savez(tmp_path / "two.npz", one=raw, two=2 * raw)
     found = datasets.build("array", path=tmp_path / "two.npz", key="two")
     np.testing.assert_array_equal(found.x, (2 * raw).astype(np.float32))
-    for key in (None, "three"):
-        with pytest.raises(InputError, match=f"two.npz: key {key!r}, must be one of one, two"):
+    for key, told in ((None, "holds several arrays: key"), ("three", "key 'three'")):
+        with pytest.raises(InputError, match=f"two.npz: {told} must be one of one, two"):
             datasets.build("array", path=tmp_path / "two.npz", key=key)
 
 
@@ -106,7 +106,20 @@ def csv_text(text):
         ("x.csv", csv_text("a,b\n1,2\n"), "x.csv: shape .*at least 2 samples"),
         ("x.csv", csv_text("a,b\nu,2\nv,3\n"), "x.csv: column 'a' holds 'u', must hold numbers only"),
         ("x.csv", csv_text("a,b\n1,2\n1,\n"), "x.csv: value nan at row 1, column 1"),
-        ("x.csv", csv_text("a;b\n1;2\n3;4\n"), "x.csv: column 'a;b' holds '1;2'"),
+        ("x.csv", csv_text("a,b\n1,2\n3,four\n"), "x.csv: column 'b' holds 'four', must hold numbers only"),
+        ("x.csv", csv_text("a;b\n1;2\n3;4\n"), "x.csv: its columns are separated by semicolons, must be by commas"),
+        ("x.csv", csv_text("a;b\n1,5;2\n3,5;4\n"), "x.csv: its columns are separated by semicolons"),
+        ("x.csv", csv_text("a\tb\n1\t2\n3\t4\n"), "x.csv: its columns are separated by tabs"),
+        ("x.csv", csv_text("a,b\n1,2,3\n4,5,6\n"), "x.csv: line 2 has 3 cells, must have 2 as the line of names has"),
+        ("x.csv", csv_text(",a\n0,2\n1,4\n2,9\n"), "x.csv: the first column has no name and counts the rows"),
+        (
+            "x.parquet",
+            lambda path: pd.DataFrame({"a": [None, "u"], "b": [1, 2]}).to_parquet(path),
+            "column 'a' holds 'u'",
+        ),
+        ("x.npz", np.savez, "x.npz: holds no arrays"),
+        ("x.npy", lambda path: np.save(path, np.array([[1e9], [1e9 + 1]])), "no feature varies by as much as single"),
+        ("x.npy", lambda path: np.save(path, np.array([[1e-300], [2e-300]])), "no feature varies by as much"),
     ],
 )
 def test_unusable_files(tmp_path, name, make, message):
@@ -114,6 +127,18 @@ def test_unusable_files(tmp_path, name, make, message):
     with pytest.raises(InputError, match=message) as caught:
         datasets.build("array", path=tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_first_column_without_a_name_that_does_not_count(tmp_path):
+    (tmp_path / "x.csv").write_text(",a\n3,2\n1,4\n2,9\n")
+    assert datasets.build("array", path=tmp_path / "x.csv").x.shape == (3, 2)
+
+
+def test_a_large_offset_is_no_matter_where_it_is_subtracted(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[1e9], [1e9 + 1]]))
+    np.testing.assert_array_equal(
+        datasets.build("array", path=tmp_path / "x.npy", standardize="center").x, [[-0.5], [0.5]]
+    )
 
 
 def test_key_is_for_npz_alone(tmp_path, raw):
@@ -131,6 +156,13 @@ def test_from_path_finds_the_kind(tmp_path, raw):
         datasets.from_path(tmp_path / "set", standardize="center")
     with pytest.raises(InputError, match="nowhere: no such file or folder"):
         datasets.from_path(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"size: must be left out for .*x.npy, an array or table"):
+        datasets.from_path(tmp_path / "x.npy", size=4)
+    with pytest.raises(InputError, match=r"key: must be left out for .*, a folder or archive of images"):
+        datasets.from_path(tmp_path, key="a")
+    (tmp_path / "x.pt").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"x.pt: named \*.pt, must be \*.npy, .*, or a folder, .zip or .tar of images"):
+        datasets.from_path(tmp_path / "x.pt")
 
 
 def test_a_list_of_files_is_one_data_set(tmp_path):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import phasevae
 from phasevae import InputError, artifacts, branches, curvature, model
 from phasevae.analysis import hysteresis
+from phasevae.cli import app
 from phasevae.model import Architecture, initialise
 from phasevae.points import Settings
 
@@ -49,6 +51,23 @@ def test_an_active_branch_survives_where_fresh_networks_collapse():
 def test_an_upward_sweep_needs_steps():
     with pytest.raises(InputError, match="two or more different"):
         branches.sweep(two_clusters(), SETTINGS, [0.1], [0])
+
+
+def test_an_upward_sweep_at_another_beta(tmp_path):
+    data, output = tmp_path / "data", tmp_path / "hysteresis.csv"
+    build = ["synthetic", "--eigenvalues", "4,1", "--n-samples", "100", "-o", data]
+    sweep = ["--ratio", "0.2,0.6", "--beta", "2", "--latent", "1", "--hidden", "4", "--samples", "640", "--batch", "64"]
+    for arguments in (
+        ["dataset", *build],
+        ["spectrum", data, "-o", data / "spectrum.json"],
+        ["hysteresis", data, *sweep, "-o", output],
+    ):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, (result.output, result.exception)
+    table = artifacts.read_table(output)
+    assert set(table["beta"]) == {2.0}
+    critical = artifacts.read_json(data / "spectrum.json")["critical_variance"]
+    assert sorted(set(table["sigma2"])) == pytest.approx([0.2 * critical, 0.6 * critical])
 
 
 def collapsed_model(folder, sigma2: float = 1.5):

@@ -150,6 +150,11 @@ def test_an_upward_sweep_needs_two_different_steps(ratios):
     assert f"toy.hysteresis_ratio: {ratios}, must be two or more different" in message(config(hysteresis_ratio=ratios))
 
 
+def test_an_upward_sweep_has_one_beta():
+    told = message(config(hysteresis_ratio=[0.7, 1.2], beta=[1.0, 2.0]))
+    assert "toy.beta: [1.0, 2.0], must be one number with hysteresis_ratio" in told
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("[1, 2]", "holds [1, 2], must be a mapping"), ("a: [1\nb: 2", "line 2: not YAML")],

@@ -10,7 +10,16 @@ import pytest
 from small import recipe
 
 from phasevae import cost, measure
-from phasevae.cost import CPU_FLOPS, CUDA_FLOPS, estimate, further_resources, packed_buckets, request
+from phasevae.cost import (
+    CPU_FLOPS,
+    CUDA_FLOPS,
+    estimate,
+    further_resources,
+    matrices_mb,
+    packed_buckets,
+    request,
+    upward_estimate,
+)
 
 SMALL = asdict(recipe(hidden=(5,), samples=1000.0, batch=10, antithetic=False, decoder_group=1))
 
@@ -94,6 +103,20 @@ def test_requests_grow_with_the_work_and_with_the_attempts():
     for name, amount in request(large).items():
         assert request(large, attempt=3)[name] == pytest.approx(3 * amount, abs=3)
     assert request(small, device="cuda")["mem_mb"] > request(small)["mem_mb"] + 2000
+
+
+def test_an_upward_sweep_trains_its_steps_one_after_the_other():
+    keys = SMALL | {"hysteresis_ratio": [0.7, 1.1, 1.3], "seeds": [0, 1], "extend_unconverged": 8}
+    step, fresh = (estimate(keys, n_points, dimension=3, n_samples=100) for n_points in (2, 6))
+    found = upward_estimate(keys, dimension=3, n_samples=100)
+    assert found["flops"] == 3 * step["flops"] + fresh["flops"]
+    assert found["seconds"] == pytest.approx(3 * step["seconds"] + fresh["seconds"])
+    assert found["memory_bytes"] == fresh["memory_bytes"]
+
+
+def test_matrices_grow_with_the_square_of_the_features():
+    assert matrices_mb(4, 1024) == 4 * 8
+    assert matrices_mb(4, 2048) == 4 * matrices_mb(4, 1024)
 
 
 def test_buckets_are_joined_until_they_are_long_enough():

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from phasevae import InputError, artifacts
 from phasevae.cli import app
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 SETTINGS = ["--latent", "2", "--hidden", "4", "--samples", "640", "--batch", "64"]
 POINT = "set/points/sigma2=2.0,seed=0/point.json"
 READERS = {

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
+import io
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from phasevae import conventions, diagnosis
+from phasevae import conventions, diagnosis, monitor
 from phasevae.prediction import predict
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,11 @@ def test_every_convention_and_preset_has_its_row():
 
 
 def test_every_warning_has_its_row():
-    assert first_cells(section("Warnings")) == set(re.findall(r'_warned\(\s*"([a-z-]+)"', inspect.getsource(diagnosis)))
+    assert first_cells(section("Warnings")) == set(diagnosis.CHECKS)
+
+
+def test_every_status_of_the_monitor_has_its_row():
+    assert first_cells(section("From Python")) == set(monitor.STATUSES)
 
 
 def test_every_json_key_has_its_row():
@@ -62,23 +67,104 @@ def test_formulas_become_mathml():
 
 
 def test_the_gallery_shows_what_was_measured():
-    import csv
-
     import predictions
 
-    with predictions.GALLERY.open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows = predictions.read(predictions.GALLERY)
     page = (ROOT / "docs" / "gallery.md").read_text()
-    names = [case.name for case in predictions.CONVENTIONS] + [case.name for case in predictions.THREADS]
-    cases = list(dict.fromkeys(row["case"] for row in rows))
-    assert cases == [name for name in names if name in cases]
+    assert list(dict.fromkeys(row["case"] for row in rows)) == [case.name for case in predictions.CASES]
     assert predictions.markdown([row for row in rows if not row["thread"]]) in page
     for case in predictions.THREADS:
-        if case.name in cases:
-            assert predictions.markdown([row for row in rows if row["case"] == case.name]) in page
+        assert predictions.markdown([row for row in rows if row["case"] == case.name]) in page
         repository, number = case.thread.split("#")
         assert repository in page and f"/{number})" in page
-    for row in rows:
-        alive = row["predicted_verdict"] != "collapsed"
-        total = float(row["kl"])
-        assert total > predictions.ALIVE if alive else total < predictions.DEAD, row["case"]
+
+
+def test_every_case_of_the_gallery_came_out_as_predicted():
+    import predictions
+
+    rows = predictions.read(predictions.GALLERY)
+    for case in predictions.CASES:
+        found = [row for row in rows if row["case"] == case.name]
+        ratios = [float(row["kl_weight"]) / float(row["critical_kl_weight"]) for row in found]
+        assert ratios[:2] == pytest.approx([predictions.BELOW, predictions.ABOVE]), case.name
+        assert [float(row["kl_weight"]) for row in found[2:]] == list(case.weights)
+        for row, ratio in zip(found, ratios, strict=True):
+            assert (row["predicted_verdict"] == "collapsed") == (ratio > 1)
+            kl = float(row["kl"])
+            assert kl < predictions.DEAD if ratio > 1 else kl > predictions.ALIVE, case.name
+
+
+def blocks(page: Path, language: str) -> str:
+    """The lines of the code blocks in a language."""
+    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M))
+
+
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("index.md", "predict.md", "gallery.md"))]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the data that the pages' commands read."""
+    import predictions
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("place")
+    for name in dict.fromkeys(case.data for case in predictions.CASES):
+        np.save(folder / f"{name}.npy", predictions.samples(name))
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
+        for i in range(40):
+            stream = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(stream, "png")
+            archive.writestr(f"{i}.png", stream.getvalue())
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_run_as_written(page, place, monkeypatch, capsys):
+    from phasevae import cli
+
+    monkeypatch.chdir(place)
+    lines = [line.split("#")[0].split() for line in blocks(page, "").splitlines()]
+    commands = [words for words in lines if words[:2] in (["phasevae", "predict"], ["phasevae", "dataset"])]
+    assert commands
+    for words in commands:
+        monkeypatch.setattr("sys.argv", words)
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert not stopped.value.code, (words, capsys.readouterr().err)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_shown_output_is_what_comes_out(place, monkeypatch, capsys):
+    from phasevae import cli
+
+    monkeypatch.chdir(place)
+    shown = blocks(ROOT / "docs" / "predict.md", "text")
+    printed = ""
+    for words in ("dataset digits --output digits", "predict digits --latent 8 --loss mean-se"):
+        monkeypatch.setattr("sys.argv", ["phasevae", *words.split()])
+        with pytest.raises(SystemExit):
+            cli.main()
+        printed += capsys.readouterr().out
+    spaced = " ".join(printed.split())
+    for part in shown.split("..."):
+        assert " ".join(part.split()) in spaced
+
+
+def test_the_python_of_a_page_runs_as_written():
+    import torch
+
+    x = np.random.default_rng(0).normal(size=(400, 20)).astype(np.float32)
+    encoder = torch.nn.Linear(20, 32)
+    given = {
+        "x": x,
+        "train_loader": torch.utils.data.DataLoader(torch.from_numpy(x), batch_size=100),
+        "epochs": 1,
+        "encoder": lambda batch: encoder(batch).chunk(2, -1),
+    }
+    for page in PAGES[1:3]:
+        code = blocks(page, "python")
+        assert code
+        exec(compile(code, page.name, "exec"), dict(given))

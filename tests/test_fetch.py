@@ -6,6 +6,8 @@ import hashlib
 import re
 import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -33,6 +35,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(server.content) - start))
         self.end_headers()
+        time.sleep(server.pause)
         # A cut connection: fewer bytes than announced.
         self.wfile.write(server.content[start : start + server.cut])
 
@@ -44,6 +47,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.content, httpd.ranges, httpd.cut, httpd.statuses, httpd.starts = CONTENT, True, len(CONTENT), [], []
+    httpd.pause = 0.0
     httpd.url = f"http://127.0.0.1:{httpd.server_port}/file.bin"
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -69,7 +73,21 @@ def test_fetched_once(server, tmp_path, monkeypatch):
         assert path == tmp_path / "cache" / "file.bin"
         assert path.read_bytes() == CONTENT
     assert server.starts == [0]
-    assert [file.name for file in path.parent.iterdir()] == ["file.bin"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["file.bin", "file.bin.lock"]
+
+
+def test_some_that_fetch_at_once_share_one_download(server, tmp_path):
+    server.pause = 0.2
+    with ThreadPoolExecutor() as pool:
+        paths = list(pool.map(lambda _: fetched(server, tmp_path), range(3)))
+    assert {path.read_bytes() for path in paths} == {CONTENT}
+    assert server.starts == [0]
+
+
+def test_a_cache_that_others_filled_is_only_read(server, tmp_path):
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+    assert fetched(server, tmp_path).read_bytes() == CONTENT
+    assert [file.name for file in tmp_path.iterdir()] == ["file.bin"] and server.starts == []
 
 
 def test_broken_connections_are_resumed(server, tmp_path):
@@ -114,7 +132,7 @@ def test_wrong_checksum_leaves_nothing_behind(server, tmp_path):
     server.content = bytes(len(CONTENT))
     with pytest.raises(InputError, match=f"checksum of what was received is wrong, must be sha256 {SHA256}"):
         fetched(server, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["file.bin.lock"]
 
 
 def test_longer_than_it_should_be(server, tmp_path):
@@ -122,7 +140,7 @@ def test_longer_than_it_should_be(server, tmp_path):
     server.cut = len(server.content)
     with pytest.raises(InputError, match="is longer than 100000 bytes"):
         fetched(server, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["file.bin.lock"]
 
 
 def test_no_route_to_the_host(tmp_path, monkeypatch):

@@ -115,6 +115,50 @@ def test_images_of_other_modes(tmp_path, rng):
         datasets.build("images", path=tmp_path)
 
 
+def test_colours_that_are_lost_are_told(tmp_path, rng):
+    """The first image decides for all, unless the caller does."""
+    colour, grey = (png(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in ((4, 4, 3), (4, 4)))
+    write_folder(tmp_path / "grey", {"a.png": grey, "b.png": colour, "c.png": colour})
+    with pytest.warns(UserWarning, match="grey: b.png has colours, a.png is grey: all are taken as grey") as told:
+        assert datasets.build("images", path=tmp_path / "grey", grey=None, standardize="none").x.shape == (3, 16)
+    assert sum("has colours" in str(one.message) for one in told) == 1
+    write_folder(tmp_path / "colour", {"a.png": colour, "b.png": grey, "c.png": colour})
+    assert datasets.build("images", path=tmp_path / "colour", grey=None, standardize="none").x.shape == (3, 48)
+    assert datasets.build("images", path=tmp_path / "grey", grey=True, standardize="none").x.shape == (3, 16)
+
+
+def test_other_encodings(tmp_path, rng):
+    """CMYK becomes RGB, and of an animation the first frame counts."""
+    frames = [Image.fromarray(rng.integers(0, 256, (4, 4), dtype=np.uint8)) for _ in range(3)]
+    cmyk = Image.fromarray(rng.integers(0, 256, (4, 4, 4), dtype=np.uint8), "CMYK")
+    cmyk.save(tmp_path / "a.jpg")
+    frames[0].save(tmp_path / "b.gif", save_all=True, append_images=frames[1:])
+    found = datasets.build("images", path=tmp_path, grey=None, standardize="none").x
+    for row, path in zip(found, ("a.jpg", "b.gif"), strict=True):
+        expected = np.asarray(Image.open(tmp_path / path).convert("RGB"), np.float32)
+        np.testing.assert_allclose(row, expected.ravel() / 255, rtol=1e-6)
+    np.testing.assert_allclose(found[1].reshape(4, 4, 3)[..., 0], np.asarray(frames[0]) / 255, rtol=1e-6)
+
+
+def test_an_encrypted_archive_is_told(tmp_path, rng):
+    write_zip(tmp_path / "x.zip", noise(rng))
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    directory = content.find(b"PK\1\2")
+    content[directory + 8] |= 1
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"x.zip: b/9.png is encrypted, must be without a password"):
+        datasets.build("images", path=tmp_path / "x.zip")
+
+
+def test_when_all_images_are_left_out(tmp_path):
+    write_folder(tmp_path, {"a.png": b"", "b.png": b"hello"})
+    with (
+        pytest.warns(UserWarning, match="a.png: not an image, or damaged: left out"),
+        pytest.raises(InputError, match="has no image that can be decoded, 2 left out"),
+    ):
+        datasets.build("images", path=tmp_path, skip_damaged=True)
+
+
 def test_images_must_share_a_shape(tmp_path, rng):
     files = {"a.png": png(np.zeros((4, 5), np.uint8)), "b.png": png(np.zeros((4, 6), np.uint8))}
     write_folder(tmp_path, files)
@@ -190,6 +234,20 @@ def test_cifar_has_the_bytes_of_the_image_path(tmp_path, rng):
         expected = datasets.build("images", path=tmp_path / "images.zip", **{"size": 8, **options})
         np.testing.assert_array_equal(found.x, expected.x)
     assert found.provenance["options"]["archive"] == "cifar.tar.gz"
+
+
+def test_an_unpacked_archive_is_told_by_its_batches(tmp_path, rng):
+    write_folder(tmp_path / "cifar", batches(rng) | {"readme.html": b"x"})
+
+    def source(**options):
+        return datasets.build("cifar10", archive=tmp_path / "cifar", **options).provenance["source"]
+
+    first = source()
+    assert first["n_files"] == 6 and source(split="test")["n_files"] == 1
+    (tmp_path / "cifar" / "readme.html").write_bytes(b"changes nothing")
+    assert source() == first
+    write_folder(tmp_path / "cifar", {"cifar-10-batches-bin/test_batch.bin": records(rng).tobytes()})
+    assert source()["sha256"] != first["sha256"]
 
 
 def test_splits(tmp_path, rng):

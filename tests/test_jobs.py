@@ -7,16 +7,19 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from small import recipe
 
-from phasevae import InputError, artifacts, jobs
+from phasevae import InputError, artifacts, convergence, jobs
 from phasevae.plan import make_plan
 from phasevae.points import Source, is_valid, make_tasks, next_budget
 from phasevae.training import Trainer
+
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 SETTINGS = recipe(hidden=(8,), samples=3200.0)
 GRID = {"sigma2": [0.5, 0.8, 1.5], "beta": 1.0, "seeds": [0], "n_buckets": 1}
@@ -120,6 +123,24 @@ def test_a_signal_stops_with_a_checkpoint_and_the_rest_is_bit_equal(number, fini
     assert relative(job, files_of(job)) == relative(*finished)
 
 
+def test_the_time_of_a_training_is_that_of_all_its_stretches(tmp_path, monkeypatch):
+    clock, step = SimpleNamespace(now=0.0), Trainer._train_step
+
+    def timed(trainer: Trainer) -> None:
+        clock.now += 1.0
+        step(trainer)
+
+    monkeypatch.setattr(Trainer, "_train_step", timed)
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    job = job_in(tmp_path)
+    for at in (40, 70):
+        with pytest.raises(jobs.InterruptedTrainingError):
+            jobs.run(job, lambda trainer, at=at: os.kill(os.getpid(), signal.SIGTERM) if trainer.step == at else None)
+    jobs.run(job)
+    seconds = [artifacts.read_json(task.folder / "timing.json")["train_seconds"] for task in job.tasks]
+    assert seconds == pytest.approx([SETTINGS.n_steps / 3] * 3)
+
+
 def test_a_checkpoint_of_more_points_than_are_left_is_used_for_those_left(finished, tmp_path):
     job = job_in(tmp_path)
     with pytest.raises(jobs.InterruptedTrainingError):
@@ -144,6 +165,7 @@ def test_a_damaged_checkpoint_is_not_used(damage, finished, tmp_path):
 def test_killed_at_random_moments_the_numbers_are_those_of_an_undisturbed_run(finished, tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from test_jobs import job_in, jobs;"
+        f"jobs.measure.LIKELIHOOD_DRAWS = {jobs.measure.LIKELIHOOD_DRAWS};"
         "print('ready', flush=True); jobs.run(job_in(Path(sys.argv[2]), checkpoint_seconds=0.01))"
     )
     command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)]
@@ -204,6 +226,19 @@ def test_a_smaller_limit_trains_again_what_had_more(one_slow_point, tmp_path):
     assert not records(job)[0.8]["converged"]
     assert jobs.run(job) == [job.tasks[1].folder]
     assert [point["extended"] for point in records(job).values()] == [1, 1, 1]
+
+
+def test_thresholds_decide_who_is_trained_on_and_take_nothing_back(one_slow_point, tmp_path, monkeypatch):
+    job = extended(job_in(tmp_path), 2)
+    jobs.run(job)
+    before = files_of(job)
+    monkeypatch.setattr(convergence, "BALANCE", 2.0)
+    assert jobs.run(job) == [] and files_of(job) == before
+    fresh = extended(job_in(tmp_path / "fresh"), 2)
+    jobs.run(fresh)
+    assert [point["extended"] for point in records(fresh).values()] == [1, 1, 1]
+    monkeypatch.setattr(convergence, "BALANCE", -1.0)
+    assert [next_budget(task) for task in job.tasks] == [2, None, 2]
 
 
 def test_an_extended_training_resumes_at_its_own_budget(one_slow_point, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from phasevae import CollapseMonitor, InputError, predict
+from phasevae import monitor as monitoring
 
 LOSS = {"n_latent": 2, "sigma2": 1.0}
 
@@ -74,19 +75,23 @@ def test_a_kl_that_settles_from_above_or_slowly_does_not_warn(x):
     assert {r.status for r in run(slow, [(0.9 * predicted * 0.99**i, 0.01) for i in range(6)])} == {"ok"}
 
 
-def test_collapsed_though_the_optimum_is_not(x):
-    (report,) = run(CollapseMonitor(x, **LOSS), [(1e-4, 0.0)])
-    assert report.status == "collapsed" and "optimum keeps 2 latents" in report.message
+FALLING = [(0.5 * 0.5**i, 0.01) for i in range(4)]
+STATUSES = {
+    "ok": (1.0, [(0.5, 0.1)], ""),
+    "behind": (1.0, [(0.5, 0.0)], ""),
+    "collapsing": (1.0, FALLING, "KL is falling"),
+    "collapsed": (1.0, [(1e-4, 0.0)], "optimum keeps 2 latents"),
+    "expected-collapse": (6.0, [(0.5, 0.1)], "lower the KL weight"),
+    "diverged": (1.0, [(float("nan"), 0.1)], "not a finite number"),
+}
 
 
-def test_fewer_units_than_predicted(x):
-    (report,) = run(CollapseMonitor(x, **LOSS), [(0.5, 0.0)])
-    assert report.status == "behind"
-
-
-def test_collapse_that_is_the_optimum(x):
-    (report,) = run(CollapseMonitor(x, n_latent=2, sigma2=6.0), [(0.5, 0.1)])
-    assert report.status == "expected-collapse" and "lower the KL weight" in report.message
+@pytest.mark.parametrize("status", monitoring.STATUSES)
+def test_each_status_has_its_case(x, status):
+    sigma2, series, words = STATUSES[status]
+    *_, report = run(CollapseMonitor(x, n_latent=2, sigma2=sigma2), series)
+    assert report.status == status and words in report.message
+    assert bool(words) == bool(report.message)
 
 
 def test_the_weight_of_kl_may_change(x):

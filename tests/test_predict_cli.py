@@ -149,6 +149,11 @@ def not_finite(folder):
     return "x.npy"
 
 
+def a_photo(folder):
+    Image.new("RGB", (5, 9)).save(folder / "photo.png")
+    return "photo.png"
+
+
 def other_json(folder):
     (folder / "x.json").write_text("{}")
     return "x.json"
@@ -163,7 +168,9 @@ def other_json(folder):
         (one_image, (), "must have at least 2 samples"),
         (all_constant, (), "every feature is constant"),
         (truncated, (), "x.npy: not a .npy file of numbers, or damaged"),
-        (words_in_a_table, (), "column 'b' holds"),
+        (words_in_a_table, (), "column 'b' holds 'four', must hold numbers only"),
+        (words_in_a_table, ("--size", 8), "size: must be left out for x.csv, an array or table"),
+        (a_photo, (), "photo.png: named *.png, must be *.npy"),
         (not_finite, (), "must be finite"),
         (other_json, (), "key 'eigenvalues' is missing"),
         (lambda folder: "absent.npy", (), "absent.npy: no such file"),

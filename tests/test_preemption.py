@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from test_jobs import GRID, SETTINGS, files_of, job_in, relative, rows
@@ -20,6 +21,8 @@ from phasevae import InputError, artifacts, collect, datasets, jobs, load
 from phasevae.datasets import Dataset
 from phasevae.plan import make_plan, training_keys, write_plan
 from phasevae.points import is_valid
+
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.fixture(scope="module")
@@ -123,21 +126,21 @@ def test_what_a_kill_left_half_written_is_removed(copied):
 def test_a_signal_while_points_are_written_stops_at_once(finished, tmp_path, monkeypatch):
     job = job_in(tmp_path)
     measure = jobs.measure.measure
-    measured = []
+    measured, ended = [], []
 
     def interrupted(*arguments):
         measured.append(arguments)
         if len(measured) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)  # a measurement that goes on: the signal must not wait for its end
+            ended.append(True)
         return measure(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(jobs.measure, "measure", interrupted)
-        start = time.monotonic()
         with pytest.raises(jobs.InterruptedTrainingError):
             jobs.run(job)
-    assert time.monotonic() - start < 30
+    assert not ended
     assert [is_valid(task) for task in job.tasks] == [True, False, False]
     jobs.run(job)
     assert relative(job, files_of(job)) == relative(finished, files_of(finished))
@@ -150,9 +153,9 @@ def test_no_more_than_an_interval_lies_between_checkpoints(tmp_path, monkeypatch
     written: list[int] = []
     write = jobs.checkpoints.write
 
-    def noted(path, ensemble, trainer):
+    def noted(path, ensemble, trainer, *seconds):
         written.append(trainer.step)
-        write(path, ensemble, trainer)
+        write(path, ensemble, trainer, *seconds)
 
     monkeypatch.setattr(jobs.checkpoints, "write", noted)
     jobs.run(job_in(tmp_path, checkpoint_seconds=10))
@@ -203,7 +206,7 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(largest, tmp_path):
     assert "Traceback" not in result.stderr
     assert [path for path in tmp_path.rglob("*") if "partial" in path.name or ".tmp" in path.name] == []
     assert not any(tmp_path.rglob("point.json"))
-    assert phasevae(arguments).returncode == 0
+    assert forked.run("phasevae.cli:main", *arguments).returncode == 0
 
 
 def test_a_folder_that_is_read_only_is_refused_before_training():

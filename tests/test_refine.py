@@ -3,9 +3,9 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,9 +107,8 @@ def test_a_fit_without_its_keys_is_refused():
 def refine(folder: Path, *arguments: object) -> subprocess.CompletedProcess:
     """`phasevae refine` of a fit with its transition at 3 +- 0.1 in `folder`."""
     (folder / "fit.json").write_text(json.dumps(fit_of(3.0, [2.9, 3.1])))
-    command = [Path(sys.executable).with_name("phasevae"), "refine", folder / "fit.json", *arguments]
-    plan = ("-o", folder / "refined.csv")
-    return subprocess.run([*map(str, command), *map(str, plan)], capture_output=True, text=True, check=False)
+    command = ["refine", folder / "fit.json", *arguments, "-o", folder / "refined.csv"]
+    return forked.run("phasevae.cli:main", *map(str, command))
 
 
 def test_the_command_adds_to_each_beta_of_a_plan(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,8 +29,10 @@ TINY = {
     "batch": 64,
     "n_buckets": 2,
 }
+LONGER = TINY | {"n_samples": 200, "sigma2": [1.0], "n_buckets": 1, "extend_unconverged": 2}
 RESULTS = Path("results") / "tiny"
 TARGETS = [str(RESULTS / name) for name in ("sweep.csv", "fit.json", "figures/kl.png", "figures/spectrum.png")]
+OF_LONGER = "results/longer/sweep.csv"
 
 DATA = {"dataset", "spectrum", "figure_spectrum"}
 PLAN = {"plan"}
@@ -63,10 +67,10 @@ CODE_ROWS = {
 """Row of the table: file of the package, what is replaced by what, what runs."""
 
 
-def configured(folder: Path, **changes) -> list[str]:
+def configured(folder: Path, targets: list[str] = TARGETS, **changes) -> list[str]:
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump({"train_threads": 1, "datasets": {"tiny": TINY | changes}}))
-    return [*TARGETS, "--configfile", str(path)]
+    path.write_text(yaml.safe_dump({"train_threads": 1, "datasets": {"tiny": TINY | changes, "longer": LONGER}}))
+    return [*targets, "--configfile", str(path)]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def finished(tmp_path_factory):
     shutil.copytree(ROOT / "workflow", root / "workflow")
     for name in ("Snakefile", "config.yaml"):
         shutil.copy(ROOT / name, root)
-    result = snakemake(folder, *configured(folder), root=root)
+    result = snakemake(folder, *configured(folder, [*TARGETS, OF_LONGER]), root=root)
     assert result.returncode == 0, result.stdout
     return folder, root
 
@@ -104,18 +108,32 @@ def test_a_key_of_the_configuration(finished, row):
     assert reruns(finished, **changes) == expected
 
 
-@pytest.mark.parametrize("row", CODE_ROWS)
-def test_the_code(finished, row):
-    file, old, new, expected = CODE_ROWS[row]
+@contextmanager
+def edited(finished, file: str, old: str, new: str) -> Iterator[None]:
     path = finished[1] / "phasevae" / file
     text = path.read_text()
-    edited = re.sub(old, new, text, count=1, flags=re.DOTALL)
-    assert edited != text
-    path.write_text(edited)
+    changed = re.sub(old, new, text, count=1, flags=re.DOTALL)
+    assert changed != text
+    path.write_text(changed)
     try:
-        assert reruns(finished) == expected
+        yield
     finally:
         path.write_text(text)
+
+
+@pytest.mark.parametrize("row", CODE_ROWS)
+def test_the_code(finished, row):
+    *edit, expected = CODE_ROWS[row]
+    with edited(finished, *edit):
+        assert reruns(finished) == expected
+
+
+def test_a_threshold_where_unconverged_points_are_trained_longer(finished):
+    folder, root = finished
+    wanted = configured(folder, [OF_LONGER])
+    assert dry_run(folder, *wanted, root=root) == {}
+    with edited(finished, *CODE_ROWS["a threshold of convergence"][:3]):
+        assert set(dry_run(folder, *wanted, root=root)) == {"train_longer_0", "collect"}
 
 
 def test_how_and_where_it_runs(finished):

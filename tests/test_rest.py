@@ -1,8 +1,6 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,11 +72,10 @@ def test_an_entry_that_is_neither_true_nor_false():
 
 def test_on_the_command_line(tmp_path):
     BAD.to_csv(tmp_path / "sweep.csv", index=False)
-    command = [Path(sys.executable).with_name("phasevae"), "fit", "sweep.csv", "-o", "fit.json"]
-    plain, without = (
-        subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, check=True).stderr.splitlines()
-        for more in ([], ["--converged-only"])
-    )
+    fit = ("phasevae.cli:main", "fit", "sweep.csv", "-o", "fit.json")
+    runs = [forked.run(*fit, *more, folder=tmp_path) for more in ([], ["--converged-only"])]
+    assert [run.returncode for run in runs] == [0, 0], runs
+    plain, without = (run.stderr.splitlines() for run in runs)
     assert [line for line in plain if "2 of 18 points have not converged" in line]
     assert [line for line in without if line.endswith("they are left out")]
     assert json.loads((tmp_path / "fit.json").read_text())["convergence"]["n_left_out"] == 2

@@ -118,6 +118,10 @@ def test_leading_eigenvalues_of_fewer_samples_than_features_and_of_equal_ones(tm
     np.testing.assert_allclose(
         spectrum.compute(few, top=12).eigenvalues, spectrum.compute(few).eigenvalues[:12], rtol=1e-3
     )
+    # More are asked for than there are: 19 directions hold the differences of 20 samples.
+    everything = spectrum.compute(few, top=40).eigenvalues
+    np.testing.assert_allclose(everything[:19], spectrum.compute(few).eigenvalues[:19], rtol=1e-3)
+    assert everything.size == 20 and everything[19] < 1e-12 * everything[0]
     flat = rng.normal(size=(3000, 40))
     found = spectrum.compute(flat, top=5)
     np.testing.assert_allclose(found.eigenvalues, spectrum.compute(flat).eigenvalues[:5], rtol=1e-3)

@@ -10,9 +10,13 @@ import sys
 import tomllib
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
-from workflow_runs import ROOT, SNAKEMAKE, planned_jobs
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from workflow_runs import ROOT, planned_jobs
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 TINY = {"kind": "synthetic", "eigenvalues": [2.0, 1.0], "n_samples": 200, "n_latent": 1, "sigma2": [1.0, 2.5]}
@@ -60,6 +64,36 @@ def test_the_conda_environment_has_what_the_package_needs():
     assert environment["python"] == project["requires-python"]
 
 
+def locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return dict(canonical_pair(line) for line in lines if not line.startswith("#"))
+
+
+def canonical_pair(line: str) -> tuple[str, str]:
+    name, version = line.split("==")
+    return canonicalize_name(name), version
+
+
+def test_the_lock_has_a_version_in_bounds_of_everything_that_is_asked_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras, versions = project["optional-dependencies"], locked()
+    asked = [entry for entries in (project["dependencies"], *extras.values()) for entry in entries]
+    for requirement in map(Requirement, asked):
+        assert requirement.specifier.contains(versions.get(canonicalize_name(requirement.name), "0")), str(requirement)
+    recipe = (ROOT / "requirements.lock").read_text().split("'.[", 1)[1].split("]", 1)[0]
+    assert set(recipe.split(",")) == set(extras)
+
+
+def test_containers_have_a_python_that_will_do_and_versions_of_the_lock():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for name in ("Dockerfile", "phasevae.def"):
+        text = (ROOT / "containers" / name).read_text()
+        python = re.search(r"python:([\d.]+)", text)[1]
+        assert SpecifierSet(project["requires-python"]).contains(python)
+        for command in re.findall(r"pip install (.*)", text):
+            assert "--constraint requirements.lock" in command or "'^torch==' requirements.lock" in command
+
+
 def test_both_containers_install_the_same():
     docker, apptainer = ((ROOT / "containers" / name).read_text() for name in ("Dockerfile", "phasevae.def"))
     base = re.search(r"^FROM (.*)$", docker, re.MULTILINE)[1]
@@ -88,10 +122,7 @@ def outer(tmp_path):
         config = {"results": "elsewhere", "datasets": {"tiny": TINY | changes}}
         (tmp_path / "outer.yaml").write_text(yaml.safe_dump({"phasevae": config}))
         environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-        command = [*SNAKEMAKE, "--cores", "1", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+        return forked.run("snakemake.cli:main", "--cores", "1", *arguments, folder=tmp_path, environment=environment)
 
     return run
 

@@ -19,6 +19,8 @@ from phasevae import InputError, artifacts, provenance, verify
 from phasevae.cli import app
 from phasevae.manifest import artifact_files
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 POINT = "set/points/sigma2=0.5,seed=0"
 POINT_FILES = [f"{POINT}/{name}" for name in ("weights.safetensors", "history.csv", "point.json")]
 MADE = ["set/sweep.csv", "set/timing.csv", "set/fit.json", "set/figures/spectrum.png"]
@@ -202,6 +204,16 @@ def test_damage_that_fits_its_seal_is_told_as_well(results, file, key, value):
     assert (file, "altered") in found(results)
 
 
+@pytest.mark.parametrize("made_by", [{"stage": "conjecture"}, {"stage": "figure", "entry": "hologram"}])
+def test_what_a_later_version_made_is_stale_and_not_damaged(results, made_by):
+    record = artifacts.read_json(results / "set" / "fit.json")
+    artifacts.write_json(results / "set" / "fit.json", record | {"provenance": record["provenance"] | made_by})
+    assert run("manifest", results).exit_code == 0
+    ((finding), *others), _ = verify.verify(results)
+    assert (finding.path, finding.state, others) == ("set/fit.json", "stale", [])
+    assert finding.reason == f"made by '{' '.join(made_by.values())}', which is not here"
+
+
 @pytest.mark.parametrize("folder", ["absent", "empty"])
 def test_no_results_are_told(tmp_path, folder):
     (tmp_path / "empty").mkdir()
@@ -234,7 +246,7 @@ def test_an_exported_crate_reads_back(finished, tmp_path, name):
 def test_export_without_its_package_says_what_to_install(finished, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rocrate.rocrate", None)
     result = run("export", finished, "-o", tmp_path / "crate.zip")
-    assert isinstance(result.exception, InputError) and "phasevae[export]" in str(result.exception)
+    assert isinstance(result.exception, InputError) and "pip install rocrate" in str(result.exception)
 
 
 def test_the_png_is_still_a_png(finished):

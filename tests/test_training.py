@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -28,12 +30,17 @@ def test_a_model_trains_alone_as_it_does_in_an_ensemble(dtype, tolerance):
     assert difference <= tolerance * alone.model.parameters.norm()
 
 
+@functools.cache
+def undisturbed() -> Trainer:
+    whole = Trainer(gaussian_rows(), MEMBERS[:3], recipe())
+    assert whole.run()
+    return whole
+
+
 @settings(max_examples=6)
 @given(st.integers(1, 199))
 def test_resumed_training_is_bit_equal(interrupted_at):
-    x = gaussian_rows()
-    whole = Trainer(x, MEMBERS[:3], recipe())
-    assert whole.run()
+    x, whole = gaussian_rows(), undisturbed()
     first = Trainer(x, MEMBERS[:3], recipe())
     assert not first.run(should_stop=lambda: first.step == interrupted_at)
     second = Trainer(x, MEMBERS[:3], recipe())

@@ -174,46 +174,49 @@ def test_nothing_is_left_to_train_afterwards(extended):
     assert dry_run(folder, "results/tiny/sweep.csv", "--configfile", config) == {}
 
 
-def test_the_report_holds_figures_and_tables(finished):
+@pytest.fixture(scope="module")
+def report(finished) -> Path:
     folder, _ = finished
-    result = snakemake(folder, "--configfile", configured(folder, ["tiny"]), "--report", "results/report.html")
+    path = folder / "results" / "report.html"
+    result = snakemake(folder, "--configfile", configured(folder, ["tiny"]), "--report", str(path))
     assert result.returncode == 0, result.stdout
-    report = (folder / "results" / "report.html").read_text()
-    assert [name for name in ("kl.png", "spectrum.png", "fit.json", "sweep.csv") if name not in report] == []
+    return path
 
 
-def walked(report: Path, steps: list[str]) -> str:
-    """What a browser shows after clicks on the links `steps` of the report: its text, and the widths of its images.
+def test_the_report_holds_figures_and_tables(report):
+    text = report.read_text()
+    assert [name for name in ("kl.png", "spectrum.png", "fit.json", "sweep.csv") if name not in text] == []
+
+
+def walked(report: Path, walks: list[list[str]]) -> list[str]:
+    """What a browser shows after each walk, clicks on links of the report: its text, and the widths of its images.
 
     A step `eye NAME` or `information-circle NAME` is the button of that icon in the row of a result.
     """
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no chromium here to open the report with")
-    script = (Path(__file__).parent / "walk_report.js").read_text().replace("STEPS", json.dumps(steps))
+    script = (Path(__file__).parent / "walk_report.js").read_text().replace("WALKS", json.dumps(walks))
     page = report.with_name("walked.html")
     page.write_text(report.read_text() + f"<script>{script}</script>")
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=100000", "--dump-dom"]
     command = [browser, *options, f"--user-data-dir={report.parent / 'browser'}", page.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
-    found = re.search(r'<pre id="walked">(.*?)</pre>', shown, re.DOTALL)
-    assert found, shown[-2000:]
-    return found[1]
+    found = re.findall(r'<pre class="walked">(.*?)</pre>', shown, re.DOTALL)
+    assert len(found) == len(walks), shown[-2000:]
+    return found
 
 
-def test_a_browser_shows_every_figure_and_table_with_its_caption(finished):
-    folder, _ = finished
-    path = folder / "results" / "report.html"
-    result = snakemake(folder, "--configfile", configured(folder, ["tiny"]), "--report", str(path))
-    assert result.returncode == 0, result.stdout
-    assert "Posterior collapse of variational autoencoders" in walked(path, [])
-    tables = walked(path, ["Results", "tiny", "Tables"])
+def test_a_browser_shows_every_figure_and_table_with_its_caption(report):
+    tables, figures = (["Results", "tiny", part] for part in ("Tables", "Figures"))
+    names = [figure.replace("_", " ") for figure in FIGURES]
+    walks = [[], tables, [*tables, "information-circle Sweep"]]
+    walks += [[*figures, f"eye {name}", f"information-circle {name}"] for name in names]
+    opened, tables, described, *seen = walked(report, walks)
+    assert "Posterior collapse of variational autoencoders" in opened
     assert [name for name in ("Sweep", "Dimensions", "Critical variance") if name not in tables] == []
-    described = walked(path, ["Results", "tiny", "Tables", "information-circle Sweep"])
     assert "All trained models of tiny, one a row" in described
-    for figure in FIGURES:
-        name = figure.replace("_", " ")
-        shown = walked(path, ["Results", "tiny", "Figures", f"eye {name}", f"information-circle {name}"])
+    for figure, shown in zip(FIGURES, seen, strict=True):
         assert f"results/tiny/figures/{figure}.png" in shown
         caption = (ROOT / "workflow" / "report" / f"{figure}.rst").read_text().split("**")[0].split("`")[0]
         assert " ".join(caption.split()) in shown

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
+
 ROOT = Path(__file__).parents[1]
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 
@@ -19,17 +21,8 @@ def snakemake(folder: Path, *arguments: str, root: Path = ROOT) -> subprocess.Co
     environment["PYTHONPATH"] = str(root)
     profile = root / "workflow" / "profiles" / "default"
     where = ["--snakefile", str(root / "Snakefile"), "--directory", str(folder), "--workflow-profile", str(profile)]
-    command = [*SNAKEMAKE, *arguments, *where, "--cores", "2"]
-    return subprocess.run(
-        command,
-        check=False,
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=300,
-    )
+    command = [*arguments, *where, "--cores", "2"]
+    return forked.run("snakemake.cli:main", *command, folder=folder, environment=environment, together=True)
 
 
 def planned_jobs(output: str) -> dict[str, int]:

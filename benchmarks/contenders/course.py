@@ -90,7 +90,7 @@ def kl_per_dim(parameters: NDArray, run: Run) -> NDArray:
     """KL of every latent, averaged over all data, of all models; from weights [M, P] to nats [M, n]."""
     import torch
 
-    from phasevae._reference import exp_excess
+    from phasevae._reference import width
     from phasevae.model import Architecture, VAEEnsemble
 
     architecture = Architecture(run.x.shape[1], run.settings.n_latent, run.settings.hidden)
@@ -101,7 +101,7 @@ def kl_per_dim(parameters: NDArray, run: Run) -> NDArray:
     with torch.no_grad():
         for block in torch.from_numpy(run.x).split(_BLOCK):
             mu, logvar = ensemble.encode(block[None])
-            total += 0.5 * (mu.square() + exp_excess(logvar)).double().sum(1)
+            total += 0.5 * (mu.square() + width(logvar)[1]).double().sum(1)
     torch.set_num_threads(before)
     return (total / len(run.x)).numpy()
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 COLUMNS = ("sigma2", "beta", "seed", "kl", "elbo_gap")
 """Columns of the sweep table that are read here."""
 
+EXPONENTS = {"kl": 1.0, "amplitude": 0.5, "gap": 2.0}
+"""Those of pPCA in t = 1 - sigma2 / sigma2_c: KL, amplitude of the decoder and ELBO gap of a single mode."""
+
 KL_TOLERANCE = 0.02
 """A jump of KL below this many nats is none: slow relaxation and the grid leave that much open."""
 LOWEST_RATIO = 0.6
@@ -116,8 +119,7 @@ def exponents(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None, fit: Mapp
     critical_variance (its own)}, window,
     critical_variance, reason}.
     """
-    expected = {"kl": 1.0, "amplitude": 0.5, "gap": 2.0}
-    empty = dict.fromkeys(expected) | {"window": None, "critical_variance": None}
+    empty = dict.fromkeys(EXPONENTS) | {"window": None, "critical_variance": None}
     c = fit["critical_variance"]
     if c is None:
         return empty | {"reason": fit["reason"]}
@@ -136,8 +138,8 @@ def exponents(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None, fit: Mapp
     grid = grid[grid > x[inside].max() * 1.002]
     result: dict[str, Any] = {}
     for name, key, share in (("kl", "kl", 1.0), ("amplitude", "amplitude2", 0.5), ("gap", "gap", 1.0)):
-        result[name] = _exponent(found[key].select(inside), grid, expected[name] / share, share) | {
-            "expected": expected[name]
+        result[name] = _exponent(found[key].select(inside), grid, EXPONENTS[name] / share, share) | {
+            "expected": EXPONENTS[name]
         }
     window = [float(x[inside].min()), float(x[inside].max())]
     return result | {"window": window, "critical_variance": c, "reason": None}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from phasevae import __version__, artifacts
-from phasevae.datasets import arrays, cifar10, digits, images, synthetic
+from phasevae.datasets import archives, arrays, cifar10, digits, images, synthetic
 from phasevae.datasets.base import Dataset, file_name, write_npy
 from phasevae.errors import InputError
 from phasevae.provenance import record as record_of
@@ -75,11 +75,20 @@ def from_path(path: Path | str, **options: Any) -> Dataset:
     """The data set at `path`: a folder made by `save` (which takes no options), an array or table file, or a folder
     or archive of images. Raises InputError as `build` and `load` do."""
     path = Path(path)
-    if kind_of(path) == "saved":
+    kind = kind_of(path)
+    if kind == "saved":
         if options:
             raise InputError(f"{path}: is a saved data set, must be used without {', '.join(options)}")
         return load(path, verify=True)
-    return build(kind_of(path), path=path, **options)
+    if kind == "images" and path.is_file() and path.suffix.lower() not in ("", *archives.SUFFIXES):
+        raise InputError(
+            f"{path}: named *{path.suffix}, must be *{', *'.join(arrays.SUFFIXES)}, or a folder, .zip or .tar of images"
+        )
+    for key in options:
+        if key not in inspect.signature(KINDS[kind]).parameters:
+            told = "an array or table" if kind == "array" else "a folder or archive of images"
+            raise InputError(f"{key}: must be left out for {path}, {told}")
+    return build(kind, path=path, **options)
 
 
 def kind_of(path: Path) -> str:

@@ -7,7 +7,7 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from phasevae import artifacts
@@ -15,6 +15,10 @@ from phasevae.datasets.base import file_name
 from phasevae.errors import InputError
 
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, NotImplementedError)
+
+_ENCRYPTED = 1  # bit of a member's flags
+SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz")
+"""Of the names that archives have; what is one is told by its content."""
 
 
 def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
@@ -33,18 +37,21 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, by
         yield from reader(path, wanted)
     except _DAMAGE as error:
         raise InputError(f"{path}: not a zip or tar archive, or truncated or damaged ({_first_line(error)})") from None
-    except RuntimeError as error:  # how zipfile reports encryption
-        raise InputError(f"{path}: cannot be read ({_first_line(error)})") from None
 
 
-def source_of(path: Path, names: list[str] | None = None) -> dict[str, str | int]:
-    """File name and sha256 of the bytes at `path`; for a folder, of the sorted `names` and the bytes of those files."""
+def source_of_file(path: Path) -> dict[str, str]:
+    """File name and sha256 of the bytes at `path`."""
+    return {"file": path.name, "sha256": artifacts.file_sha256(path)}
+
+
+def source_of(path: Path, names: Sequence[str]) -> dict[str, str | int]:
+    """`source_of_file`; of a folder its name, and the sha256 of the sorted `names` and the bytes of those files."""
     if not path.is_dir():
-        return {"file": path.name, "sha256": artifacts.file_sha256(path)}
+        return source_of_file(path)
     digest = hashlib.sha256()
-    for name in sorted(names or []):
+    for name in sorted(names):
         digest.update(f"{name}\0{artifacts.file_sha256(path / name)}\n".encode())
-    return {"folder": file_name(path), "n_files": len(names or []), "sha256": digest.hexdigest()}
+    return {"folder": file_name(path), "n_files": len(names), "sha256": digest.hexdigest()}
 
 
 def _folder_members(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
@@ -57,8 +64,11 @@ def _folder_members(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tup
 def _zip_members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if not info.is_dir() and _visible(info.filename) and wanted(info.filename):
-                yield info.filename, archive.read(info)
+            if info.is_dir() or not _visible(info.filename) or not wanted(info.filename):
+                continue
+            if info.flag_bits & _ENCRYPTED:
+                raise InputError(f"{path}: {info.filename} is encrypted, must be without a password")
+            yield info.filename, archive.read(info)
 
 
 def _tar_members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from phasevae.datasets.base import Dataset, checked_path, row_slices
 from phasevae.datasets.stacked import Stacked
 from phasevae.datasets.standardize import new_array, standardized
 from phasevae.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".h5ad")
 _KEYED = (".npz", ".h5ad")
@@ -26,7 +30,7 @@ def array(*, path: Path | str | list[Path | str], key: str | None = None, standa
     """
     if not isinstance(path, list):
         path = _checked_file(path, key)
-        return standardized(_read(path, key), standardize, str(path), archives.source_of(path))
+        return standardized(_read(path, key), standardize, str(path), archives.source_of_file(path))
     if not path:
         raise InputError("path: an empty list, must name at least one file")
     files = [_checked_file(one, key) for one in path]
@@ -35,7 +39,9 @@ def array(*, path: Path | str | list[Path | str], key: str | None = None, standa
         if part.shape[1] != parts[0].shape[1]:
             raise InputError(f"{file}: {part.shape[1]} features, must have {parts[0].shape[1]} as {files[0]} has")
     label = f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else str(files[0])
-    return standardized(Stacked(parts), standardize, label, {"files": [archives.source_of(file) for file in files]})
+    return standardized(
+        Stacked(parts), standardize, label, {"files": [archives.source_of_file(file) for file in files]}
+    )
 
 
 def _flattened(x: NDArray, file: Path) -> NDArray:
@@ -80,7 +86,8 @@ def _chosen_key(path: Path, key: str | None, keys: list[str]) -> str:
     if key is None and len(keys) == 1:
         return keys[0]
     if key not in keys:
-        raise InputError(f"{path}: key {key!r}, must be one of {', '.join(keys)}")
+        told = "holds several arrays: key" if key is None else f"key {key!r}"
+        raise InputError(f"{path}: {told} must be one of {', '.join(keys)}" if keys else f"{path}: holds no arrays")
     return key
 
 
@@ -92,15 +99,28 @@ def _read_table(path: Path) -> NDArray:
             table = pd.read_parquet(path)
         else:
             table = pd.read_csv(path, header=0 if _has_header(path) else None)
+    except InputError:
+        raise
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: not a {path.suffix} table, or damaged ({str(error).splitlines()[0]})") from None
     if table.empty:
         raise InputError(f"{path}: has no rows")
     for name, column in table.items():
         if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
-            raise InputError(f"{path}: column '{name}' holds {column.iloc[0]!r}, must hold numbers only")
+            raise InputError(f"{path}: column '{name}' holds {_no_number(column)!r}, must hold numbers only")
+    if table.columns[0] == "Unnamed: 0" and np.array_equal(np.diff(table.iloc[:, 0]), np.ones(len(table) - 1)):
+        raise InputError(f"{path}: the first column has no name and counts the rows, must be left out")
     # Missing values of nullable columns become NaN, which is told with row and column later.
     return table.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _no_number(column: pd.Series) -> Any:
+    """The first value of a column that is not a number."""
+    import pandas as pd
+
+    as_numbers = pd.to_numeric(column, errors="coerce") if pd.api.types.is_string_dtype(column) else None
+    odd = column.notna() if as_numbers is None else column.notna() & as_numbers.isna()
+    return column[odd].iloc[0] if odd.any() else column.iloc[0]
 
 
 def _read_h5ad(path: Path, key: str | None) -> NDArray:
@@ -108,7 +128,7 @@ def _read_h5ad(path: Path, key: str | None) -> NDArray:
     try:
         import anndata
     except ImportError:
-        raise InputError(f"{path}: needs anndata, which is not installed (pip install 'phasevae[anndata]')") from None
+        raise InputError(f"{path}: needs anndata, which is not installed (pip install anndata)") from None
     try:
         data = anndata.read_h5ad(path, backed="r")
     except Exception as error:  # h5py and anndata raise many kinds
@@ -129,10 +149,18 @@ def _read_h5ad(path: Path, key: str | None) -> NDArray:
 
 
 def _has_header(path: Path) -> bool:
-    """Whether the first line has a cell that is neither empty nor a number."""
+    """Whether the first line has a cell that is neither empty nor a number. Raises InputError for a table with other
+    separators than commas, or with more columns than names, whose first ones pandas would leave out."""
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-        first = next(csv.reader(stream), [])
-    return any(cell.strip() and not _is_number(cell) for cell in first)
+        lines = csv.reader(stream)
+        first, second = next(lines, []), next(lines, [])
+    for separator, name in (";", "semicolons"), ("\t", "tabs"):
+        if len(first) == 1 and separator in first[0]:
+            raise InputError(f"{path}: its columns are separated by {name}, must be by commas")
+    names = any(cell.strip() and not _is_number(cell) for cell in first)
+    if names and len(second) > len(first):
+        raise InputError(f"{path}: line 2 has {len(second)} cells, must have {len(first)} as the line of names has")
+    return names
 
 
 def _is_number(cell: str) -> bool:

@@ -47,15 +47,16 @@ def cifar10(
     size = checked_size(size)
     grey = checked_flag("grey", grey)
     path = fetched(URL, SIZE, SHA256) if archive is None else checked_path("archive", archive)
-    stacks = {}
+    stacks, names = {}, []
     for name, content in archives.members(path, lambda name: PurePosixPath(name).name in BATCHES[split]):
         batch = PurePosixPath(name).name
         stacks[batch] = _preprocessed(_planes(content, f"{path}: {name}"), size, grey)
+        names.append(name)
     missing = [batch for batch in BATCHES[split] if batch not in stacks]
     if missing:
         raise InputError(f"{path}: {', '.join(missing)} missing, must be a CIFAR-10 archive in the binary layout")
     stack = np.concatenate([stacks[batch] for batch in BATCHES[split]])
-    return from_pixels(stack, str(path), standardize, grey, archives.source_of(path))
+    return from_pixels(stack, str(path), standardize, grey, archives.source_of(path, names))
 
 
 def _planes(content: bytes, label: str) -> NDArray[np.uint8]:

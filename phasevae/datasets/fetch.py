@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from phasevae import artifacts
 from phasevae.errors import InputError
 
 RETRIES = 4
@@ -22,21 +23,28 @@ def fetched(url: str, size: int, sha256: str, folder: Path | None = None) -> Pat
 
     The cache is `folder`, else the environment variable PHASEVAE_CACHE, else the user's cache folder. Bytes arrive
     in NAME.part beside the destination, so that a later attempt goes on where this one stopped; the file gets its
-    name after its checksum is verified. Raises InputError when the host cannot be reached or the checksum fails.
+    name after its checksum is verified. Of several processes one downloads, and the others wait for its NAME.lock.
+    Raises InputError when the host cannot be reached or the checksum fails.
     """
     import pooch
+    from filelock import FileLock
 
     pooch.get_logger().setLevel("WARNING")
     folder = folder or Path(os.environ.get("PHASEVAE_CACHE") or pooch.os_cache("phasevae"))
     name = url.rsplit("/", 1)[-1]
     part = folder / f"{name}.part"
+    # Needs no lock, which could not be had in a cache that is shared and read-only.
+    if (folder / name).is_file() and artifacts.file_sha256(folder / name) == sha256:
+        return folder / name
 
     def download(url: str, destination: Any, _pooch: Any) -> None:
         resume(url, part, size)
         part.replace(destination)
 
     try:
-        return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=download))
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{name}.lock"):
+            return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=download))
     except InputError:
         raise
     except ValueError:

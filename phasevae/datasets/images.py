@@ -32,7 +32,7 @@ def images(
     Each is made grey (ITU-R 601) or RGB (without `grey`, as the first one is), resized to `size` x `size` (antialiased
     bilinear) and flattened in the order height, width, channel; pixels are divided by 255. Without `size` all images
     must share one shape. An image that cannot be decoded is an error that names it; with `skip_damaged` it is left
-    out with a warning.
+    out with a warning. There is a warning, too, when colours are lost because the first image is grey.
     """
     path = checked_path("path", path)
     size = checked_size(size)
@@ -40,17 +40,23 @@ def images(
     checked_flag("skip_damaged", skip_damaged)
     names: list[str] = []
     shape: tuple[int, ...] | None = None
+    left_out, asked = 0, grey is not None
     with tempfile.TemporaryFile() as spool:
         for name, content in _progress(archives.members(path, _is_image)):
             label = f"{path}: {name}"
             try:
-                grey = pixels.is_grey(content, label) if grey is None else grey
-                image = pixels.decoded(content, label, size, grey)
+                stored_grey = grey if asked else pixels.is_grey(content, label)
+                image = pixels.decoded(content, label, size, stored_grey if grey is None else grey)
             except InputError as error:
                 if not skip_damaged:
                     raise
                 warnings.warn(f"{error}: left out", UserWarning, stacklevel=2)
+                left_out += 1
                 continue
+            grey = stored_grey if grey is None else grey
+            if grey and not stored_grey:
+                warnings.warn(f"{label} has colours, {names[0]} is grey: all are taken as grey", stacklevel=2)
+                asked = True
             if shape is not None and image.shape != shape:
                 raise InputError(
                     f"{label} is {_sides(image.shape)} pixels, {names[0]} is {_sides(shape)}: "
@@ -59,6 +65,8 @@ def images(
             names.append(name)
             shape = image.shape
             spool.write(image.tobytes())
+        if left_out and shape is None:
+            raise InputError(f"{path}: has no image that can be decoded, {left_out} left out")
         if shape is None:
             raise InputError(f"{path}: has no images (files named *{', *'.join(SUFFIXES)})")
         spool.flush()

@@ -7,7 +7,8 @@ give the same bytes.
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def decoded(content: bytes, label: str, size: int | None, grey: bool) -> NDArray
     """
     from PIL import Image
 
-    pixels = _opened(content, label)
+    pixels = _opened(content, label, lambda image: image.convert("RGB"))
     if grey:
         pixels = pixels.convert("L")
     if size is not None:
@@ -36,20 +37,23 @@ def decoded(content: bytes, label: str, size: int | None, grey: bool) -> NDArray
 
 
 def is_grey(content: bytes, label: str) -> bool:
-    """Whether an encoded image has one channel. Raises InputError as `decoded` does."""
-    return _opened(content, label, convert=False).mode in ("1", "L", "LA")
+    """Whether an encoded image has one channel, by its head alone. Raises InputError as `decoded` does."""
+    return _opened(content, label, lambda image: image.mode in ("1", "L", "LA"))
 
 
-def _opened(content: bytes, label: str, convert: bool = True) -> Image.Image:
-    from PIL import Image
+def _opened(content: bytes, label: str, read: Callable[[Image.Image], Any]) -> Any:
+    """What `read` gives of an image; of an animation that is its first frame."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as image:
             if image.mode == "F" or image.mode.startswith("I"):
                 raise InputError(f"{label}: mode {image.mode}, must have 8 bits a channel")
-            return image.convert("RGB") if convert else image.copy()
+            return read(image)
     except InputError:
         raise
+    except UnidentifiedImageError:
+        raise InputError(f"{label}: not an image, or damaged") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{label}: not an image, or damaged ({str(error).splitlines()[0]})") from None
 

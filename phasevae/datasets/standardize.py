@@ -52,8 +52,10 @@ def standardized(
     x = _checked_array(x, label)
     found = moments(x, label)
     constant = np.flatnonzero(found.constant)
-    if constant.size == x.shape[1]:
+    if np.array_equal(found.low, found.high):
         raise InputError(f"{label}: every feature is constant, at least one must vary")
+    if constant.size == x.shape[1] or (mode == "none" and _lost(found).all()):
+        raise InputError(f"{label}: no feature varies by as much as single precision holds (standardize them?)")
     if constant.size:
         _warn_constant(constant, x.shape[1], mode, label)
     mean, scale = _shift_and_scale(found, mode)
@@ -87,6 +89,11 @@ def moments(x: NDArray, label: str) -> Moments:
     for rows in row_slices(n, dimension):
         square += np.square(x[rows].astype(np.float64) - mean).sum(0)
     return Moments(mean, square / n, low, high)
+
+
+def _lost(found: Moments) -> NDArray[np.bool_]:
+    """Features whose spread is below the spacing of float32 numbers at their mean."""
+    return np.sqrt(found.variance) < np.finfo(np.float32).eps / 2 * np.abs(found.mean)
 
 
 def _shift_and_scale(found: Moments, mode: str) -> tuple[NDArray, NDArray]:

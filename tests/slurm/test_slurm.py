@@ -102,7 +102,7 @@ def test_a_cancelled_job_runs_again_from_its_checkpoint_with_more_memory(finishe
     assert [first[1], second[1]] == ["CANCELLED", "COMPLETED"]
     assert int(second[2].rstrip("M")) == 2 * int(first[2].rstrip("M"))
     assert "Trying to restart job" in output
-    found = re.search(r"2 models continue at step (\d+) of 3907", (folder / TRAINING_LOG).read_text())
+    found = re.search(r"2 models continue at step (\d+)", (folder / TRAINING_LOG).read_text())
     assert found is not None, (folder / TRAINING_LOG).read_text()
     assert 0 < int(found[1]) < 3907
 

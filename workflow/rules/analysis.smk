@@ -61,11 +61,12 @@ rule hysteresis:
         "../envs/phasevae.yaml"
     threads: CONFIG["train_threads"]
     resources:
-        **training_resources(upward_job),
+        **training_resources(upward_cost),
     params:
         hp=lambda wildcards: canonical_json(training_keys(DATASETS[wildcards.dataset])),
         ratio=lambda wildcards: ",".join(map(repr, sorted(DATASETS[wildcards.dataset]["hysteresis_ratio"]))),
         seeds=lambda wildcards: ",".join(map(str, sorted(DATASETS[wildcards.dataset]["seeds"]))),
+        beta=lambda wildcards: f"--beta {DATASETS[wildcards.dataset]['beta']!r}",
         code=stage_code("hysteresis"),
         folder=subpath(input.record, parent=True),
         # A function of the input is not compared: where it was trained is no reason to train again.
@@ -73,7 +74,7 @@ rule hysteresis:
     message:
         "{wildcards.dataset}: sweep upwards from active models"
     shell:
-        "phasevae hysteresis {params.folder} --ratio {params.ratio} --seeds {params.seeds} --settings {params.hp:q}"
+        "phasevae hysteresis {params.folder} --ratio {params.ratio} --seeds {params.seeds} {params.beta} --settings {params.hp:q}"
         " --spectrum {input.spectrum} --device {params.device} --threads {threads} -o {output} > {log} 2>&1"
 
 

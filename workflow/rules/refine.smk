@@ -49,7 +49,7 @@ rule train_refined:
         "../envs/phasevae.yaml"
     threads: CONFIG["train_threads"]
     resources:
-        **training_resources(refined_job),
+        **training_resources(refined_cost),
     params:
         hp=lambda wildcards: canonical_json(train_keys(settings_of(**wildcards))),
         code=lambda wildcards: training_code(settings_of(**wildcards)),

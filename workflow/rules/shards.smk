@@ -15,8 +15,9 @@ rule moments:
         "../envs/phasevae.yaml"
     threads: 1
     resources:
-        mem_mb=2500,
-        runtime=60,
+        **CLUSTER["jobs"],
+        mem_mb=matrices(4),
+        runtime=each_attempt(60),
     params:
         code=stage_code("moments"),
         folder=subpath(input.record, parent=True),
@@ -40,8 +41,9 @@ rule basis:
         "../envs/phasevae.yaml"
     threads: 1
     resources:
-        mem_mb=5000,
-        runtime=60,
+        **CLUSTER["jobs"],
+        mem_mb=matrices(8),
+        runtime=each_attempt(60),
     params:
         code=stage_code("moments"),
     message:
@@ -65,8 +67,9 @@ rule shape:
         "../envs/phasevae.yaml"
     threads: 1
     resources:
-        mem_mb=2500,
-        runtime=60,
+        **CLUSTER["jobs"],
+        mem_mb=matrices(3),
+        runtime=each_attempt(60),
     params:
         code=stage_code("moments"),
         folder=subpath(input.record, parent=True),
@@ -92,8 +95,9 @@ rule gather:
         "../envs/phasevae.yaml"
     threads: 1
     resources:
-        mem_mb=2500,
-        runtime=60,
+        **CLUSTER["jobs"],
+        mem_mb=each_attempt(2500),
+        runtime=each_attempt(60),
     params:
         code=stage_code("moments"),
     message:

@@ -17,7 +17,7 @@ rule spectrum:
     threads: 1
     resources:
         **CLUSTER["jobs"],
-        mem_mb=each_attempt(2500),
+        mem_mb=matrices(8),
         runtime=each_attempt(60),
     params:
         code=stage_code("spectrum"),

@@ -53,7 +53,9 @@ for name, part in PASSES:
                 "../envs/phasevae.yaml"
             threads: CONFIG["train_threads"]
             resources:
-                **training_resources(lambda wildcards, input, job=(settings, len(points)): job),
+                **training_resources(
+                    lambda wildcards, input, shape, job=(settings, len(points)): bucket_cost(*job, shape)
+                ),
             params:
                 hp=canonical_json(train_keys(settings)),
                 code=training_code(settings),
