@@ -207,7 +207,7 @@ def main() -> None:
         rows += [{"experiment": name, **row} for row in found]
     table = pd.DataFrame(rows)
     artifacts.write_table(options.output / "transitions.csv", table)
-    print(table.to_string(index=False, na_rep="", float_format="%.4g"))
+    print(table.to_string(index=False, na_rep="", float_format="{:.4g}".format))
     sys.exit(0 if table["holds"].all() else 1)
 
 
