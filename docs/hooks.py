@@ -23,6 +23,11 @@ def mathml(formula: str, block: bool = False) -> str:
     return convert(formula, display="block" if block else "inline")
 
 
+def on_page_markdown(markdown: str, **more: Any) -> str:
+    """Figures stand elsewhere in the repository than on the site."""
+    return markdown.replace("](../results/reference/", "](reference/")
+
+
 def on_files(files: Files, config: Any) -> Files:
     """results/reference/**.png as reference/**.png."""
     folder = ROOT / "results" / "reference"

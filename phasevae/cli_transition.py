@@ -21,7 +21,7 @@ def hysteresis(
     spectrum: SpectrumFile = None,
     settings: SettingsJson = None,
     seeds: Annotated[str, typer.Option(help="Seeds of both branches.")] = "0",
-    beta: Annotated[float, typer.Option(help="KL weight of all models.")] = 1.0,
+    beta: Annotated[float | None, typer.Option(help="KL weight of all models.")] = None,
     latent: Annotated[int | None, typer.Option(help="Number of latents.")] = None,
     hidden: Annotated[str | None, typer.Option(help="Hidden widths of the encoder; the decoder mirrors them.")] = None,
     samples: Annotated[float | None, typer.Option(help="Rows shown to each model at each step.")] = None,

@@ -59,8 +59,10 @@ def is_converged(found: Mapping[str, float | None]) -> bool | None:
     The ELBO, which scatters with the rows of a batch, counts beyond three standard errors of its drift. Raises
     InputError when it is not what `assess` gives.
     """
+    if not isinstance(found, Mapping):
+        raise InputError(f"convergence: is {found!r}, must be an object")
     for key in (*_DRIFTS, "balance"):
-        value = found.get(key, "nothing") if isinstance(found, Mapping) else found
+        value = found.get(key, "nothing")
         if not isinstance(value, float | int | None):
             raise InputError(f"convergence: '{key}' is {value!r}, must be a number or null")
     if found["balance"] is None or any(found[key] is None for key in _DRIFTS):

@@ -162,7 +162,7 @@ def read_valid(task: Task) -> dict[str, Any]:
         if not (task.folder / name).is_file():
             raise InputError(f"{task.folder / name}: no such file")
     keys = ("config_digest", "convergence", "extended", "record_sha256", *POINT_CHECKSUMS.values())
-    point = artifacts.read_json(task.folder / "point.json", keys)
+    point = artifacts.read_json(task.folder / "point.json", keys, "point")
     if point["config_digest"] != task.digest:
         raise OutdatedPointError(f"{task.folder}: made with other settings, data or code")
     for name, key in POINT_CHECKSUMS.items():

@@ -106,7 +106,7 @@ SCHEMAS = {
     ),
 }
 
-_BOUNDS = {"exclusiveMinimum": "above", "minimum": "at least", "minItems": "a list of at least", "maxItems": "at most"}
+_BOUNDS = {"exclusiveMinimum": "above", "minimum": "at least", "minItems": "at least", "maxItems": "at most"}
 _WORDS = {
     "array": "a list",
     "boolean": "true or false",
@@ -134,6 +134,7 @@ def check(path: Path | str, value: Mapping[str, Any], kind: str) -> None:
         wanted = " or ".join(_WORDS[one] for one in kinds)
     else:
         wanted = f"{_BOUNDS[error.validator]} {error.validator_value}"
+        wanted = f"a list of {wanted} items" if error.validator.endswith("Items") else wanted
     found = repr(error.instance)
     raise InputError(f"{path}: key '{key}' is {found[:60]}{'...' * (len(found) > 60)}, must be {wanted}")
 

@@ -72,6 +72,6 @@ def test_an_upward_sweep_has_the_datas_beta_and_is_trained_once(planned):
     assert "--beta 1.0 " in commands["once"] and "--beta 2.0 " in commands["five"]
     once, four = (planned["hysteresis", name] for name in ("once", "four"))
     assert once["slurm_partition"] == "long" and once["runtime"] == four["runtime"]
-    # One seed at two ratios and then two fresh models: as long as three trainings of the step's overhead, or more.
+    # Two steps of one model each, and the fresh models: between one training and a half and three.
     trained = int(planned["train_once_0", "once"]["runtime"])
     assert 1.5 * (trained - 10) < int(once["runtime"]) - 10 < 3 * (trained - 10)

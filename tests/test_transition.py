@@ -167,7 +167,7 @@ def test_relaxation_times_of_exponentials_give_their_exponent(above):
     """Slower by `above` beyond the transition, as it may be."""
     rng, time = np.random.default_rng(0), np.linspace(0, 3, 60)
     tables = []
-    for seed, x in enumerate([0.7, 0.8, 0.9, 0.95, 1.12, 1.2, 1.3, 1.4]):
+    for seed, x in enumerate([0.7, 0.8, 0.9, 0.95, 1.06, 1.1, 1.2, 1.3]):
         tau = 0.05 / abs(np.log(x)) * (above if x > 1 else 1)
         kl = 0.2 + 0.05 * np.exp(-time / tau) + 2e-4 * rng.normal(size=time.size)
         rows = {"sigma2": x, "beta": 1.0, "seed": seed, "learning_time": time, "current_sigma2": x, "kl": kl}
@@ -176,7 +176,7 @@ def test_relaxation_times_of_exponentials_give_their_exponent(above):
     found = slowing.relaxation(pd.concat(tables), 1.0)
     assert len(found["tau"]) == 8
     exponent = found["exponent"]
-    assert exponent["value"] == pytest.approx(1.0, abs=0.05)
+    assert exponent["value"] == pytest.approx(1.0, abs=0.05) and contains(exponent, 1.0)
     assert exponent["above"] / exponent["below"] == pytest.approx(above, rel=0.2)
 
 

@@ -27,7 +27,7 @@ NEGATIVE_KL = -0.2
 RANGES = {
     "sigma2": (1 / LARGEST, LARGEST, f"a positive number up to {LARGEST:g}"),
     "beta": (1 / LARGEST, LARGEST, f"a positive number up to {LARGEST:g}"),
-    "kl": (NEGATIVE_KL, LARGEST, f"a finite number from 0 to {LARGEST:g}"),
+    "kl": (NEGATIVE_KL, LARGEST, f"a finite number from {NEGATIVE_KL} to {LARGEST:g}"),
     "elbo_gap_standard_error": (0.0, LARGEST, f"a finite number from 0 to {LARGEST:g}"),
     "mean_eigenvalue": (-1e-3, 1 + 1e-3, "a number from 0 to 1"),
 }
@@ -102,8 +102,11 @@ def check_belongs(table: pd.DataFrame, name: str, sweep: pd.DataFrame) -> None:
     """Raise InputError for a point of another table of the sweep (dimensions, histories) that the sweep has not."""
     if not set(IDENTITY) <= set(table.columns) & set(sweep.columns):
         return
-    known = set(sweep[[*IDENTITY]].itertuples(index=False, name=None))
-    for point in table[[*IDENTITY]].drop_duplicates().itertuples(index=False, name=None):
+    known, points = (
+        dict.fromkeys(zip(*(numbers(of, column, called).tolist() for column in IDENTITY), strict=True))
+        for of, called in ((sweep, "sweep"), (table, name))
+    )
+    for point in points:
         if point not in known:
             place = ", ".join(f"{key}={value:g}" for key, value in zip(IDENTITY, point, strict=True))
             raise InputError(f"{name}: {place} is no point of the sweep, must be a table of the same sweep")

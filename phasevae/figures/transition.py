@@ -90,7 +90,7 @@ def slowing(fit: Mapping[str, Any]) -> Figure:
             grid = np.array([distance[keep].min(), distance[keep].max()])
             axes.plot(grid, result[side] * grid ** -result["value"], color=color, linewidth=0.9, zorder=2)
     if result:
-        axes.plot([], [], color=BLACK, linewidth=0.9, label=r"fit $A\,|\ln(x / c)|^{-g}$" + _interval(result))
+        axes.plot([], [], color=BLACK, linewidth=0.9, label=r"fit $A\,|\ln(x / c)|^{-\nu}$" + _interval(result, r"\nu"))
     else:
         axes.set_title(f"no exponent: {found['reason']}", fontsize=7, wrap=True)
     _plain_ticks(axes, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5))
@@ -201,6 +201,6 @@ def _plain_ticks(axes: Axes, places: Sequence[float]) -> None:
     axes.tick_params(axis="x", which="minor", labelbottom=False)
 
 
-def _interval(result: Mapping[str, Any]) -> str:
+def _interval(result: Mapping[str, Any], symbol: str = "g") -> str:
     low, high = ("open" if edge is None else f"{edge:.2f}" for edge in result["ci95"])
-    return f": $g$ = {result['value']:.2f} [{low}, {high}]"
+    return f": ${symbol}$ = {result['value']:.2f} [{low}, {high}]"

@@ -17,7 +17,7 @@ def each_attempt(amount):
 
 def matrices(count, further=2500):
     """Memory of a job that holds `count` matrices of D x D of a data set, and `further` MB. Measured with 2,500 features:
-    3 for moments and what is written of them, 6 for eigenvectors."""
+    3 for moments and what is written of them, 6 for eigenvectors; rules ask for a third more."""
 
     def ask(wildcards, attempt):
         _, dimension = shape_of(DATASETS[wildcards.dataset], f"{RESULTS}/{wildcards.dataset}")
