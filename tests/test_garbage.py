@@ -139,7 +139,7 @@ UPWARD = pd.DataFrame(
             pd.concat([DIMENSIONS, DIMENSIONS]),
             "dimensions: sigma2=0.6, beta=1.0, seed=0, latent=0 stands",
         ),
-        ("--dimensions", DIMENSIONS.assign(mean_eigenvalue=2.0), "must be a number from 0 to 1"),
+        ("--dimensions", DIMENSIONS.assign(mean_eigenvalue=-2.0), "must be a finite number from 0"),
         ("--dimensions", DIMENSIONS.assign(sigma2=7 * DIMENSIONS["sigma2"]), "is no point of the sweep"),
         ("--dimensions", DIMENSIONS.drop(columns="seed"), "dimensions: column 'seed' is missing"),
         ("--dimensions", DIMENSIONS.assign(seed="first"), "dimensions: column 'seed'"),

@@ -29,9 +29,9 @@ RANGES = {
     "beta": (1 / LARGEST, LARGEST, f"a positive number up to {LARGEST:g}"),
     "kl": (NEGATIVE_KL, LARGEST, f"a finite number from {NEGATIVE_KL} to {LARGEST:g}"),
     "elbo_gap_standard_error": (0.0, LARGEST, f"a finite number from 0 to {LARGEST:g}"),
-    "mean_eigenvalue": (-1e-3, 1 + 1e-3, "a number from 0 to 1"),
+    "mean_eigenvalue": (-1e-3, LARGEST, f"a finite number from 0 to {LARGEST:g}"),
 }
-"""Lowest and highest number that a column may hold, and how that is put; rounding may pass 0 and 1."""
+"""Lowest and highest number that a column may hold, and how that is put; rounding may pass 0."""
 
 COLLAPSED_KL = 5e-3
 """A sweep whose KL stays above this many nats at every point has no collapsed point (2.5 times the error of one)."""
