@@ -160,6 +160,15 @@ def test_other_tables_that_are_wrong_are_refused_in_one_line(fit, option, table,
     assert words in lines[0]
 
 
+def test_a_direction_may_carry_more_than_a_variance_of_one(fit):
+    """Of the means of data that are not Gaussian: at an optimum only each latent's own second moment is one."""
+    DIMENSIONS.assign(mean_eigenvalue=1.2 * DIMENSIONS["mean_eigenvalue"] + 0.7).to_csv("other.csv", index=False)
+    known = spectrum.assembled(np.array(EIGENVALUES), 1.5, 1000, np.zeros(3), np.zeros(3), None)
+    spectrum.write("spectrum.json", replace(known, name="known", data_sha256="0"))
+    code, _, written = fit(sweep_of(), "--dimensions", "other.csv", "--spectrum", "spectrum.json")
+    assert code == 0 and len(written["cascade"]["modes"]) == 2
+
+
 def test_one_seed_has_an_interval_but_no_bootstrap(fit):
     _, _, written = fit(sweep_of(seeds=[0]))
     low, high = written["ci95"]
