@@ -28,7 +28,8 @@ SNAKEMAKE = [
     *(sys.executable, "-m", "snakemake", "--configfile", "large.yaml", "--cores", "1"),
     *("--snakefile", str(ROOT / "Snakefile"), "--workflow-profile", str(ROOT / "workflow" / "profiles" / "default")),
 ]
-POINTS_IN_A_BUCKET = 100
+POINTS_IN_A_BUCKET = 500
+"""A job of half a minute: starting one costs four seconds, mostly for importing PyTorch."""
 
 
 @dataclass(frozen=True)
