@@ -50,6 +50,7 @@ CONFIG = {
         }
     },
 }
+RESULTS = Path("results") / "small"
 COLUMNS = ["signal", "moment", "after_seconds", "points_written", "points_in_progress", "seconds_to_end"]
 LONGEST = {"any": 12.0, "training": 3.0, "writing": 2.0}
 """Seconds after the moment began, within which the kill comes."""
@@ -83,9 +84,8 @@ def unlock(folder: Path) -> None:
     shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
 
 
-def results(folder: Path) -> dict[str, bytes]:
-    """Bytes of every result but those about time."""
-    top = folder / "results" / "small"
+def results(top: Path) -> dict[str, bytes]:
+    """Bytes of every result of a data set's folder but those about time."""
     skipped = {"logs", "benchmarks", "checkpoints"}
     return {
         str(path.relative_to(top)): path.read_bytes()
@@ -95,7 +95,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 
 def differing(folder: Path, expected: dict[str, bytes]) -> list[str]:
-    found = results(folder)
+    found = results(folder / RESULTS)
     return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
 
@@ -106,7 +106,7 @@ def partials(folder: Path) -> list[str]:
 
 def progress(folder: Path) -> tuple[int, int]:
     """(points with all files, points with some)."""
-    folders = [path for path in (folder / "results" / "small" / "points").glob("*") if any(path.iterdir())]
+    folders = [path for path in (folder / RESULTS / "points").glob("*") if any(path.iterdir())]
     whole = sum((path / "point.json").is_file() for path in folders)
     return whole, len(folders) - whole
 
@@ -118,7 +118,7 @@ def begun(moment: str, folder: Path) -> Callable[[], bool]:
     if moment == "writing":
         before = progress(folder)
         return lambda: progress(folder) != before
-    checkpoints = folder / "results" / "small" / "checkpoints"
+    checkpoints = folder / RESULTS / "checkpoints"
     before = written(checkpoints)
     return lambda: written(checkpoints) != before
 
@@ -164,7 +164,7 @@ def kill(folder: Path, number: int, moment: str, delay: float) -> dict | None:
 
 def restart_if_done(folder: Path, expected: dict[str, bytes]) -> None:
     """Compare the results of a run that got through, and begin again."""
-    if (folder / "results" / "small" / "fit.json").is_file():
+    if (folder / RESULTS / "fit.json").is_file():
         compare(folder, expected)
         shutil.rmtree(folder)
         prepare(folder)
@@ -190,7 +190,7 @@ def main() -> None:
     if not undisturbed.is_dir():
         prepare(undisturbed)
         finish(undisturbed)
-    expected = results(undisturbed)
+    expected = results(undisturbed / RESULTS)
     if not disturbed.is_dir():
         prepare(disturbed)
     kills = list(csv.DictReader(table.open())) if table.is_file() else []

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phasevae import schemas
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,8 +115,6 @@ def read_json(path: Path | str, required: tuple[str, ...] = (), kind: str | None
     if seal is not None and seal != digest(value):
         raise InputError(f"{path}: altered after it was written ({_SEAL} is not that of its content); make it again")
     if kind is not None:
-        from phasevae import schemas
-
         schemas.check(path, value, kind)
     return value
 

@@ -163,11 +163,18 @@ def _train_and_write(
     if ensemble.arrays is not None:
         trainer.restore(ensemble.arrays)
     seconds = _train(job, trainer, ensemble, stop, report)
+    held_out = split_rows(x.shape[0], job.settings.holdout)[1]
+    origin = {
+        **provenance.environment(),
+        **machine(job.device),
+        "data_sha256": job.data_sha256,
+        "code_hash": provenance.training_code_hash(),
+    }
     with stop.at_once():
         for index, task in enumerate(ensemble.tasks):
             budget = next_budget(task)
             if budget is not None and budget <= ensemble.factor:
-                _write_point(job, trainer, index, task, ensemble.factor, x, mean, seconds)
+                _write_point(job, trainer, index, task, ensemble.factor, x, mean, held_out, seconds, origin)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -209,14 +216,15 @@ def _write_point(
     factor: int,
     x: torch.Tensor,
     mean: torch.Tensor,
+    held_out: torch.Tensor,
     seconds: float,
+    origin: dict[str, Any],
 ) -> None:
     """Measure one model and write its files, point.json last: it is what makes the others valid.
 
-    seconds: what its training took.
+    held_out: numbers of the rows that it was not shown; seconds: what its training took; origin: its provenance.
     """
     start = time.monotonic()
-    held_out = split_rows(x.shape[0], job.settings.holdout)[1]
     numbers = measure.measure(trainer.model.member(index), x, mean, task.member, held_out)
     identity = asdict(task.member)
     model.save(task.folder / "weights.safetensors", trainer.model, index, {**identity, "config_digest": task.digest})
@@ -239,12 +247,7 @@ def _write_point(
         **{key: artifacts.file_sha256(task.folder / name) for name, key in POINT_CHECKSUMS.items()},
         "settings": asdict(job.settings),
         "config_digest": task.digest,
-        "provenance": {
-            **provenance.environment(),
-            **machine(job.device),
-            "data_sha256": job.data_sha256,
-            "code_hash": provenance.training_code_hash(),
-        },
+        "provenance": origin,
     }
     artifacts.write_json(task.folder / "point.json", point)
 
