@@ -28,6 +28,7 @@ MODES = ("auto", "off", "cpu", "cuda")
 # as in PyTorch: then the two agree bit for bit, whatever the instruction set.
 CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-Wall", "-Wextra"]
 CXX_FLAGS += ["-Wno-unused-parameter"]  # torch's headers
+CPU_SOURCES = ("elbo_cpu", "elbo_rows", "mlp_cpu", "mlp_v3", "mlp_v4")
 NVCC_FLAGS = ["-O3", "-lineinfo", "--fmad=false"]
 
 
@@ -79,7 +80,7 @@ def cuda_root() -> Path:
 def extension(with_cuda: bool):
     """The extension phasevae._C. Raises CannotBuildError."""
     cpp_extension = torch_extensions()
-    sources = ["csrc/module.cpp", "csrc/cpu/elbo_cpu.cpp", "csrc/cpu/elbo_rows.cpp"]
+    sources = ["csrc/module.cpp", *(f"csrc/cpu/{name}.cpp" for name in CPU_SOURCES)]
     flags = {"cxx": CXX_FLAGS}
     if not with_cuda:
         return cpp_extension.CppExtension(

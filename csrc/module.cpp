@@ -17,6 +17,16 @@ TORCH_LIBRARY(phasevae, library) {
   library.def(
       "adam_step(Tensor(a!) parameters, Tensor gradients, Tensor(b!) first_moment, Tensor(c!) second_moment,"
       " Tensor learning_rates, Tensor active, Tensor steps_done, float beta1, float beta2, float epsilon) -> ()");
+  library.def(
+      "mlp_forward(Tensor input, Tensor parameters, int offset, int[] widths, bool keep)"
+      " -> (Tensor output, Tensor tape)");
+  library.def(
+      "mlp_backward(Tensor input, Tensor parameters, int offset, int[] widths, Tensor tape, Tensor grad_output,"
+      " Tensor? grad_for_input, bool input_wanted, Tensor(a!) gradients) -> Tensor");
+}
+
+namespace phasevae {
+bool has_network_kernels();
 }
 
 namespace {
@@ -47,5 +57,7 @@ pybind11::dict build_info() {
 
 PYBIND11_MODULE(_C, module) {
   module.doc() = "Native kernels of phasevae: importing it registers the operations torch.ops.phasevae.*";
+  module.def("has_network_kernels", &phasevae::has_network_kernels,
+             "Whether this processor can run the operations mlp_forward and mlp_backward.");
   module.def("build_info", &build_info, "What the extension was compiled from and with, as a dict.");
 }

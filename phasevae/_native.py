@@ -14,6 +14,9 @@ from torch.autograd.function import FunctionCtx
 _extension = importlib.import_module(f"{__package__}._C")
 _ops = torch.ops.phasevae
 
+HAS_NETWORK_KERNELS: bool = _extension.has_network_kernels()
+"""Whether this processor can run the operations mlp_forward and mlp_backward of `phasevae.network`."""
+
 
 def build_info() -> dict[str, object]:
     """What the extension was compiled with: {torch, compiler, cxx_standard, openmp, cuda}."""

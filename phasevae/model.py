@@ -6,11 +6,9 @@ the optimiser sees one tensor and every matrix product runs for the whole ensemb
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,18 +16,10 @@ from torch import Tensor
 
 from phasevae import artifacts, noise
 from phasevae.errors import InputError
+from phasevae.network import Layer, Network
 
 LOGVAR_RANGE = (-12.0, 8.0)
 """The encoder's log variance is clamped to this range (Li, arXiv:2610.11257)."""
-
-
-class Layer(NamedTuple):
-    """A linear layer: its name, widths, and where its weight begins in a model's row of the buffer."""
-
-    name: str
-    fan_in: int
-    fan_out: int
-    offset: int
 
 
 @dataclass(frozen=True)
@@ -41,27 +31,27 @@ class Architecture:
     hidden: tuple[int, ...]
 
     @property
-    def layers(self) -> list[Layer]:
-        """The layers of the encoder and then of the decoder, in the order of the buffer."""
-        encoder = [self.dimension, *self.hidden, 2 * self.n_latent]
-        decoder = [self.n_latent, *reversed(self.hidden), self.dimension]
-        layers, offset = [], 0
-        for part, widths in (("encoder", encoder), ("decoder", decoder)):
-            for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
-                layers.append(Layer(f"{part}.{i}", fan_in, fan_out, offset))
-                offset += (fan_in + 1) * fan_out
-        return layers
+    def networks(self) -> tuple[Network, Network]:
+        """Encoder and decoder, the latter's parameters behind the former's."""
+        encoder = Network([self.dimension, *self.hidden, 2 * self.n_latent], 0)
+        return encoder, Network([self.n_latent, *reversed(self.hidden), self.dimension], encoder.end)
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """The layers of the encoder and then of the decoder by name, in the order of the buffer."""
+        parts = zip(("encoder", "decoder"), self.networks, strict=True)
+        return {f"{part}.{i}": layer for part, network in parts for i, layer in enumerate(network.layers)}
 
     @property
     def n_parameters(self) -> int:
         """Parameters of one model."""
-        return sum((layer.fan_in + 1) * layer.fan_out for layer in self.layers)
+        return self.networks[1].end
 
 
 class VAEEnsemble:
     """M independent VAEs of one architecture over one flat parameter buffer.
 
-    `parameters` and `gradients` are [M, P]; `backward` fills `gradients`.
+    `parameters` is [M, P]; `encoder` and `decoder` are the networks in it.
     """
 
     def __init__(self, architecture: Architecture, parameters: Tensor):
@@ -71,55 +61,15 @@ class VAEEnsemble:
             )
         self.architecture = architecture
         self.parameters = parameters
-        self.gradients = torch.zeros_like(parameters)
-        self._leaves: list[Tensor] = []
-        self._leaf_gradients: list[Tensor] = []
-        self._layers: dict[str, list[tuple[Tensor, Tensor]]] = {"encoder": [], "decoder": []}
-        for layer in architecture.layers:
-            weight_end = layer.offset + layer.fan_in * layer.fan_out
-            weight = self._leaf(layer.offset, weight_end, (layer.fan_in, layer.fan_out))
-            bias = self._leaf(weight_end, weight_end + layer.fan_out, (1, layer.fan_out))
-            self._layers[layer.name.split(".")[0]].append((weight, bias))
-
-    def _leaf(self, begin: int, end: int, shape: tuple[int, int]) -> Tensor:
-        """A part of every model's row as a leaf [M, *shape] of the autograd graph."""
-        leaf = self.parameters.detach()[:, begin:end].unflatten(1, shape).requires_grad_()
-        self._leaves.append(leaf)
-        self._leaf_gradients.append(self.gradients[:, begin:end].unflatten(1, shape))
-        return leaf
-
-    def backward(self, loss: Tensor, decoder_loss: Tensor | None = None) -> None:
-        """Replace `gradients` by those of a scalar computed through `encode` and `decode`.
-
-        decoder_loss: a scalar of its own for the decoder's parameters; `loss` is then that of the encoder's.
-        """
-        if decoder_loss is None:
-            found = torch.autograd.grad(loss, self._leaves)
-        else:
-            end = 2 * len(self._layers["encoder"])
-            of_decoder = torch.autograd.grad(decoder_loss, self._leaves[end:], retain_graph=True)
-            found = torch.autograd.grad(loss, self._leaves[:end]) + of_decoder
-        torch._foreach_copy_(self._leaf_gradients, found)
-
-    @property
-    def n_models(self) -> int:
-        return self.parameters.shape[0]
+        self.encoder, self.decoder = architecture.networks
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: [M, B, D], or [1, B, D] shared by all models. Returns mu and log variance, each [M, B, n]."""
-        mu, logvar = self._apply("encoder", x.expand(self.n_models, -1, -1)).chunk(2, dim=-1)
-        return mu, logvar.clamp(*LOGVAR_RANGE)
+        return posterior(self.encoder.forward(self.parameters, x)[0])
 
     def decode(self, z: Tensor) -> Tensor:
         """z: [M, B, n]. Returns the decoder mean f(z), [M, B, D]."""
-        return self._apply("decoder", z)
-
-    def _apply(self, part: str, h: Tensor) -> Tensor:
-        *inner, last = self._layers[part]
-        for weight, bias in inner:
-            h = torch.baddbmm(bias, h, weight).relu_()
-        weight, bias = last
-        return torch.baddbmm(bias, h, weight)
+        return self.decoder.forward(self.parameters, z)[0]
 
     def member(self, index: int) -> VAEEnsemble:
         """One model as an ensemble of its own that shares its parameters."""
@@ -129,11 +79,17 @@ class VAEEnsemble:
         """Weights [in, out] and biases [out] of one model by layer name, as float32 arrays."""
         row = self.parameters[index].detach().cpu().float().numpy()
         result = {}
-        for name, fan_in, fan_out, offset in self.architecture.layers:
+        for name, (fan_in, fan_out, offset) in self.architecture.layers.items():
             end = offset + fan_in * fan_out
             result[f"{name}.weight"] = row[offset:end].reshape(fan_in, fan_out)
             result[f"{name}.bias"] = row[end : end + fan_out]
         return result
+
+
+def posterior(encoded: Tensor) -> tuple[Tensor, Tensor]:
+    """mu and log variance, each [M, B, n], of what an encoder gives, [M, B, 2 n]."""
+    mu, logvar = encoded.chunk(2, dim=-1)
+    return mu, logvar.clamp(*LOGVAR_RANGE)
 
 
 def initialise(
@@ -151,7 +107,7 @@ def initialise(
     bound = torch.cat(
         [
             torch.full(((layer.fan_in + 1) * layer.fan_out,), layer.fan_in**-0.5, dtype=torch.float64)
-            for layer in architecture.layers
+            for layer in architecture.layers.values()
         ]
     )
     return VAEEnsemble(architecture, ((2 * unit[:, 0] - 1) * bound).to(device=device, dtype=dtype))
@@ -214,7 +170,7 @@ def load(point: Path | str) -> TrainedVAE:
     except (KeyError, TypeError):
         raise InputError(f"{path}: tells no architecture, must be the weights of a trained point") from None
     parts = []
-    for name, fan_in, fan_out, _ in architecture.layers:
+    for name, (fan_in, fan_out, _) in architecture.layers.items():
         weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
         if weight is None or bias is None or weight.shape != (fan_in, fan_out) or bias.shape != (fan_out,):
             raise InputError(f"{path}: layer {name} is missing or not [{fan_in}, {fan_out}]")

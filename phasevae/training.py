@@ -16,7 +16,7 @@ from torch.optim.adam import adam
 
 from phasevae import elbo, graph, memory, noise
 from phasevae.errors import InputError
-from phasevae.model import Architecture, initialise
+from phasevae.model import Architecture, initialise, posterior
 from phasevae.plan import rows_sharing
 from phasevae.points import Member, Settings
 from phasevae.targets import decoder_targets
@@ -125,6 +125,7 @@ class Trainer:
         self._keys = torch.tensor(keys, dtype=torch.int64, device=x.device)
         architecture = Architecture(x.shape[1], settings.n_latent, settings.hidden)
         self.model = initialise(architecture, [member.seed for member in members], x.device, x.dtype)
+        self.gradients = torch.zeros_like(self.model.parameters)
         self._adam = Adam(self.model.parameters)
         self._group = rows_sharing(settings.batch, settings.decoder_group)
         self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
@@ -168,21 +169,43 @@ class Trainer:
         """A step from the tensors of `_inputs` alone: a captured one must not ask the host for anything."""
         rows, factor, learning_rate = self._inputs.current()
         x = self._x[rows] if rows.shape[0] == 1 else self._x[rows][self._seed_of_member]
-        mu, logvar = self.model.encode(x)
+        nll, kl = self._differentiate(x, self._sigma2 * factor)
+        self._adam.step(self.model.parameters, self.gradients, learning_rate, self._inputs.step)
+        self._window[0] += nll * (2 * factor) * self._sigma2
+        self._window[1] += kl
+        self._inputs.advance()
+
+    def _differentiate(self, x: Tensor, sigma2: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill `gradients` for rows x [M or 1, B, D] at sigma2 [M]. Returns the mean reconstruction errors and KL
+        divergences [M]. Autograd goes through the operations of the ELBO, the networks know their derivatives."""
+        model = self.model
+        encoded, of_encoder = model.encoder.forward(model.parameters, x, keep=True)
+        mu, logvar = posterior(encoded.requires_grad_())
         z, kl = elbo.reparam_kl(mu, logvar, self._keys, self._inputs.step, self.settings.antithetic)
-        xhat = self.model.decode(z.flatten(1, 2)).unflatten(1, z.shape[1:3])
-        sigma2 = self._sigma2 * factor
+        drawn = z.detach().flatten(1, 2)
+        decoded, of_decoder = model.decoder.forward(model.parameters, drawn, keep=True)
+        xhat = decoded.unflatten(1, z.shape[1:3]).requires_grad_()
         nll = elbo.gaussian_nll(x, xhat, sigma2).mean((1, 2))
-        kl = kl.sum(-1).mean(-1)
-        of_decoder = None
+        (grad_xhat,) = torch.autograd.grad(nll.sum(), xhat)
+        grad_shared = grad_xhat
         if self._group > 1:
             targets = decoder_targets(x, self._mean, mu, logvar, z, xhat, self._group).flatten(1, 2)
-            of_decoder = elbo.gaussian_nll(targets, xhat.flatten(1, 2)[:, None], sigma2).mean((1, 2)).sum()
-        self.model.backward((nll + self._beta * kl).sum(), of_decoder)
-        self._adam.step(self.model.parameters, self.model.gradients, learning_rate, self._inputs.step)
-        self._window[0] += nll.detach() * (2 * factor) * self._sigma2
-        self._window[1] += kl.detach()
-        self._inputs.advance()
+            shared = elbo.gaussian_nll(targets, xhat.flatten(1, 2)[:, None], sigma2).mean((1, 2))
+            (grad_shared,) = torch.autograd.grad(shared.sum(), xhat)
+        grad_z = model.decoder.backward(
+            model.parameters,
+            drawn,
+            of_decoder,
+            grad_shared.flatten(1, 2),
+            self.gradients,
+            grad_for_input=grad_xhat.flatten(1, 2) if self._group > 1 else None,
+            input_wanted=True,
+        )
+        kl = kl.sum(-1).mean(-1)
+        objective = (self._beta * kl).sum()
+        (grad_encoded,) = torch.autograd.grad((z, objective), encoded, (grad_z.view_as(z), torch.ones_like(objective)))
+        model.encoder.backward(model.parameters, x, of_encoder, grad_encoded, self.gradients)
+        return nll.detach(), kl.detach()
 
     def _upcoming(self, first: int, count: int) -> graph.Inputs:
         """Inputs of `count` steps from `first` on."""

@@ -73,10 +73,10 @@ def test_an_upward_sweep_at_another_beta(tmp_path):
 def collapsed_model(folder, sigma2: float = 1.5):
     """A network whose encoder ignores its input and whose decoder gives zero, saved and loaded again."""
     ensemble = initialise(Architecture(3, 2, (8,)), [0])
-    for layer in ensemble.architecture.layers:
-        if layer.name in ("encoder.1", "decoder.1"):
-            end = layer.offset + (layer.fan_in + 1) * layer.fan_out
-            ensemble.parameters[0, layer.offset : end] = 0.0
+    for name in ("encoder.1", "decoder.1"):
+        layer = ensemble.architecture.layers[name]
+        end = layer.offset + (layer.fan_in + 1) * layer.fan_out
+        ensemble.parameters[0, layer.offset : end] = 0.0
     model.save(folder / "weights.safetensors", ensemble, 0, {"sigma2": sigma2, "beta": 1.0, "seed": 0})
     return phasevae.load(folder)
 

@@ -92,7 +92,7 @@ def test_log_likelihood_is_exact_for_the_exact_posterior(rows, spectrum):
 def test_a_worse_posterior_bounds_the_likelihood_from_below(rows, spectrum):
     ensemble = ppca_model(rows, spectrum)
     exact = log_likelihood(ensemble, rows[:500], MEMBER)["log_likelihood"]
-    layer = ensemble.architecture.layers[0]
+    layer = ensemble.architecture.layers["encoder.0"]
     begin = layer.offset + layer.fan_in * layer.fan_out
     ensemble.parameters[:, begin + 3 : begin + 6] += 1.0
     numbers = measure(ensemble, rows[:500], column_means(rows[:500]), MEMBER)

@@ -36,20 +36,6 @@ def test_ensemble_computes_what_torch_layers_compute():
         assert torch.allclose(decoded[index], torch_network(ensemble, index, "decoder")(mu[index]), atol=1e-6)
 
 
-def test_gradients_are_those_of_torch_layers_and_models_do_not_mix():
-    ensemble = initialise(ARCHITECTURE, [0, 1])
-    x = torch.randn(1, 6, 5, generator=torch.Generator().manual_seed(0))
-    weights = torch.tensor([1.0, 0.0])
-    mu, _ = ensemble.encode(x)
-    ensemble.backward((ensemble.decode(mu).square().sum((1, 2)) * weights).sum())
-    encoder, decoder = (torch_network(ensemble, 0, part) for part in ("encoder", "decoder"))
-    decoder(encoder(x[0])[:, :2]).square().sum().backward()
-    linears = [layer for network in (encoder, decoder) for layer in network if isinstance(layer, nn.Linear)]
-    expected = torch.cat([part for linear in linears for part in (linear.weight.grad.T.flatten(), linear.bias.grad)])
-    assert torch.allclose(ensemble.gradients[0], expected, rtol=1e-4, atol=1e-5)
-    assert not ensemble.gradients[1].any()
-
-
 def test_log_variance_is_clamped():
     ensemble = initialise(ARCHITECTURE, [0])
     _, low = ensemble.encode(torch.full((1, 1, 5), 1e4))

@@ -294,9 +294,19 @@ def test_200_steps_lead_to_the_same_parameters(device, monkeypatch):
         assert elbo.backend(device) == name
         found[name] = trainer.model.parameters.double().cpu()
     expected, native = found.values()
-    if device == "cpu":
-        assert torch.equal(native, expected)
     assert distance(native, expected) < 1e-4
+
+
+@pytest.mark.skipif(not _native.HAS_NETWORK_KERNELS, reason="needs AVX2")
+def test_networks_change_what_their_schema_says():
+    widths, parameters, x = [3, 5, 2], numbers(0, 2, 40), numbers(1, 1, 4, 3)
+    for keep in (False, True):
+        torch.library.opcheck(ops.mlp_forward.default, (x, parameters, 1, widths, keep), test_utils="test_schema")
+    _, tape = ops.mlp_forward(x, parameters, 1, widths, True)
+    grad = numbers(2, 2, 4, 2)
+    for own, wanted in ((None, False), (None, True), (grad, True)):
+        arguments = (x, parameters, 1, widths, tape, grad, own, wanted, torch.zeros(2, 40))
+        torch.library.opcheck(ops.mlp_backward.default, arguments, test_utils="test_schema")
 
 
 def test_the_build_tells_what_it_is():
@@ -325,6 +335,20 @@ def steps(**changes):
     return (*(right | changes).values(), 0.9, 0.999, 1e-8)
 
 
+def pass_of(**changes):
+    """Arguments of mlp_forward, right but for the changes."""
+    right = {"x": torch.zeros(1, 4, 3), "parameters": torch.zeros(2, 40), "offset": 0, "widths": [3, 2, 2, 2]}
+    return (*(right | changes).values(), True)
+
+
+def pass_back(**changes):
+    """Arguments of mlp_backward, right but for the changes."""
+    x, parameters, offset, widths, _ = pass_of()
+    right = {"tape": torch.zeros(8192), "grad": torch.zeros(2, 4, 2), "own": None, "wanted": False}
+    right |= {"gradients": torch.zeros(2, 40)}
+    return (x, parameters, offset, widths, *(right | changes).values())
+
+
 @pytest.mark.parametrize(
     ("op", "arguments", "message"),
     [
@@ -345,6 +369,16 @@ def steps(**changes):
         (ops.adam_step, steps(second=torch.zeros(2, 10)[:, ::2]), "tensors must be contiguous, got strides"),
         (ops.adam_step, steps(active=torch.ones(2)), "active must be Bool, got Float"),
         (ops.reparam_eps, (torch.zeros(2, dtype=torch.int64), 3, 4, 0, torch.int32), "must be float32 or float64"),
+        (ops.mlp_forward, pass_of(x=torch.zeros(1, 4, 2)), r"input must have shape \[1, 4, 3\], got \[1, 4, 2\]"),
+        (ops.mlp_forward, pass_of(x=torch.zeros(4, 3)), r"input must have shape \[M, R, in\], got \[4, 3\]"),
+        (ops.mlp_forward, pass_of(x=torch.zeros(2, 4, 6)[..., ::2]), "input must have unit stride"),
+        (ops.mlp_forward, pass_of(parameters=torch.zeros(2, 17)), r"shape \[M, 20 or more\], got \[2, 17\]"),
+        (ops.mlp_forward, pass_of(parameters=torch.zeros(2, 40).double()), "parameters must be float32 on the CPU"),
+        (ops.mlp_forward, pass_of(parameters=torch.zeros(40, 2).T), "rows of parameters must be contiguous"),
+        (ops.mlp_forward, pass_of(widths=[3]), "widths must be those of at least one layer, got"),
+        (ops.mlp_backward, pass_back(tape=torch.zeros(3)), r"tape must have shape \[8192\], got \[3\]"),
+        (ops.mlp_backward, pass_back(gradients=torch.zeros(2, 39)), r"gradients must have shape \[2, 40\]"),
+        (ops.mlp_backward, pass_back(grad=torch.zeros(2, 4, 3)), r"grad_output must have shape \[2, 4, 2\]"),
     ],
 )
 def test_what_does_not_fit_is_told(op, arguments, message):

@@ -7,8 +7,9 @@
 #include "../elbo_launch.h"
 #include "../elbo_math.h"
 #include "../elbo_residual.h"
+#include "vectorised.h"
 
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#ifdef PHASEVAE_VECTORISED
 #define PHASEVAE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define PHASEVAE_CLONES

@@ -1,0 +1,318 @@
+// A block of rows through all layers of a network and back, for the instruction set of the file that includes this.
+//
+// That file defines a vector `V` of `kLanes` floats and the few operations on it, and how many rows by two vectors stay
+// in its registers, `kTileRows`, inside an anonymous namespace.
+// Nothing here may use a function of the standard library that is not compiled already: the linker keeps one copy of
+// each, and it could be this one, for a processor that others do not have.
+//
+// All three matrix products are one: c[r][:] += a(r, k) b(k, :), with a's number broadcast and b's row in vectors.
+
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
+
+PHASEVAE_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+PHASEVAE_INLINE void copy(const float* from, int64_t count, float* to) { std::memcpy(to, from, count * sizeof(float)); }
+PHASEVAE_INLINE void clear(float* to, int64_t count) { std::memset(to, 0, count * sizeof(float)); }
+
+// c = start + a b for kTileRows rows and `Vectors` vectors of columns, handed to `finish`. start: a row that all begin
+// with, null for zeros.
+template <int Vectors, class Finish>
+PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_row, int64_t a_step,
+                          const float* __restrict b, int64_t b_step, const float* start, const Finish& finish) {
+  V c[kTileRows][Vectors];
+#pragma GCC unroll 8
+  for (int64_t r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) {
+      c[r][v] = start ? load(start + v * kLanes) : zero();
+    }
+  }
+  for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
+    V row[Vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) {
+      row[v] = load(b + v * kLanes);
+    }
+#pragma GCC unroll 8
+    for (int64_t r = 0; r < kTileRows; ++r) {
+      const V factor = broadcast(a[r * a_row]);
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) {
+        c[r][v] = multiply_add(factor, row[v], c[r][v]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int64_t r = 0; r < kTileRows; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) {
+      finish(r, v, c[r][v]);
+    }
+  }
+}
+
+// Calls visit(column, width in vectors as a constant) for the panels of columns that a product goes through.
+template <class Visit>
+PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
+  int64_t column = 0;
+  for (; column + 2 * kLanes <= columns; column += 2 * kLanes) {
+    visit(column, Count<2>());
+  }
+  for (; column < columns; column += kLanes) {
+    visit(column, Count<1>());
+  }
+}
+
+// A matrix [depth, columns], element (k, c) at source[k * step + c * column_step], as panels that are read in order.
+PHASEVAE_INLINE void pack(const float* source, int64_t depth, int64_t columns, int64_t step, int64_t column_step,
+                          float* __restrict packed) {
+  for_each_panel(padded(columns), [&](int64_t column, auto vectors) PHASEVAE_LAMBDA {
+    constexpr int64_t kWidth = vectors.value * kLanes;
+    float* __restrict panel = packed + column * depth;
+    const int64_t width = least(kWidth, columns - column);
+    const float* from = source + column * column_step;
+    if (column_step == 1 && width == kWidth) {
+      for (int64_t k = 0; k < depth; ++k) {
+        copy(from + k * step, kWidth, panel + k * kWidth);
+      }
+      return;
+    }
+    for (int64_t c = 0; c < kWidth; ++c) {
+      for (int64_t k = 0; k < depth; ++k) {
+        panel[k * kWidth + c] = c < width ? from[k * step + c * column_step] : 0.0f;
+      }
+    }
+  });
+}
+
+PHASEVAE_INLINE void copy_rows(const Rows& from, int64_t model, int64_t row, int64_t rows, int64_t width, float* to) {
+  const int64_t to_row = pitch(width);
+  for (int64_t r = 0; r < kBlockRows; ++r) {
+    const int64_t present = r < rows ? width : 0;
+    copy(from.data + model * from.model + (row + r) * from.row, present, to + r * to_row);
+    clear(to + r * to_row + present, to_row - present);
+  }
+}
+
+// Memory of one thread, cut into arrays that begin at whole vectors.
+class Arena {
+ public:
+  explicit Arena(int64_t floats)
+      : memory_(static_cast<float*>(std::aligned_alloc(64, padded(floats) * sizeof(float)))) {
+    if (!memory_) {
+      throw std::bad_alloc();
+    }
+  }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() { std::free(memory_); }
+
+  float* take(int64_t floats) {
+    float* taken = memory_ + used_;
+    used_ += padded(floats);
+    return taken;
+  }
+
+ private:
+  float* memory_;
+  int64_t used_ = 0;
+};
+
+// One layer of a block: out = in W + b, rectified where it is an inner one. packed: W's panels; bias: padded.
+template <bool Rectified>
+PHASEVAE_INLINE void layer_forward(const float* in, int64_t fan_in, int64_t fan_out, const float* packed,
+                                   const float* bias, float* out) {
+  const int64_t in_row = pitch(fan_in), out_row = pitch(fan_out);
+  for_each_panel(padded(fan_out), [&](int64_t column, auto vectors) PHASEVAE_LAMBDA {
+    constexpr int kVectors = vectors.value;
+    for (int64_t row = 0; row < kBlockRows; row += kTileRows) {
+      float* to = out + row * out_row + column;
+      tile<kVectors>(fan_in, in + row * in_row, in_row, 1, packed + column * fan_in, kVectors * kLanes, bias + column,
+                     [&](int64_t r, int v, V value)
+                         PHASEVAE_LAMBDA { store(to + r * out_row + v * kLanes, Rectified ? rectify(value) : value); });
+    }
+  });
+}
+
+// The gradient that a layer's input gets: in = out W^T, zero where the rectifier before it (its values: `active`) was
+// off; active is null for the first layer. packed: the panels of W^T.
+template <bool Masked>
+PHASEVAE_INLINE void layer_backward(const float* out, int64_t fan_in, int64_t fan_out, const float* packed,
+                                    const float* active, float* in) {
+  const int64_t in_row = pitch(fan_in), out_row = pitch(fan_out);
+  for_each_panel(padded(fan_in), [&](int64_t column, auto vectors) PHASEVAE_LAMBDA {
+    constexpr int kVectors = vectors.value;
+    for (int64_t row = 0; row < kBlockRows; row += kTileRows) {
+      const int64_t at = row * in_row + column;
+      tile<kVectors>(fan_out, out + row * out_row, out_row, 1, packed + column * fan_out, kVectors * kLanes, nullptr,
+                     [&](int64_t r, int v, V value) PHASEVAE_LAMBDA {
+                       const int64_t here = at + r * in_row + v * kLanes;
+                       store(in + here, Masked ? where_positive(load(active + here), value) : value);
+                     });
+    }
+  });
+}
+
+// `count` of a vector's numbers, stored or, when `add`, added to what stands there.
+PHASEVAE_INLINE void put(float* to, int64_t count, bool add, V value) {
+  if (count >= kLanes) {
+    store(to, add ? sum(load(to), value) : value);
+    return;
+  }
+  float numbers[kLanes];
+  store(numbers, value);
+  for (int64_t i = 0; i < count; ++i) {
+    to[i] = add ? to[i] + numbers[i] : numbers[i];
+  }
+}
+
+// A layer's gradients, weight [in, out] and bias [out]: in^T out and the sum of out, over the rows of a block.
+PHASEVAE_INLINE void layer_gradients(const float* in, const float* out, int64_t fan_in, int64_t fan_out, bool add,
+                                     float* gradients) {
+  const int64_t in_row = pitch(fan_in), out_row = pitch(fan_out);
+  float* of_bias = gradients + fan_in * fan_out;
+  for_each_panel(padded(fan_out), [&](int64_t column, auto vectors) PHASEVAE_LAMBDA {
+    constexpr int kVectors = vectors.value;
+    for (int v = 0; v < kVectors; ++v) {
+      V total = zero();
+      for (int64_t row = 0; row < kBlockRows; ++row) {
+        total = sum(total, load(out + row * out_row + column + v * kLanes));
+      }
+      put(of_bias + column + v * kLanes, fan_out - column - v * kLanes, add, total);
+    }
+    for (int64_t row = 0; row < fan_in; row += kTileRows) {
+      tile<kVectors>(kBlockRows, in + row, 1, in_row, out + column, out_row, nullptr,
+                     [&](int64_t r, int v, V value) PHASEVAE_LAMBDA {
+                       if (row + r < fan_in) {
+                         const int64_t from = column + v * kLanes;
+                         put(gradients + (row + r) * fan_out + from, fan_out - from, add, value);
+                       }
+                     });
+    }
+  });
+}
+
+void forward(const NetworkForward& in, int64_t begin, int64_t end) {
+  const Network& network = in.network;
+  const int64_t *widths = network.widths, layers = network.layers, first = widths[0], last = widths[layers];
+  const int64_t blocks = blocks_of(in.rows), tape = tape_size(network);
+  int64_t weights = 0;
+  for (int64_t k = 0; k < layers; ++k) {
+    weights += padded(widths[k + 1]) * (widths[k] + 1);
+  }
+  Arena arena(weights + kBlockRows * (pitch(first) + pitch(last)) + (in.tape ? 0 : tape));
+  float* const packed = arena.take(weights);
+  float* const input = arena.take(kBlockRows * pitch(first));
+  float* const output = arena.take(kBlockRows * pitch(last));
+  float* const kept = in.tape ? nullptr : arena.take(tape);
+  int64_t packed_model = -1;
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t model = task / blocks, row = task % blocks * kBlockRows;
+    const int64_t rows = least(kBlockRows, in.rows - row);
+    if (model != packed_model) {
+      const float* weight = network.parameters + model * network.model;
+      float* to = packed;
+      for (int64_t k = 0; k < layers; ++k) {
+        const int64_t fan_in = widths[k], fan_out = widths[k + 1];
+        pack(weight, fan_in, fan_out, fan_out, 1, to);
+        to += fan_in * padded(fan_out);
+        copy(weight + fan_in * fan_out, fan_out, to);
+        clear(to + fan_out, padded(fan_out) - fan_out);
+        to += padded(fan_out);
+        weight += (fan_in + 1) * fan_out;
+      }
+      packed_model = model;
+    }
+    copy_rows(in.input, model, row, rows, first, input);
+    const float *from = input, *of_layer = packed;
+    float* hidden = in.tape ? in.tape + task * tape : kept;
+    for (int64_t k = 0; k < layers; ++k) {
+      const int64_t fan_in = widths[k], fan_out = widths[k + 1];
+      const float* bias = of_layer + fan_in * padded(fan_out);
+      if (k + 1 < layers) {
+        layer_forward<true>(from, fan_in, fan_out, of_layer, bias, hidden);
+      } else {
+        layer_forward<false>(from, fan_in, fan_out, of_layer, bias, output);
+      }
+      from = hidden;
+      hidden += kBlockRows * pitch(fan_out);
+      of_layer = bias + padded(fan_out);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      copy(output + r * pitch(last), last, in.output + (model * in.rows + row + r) * last);
+    }
+  }
+}
+
+void backward(const NetworkBackward& in, int64_t begin, int64_t end) {
+  const Network& network = in.network;
+  const int64_t *widths = network.widths, layers = network.layers, first = widths[0], last = widths[layers];
+  const int64_t blocks = blocks_of(in.rows), tape = tape_size(network);
+  int64_t size = 0, weights = 0, widest = last;
+  for (int64_t k = 0; k < layers; ++k) {
+    size += (widths[k] + 1) * widths[k + 1];
+    weights += padded(widths[k]) * widths[k + 1];
+    widest = widths[k] > widest ? widths[k] : widest;
+  }
+  const int64_t widest_block = kBlockRows * pitch(widest);
+  Arena arena(weights + kBlockRows * pitch(first) + 4 * widest_block);
+  float* const packed = arena.take(weights);
+  float* const input = arena.take(kBlockRows * pitch(first));
+  float* buffers[2][2];
+  for (auto& chain : buffers) {
+    for (auto& buffer : chain) {
+      buffer = arena.take(widest_block);
+    }
+  }
+  const bool of_its_own = in.grad_input && in.grad_for_input.data;
+  int64_t packed_model = -1;
+  const int64_t blocks_a_task = in.splits == 1 ? blocks : 1;
+  for (int64_t at = begin * blocks_a_task; at < end * blocks_a_task; ++at) {
+    const int64_t model = at / blocks, block = at % blocks, row = block * kBlockRows;
+    const int64_t rows = least(kBlockRows, in.rows - row);
+    if (model != packed_model) {
+      const float* weight = network.parameters + model * network.model;
+      float* to = packed;
+      for (int64_t k = 0; k < layers; ++k) {
+        const int64_t fan_in = widths[k], fan_out = widths[k + 1];
+        if (k > 0 || in.grad_input) {
+          pack(weight, fan_out, fan_in, 1, fan_out, to);
+        }
+        to += padded(fan_in) * fan_out;
+        weight += (fan_in + 1) * fan_out;
+      }
+      packed_model = model;
+    }
+    copy_rows(in.input, model, row, rows, first, input);
+    copy_rows(in.grad_output, model, row, rows, last, buffers[0][0]);
+    if (of_its_own) {
+      copy_rows(in.grad_for_input, model, row, rows, last, buffers[1][0]);
+    }
+    const int64_t split = in.splits == 1 ? 0 : block;
+    float* of_layer = in.gradients + (split * in.models + model) * in.gradient_model + size;
+    const float* hidden = in.tape + (model * blocks + block + 1) * tape;
+    const float* transposed = packed + weights;
+    const bool add = in.splits == 1 && block > 0;
+    for (int64_t k = layers - 1, now = 0; k >= 0; --k, now = 1 - now) {
+      const int64_t fan_in = widths[k], fan_out = widths[k + 1];
+      of_layer -= (fan_in + 1) * fan_out;
+      transposed -= padded(fan_in) * fan_out;
+      hidden -= k > 0 ? kBlockRows * pitch(fan_in) : 0;
+      layer_gradients(k > 0 ? hidden : input, buffers[0][now], fan_in, fan_out, add, of_layer);
+      if (k > 0) {
+        layer_backward<true>(buffers[0][now], fan_in, fan_out, transposed, hidden, buffers[0][1 - now]);
+        if (of_its_own) {
+          layer_backward<true>(buffers[1][now], fan_in, fan_out, transposed, hidden, buffers[1][1 - now]);
+        }
+      } else if (in.grad_input) {
+        float* const found = buffers[of_its_own][1 - now];
+        layer_backward<false>(buffers[of_its_own][now], fan_in, fan_out, transposed, nullptr, found);
+        for (int64_t r = 0; r < rows; ++r) {
+          copy(found + r * pitch(fan_in), fan_in, in.grad_input + (model * in.rows + row + r) * fan_in);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,171 @@
+// The networks' operations on the CPU: arguments checked, blocks of rows shared out among torch's threads.
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "../mlp_launch.h"
+#include "vectorised.h"
+
+namespace phasevae {
+namespace {
+
+// Those for this processor; null where there are none. Torch's ATEN_CPU_CAPABILITY (default, avx2) binds them too.
+const cpu::NetworkKernels* find_kernels() {
+#ifdef PHASEVAE_VECTORISED
+  const std::string allowed = at::get_cpu_capability();
+  if (allowed == "AVX512" && __builtin_cpu_supports("x86-64-v4")) {
+    return cpu::network_kernels_v4();
+  }
+  if (allowed != "DEFAULT" && __builtin_cpu_supports("x86-64-v3")) {
+    return cpu::network_kernels_v3();
+  }
+#endif
+  return nullptr;
+}
+
+const cpu::NetworkKernels* kernels() {
+  static const cpu::NetworkKernels* const found = find_kernels();
+  return found;
+}
+
+const cpu::NetworkKernels& checked_kernels(const char* op) {
+  const cpu::NetworkKernels* found = kernels();
+  TORCH_CHECK(found, op, ": needs a processor with AVX2 and an extension compiled by g++ 12 or later");
+  return *found;
+}
+
+void check(const at::Tensor& t, at::IntArrayRef shape, const char* op, const char* name) {
+  TORCH_CHECK(t.is_cpu() && t.scalar_type() == at::kFloat, op, ": ", name, " must be float32 on the CPU, got ",
+              t.scalar_type(), " on ", t.device());
+  TORCH_CHECK(t.sizes() == shape, op, ": ", name, " must have shape ", shape, ", got ", t.sizes());
+}
+
+// `widths` must outlive the result.
+Network checked_network(const at::Tensor& parameters, int64_t offset, at::IntArrayRef widths, const char* op) {
+  TORCH_CHECK(widths.size() >= 2 && *std::min_element(widths.begin(), widths.end()) > 0, op,
+              ": widths must be those of at least one layer, got ", widths);
+  int64_t end = offset;
+  for (size_t k = 0; k + 1 < widths.size(); ++k) {
+    end += (widths[k] + 1) * widths[k + 1];
+  }
+  TORCH_CHECK(parameters.dim() == 2 && offset >= 0 && end <= parameters.size(1), op, ": parameters must have shape ",
+              "[M, ", end, " or more], got ", parameters.sizes());
+  check(parameters, parameters.sizes(), op, "parameters");
+  TORCH_CHECK(parameters.stride(1) == 1, op, ": rows of parameters must be contiguous");
+  return {widths.data(), static_cast<int64_t>(widths.size()) - 1, parameters.const_data_ptr<float>() + offset,
+          parameters.stride(0)};
+}
+
+// Rows [M or 1, R, width]; one model's are those of all.
+Rows checked_rows(const at::Tensor& t, int64_t models, int64_t rows, int64_t width, const char* op, const char* name) {
+  check(t, {t.dim() == 3 && t.size(0) == 1 ? 1 : models, rows, width}, op, name);
+  TORCH_CHECK(t.stride(2) == 1 || width == 1, op, ": ", name, " must have unit stride in its last dimension");
+  return {t.const_data_ptr<float>(), t.size(0) == 1 ? 0 : t.stride(0), t.stride(1)};
+}
+
+int64_t rows_of(const at::Tensor& input, const char* op) {
+  TORCH_CHECK(input.dim() == 3, op, ": input must have shape [M, R, in], got ", input.sizes());
+  return input.size(1);
+}
+
+std::tuple<at::Tensor, at::Tensor> mlp_forward(const at::Tensor& input, const at::Tensor& parameters, int64_t offset,
+                                               at::IntArrayRef widths, bool keep) {
+  const char* op = "mlp_forward";
+  const cpu::NetworkKernels& run = checked_kernels(op);
+  const Network network = checked_network(parameters, offset, widths, op);
+  const int64_t models = parameters.size(0), rows = rows_of(input, op), tasks = models * cpu::blocks_of(rows);
+  const Rows from = checked_rows(input, models, rows, widths.front(), op, "input");
+  at::Tensor output = at::empty({models, rows, widths.back()}, input.options());
+  at::Tensor tape = at::empty({keep ? tasks * cpu::tape_size(network) : 0}, input.options());
+  const NetworkForward pass{
+      network, models, rows, from, output.mutable_data_ptr<float>(), keep ? tape.mutable_data_ptr<float>() : nullptr};
+  at::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) { run.forward(pass, begin, end); });
+  return {output, tape};
+}
+
+// The sums of each block of rows, added up in their order.
+void add_up(const at::Tensor& parts, int64_t size, const at::Tensor& gradients) {
+  const int64_t blocks = parts.size(0), models = parts.size(1);
+  const float* from = parts.const_data_ptr<float>();
+  float* to = gradients.mutable_data_ptr<float>();
+  at::parallel_for(0, models, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t model = begin; model < end; ++model) {
+      float* total = to + model * gradients.stride(0);
+      std::copy_n(from + model * size, size, total);
+      for (int64_t block = 1; block < blocks; ++block) {
+        const float* part = from + (block * models + model) * size;
+#pragma omp simd
+        for (int64_t i = 0; i < size; ++i) {
+          total[i] += part[i];
+        }
+      }
+    }
+  });
+}
+
+at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, int64_t offset, at::IntArrayRef widths,
+                        const at::Tensor& tape, const at::Tensor& grad_output,
+                        const std::optional<at::Tensor>& grad_for_input, bool input_wanted, at::Tensor& gradients) {
+  const char* op = "mlp_backward";
+  const cpu::NetworkKernels& run = checked_kernels(op);
+  const Network network = checked_network(parameters, offset, widths, op);
+  const int64_t models = parameters.size(0), rows = rows_of(input, op), blocks = cpu::blocks_of(rows);
+  TORCH_CHECK(rows > 0, op, ": input must have rows, got ", input.sizes());
+  const int64_t tasks = models * blocks, threads = at::get_num_threads();
+  const Rows from = checked_rows(input, models, rows, widths.front(), op, "input");
+  check(tape, {tasks * cpu::tape_size(network)}, op, "tape");
+  check(gradients, parameters.sizes(), op, "gradients");
+  TORCH_CHECK(gradients.stride(1) == 1, op, ": rows of gradients must be contiguous");
+  Rows own{nullptr, 0, 0};
+  if (grad_for_input) {
+    own = checked_rows(*grad_for_input, models, rows, widths.back(), op, "grad_for_input");
+  }
+  at::Tensor grad_input = at::empty({models, input_wanted ? rows : 0, widths.front()}, input.options());
+  NetworkBackward pass{network,
+                       models,
+                       rows,
+                       from,
+                       tape.const_data_ptr<float>(),
+                       checked_rows(grad_output, models, rows, widths.back(), op, "grad_output"),
+                       own,
+                       input_wanted ? grad_input.mutable_data_ptr<float>() : nullptr,
+                       gradients.mutable_data_ptr<float>() + offset,
+                       gradients.stride(0),
+                       1};
+  // Either a thread takes whole models, or blocks are added up afterwards, in the same order: the same numbers.
+  if (blocks == 1 || models % threads == 0 || models >= 4 * threads) {
+    at::parallel_for(0, models, 1, [&](int64_t begin, int64_t end) { run.backward(pass, begin, end); });
+    return grad_input;
+  }
+  int64_t size = 0;
+  for (size_t k = 0; k + 1 < widths.size(); ++k) {
+    size += (widths[k] + 1) * widths[k + 1];
+  }
+  const at::Tensor parts = at::empty({blocks, models, size}, input.options());
+  pass.gradients = parts.mutable_data_ptr<float>();
+  pass.gradient_model = size;
+  pass.splits = blocks;
+  at::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) { run.backward(pass, begin, end); });
+  add_up(parts, size, gradients.narrow(1, offset, size));
+  return grad_input;
+}
+
+}  // namespace
+
+bool has_network_kernels() { return kernels() != nullptr; }
+
+TORCH_LIBRARY_IMPL(phasevae, CPU, library) {
+  library.impl("mlp_forward", &mlp_forward);
+  library.impl("mlp_backward", &mlp_backward);
+}
+
+}  // namespace phasevae

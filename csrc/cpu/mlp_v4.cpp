@@ -1,0 +1,54 @@
+// The networks' kernels for processors with AVX-512.
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "../mlp_launch.h"
+#include "vectorised.h"
+
+#ifdef PHASEVAE_VECTORISED
+
+#include <immintrin.h>
+
+// To the end of the file, where templates become code.
+#pragma GCC target("arch=x86-64-v4")
+
+namespace phasevae::cpu {
+namespace {
+
+using V = __m512;
+constexpr int64_t kLanes = 16;
+constexpr int64_t kTileRows = 8;
+
+PHASEVAE_INLINE V zero() { return _mm512_setzero_ps(); }
+PHASEVAE_INLINE V load(const float* from) { return _mm512_loadu_ps(from); }
+PHASEVAE_INLINE void store(float* to, V value) { _mm512_storeu_ps(to, value); }
+PHASEVAE_INLINE V broadcast(float value) { return _mm512_set1_ps(value); }
+PHASEVAE_INLINE V sum(V a, V b) { return _mm512_add_ps(a, b); }
+PHASEVAE_INLINE V multiply_add(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+// In this order not-a-number stays what it is.
+PHASEVAE_INLINE V rectify(V a) { return _mm512_maskz_max_ps(0xffff, zero(), a); }
+PHASEVAE_INLINE V where_positive(V test, V a) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(test, zero(), _CMP_NLE_UQ), a);
+}
+
+#include "mlp_block.h"
+
+constexpr NetworkKernels kKernels{&forward, &backward};
+
+}  // namespace
+
+const NetworkKernels* network_kernels_v4() { return &kKernels; }
+
+}  // namespace phasevae::cpu
+
+#else
+
+namespace phasevae::cpu {
+
+const NetworkKernels* network_kernels_v4() { return nullptr; }
+
+}  // namespace phasevae::cpu
+
+#endif

@@ -1,0 +1,79 @@
+// What the kernels of the networks are called with: raw pointers and sizes, no type of torch's.
+//
+// M models, R rows, a network of L linear layers with rectifiers between them; float32.
+
+#pragma once
+
+#include <cstdint>
+
+namespace phasevae {
+
+// Layer k maps widths[k] to widths[k + 1]: a weight [in, out] and then a bias [out] in a model's row of parameters.
+struct Network {
+  const int64_t* widths;  // layers + 1
+  int64_t layers;
+  const float* parameters;  // of the first model, where the first layer's weight begins
+  int64_t model;            // floats from one model's parameters to the next one's
+};
+
+// A read-only array [M, R, width] of unit stride in its last dimension.
+struct Rows {
+  const float* data;
+  int64_t model, row;
+};
+
+struct NetworkForward {
+  Network network;
+  int64_t models, rows;
+  Rows input;
+  float* output;  // [M, R, out]
+  float* tape;    // what the backward pass needs, M * blocks * tape_size floats; null: none will come
+};
+
+struct NetworkBackward {
+  Network network;
+  int64_t models, rows;
+  Rows input;
+  const float* tape;
+  Rows grad_output;     // of what the parameters are to be differentiated
+  Rows grad_for_input;  // of what the input is; data null: of the same
+  float* grad_input;    // [M, R, in]; null when it is not wanted
+  float* gradients;     // [splits, M, gradient_model], the network's parameters at the beginning of each row
+  int64_t gradient_model;
+  int64_t splits;  // 1, or one sum for each block of rows
+};
+
+namespace cpu {
+
+// Rows that stay in the second-level cache together, through all layers. Fixed: sums over rows are taken block by
+// block, and so do not depend on who computes them.
+constexpr int64_t kBlockRows = 64;
+// Arrays inside a block have rows of whole vectors, padded with zeros, and one vector more: rows of a power of two
+// would all fall on the same few lines of the cache.
+constexpr int64_t kVectorFloats = 16;
+
+inline int64_t padded(int64_t width) { return (width + kVectorFloats - 1) / kVectorFloats * kVectorFloats; }
+inline int64_t pitch(int64_t width) { return padded(width) + kVectorFloats; }
+inline int64_t blocks_of(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
+
+// Floats of the tape of one block: what the inner layers gave.
+inline int64_t tape_size(const Network& network) {
+  int64_t total = 0;
+  for (int64_t k = 1; k < network.layers; ++k) {
+    total += kBlockRows * pitch(network.widths[k]);
+  }
+  return total;
+}
+
+// Tasks [begin, end) of the M * blocks of rows; in a backward pass of one split, of the M models.
+struct NetworkKernels {
+  void (*forward)(const NetworkForward& in, int64_t begin, int64_t end);
+  void (*backward)(const NetworkBackward& in, int64_t begin, int64_t end);
+};
+
+// For processors with AVX-512 and with AVX2; null where the compiler cannot make them.
+const NetworkKernels* network_kernels_v4();
+const NetworkKernels* network_kernels_v3();
+
+}  // namespace cpu
+}  // namespace phasevae
