@@ -67,6 +67,8 @@ def train(
     anneal_fraction: Annotated[float | None, typer.Option(help="Part of the budget that sigma2 rises in.")] = None,
     antithetic: Annotated[bool | None, typer.Option(help="Draw each latent with +eps and -eps.")] = None,
     decoder_group: Annotated[int | None, typer.Option(help="Most rows that share decoder targets.")] = None,
+    balanced_rows: Annotated[bool | None, typer.Option(help="Balance the moments of consecutive rows.")] = None,
+    unit_noise: Annotated[bool | None, typer.Option(help="Scale the noise of a batch to variance 1.")] = None,
     holdout: Annotated[float | None, typer.Option(help="Fraction of rows kept from training.")] = None,
     extend: Annotated[int | None, typer.Option(help="Most times the samples that an unconverged point gets.")] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
@@ -91,6 +93,8 @@ def train(
         "anneal_fraction": anneal_fraction,
         "antithetic": antithetic,
         "decoder_group": decoder_group,
+        "balanced_rows": balanced_rows,
+        "unit_noise": unit_noise,
         "holdout": holdout,
         "extend_unconverged": extend,
     }

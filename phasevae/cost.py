@@ -22,6 +22,8 @@ _BYTES = 4  # float32
 _ROW_ORDER_BYTES = 120  # a row of the data and seed, while a permutation is drawn
 MOST_PAIRS, ENOUGH_PAIRS, LIKELIHOOD_ROWS, LIKELIHOOD_DRAWS = 8, 2**19, 4096, 256
 """Those of phasevae.measure, which loads torch."""
+MOST_COORDINATES = 16
+"""That of phasevae.balance, which loads torch."""
 
 
 def estimate(
@@ -110,9 +112,9 @@ def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_sample
     """Bytes: the data twice (the file as it is read, and in memory), and the larger of two moments of the training.
 
     Beginning and checkpoint: random numbers of the initial weights, or copies of weights and Adam's moments, up to ten
-    arrays of the parameters' size; permutations of the rows. A step: weights, gradients and two moments; each layer's
-    output and its gradient, of the decoder once more where rows share targets; what `decoder_targets` holds, weights
-    before and after the softmax, the factors of their product, and targets.
+    arrays of the parameters' size; permutations of the rows, and features by which they are balanced. A step: weights,
+    gradients and two moments; each layer's output and its gradient, of the decoder once more where rows share targets;
+    what `decoder_targets` holds, weights before and after the softmax, the factors of their product, and targets.
     """
     batch, n_latent = settings["batch"], settings["n_latent"]
     encoder, decoder = _layer_widths(settings, dimension)
@@ -123,6 +125,9 @@ def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_sample
     if group > 1:
         of_row += 2 * draws * group + (3 + 2 * draws) * (2 * n_latent + 1) + 2 * draws * dimension
     orders = _ROW_ORDER_BYTES * n_samples * len(settings.get("seeds", [0]))
+    if settings["balanced_rows"]:
+        coordinates = min(n_latent, dimension, MOST_COORDINATES)
+        orders += 3 * _BYTES * n_samples * coordinates * (coordinates + 3) / 2
     beginning = 10 * _BYTES * n_points * parameters + orders
     step = _BYTES * n_points * (4 * parameters + batch * of_row)
     return 2 * _BYTES * n_samples * dimension + max(beginning, step)

@@ -31,6 +31,8 @@ TRAINING_KEYS = (
     "anneal_fraction",
     "antithetic",
     "decoder_group",
+    "balanced_rows",
+    "unit_noise",
     "holdout",
 )
 SECOND_SEEDS = 1000

@@ -40,6 +40,8 @@ class Settings:
     anneal_fraction: float
     antithetic: bool
     decoder_group: int
+    balanced_rows: bool
+    unit_noise: bool
     holdout: float
 
     @classmethod

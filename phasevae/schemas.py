@@ -86,7 +86,7 @@ SCHEMAS = {
             batch=_WHOLE,
             decoder_group=_WHOLE,
             schedule=_TEXT,
-            antithetic=_FLAG,
+            **dict.fromkeys(("antithetic", "balanced_rows", "unit_noise"), _FLAG),
             **dict.fromkeys(("samples", "learning_rate", "anneal_from"), _POSITIVE),
             **dict.fromkeys(("anneal_fraction", "holdout"), _NUMBER),
         ),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from phasevae import elbo, graph, memory, noise
+from phasevae import balance, elbo, graph, memory, noise
 from phasevae.errors import InputError
 from phasevae.model import Architecture, initialise, posterior
 from phasevae.plan import rows_sharing
@@ -30,14 +30,16 @@ class RowOrder:
     """Which rows of the data each step shows: a stream of permutations, one stream a seed.
 
     Models of one seed see the same rows; a batch may straddle two epochs, so no row is left out. Permutations are
-    drawn on the device of `pool`, the rows to choose from, and nothing waits for it.
+    drawn on the device of `pool`, the rows to choose from, and nothing waits for it. grouped: `phasevae.balance.groups`
+    of the pool's rows, when the order is to keep them balanced.
     """
 
-    def __init__(self, seeds: Sequence[int], pool: Tensor, batch: int):
+    def __init__(self, seeds: Sequence[int], pool: Tensor, batch: int, grouped: Tensor | None = None):
         streams = [noise.key("order", int(seed)) for seed in seeds]
         self._streams = torch.tensor(streams, dtype=torch.int64, device=pool.device)
         self._pool = pool
         self._batch = batch
+        self._grouped = grouped
         self._epochs: dict[int, Tensor] = {}
 
     def rows(self, step: int, count: int = 1) -> Tensor:
@@ -50,8 +52,10 @@ class RowOrder:
         return torch.cat(parts, dim=1)
 
     def _draw(self, epoch: int) -> Tensor:
-        """One permutation of the pool a stream, [seeds, n]: those of `phasevae.noise.permutation`."""
+        """One permutation of the pool a stream, [seeds, n]: those of `phasevae.noise.permutation`, or balanced."""
         counter = torch.full((), epoch, dtype=torch.int64, device=self._pool.device)
+        if self._grouped is not None:
+            return self._pool[balance.shuffled(self._grouped, self._streams, counter)]
         row = torch.zeros(1, dtype=torch.int64, device=self._pool.device)
         drawn = noise.words(self._streams, row, self._pool.numel(), counter)[:, 0]
         return self._pool[drawn.argsort(dim=1, stable=True)]
@@ -115,7 +119,8 @@ class Trainer:
         seeds = sorted({member.seed for member in members})
         train_rows, _ = split_rows(x.shape[0], settings.holdout)
         pool = train_rows.to(x.device)
-        self._order = RowOrder(seeds, pool, settings.batch)
+        grouped = balance.groups(x[pool], settings.n_latent) if settings.balanced_rows else None
+        self._order = RowOrder(seeds, pool, settings.batch, grouped)
         self._mean = x[pool].mean(0, dtype=torch.float64).to(x.dtype)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
         as_row = {"dtype": x.dtype, "device": x.device}
@@ -182,6 +187,8 @@ class Trainer:
         encoded, of_encoder = model.encoder.forward(model.parameters, x, keep=True)
         mu, logvar = posterior(encoded.requires_grad_())
         z, kl = elbo.reparam_kl(mu, logvar, self._keys, self._inputs.step, self.settings.antithetic)
+        if self.settings.unit_noise:
+            z = balance.unit_noise(z, mu, logvar)
         drawn = z.detach().flatten(1, 2)
         decoded, of_decoder = model.decoder.forward(model.parameters, drawn, keep=True)
         xhat = decoded.unflatten(1, z.shape[1:3]).requires_grad_()

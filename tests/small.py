@@ -17,6 +17,8 @@ RECIPE = {
     "anneal_fraction": 0.5,
     "antithetic": True,
     "decoder_group": 16,
+    "balanced_rows": True,
+    "unit_noise": True,
     "holdout": 0.0,
 }
 

@@ -25,6 +25,8 @@ SETTINGS = Settings(
     anneal_fraction=0.5,
     antithetic=True,
     decoder_group=16,
+    balanced_rows=True,
+    unit_noise=True,
     holdout=0.0,
 )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small import recipe
 
-from phasevae import cost, measure
+from phasevae import balance, cost, measure
 from phasevae.cost import (
     CPU_FLOPS,
     CUDA_FLOPS,
@@ -34,6 +34,7 @@ def test_a_network_is_counted_by_hand():
 def test_measuring_is_counted_as_it_is_done():
     for name in ("MOST_PAIRS", "ENOUGH_PAIRS", "LIKELIHOOD_ROWS", "LIKELIHOOD_DRAWS"):
         assert getattr(cost, name) == getattr(measure, name)
+    assert cost.MOST_COORDINATES == balance.MOST_COORDINATES
 
 
 def test_antithetic_noise_decodes_twice_and_shared_targets_one_more_backward_pass():

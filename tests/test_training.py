@@ -70,7 +70,7 @@ def test_state_of_other_models_is_refused():
 
 def test_a_step_is_adam_on_the_objective():
     x, member = gaussian_rows(), Member(0.5, 2.0, 3)
-    setting = recipe(schedule="scratch", samples=32.0, decoder_group=1)
+    setting = recipe(schedule="scratch", samples=32.0, decoder_group=1, balanced_rows=False, unit_noise=False)
     trainer = Trainer(x, [member], setting)
     trainer.run()
     ensemble = initialise(Architecture(4, 2, (16, 8)), [3])

@@ -95,7 +95,8 @@ def settings_of(protocol: str, n_latent: int, hidden: Sequence[int], samples: fl
     ours = Settings.from_keys(training_keys(completed_settings(None, flags)))
     if protocol == "ours":
         return ours
-    usual = {"schedule": "scratch", "antithetic": False, "batch": 128, "learning_rate": 1e-3, "decoder_group": 1}
+    usual = {"schedule": "scratch", "antithetic": False, "batch": 128, "learning_rate": 1e-3}
+    usual |= {"decoder_group": 1, "balanced_rows": False, "unit_noise": False}
     return ConstantRate(**{**vars(ours), **usual})
 
 
