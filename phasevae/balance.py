@@ -19,7 +19,9 @@ from phasevae import noise
 LEAST_ROWS = 32
 """Rows of the groups that are not divided further; and of a batch whose noise is scaled: a smaller one's would no
 longer look Gaussian."""
+ROWS_OF_A_LATENT = 16
 MOST_COORDINATES = 16
+_ITERATIONS = 6
 _WALK = 128
 _AXES_ROWS = 8192
 # Features are multiples of _GRAIN and not above _LARGEST, so that sums of them and of products of two are exact in
@@ -28,18 +30,32 @@ _GRAIN, _LARGEST = 1 / 16, 32.0
 
 
 def unit_noise(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
-    """Draws whose noise has the variance 1 over the rows of the batch, in each model and latent.
+    """Draws whose noise, over the rows of the batch, has the variance 1 in each latent and no covariance of two.
 
-    z: [M, A, B, n], draws of `phasevae.elbo.reparam_kl`; mu, logvar: [M, B, n]. Returns z with (z - mu) scaled; z
-    itself for batches of fewer than LEAST_ROWS rows. A scaled draw of B has the kurtosis 3 B / (B + 2).
+    z: [M, A, B, n], draws of `phasevae.elbo.reparam_kl`; mu, logvar: [M, B, n]. Returns z with its noise eps replaced
+    by eps C^(-1/2), C = eps^T eps / B: the same for both signs, and normal up to order n / B. Batches of fewer than
+    LEAST_ROWS rows, or ROWS_OF_A_LATENT for each latent, are left as they are.
     """
-    if mu.shape[1] < LEAST_ROWS:
+    rows, n_latent = mu.shape[1:]
+    if rows < max(LEAST_ROWS, ROWS_OF_A_LATENT * n_latent):
         return z
+    deviation = (0.5 * logvar).exp()
     with torch.no_grad():
-        eps = (z[:, 0] - mu) * (-0.5 * logvar).exp()
-        scale = eps.square().mean(1, keepdim=True).rsqrt()[:, None]
-    centre = mu[:, None]
-    return centre + scale * (z - centre)
+        eps = (z - mu[:, None]) / deviation[:, None]
+        root = _inverse_root(eps[:, 0].mT @ eps[:, 0] / rows)
+        eps = eps @ root[:, None]
+    return mu[:, None] + deviation[:, None] * eps
+
+
+def _inverse_root(near_one: Tensor) -> Tensor:
+    """C^(-1/2) of matrices [M, n, n] whose eigenvalues lie between 0 and 2, by Newton's and Schulz's iteration: of
+    products alone, which wait for no device."""
+    one = torch.eye(near_one.shape[-1], dtype=near_one.dtype, device=near_one.device)
+    root, inverse = near_one, one.expand_as(near_one)
+    for _ in range(_ITERATIONS):
+        step = 1.5 * one - 0.5 * inverse @ root
+        root, inverse = root @ step, step @ inverse
+    return inverse
 
 
 def groups(x: Tensor, n_coordinates: int) -> Tensor:

@@ -68,7 +68,7 @@ def train(
     antithetic: Annotated[bool | None, typer.Option(help="Draw each latent with +eps and -eps.")] = None,
     decoder_group: Annotated[int | None, typer.Option(help="Most rows that share decoder targets.")] = None,
     balanced_rows: Annotated[bool | None, typer.Option(help="Balance the moments of consecutive rows.")] = None,
-    unit_noise: Annotated[bool | None, typer.Option(help="Scale the noise of a batch to variance 1.")] = None,
+    unit_noise: Annotated[bool | None, typer.Option(help="Give the noise of a batch unit covariance.")] = None,
     holdout: Annotated[float | None, typer.Option(help="Fraction of rows kept from training.")] = None,
     extend: Annotated[int | None, typer.Option(help="Most times the samples that an unconverged point gets.")] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",

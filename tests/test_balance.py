@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasevae import noise
-from phasevae.balance import LEAST_ROWS, groups, shuffled, unit_noise
+from phasevae.balance import LEAST_ROWS, ROWS_OF_A_LATENT, groups, shuffled, unit_noise
 from phasevae.elbo import reparam_kl
 
 STREAMS = torch.tensor([noise.key("order", seed) for seed in (0, 1)])
@@ -91,23 +91,24 @@ def test_global_random_numbers_are_left_alone():
 
 
 @pytest.mark.parametrize("antithetic", [False, True])
-def test_noise_of_a_batch_has_variance_one(antithetic):
+@pytest.mark.parametrize(("n_latent", "tolerance"), [(1, 1e-12), (2, 1e-12), (4, 1e-4)])
+def test_noise_of_a_batch_has_unit_covariance(antithetic, n_latent, tolerance):
     generator = torch.Generator().manual_seed(0)
-    mu, logvar = (torch.randn(3, 64, 2, generator=generator, dtype=torch.float64) for _ in range(2))
-    keys = torch.arange(3)
-    z, _ = reparam_kl(mu, logvar, keys, 0, antithetic)
-    found = unit_noise(z, mu, logvar)
-    eps = (found - mu[:, None]) * (-0.5 * logvar[:, None]).exp()
-    assert torch.allclose(eps.square().mean(2), torch.ones(()).double())
-    scale = eps / ((z - mu[:, None]) * (-0.5 * logvar[:, None]).exp())
-    assert torch.allclose(scale, scale[:, :1, :1].expand_as(scale))
-    assert (scale - 1).abs().max() > 1e-3
+    mu, logvar = (torch.randn(50, 64, n_latent, generator=generator, dtype=torch.float64) for _ in range(2))
+    z, _ = reparam_kl(mu, logvar, torch.arange(50), 0, antithetic)
+    found, before = ((draws - mu[:, None]) * (-0.5 * logvar[:, None]).exp() for draws in (unit_noise(z, mu, logvar), z))
+    one = torch.eye(n_latent, dtype=torch.float64)
+    assert (found.mT @ found / 64 - one).abs().max() < tolerance
+    assert (before.mT @ before / 64 - one).abs().max() > 0.1
+    assert (found - before).abs().mean() < 0.3
+    if antithetic:
+        assert torch.allclose(found[:, 0], -found[:, 1])
 
 
 def test_scaled_noise_has_the_gradient_of_its_sample():
     generator = torch.Generator().manual_seed(0)
-    mu, logvar = (torch.randn(2, 40, 3, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2))
-    weights = torch.randn(2, 2, 40, 3, generator=generator, dtype=torch.float64)
+    mu, logvar = (torch.randn(2, 60, 3, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2))
+    weights = torch.randn(2, 2, 60, 3, generator=generator, dtype=torch.float64)
     z, _ = reparam_kl(mu, logvar, torch.arange(2), 5, True)
     found = unit_noise(z, mu, logvar)
     by_mu, by_logvar = torch.autograd.grad((found * weights).sum(), (mu, logvar))
@@ -116,7 +117,8 @@ def test_scaled_noise_has_the_gradient_of_its_sample():
     assert torch.allclose(by_logvar, (weights * 0.5 * spread).sum(1))
 
 
-def test_noise_of_a_small_batch_is_left_as_it_is():
-    mu = torch.zeros(1, LEAST_ROWS - 1, 2)
+@pytest.mark.parametrize(("rows", "n_latent"), [(LEAST_ROWS - 1, 1), (ROWS_OF_A_LATENT * 5 - 1, 5)])
+def test_noise_of_a_small_batch_is_left_as_it_is(rows, n_latent):
+    mu = torch.zeros(1, rows, n_latent)
     z, _ = reparam_kl(mu, mu, torch.zeros(1, dtype=torch.int64), 0, True)
     assert unit_noise(z, mu, mu) is z

@@ -37,10 +37,12 @@ def test_the_protocols_are_the_usual_one_and_the_packages_defaults():
     usual, ours = (common.settings_of(protocol, 4, (256, 128), 1e6) for protocol in common.PROTOCOLS)
     assert (usual.batch, usual.antithetic, usual.decoder_group, usual.hidden) == (128, False, 1, (256, 128))
     steps = (0, 5, usual.n_steps - 1)
+    assert not usual.balanced_rows
+    assert not usual.unit_noise
     assert {usual.learning_rate_at(step) for step in steps} == {1e-3}
     assert {usual.sigma2_factor_at(step) for step in steps} == {1.0}
     default = completed_settings(None, {"n_latent": 4})
-    kept = ("batch", "schedule", "antithetic", "decoder_group", "learning_rate")
+    kept = ("batch", "schedule", "antithetic", "decoder_group", "balanced_rows", "unit_noise", "learning_rate")
     assert all(getattr(ours, key) == default[key] for key in kept)
     assert ours.decoder_group > 1
     assert ours.sigma2_factor_at(0) == ours.anneal_from < 1

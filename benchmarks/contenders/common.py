@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -44,7 +44,7 @@ PROBLEMS = {
 HIDDEN = (256, 128)
 PROTOCOLS = ("usual", "ours")
 """usual: from scratch, Adam 1e-3, batch 128, one noise draw a row, each row its own target; ours: what phasevae does by
-default, with decoder targets that rows share (`phasevae.targets.decoder_targets`)."""
+default, with decoder targets that rows share (`phasevae.targets`), balanced rows and noise (`phasevae.balance`)."""
 
 
 class ConstantRate(Settings):
@@ -103,6 +103,22 @@ def settings_of(protocol: str, n_latent: int, hidden: Sequence[int], samples: fl
 def make_data(problem: Problem, rows: int) -> NDArray[np.float32]:
     """Data [rows, D] of a problem."""
     return np.ascontiguousarray(synthetic(eigenvalues=problem.eigenvalues, n_samples=rows).x)
+
+
+def epochs(run: Run, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Orders of all rows, one an epoch: balanced as phasevae does it, where the settings say so, else by chance."""
+    if not run.settings.balanced_rows:
+        while True:
+            yield rng.permutation(len(run.x))
+    # Other contenders than phasevae need no torch.
+    import torch
+
+    from phasevae import balance, noise
+
+    grouped = balance.groups(torch.from_numpy(run.x), run.settings.n_latent)
+    streams = torch.tensor([noise.key("order", run.seed)])
+    for epoch in itertools.count():
+        yield balance.shuffled(grouped, streams, torch.tensor(epoch))[0].numpy()
 
 
 def flat(layers: Sequence[tuple[NDArray, NDArray]]) -> NDArray[np.float32]:

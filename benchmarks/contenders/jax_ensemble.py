@@ -4,6 +4,7 @@ The matrix products of the ensemble are either one batched product (`vmap` over 
 model (the loop over models unrolled in the compiled function); which is faster on this machine is found first.
 
 The protocol `ours` gives the decoder targets that rows share by a derivative rule of its own: nothing is decoded twice.
+Its rows are in the order that phasevae balances.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from contenders.common import Contender, Run, fastest, flat, widths_to_shapes
+from contenders.common import Contender, Run, epochs, fastest, flat, widths_to_shapes
 from phasevae.plan import rows_sharing
 
 BLOCK = 256
@@ -34,12 +35,13 @@ def start(run: Run, products: str) -> Contender:
 
 
 class JaxEnsemble:
-    """Rows are shuffled on the host, anew each epoch, and shared by all models, as in phasevae."""
+    """Rows are ordered on the host, anew each epoch, and shared by all models, as in phasevae."""
 
     def __init__(self, run: Run, products: str):
         self.detail = f"{products}, jax {jax.__version__}"
         self._run = run
         self._rng = np.random.default_rng(run.seed)
+        self._epochs = epochs(run, self._rng)
         self._rows = np.empty(0, np.int32)
         self._step = 0
         models = [initial(run, self._rng) for _ in run.sigma2]
@@ -78,7 +80,7 @@ class JaxEnsemble:
 
     def _next_rows(self, count: int) -> NDArray[np.int32]:
         while len(self._rows) < count:
-            self._rows = np.concatenate([self._rows, self._rng.permutation(len(self._run.x)).astype(np.int32)])
+            self._rows = np.concatenate([self._rows, next(self._epochs).astype(np.int32)])
         rows, self._rows = self._rows[:count], self._rows[count:]
         return rows
 
@@ -95,12 +97,24 @@ def make_block(run: Run, products: str) -> Any:
             parameters, mean, square, key = state
             key, used = jax.random.split(key)
             eps = jax.random.normal(used, draws)
+            if run.settings.unit_noise:
+                eps = jnp.einsum("mbi,mij->mbj", eps, inverse_root(jnp.einsum("mbi,mbj->mij", eps, eps) / draws[1]))
             gradients = jax.grad(total)(parameters, x[rows[i]], eps, sigma2 * factors[i])
             return *adam(parameters, gradients, mean, square, rates[i], first + i + 1.0), key
 
         return jax.lax.fori_loop(0, count, step, state)
 
     return block
+
+
+def inverse_root(near_one: Any) -> Any:
+    """`phasevae.balance`'s, by the same iteration."""
+    one = jnp.eye(near_one.shape[-1])
+    root, inverse = near_one, jnp.broadcast_to(one, near_one.shape)
+    for _ in range(6):
+        step = 1.5 * one - 0.5 * inverse @ root
+        root, inverse = root @ step, step @ inverse
+    return inverse
 
 
 def total_loss(products: str, antithetic: bool, group: int, mean: NDArray[np.float64]) -> Any:

@@ -5,8 +5,8 @@ models/beta_vae/beta_vae_model.py), so beta is the decoder variance, and the los
 factor that Adam does not see. Epochs are cut short by a loader that ends early; `BaseTrainer.train_step` is its own.
 
 The protocol `ours` sets beta and the learning rate before each step in a callback, since pythae's schedulers step once
-an epoch, and in a forward of its own decodes both signs of the noise and gives the decoder the targets that rows share,
-which phasevae computes. What cannot be had: models side by side.
+an epoch, and in a forward of its own scales the noise, decodes both its signs and gives the decoder the targets that
+rows share, which phasevae computes, as it does the order of the rows. What cannot be had: models side by side.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
-from contenders.common import Contender, Run, fastest, single
+from contenders.common import Contender, Run, epochs, fastest, single
 from contenders.loop import first_batches, loader_options, perceptron, stacked
+from phasevae.balance import unit_noise
 from phasevae.plan import rows_sharing
 from phasevae.points import Settings
 from phasevae.targets import decoder_targets
@@ -77,16 +78,34 @@ def make_trainer(run: Run, sigma2: float, data: BaseDataset, config: BaseTrainer
     """A trainer that is ready for `train_step`."""
     shape = {"input_dim": (run.x.shape[1],), "latent_dim": run.settings.n_latent, "reconstruction_loss": "mse"}
     parts = BetaVAEConfig(**shape, beta=sigma2), Encoder(run.encoder), Decoder(run.decoder)
-    plain = not run.settings.antithetic and run.settings.decoder_group == 1
+    plain = not run.settings.antithetic and run.settings.decoder_group == 1 and not run.settings.unit_noise
     model = BetaVAE(*parts) if plain else VarianceReducedBetaVAE(*parts, run.settings, torch.from_numpy(run.x).mean(0))
     # pythae seeds torch here, alike for each model.
     schedule = Schedule(run, sigma2)
     trainer = BaseTrainer(model, data, training_config=config, callbacks=[schedule])
     trainer.prepare_training()
+    if run.settings.balanced_rows:
+        loader = trainer.train_loader
+        options = {"batch_size": loader.batch_size, "num_workers": loader.num_workers}
+        trainer.train_loader = DataLoader(loader.dataset, sampler=BalancedRows(run), **options)
     # Without its progress bar.
     trainer.callback_handler.callbacks = [schedule]
     schedule.begin(trainer)
     return trainer
+
+
+class BalancedRows(Sampler[int]):
+    """The orders that phasevae shows rows in, an epoch each time."""
+
+    def __init__(self, run: Run):
+        self._size = len(run.x)
+        self._epochs = epochs(run, np.random.default_rng(run.seed))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(next(self._epochs).tolist())
 
 
 class Encoder(BaseEncoder):
@@ -117,14 +136,17 @@ class VarianceReducedBetaVAE(BetaVAE):
         super().__init__(config, encoder, decoder)
         self._signs = (1, -1) if settings.antithetic else (1,)
         self._decoder_group = settings.decoder_group
+        self._unit_noise = settings.unit_noise
         self._data_mean = data_mean
 
     def forward(self, inputs: BaseDataset, **_: Any) -> ModelOutput:
         x = inputs["data"]
         posterior = self.encoder(x)
         mu, logvar = posterior.embedding, posterior.log_covariance
-        spread = torch.exp(0.5 * logvar) * torch.randn_like(mu)
-        z = torch.cat([mu + sign * spread for sign in self._signs])
+        z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
+        if self._unit_noise:
+            z = unit_noise(z[None, None], mu[None], logvar[None])[0, 0]
+        z = torch.cat([mu + sign * (z - mu) for sign in self._signs])
         rows = [part.repeat(len(self._signs), 1) for part in (x, mu, logvar)]
         # An epoch's last batch may be a short one.
         group = rows_sharing(len(x), self._decoder_group)
