@@ -16,6 +16,14 @@ struct Network {
   int64_t model;            // floats from one model's parameters to the next one's
 };
 
+inline int64_t parameters_of(const Network& network) {
+  int64_t total = 0;
+  for (int64_t k = 0; k < network.layers; ++k) {
+    total += (network.widths[k] + 1) * network.widths[k + 1];
+  }
+  return total;
+}
+
 // A read-only array [M, R, width] of unit stride in its last dimension.
 struct Rows {
   const float* data;
@@ -24,7 +32,7 @@ struct Rows {
 
 struct NetworkForward {
   Network network;
-  int64_t models, rows;
+  int64_t rows;
   Rows input;
   float* output;  // [M, R, out]
   float* tape;    // what the backward pass needs, M * blocks * tape_size floats; null: none will come

@@ -1,4 +1,4 @@
-"""Which implementation of the ELBO operations computes, decided without loading torch.
+"""Which implementation of the ELBO operations and of the networks computes, decided without loading torch.
 
 A native build leaves a record beside the extension: the torch it was built against and a hash of its sources. The
 extension counts as usable when both are still what is installed, so every process decides alike: the Snakefile,

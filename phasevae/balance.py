@@ -17,15 +17,15 @@ from torch import Tensor
 from phasevae import noise
 
 LEAST_ROWS = 32
-"""Rows of the groups that are not divided further; and of a batch whose noise is scaled: a smaller one's would no
-longer look Gaussian."""
-ROWS_OF_A_LATENT = 16
+"""Groups of fewer than twice as many rows are not divided further."""
+NOISE_ROWS, ROWS_OF_A_LATENT = 64, 16
+"""Rows of a batch, at least and for each latent, whose noise is changed: a smaller one's would not look Gaussian."""
 MOST_COORDINATES = 16
 _ITERATIONS = 6
-_WALK = 128
-_AXES_ROWS = 8192
-# Features are multiples of _GRAIN and not above _LARGEST, so that sums of them and of products of two are exact in
-# float32: then every device, and any number of threads, walks the same way.
+_WALK = 128  # steps of a walk that is not cut: longer ones balance better, more of them side by side are faster
+_AXES_ROWS = 8192  # that the coordinates' axes are found from
+# Features are multiples of _GRAIN and not above _LARGEST, so that sums of them, and in float64 those of products of
+# two, are exact: then every device, and any number of threads, walks the same way.
 _GRAIN, _LARGEST = 1 / 16, 32.0
 
 
@@ -33,11 +33,12 @@ def unit_noise(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     """Draws whose noise, over the rows of the batch, has the variance 1 in each latent and no covariance of two.
 
     z: [M, A, B, n], draws of `phasevae.elbo.reparam_kl`; mu, logvar: [M, B, n]. Returns z with its noise eps replaced
-    by eps C^(-1/2), C = eps^T eps / B: the same for both signs, and normal up to order n / B. Batches of fewer than
-    LEAST_ROWS rows, or ROWS_OF_A_LATENT for each latent, are left as they are.
+    by eps C^(-1/2), C = eps^T eps / B: the same for both signs, and normal up to order n / B. That ties the rows of a
+    batch together: second moments are exact, fourth ones off by order n / B. Batches of fewer than NOISE_ROWS rows, or
+    ROWS_OF_A_LATENT for each latent, are left as they are.
     """
     rows, n_latent = mu.shape[1:]
-    if rows < max(LEAST_ROWS, ROWS_OF_A_LATENT * n_latent):
+    if rows < max(NOISE_ROWS, ROWS_OF_A_LATENT * n_latent):
         return z
     deviation = (0.5 * logvar).exp()
     with torch.no_grad():
@@ -48,8 +49,8 @@ def unit_noise(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def _inverse_root(near_one: Tensor) -> Tensor:
-    """C^(-1/2) of matrices [M, n, n] whose eigenvalues lie between 0 and 2, by Newton's and Schulz's iteration: of
-    products alone, which wait for no device."""
+    """C^(-1/2) of matrices [M, n, n] whose eigenvalues lie between 0 and 3, by Newton's and Schulz's iteration: of
+    products alone, which wait for no device. Six steps reach float32 between 0.3 and 2.2."""
     one = torch.eye(near_one.shape[-1], dtype=near_one.dtype, device=near_one.device)
     root, inverse = near_one, one.expand_as(near_one)
     for _ in range(_ITERATIONS):
@@ -59,8 +60,10 @@ def _inverse_root(near_one: Tensor) -> Tensor:
 
 
 def groups(x: Tensor, n_coordinates: int) -> Tensor:
-    """Row numbers of x [N, D] in groups, each group and every 2, 4, 8, ... consecutive ones balanced: [K, about
-    LEAST_ROWS], K a power of two, -1 where there is no row. Balanced are so many coordinates, MOST_COORDINATES at most.
+    """Row numbers of x [N, D] in K groups, a power of two: [K, LEAST_ROWS to twice as many], -1 where there is no row.
+
+    What was divided is balanced: any group, and the 2, 4, 8, ... that were one. In so many leading coordinates,
+    MOST_COORDINATES at most. Groups depend on the data alone: seeds and epochs differ in what `shuffled` makes of them.
     """
     n = x.shape[0]
     n_groups = 1
@@ -108,10 +111,14 @@ def shuffled(grouped: Tensor, streams: Tensor, epoch: Tensor) -> Tensor:
 def _features(x: Tensor, n_coordinates: int) -> Tensor:
     """Leading principal coordinates and their products, each of mean 0 and variance 1, [N, k (k + 3) / 2]."""
     some = x[:: -(-x.shape[0] // _AXES_ROWS)].double().cpu()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        k = min(n_coordinates, *some.shape)
+    k = min(n_coordinates, *some.shape)
+    # It draws from the process's generator, which is not ours to change.
+    state = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(0)
         axes = torch.svd_lowrank(some - some.mean(0), q=min(2 * k, *some.shape), niter=4)[2][:, :k].to(x.device)
+    finally:
+        torch.default_generator.set_state(state)
     coordinates = torch.cat([rows.double() @ axes for rows in x.split(_AXES_ROWS)]).T
     columns = [_standardised(column) for column in coordinates]
     # One after another: in float64 all would take twice the memory.
@@ -142,7 +149,7 @@ def _walk(steps: Tensor) -> tuple[Tensor, Tensor]:
         signs, sums = _walk(steps.reshape(walks * parts, n // parts, width))
         outer, total = _walk(sums.view(walks, parts, width))
         return (signs.view(walks, parts, -1) * outer[..., None]).flatten(1), total
-    total = steps.new_zeros(walks, width)
+    total = steps.new_zeros(walks, width, dtype=torch.float64)
     signs = steps.new_empty(n, walks)
     for step, sign in zip(steps.unbind(1), signs, strict=True):
         sign.copy_(torch.where((total * step).sum(1) > 0, -1.0, 1.0))

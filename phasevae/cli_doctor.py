@@ -9,7 +9,7 @@ import typer
 
 
 def doctor(json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Say which versions and which backends of the ELBO operations are at work here.
+    """Say which versions and which backends are at work here.
 
     Example: phasevae doctor --json
     """

@@ -127,7 +127,7 @@ def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_sample
     orders = _ROW_ORDER_BYTES * n_samples * len(settings.get("seeds", [0]))
     if settings["balanced_rows"]:
         coordinates = min(n_latent, dimension, MOST_COORDINATES)
-        orders += 3 * _BYTES * n_samples * coordinates * (coordinates + 3) / 2
+        orders += _BYTES * n_samples * (dimension + 3 * coordinates * (coordinates + 3) / 2)
     beginning = 10 * _BYTES * n_points * parameters + orders
     step = _BYTES * n_points * (4 * parameters + batch * of_row)
     return 2 * _BYTES * n_samples * dimension + max(beginning, step)

@@ -35,7 +35,8 @@ def _load() -> tuple[bool, str]:
         return False, f"the extension cannot be loaded ({str(error).splitlines()[0]}); `make build` renews it"
     info = _native.build_info()
     cuda = (backends.build_record() or {}).get("cuda")
-    return True, f"built for torch {info['torch']}, CUDA {cuda or 'none'}, by {info['compiler']}"
+    networks = "" if _native.HAS_NETWORK_KERNELS else "; PyTorch computes the networks, which need g++ 12 and AVX2"
+    return True, f"built for torch {info['torch']}, CUDA {cuda or 'none'}, by {info['compiler']}{networks}"
 
 
 def _version(package: str) -> str | None:

@@ -1,7 +1,7 @@
-"""Deep Gaussian VAEs (Eqs. 14-16): M networks of one architecture as one batched ensemble.
+"""Deep Gaussian VAEs (Eqs. 14-16): M networks of one architecture as one ensemble.
 
-All parameters of all models live in one buffer [M, P]; a layer's weight [M, in, out] is a view into it, so
-the optimiser sees one tensor and every matrix product runs for the whole ensemble at once.
+All parameters of all models live in one buffer [M, P]: the optimiser sees one tensor, and `phasevae.network` computes
+all models at once.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Architecture:
 class VAEEnsemble:
     """M independent VAEs of one architecture over one flat parameter buffer.
 
-    `parameters` is [M, P]; `encoder` and `decoder` are the networks in it.
+    `parameters` is [M, P]; `encoder` and `decoder` are the networks in it. What `encode` and `decode` return cannot be
+    differentiated.
     """
 
     def __init__(self, architecture: Architecture, parameters: Tensor):

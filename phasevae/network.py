@@ -50,8 +50,9 @@ class Network:
         parameters: [M, P]; x: [M, R, in], or [1, R, in] shared by all models.
         """
         if _native_kernels(parameters, x):
+            x = x if x.stride(-1) == 1 else x.contiguous()
             output, tape = torch.ops.phasevae.mlp_forward(x, parameters, self._offset, self.widths, keep)
-            return output, [tape]
+            return output, [tape] if keep else []
         h = x.expand(parameters.shape[0], -1, -1)
         inner: list[Tensor] = []
         for layer in self.layers:
@@ -60,8 +61,10 @@ class Network:
                 weight = weight.mT.contiguous().mT
             h = torch.baddbmm(bias, h, weight)
             if layer is not self.layers[-1]:
-                inner.append(h.relu_())
-        return h, inner if keep else []
+                h.relu_()
+                if keep:
+                    inner.append(h)
+        return h, inner
 
     @torch.no_grad()
     def backward(
@@ -76,9 +79,10 @@ class Network:
     ) -> Tensor | None:
         """Put the derivative by the parameters into their place in `gradients` [M, P]; return that by the input.
 
-        parameters, x: as given to `forward`; kept: what it returned; grad_output: the derivative by the output of what
-        is differentiated, [M, R, out]; grad_for_input: of what is differentiated by the input, when that is something
-        else; input_wanted: whether to compute the latter, [M, R, in].
+        parameters, x: as given to `forward`, the latter of unit stride in its last dimension; kept: what it returned;
+        grad_output: the derivative by the output of what is differentiated, [M, R, out]; grad_for_input: of what is
+        differentiated by the input, when that is something else; input_wanted: whether to compute the derivative by the
+        input, [M, R, in].
         """
         if _native_kernels(parameters, x):
             found = torch.ops.phasevae.mlp_backward(

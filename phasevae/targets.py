@@ -48,8 +48,9 @@ def _without_chance_of_mean(x: Tensor, mean: Tensor, xhat: Tensor, split: int) -
 
     Rows before `split` are one half, the others the other one; shapes as in `decoder_targets`. What the decoder has
     explained of a feature scatters no more, so the deviation counts by the part of the feature's variance left
-    unexplained: that makes the noise least, and neither part knows of the other's rows. (Within an epoch rows are not
-    drawn twice, which ties the halves together: a bias of relative order 1 / N.) x itself where a half is empty.
+    unexplained: that makes the noise least, and neither part knows of the other's rows. Halves of a batch of balanced
+    rows (`phasevae.balance`) are not independent: docs/training.md has the size of that bias. x itself where a half is
+    empty.
     """
     if not 0 < split < x.shape[1]:
         return x

@@ -6,7 +6,6 @@ Adam's two moments, the step and the history; see `Trainer.state`.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -31,7 +30,7 @@ class RowOrder:
     """Which rows of the data each step shows: a stream of permutations, one stream a seed.
 
     Models of one seed see the same rows; a batch may straddle two epochs, so no row is left out. Permutations are
-    drawn on the device of `pool`, the rows to choose from, and nothing waits for it. balanced: gives
+    drawn on the device of `pool`, the rows to choose from; by chance alone nothing waits for it. balanced: gives
     `phasevae.balance.groups` of the pool's rows when it is first needed, None where any order will do.
     """
 
@@ -40,7 +39,8 @@ class RowOrder:
         self._streams = torch.tensor(streams, dtype=torch.int64, device=pool.device)
         self._pool = pool
         self._batch = batch
-        self._balanced = functools.cache(balanced) if balanced else None
+        self._balanced = balanced
+        self._grouped: Tensor | None = None
         self._epochs: dict[int, Tensor] = {}
 
     def rows(self, step: int, count: int = 1) -> Tensor:
@@ -56,7 +56,10 @@ class RowOrder:
         """One permutation of the pool a stream, [seeds, n]: those of `phasevae.noise.permutation`, or balanced."""
         counter = torch.full((), epoch, dtype=torch.int64, device=self._pool.device)
         if self._balanced:
-            return self._pool[balance.shuffled(self._balanced(), self._streams, counter)]
+            # What it holds of the data is needed once.
+            self._grouped, self._balanced = self._balanced(), None
+        if self._grouped is not None:
+            return self._pool[balance.shuffled(self._grouped, self._streams, counter)]
         row = torch.zeros(1, dtype=torch.int64, device=self._pool.device)
         drawn = noise.words(self._streams, row, self._pool.numel(), counter)[:, 0]
         return self._pool[drawn.argsort(dim=1, stable=True)]
@@ -120,7 +123,7 @@ class Trainer:
         seeds = sorted({member.seed for member in members})
         train_rows, _ = split_rows(x.shape[0], settings.holdout)
         pool = train_rows.to(x.device)
-        balanced = functools.partial(balance.groups, x[pool], settings.n_latent) if settings.balanced_rows else None
+        balanced = (lambda: balance.groups(x[pool], settings.n_latent)) if settings.balanced_rows else None
         self._order = RowOrder(seeds, pool, settings.batch, balanced)
         self._mean = x[pool].mean(0, dtype=torch.float64).to(x.dtype)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasevae import noise
-from phasevae.balance import LEAST_ROWS, ROWS_OF_A_LATENT, groups, shuffled, unit_noise
+from phasevae.balance import LEAST_ROWS, NOISE_ROWS, ROWS_OF_A_LATENT, groups, shuffled, unit_noise
 from phasevae.elbo import reparam_kl
 
 STREAMS = torch.tensor([noise.key("order", seed) for seed in (0, 1)])
@@ -107,8 +107,8 @@ def test_noise_of_a_batch_has_unit_covariance(antithetic, n_latent, tolerance):
 
 def test_scaled_noise_has_the_gradient_of_its_sample():
     generator = torch.Generator().manual_seed(0)
-    mu, logvar = (torch.randn(2, 60, 3, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2))
-    weights = torch.randn(2, 2, 60, 3, generator=generator, dtype=torch.float64)
+    mu, logvar = (torch.randn(2, 64, 3, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2))
+    weights = torch.randn(2, 2, 64, 3, generator=generator, dtype=torch.float64)
     z, _ = reparam_kl(mu, logvar, torch.arange(2), 5, True)
     found = unit_noise(z, mu, logvar)
     by_mu, by_logvar = torch.autograd.grad((found * weights).sum(), (mu, logvar))
@@ -117,7 +117,7 @@ def test_scaled_noise_has_the_gradient_of_its_sample():
     assert torch.allclose(by_logvar, (weights * 0.5 * spread).sum(1))
 
 
-@pytest.mark.parametrize(("rows", "n_latent"), [(LEAST_ROWS - 1, 1), (ROWS_OF_A_LATENT * 5 - 1, 5)])
+@pytest.mark.parametrize(("rows", "n_latent"), [(NOISE_ROWS - 1, 1), (ROWS_OF_A_LATENT * 5 - 1, 5)])
 def test_noise_of_a_small_batch_is_left_as_it_is(rows, n_latent):
     mu = torch.zeros(1, rows, n_latent)
     z, _ = reparam_kl(mu, mu, torch.zeros(1, dtype=torch.int64), 0, True)

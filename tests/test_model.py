@@ -70,6 +70,18 @@ def test_saved_model_is_loaded_the_same(tmp_path):
     assert loaded.sigma2 == 0.25
 
 
+@pytest.mark.parametrize(
+    "x", [np.ones((4, 5), order="F"), np.ones((5, 4)).T, np.ones((0, 5)), np.ones((8, 10))[::2, ::2]]
+)
+def test_rows_may_lie_in_memory_as_they_like(tmp_path, x):
+    model.save(tmp_path / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, {"sigma2": 0.25, "beta": 1.0})
+    loaded = phasevae.load(tmp_path)
+    for given_x in (x, torch.from_numpy(x.astype(np.float32))):
+        mu, _ = loaded.encode(given_x)
+        assert torch.allclose(mu, loaded.encode(np.ascontiguousarray(x))[0])
+        assert mu.shape == (len(x), 2)
+
+
 def test_samples_have_the_decoder_variance(tmp_path):
     silent = VAEEnsemble(ARCHITECTURE, torch.zeros(1, ARCHITECTURE.n_parameters))
     model.save(tmp_path / "weights.safetensors", silent, 0, {"sigma2": 0.25, "beta": 1.0})

@@ -379,9 +379,13 @@ def pass_back(**changes):
         (ops.mlp_backward, pass_back(tape=torch.zeros(3)), r"tape must have shape \[8192\], got \[3\]"),
         (ops.mlp_backward, pass_back(gradients=torch.zeros(2, 39)), r"gradients must have shape \[2, 40\]"),
         (ops.mlp_backward, pass_back(grad=torch.zeros(2, 4, 3)), r"grad_output must have shape \[2, 4, 2\]"),
+        (ops.mlp_backward, pass_back(own=torch.zeros(2, 3, 2)), r"grad_for_input must have shape \[2, 4, 2\]"),
+        (ops.mlp_backward, pass_back(gradients=torch.zeros(1, 40).expand(2, -1)), "contiguous and apart"),
     ],
 )
 def test_what_does_not_fit_is_told(op, arguments, message):
+    if "mlp" in str(op) and not _native.HAS_NETWORK_KERNELS:
+        pytest.skip("needs AVX2")
     with pytest.raises(RuntimeError, match=message):
         op(*arguments)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from networks import recorded
 from small import gaussian_rows, recipe
 
-from phasevae import InputError, noise, theory
+from phasevae import InputError, balance, noise, theory
 from phasevae.elbo import gaussian_nll, reparam_kl
 from phasevae.measure import column_means, measure
 from phasevae.model import Architecture, initialise
@@ -110,6 +110,17 @@ def test_every_epoch_shows_every_row_once(n, batch):
         for seed in (0, 1):
             assert shown[seed, epoch * n : (epoch + 1) * n].sort().values.tolist() == list(range(n))
     assert torch.equal(RowOrder([0, 5], torch.arange(n), batch).rows(steps - 1), shown[:, -batch:])
+
+
+def test_balanced_epochs_show_every_row_of_the_pool_once_from_any_step_on():
+    x, pool = gaussian_rows(), torch.arange(0, 500, 2)
+    order, again = (RowOrder([0, 5], pool, 32, lambda: balance.groups(x[pool], 2)) for _ in range(2))
+    shown = torch.cat([order.rows(step) for step in range(16)], dim=1)
+    for epoch in range(2):
+        for seed in (0, 1):
+            assert torch.equal(shown[seed, epoch * 250 : (epoch + 1) * 250].sort().values, pool)
+    assert torch.equal(again.rows(15), shown[:, -32:])
+    assert not torch.equal(shown[0, :250], shown[0, 250:500])
 
 
 def test_held_out_rows_are_never_shown():

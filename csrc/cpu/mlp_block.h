@@ -250,9 +250,8 @@ void backward(const NetworkBackward& in, int64_t begin, int64_t end) {
   const Network& network = in.network;
   const int64_t *widths = network.widths, layers = network.layers, first = widths[0], last = widths[layers];
   const int64_t blocks = blocks_of(in.rows), tape = tape_size(network);
-  int64_t size = 0, weights = 0, widest = last;
+  int64_t weights = 0, widest = last;
   for (int64_t k = 0; k < layers; ++k) {
-    size += (widths[k] + 1) * widths[k + 1];
     weights += padded(widths[k]) * widths[k + 1];
     widest = widths[k] > widest ? widths[k] : widest;
   }
@@ -291,7 +290,7 @@ void backward(const NetworkBackward& in, int64_t begin, int64_t end) {
       copy_rows(in.grad_for_input, model, row, rows, last, buffers[1][0]);
     }
     const int64_t split = in.splits == 1 ? 0 : block;
-    float* of_layer = in.gradients + (split * in.models + model) * in.gradient_model + size;
+    float* of_layer = in.gradients + (split * in.models + model) * in.gradient_model + parameters_of(network);
     const float* hidden = in.tape + (model * blocks + block + 1) * tape;
     const float* transposed = packed + weights;
     const bool add = in.splits == 1 && block > 0;

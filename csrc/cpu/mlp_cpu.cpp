@@ -37,6 +37,9 @@ const cpu::NetworkKernels* kernels() {
   return found;
 }
 
+// Sums of blocks of rows that are kept apart, each of the size of the gradients: more would take too much memory.
+constexpr int64_t kMostParts = 16;
+
 const cpu::NetworkKernels& checked_kernels(const char* op) {
   const cpu::NetworkKernels* found = kernels();
   TORCH_CHECK(found, op, ": needs a processor with AVX2 and an extension compiled by g++ 12 or later");
@@ -53,22 +56,22 @@ void check(const at::Tensor& t, at::IntArrayRef shape, const char* op, const cha
 Network checked_network(const at::Tensor& parameters, int64_t offset, at::IntArrayRef widths, const char* op) {
   TORCH_CHECK(widths.size() >= 2 && *std::min_element(widths.begin(), widths.end()) > 0, op,
               ": widths must be those of at least one layer, got ", widths);
-  int64_t end = offset;
-  for (size_t k = 0; k + 1 < widths.size(); ++k) {
-    end += (widths[k] + 1) * widths[k + 1];
-  }
+  Network network{widths.data(), static_cast<int64_t>(widths.size()) - 1, nullptr, 0};
+  const int64_t end = offset + parameters_of(network);
   TORCH_CHECK(parameters.dim() == 2 && offset >= 0 && end <= parameters.size(1), op, ": parameters must have shape ",
               "[M, ", end, " or more], got ", parameters.sizes());
   check(parameters, parameters.sizes(), op, "parameters");
   TORCH_CHECK(parameters.stride(1) == 1, op, ": rows of parameters must be contiguous");
-  return {widths.data(), static_cast<int64_t>(widths.size()) - 1, parameters.const_data_ptr<float>() + offset,
-          parameters.stride(0)};
+  network.parameters = parameters.const_data_ptr<float>() + offset;
+  network.model = parameters.stride(0);
+  return network;
 }
 
 // Rows [M or 1, R, width]; one model's are those of all.
 Rows checked_rows(const at::Tensor& t, int64_t models, int64_t rows, int64_t width, const char* op, const char* name) {
   check(t, {t.dim() == 3 && t.size(0) == 1 ? 1 : models, rows, width}, op, name);
-  TORCH_CHECK(t.stride(2) == 1 || width == 1, op, ": ", name, " must have unit stride in its last dimension");
+  TORCH_CHECK(t.stride(2) == 1 || width == 1 || t.numel() == 0, op, ": ", name,
+              " must have unit stride in its last dimension");
   return {t.const_data_ptr<float>(), t.size(0) == 1 ? 0 : t.stride(0), t.stride(1)};
 }
 
@@ -86,8 +89,8 @@ std::tuple<at::Tensor, at::Tensor> mlp_forward(const at::Tensor& input, const at
   const Rows from = checked_rows(input, models, rows, widths.front(), op, "input");
   at::Tensor output = at::empty({models, rows, widths.back()}, input.options());
   at::Tensor tape = at::empty({keep ? tasks * cpu::tape_size(network) : 0}, input.options());
-  const NetworkForward pass{
-      network, models, rows, from, output.mutable_data_ptr<float>(), keep ? tape.mutable_data_ptr<float>() : nullptr};
+  const NetworkForward pass{network, rows, from, output.mutable_data_ptr<float>(),
+                            keep ? tape.mutable_data_ptr<float>() : nullptr};
   at::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) { run.forward(pass, begin, end); });
   return {output, tape};
 }
@@ -124,7 +127,8 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
   const Rows from = checked_rows(input, models, rows, widths.front(), op, "input");
   check(tape, {tasks * cpu::tape_size(network)}, op, "tape");
   check(gradients, parameters.sizes(), op, "gradients");
-  TORCH_CHECK(gradients.stride(1) == 1, op, ": rows of gradients must be contiguous");
+  TORCH_CHECK(gradients.stride(1) == 1 && (models < 2 || gradients.stride(0) >= gradients.size(1)), op,
+              ": rows of gradients must be contiguous and apart");
   Rows own{nullptr, 0, 0};
   if (grad_for_input) {
     own = checked_rows(*grad_for_input, models, rows, widths.back(), op, "grad_for_input");
@@ -142,14 +146,11 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
                        gradients.stride(0),
                        1};
   // Either a thread takes whole models, or blocks are added up afterwards, in the same order: the same numbers.
-  if (blocks == 1 || models % threads == 0 || models >= 4 * threads) {
+  if (blocks == 1 || blocks > kMostParts || models % threads == 0 || models >= 4 * threads) {
     at::parallel_for(0, models, 1, [&](int64_t begin, int64_t end) { run.backward(pass, begin, end); });
     return grad_input;
   }
-  int64_t size = 0;
-  for (size_t k = 0; k + 1 < widths.size(); ++k) {
-    size += (widths[k] + 1) * widths[k + 1];
-  }
+  const int64_t size = parameters_of(network);
   const at::Tensor parts = at::empty({blocks, models, size}, input.options());
   pass.gradients = parts.mutable_data_ptr<float>();
   pass.gradient_model = size;
