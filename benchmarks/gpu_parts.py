@@ -144,7 +144,19 @@ def recipe(n_latent: int, hidden: tuple[int, ...], samples: float, batch: int, a
     from phasevae.points import Settings
 
     return Settings(
-        n_latent, hidden, samples, batch, 4e-3, "anneal", 0.4, 0.5, antithetic, 16 if antithetic else 1, 0.0
+        n_latent=n_latent,
+        hidden=hidden,
+        samples=samples,
+        batch=batch,
+        learning_rate=5e-3,
+        schedule="anneal",
+        anneal_from=0.4,
+        anneal_fraction=0.3,
+        antithetic=antithetic,
+        decoder_group=64 if antithetic else 1,
+        balanced_rows=antithetic,
+        unit_noise=antithetic,
+        holdout=0.0,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -133,8 +134,11 @@ def test_one_changed_byte_is_found(results, name, with_manifest):
         (results / "manifest.json").unlink()
     path = results / name
     content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle] ^= 1
+    changed = len(content) // 2
+    if path.suffix == ".json":
+        # A number's last digit may change and the number not.
+        changed = re.compile(rb"\d\.\d").search(content, changed).end() - 1
+    content[changed] ^= 1
     path.write_bytes(content)
     assert (name, "altered") in found(results)
 

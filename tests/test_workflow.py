@@ -111,7 +111,7 @@ def test_spelling_and_how_it_runs_are_no_reason_to_run_again(finished):
     ("changes", "expected"),
     [
         # The new point must not hide that the other bucket is out of date as well.
-        ({"learning_rate": 0.005, "sigma2": EXTENDED}, {"plan", "train_tiny_0", "train_tiny_1", "collect"}),
+        ({"learning_rate": 0.007, "sigma2": EXTENDED}, {"plan", "train_tiny_0", "train_tiny_1", "collect"}),
         ({"seed": 5}, {"dataset", "spectrum", "train_tiny_0", "train_tiny_1", "collect"}),
     ],
 )
