@@ -69,7 +69,7 @@ def jobs_of(rule: str) -> list[list[str]]:
 
 def wait_for_training(log: Path, process: subprocess.Popen) -> int:
     """Wait until a training reports its progress; the step it is at."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         if log.is_file() and (found := re.search(r"models: step (\d+)/", log.read_text())):
             return int(found[1])
