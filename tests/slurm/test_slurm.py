@@ -101,7 +101,8 @@ def test_a_cancelled_job_runs_again_from_its_checkpoint_with_more_memory(finishe
     folder, output = finished
     first, second = jobs_of("rule_train_tiny_0")
     assert [first[1], second[1]] == ["CANCELLED", "COMPLETED"]
-    assert int(second[2].rstrip("M")) == 2 * int(first[2].rstrip("M"))
+    once, twice = (int(job[2].rstrip("M")) for job in (first, second))
+    assert twice in (2 * once - 1, 2 * once), "both are rounded up"
     assert "Trying to restart job" in output
     found = re.search(r"2 models continue at step (\d+)", (folder / TRAINING_LOG).read_text())
     assert found is not None, (folder / TRAINING_LOG).read_text()
