@@ -77,9 +77,8 @@ def groups(x: Tensor, n_coordinates: int) -> Tensor:
     features = _features(x, min(n_coordinates, MOST_COORDINATES))
     features = torch.cat((features, features.new_zeros(1, features.shape[1])))
     while nodes.shape[0] < n_groups:
-        of_rows = features[nodes]
         first, second = nodes[:, 0::2], nodes[:, 1::2]
-        sides, _ = _walk(of_rows[:, 0::2] - of_rows[:, 1::2])
+        sides, _ = _walk(features[first] - features[second])
         swapped = sides < 0
         halves = torch.where(swapped, second, first), torch.where(swapped, first, second)
         nodes = torch.stack(halves, 1).flatten(0, 1)
