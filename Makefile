@@ -50,6 +50,7 @@ test-kills: setup
 lint: setup
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/snakefmt --check $(SNAKEFILES)
 	$(BIN)/clang-format --dry-run --Werror $(KERNELS)
 	$(BIN)/snakemake --lint

@@ -140,7 +140,7 @@ def build_command(mode: str):
 def build_record(built) -> dict:
     """What phasevae/backends.py reads without loading the extension."""
     sys.path.insert(0, str(ROOT))
-    backends = importlib.import_module("phasevae.backends")
+    backends = importlib.import_module("phasevae.kernels.backends")
     return {
         "torch": backends.torch_build(),
         "cuda": importlib.import_module("torch").version.cuda if "csrc/cuda/elbo.cu" in built.sources else None,

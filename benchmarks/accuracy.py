@@ -14,32 +14,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from phasevae import artifacts, theory
-from phasevae.analysis import critical
+from phasevae.analysis.kl_fit.critical_point import fit_critical_point
+from phasevae.artifacts.files import read_json, read_table
+from phasevae.theory.ppca import ppca_exact_above, ppca_kl, ppca_latent_variance
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="results folder of one data set")
     folder = parser.parse_args().folder
-    spectrum = artifacts.read_json(folder / "spectrum.json", ("eigenvalues",))
-    sweep = artifacts.read_table(folder / "sweep.csv")
-    dimensions = artifacts.read_table(folder / "dimensions.csv")
+    spectrum = read_json(folder / "spectrum.json", ("eigenvalues",))
+    sweep = read_table(folder / "sweep.csv")
+    dimensions = read_table(folder / "dimensions.csv")
     table = pd.DataFrame([seed_row(seed, rows, dimensions, spectrum) for seed, rows in sweep.groupby("seed")])
     print(table.to_string(index=False, float_format="%.5f"))
     print("median", table[["rms", "largest", "latent_variance"]].median().round(5).to_dict())
-    print("all seeds", fit_words(critical.fit(sweep, spectrum, int(sweep["n_latent"].max())), spectrum))
+    print("all seeds", fit_words(fit_critical_point(sweep, spectrum, int(sweep["n_latent"].max())), spectrum))
 
 
 def seed_row(seed: int, rows: pd.DataFrame, dimensions: pd.DataFrame, spectrum: dict) -> dict:
     """Errors and fit of one seed's sweep."""
     eigenvalues, n_latent = spectrum["eigenvalues"], int(rows["n_latent"].iloc[0])
-    exact = rows[rows["beta"] * rows["sigma2"] >= theory.ppca_exact_above(eigenvalues, n_latent)]
+    exact = rows[rows["beta"] * rows["sigma2"] >= ppca_exact_above(eigenvalues, n_latent)]
     x = (exact["beta"] * exact["sigma2"]).to_numpy()
-    error = exact["kl"].to_numpy() - theory.ppca_kl(eigenvalues, x, n_latent)
+    error = exact["kl"].to_numpy() - ppca_kl(eigenvalues, x, n_latent)
     worst = np.abs(error).argmax()
     variances = [latent_variance_error(point, dimensions, eigenvalues) for point in exact.itertuples()]
-    fit = critical.fit(rows, spectrum, n_latent)
+    fit = fit_critical_point(rows, spectrum, n_latent)
     return {
         "seed": seed,
         "points": len(exact),
@@ -54,7 +55,7 @@ def seed_row(seed: int, rows: pd.DataFrame, dimensions: pd.DataFrame, spectrum: 
 def latent_variance_error(point: tuple, dimensions: pd.DataFrame, eigenvalues: list[float]) -> float:
     """Largest error of the sorted mean latent variances of one point."""
     mine = dimensions.query("sigma2 == @point.sigma2 and beta == @point.beta and seed == @point.seed")
-    expected = theory.ppca_latent_variance(eigenvalues, point.sigma2, len(mine), point.beta)
+    expected = ppca_latent_variance(eigenvalues, point.sigma2, len(mine), point.beta)
     return float(np.abs(np.sort(mine["latent_variance"]) - np.sort(expected)).max())
 
 

@@ -18,8 +18,9 @@ import time
 import numpy as np
 import pandas as pd
 
-from phasevae import theory
-from phasevae.analysis import critical, forms
+from phasevae.analysis.kl_fit.critical_point import fit_critical_point
+from phasevae.analysis.kl_fit.forms import NAMES
+from phasevae.theory.ppca import ppca_active_dims, ppca_kl
 
 EIGENVALUES = np.exp(-0.1 * np.arange(8))
 N_LATENT = 4
@@ -33,7 +34,7 @@ GRIDS = {
 def simulated_sweep(rng: np.random.Generator, grid: list[float], seeds: int, deficit: float = 0.004) -> pd.DataFrame:
     """One sweep as `phasevae collect` would give it, as far as the fit reads it."""
     x = np.repeat(np.asarray(grid, dtype=float), seeds)
-    exact = theory.ppca_kl(EIGENVALUES, x, N_LATENT)
+    exact = ppca_kl(EIGENVALUES, x, N_LATENT)
     short = (np.abs(x - 1) < 0.03) * np.minimum(deficit * rng.uniform(size=x.size), exact)
     return pd.DataFrame(
         {
@@ -41,7 +42,7 @@ def simulated_sweep(rng: np.random.Generator, grid: list[float], seeds: int, def
             "beta": 1.0,
             "seed": np.tile(np.arange(seeds), len(grid)),
             "kl": exact - short + rng.normal(size=x.size) * (0.002 + 0.01 * exact),
-            "active_dims": theory.ppca_active_dims(EIGENVALUES, x, N_LATENT),
+            "active_dims": ppca_active_dims(EIGENVALUES, x, N_LATENT),
         }
     )
 
@@ -77,7 +78,7 @@ def summary(found: list[dict], truth: float) -> dict:
 def simulate(n_sweeps: int, grid: list[float], seeds: int, deficit: float) -> list[dict]:
     """fit.json of every sweep."""
     sweeps = (simulated_sweep(np.random.default_rng(k), grid, seeds, deficit) for k in range(n_sweeps))
-    return [critical.fit(sweep, known_spectrum(), N_LATENT) for sweep in sweeps]
+    return [fit_critical_point(sweep, known_spectrum(), N_LATENT) for sweep in sweeps]
 
 
 def rows(fits: list[dict]) -> dict[str, dict]:
@@ -87,7 +88,7 @@ def rows(fits: list[dict]) -> dict[str, dict]:
         return {"value": model["critical_variance"], "ci95": model["ci95"]}
 
     table = {"DEFAULT": summary([of(fit) for fit in fits], 1.0)}
-    table |= {name: summary([of(fit["models"][name]) for fit in fits if fit["models"]], 1.0) for name in forms.NAMES}
+    table |= {name: summary([of(fit["models"][name]) for fit in fits if fit["models"]], 1.0) for name in NAMES}
     return table | {"slope": summary([fit["slope_below"] for fit in fits], -0.5)}
 
 

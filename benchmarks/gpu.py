@@ -74,7 +74,7 @@ def build(out: Path, arguments: argparse.Namespace) -> Any:
 
 def tests(out: Path, arguments: argparse.Namespace) -> Any:
     needs_gpu()
-    files = ["tests/test_native.py", "tests/test_native_cuda.py", "tests/test_graph.py"]
+    files = ["tests/kernels/test_native.py", "tests/kernels/test_native_cuda.py", "tests/training/test_cuda_graph.py"]
     return child("tests", out, [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", *files])
 
 

@@ -92,7 +92,7 @@ def shuffled_batches(x: Tensor) -> Iterator[Tensor]:
 
 def plain_run(name: str, shape: tuple, dry: bool) -> Callable[[int], None]:
     """Tiers (i) to (iii): run(n) does n steps of one model."""
-    from phasevae import graph
+    from phasevae.training import cuda_graph
 
     x = torch.randn(65536, shape[0], device="cpu" if name == "i" else device())
     model = PlainVAE(*shape).to(device())
@@ -113,7 +113,7 @@ def plain_run(name: str, shape: tuple, dry: bool) -> Callable[[int], None]:
         else:
             update(x[torch.randint(x.shape[0], (BATCH,), device=x.device)])
 
-    launch = graph.captured(step, [x]) if with_graph else step
+    launch = cuda_graph.captured(step, [x]) if with_graph else step
 
     def run(steps: int) -> None:
         for _ in range(steps):
@@ -124,8 +124,8 @@ def plain_run(name: str, shape: tuple, dry: bool) -> Callable[[int], None]:
 
 def trainer_run(name: str, shape: tuple, dry: bool) -> Callable[[int], None]:
     """Tiers (iv) and (v): run(n) does n steps of the ensemble."""
-    from phasevae.points import Member
-    from phasevae.training import Trainer
+    from phasevae.sweep.settings import Member
+    from phasevae.training.trainer import Trainer
 
     dimension, hidden, n_latent = shape
     members = [Member(0.5 + 0.01 * i, 1.0, i % 4) for i in range(2 if dry else MODELS)]
@@ -141,7 +141,7 @@ def trainer_run(name: str, shape: tuple, dry: bool) -> Callable[[int], None]:
 
 
 def recipe(n_latent: int, hidden: tuple[int, ...], samples: float, batch: int, antithetic: bool) -> Any:
-    from phasevae.points import Settings
+    from phasevae.sweep.settings import Settings
 
     return Settings(
         n_latent=n_latent,
@@ -175,27 +175,29 @@ def paper_sweep(dry: bool) -> dict[str, Any]:
     """The paper's synthetic sweep, shortened: 16 decoder variances, 8 seeds, one ensemble; KL against pPCA."""
     import numpy as np
 
-    from phasevae import elbo, measure, theory
-    from phasevae.points import Member
-    from phasevae.training import Trainer
+    from phasevae.kernels.elbo import backend
+    from phasevae.measurement.measure import column_means, measure_model
+    from phasevae.sweep.settings import Member
+    from phasevae.theory.ppca import ppca_exact_above, ppca_kl
+    from phasevae.training.trainer import Trainer
 
     scale = torch.tensor(EIGENVALUES).sqrt()
     x = (scale * torch.randn(1024 if dry else 65536, 8, generator=torch.Generator().manual_seed(1234))).to(device())
     eigenvalues = torch.linalg.eigvalsh(x.double().T.cov(correction=0)).flip(0).tolist()
     x -= x.mean(0)
-    variances = np.linspace(theory.ppca_exact_above(eigenvalues, 4) + 0.01, 1.15, 2 if dry else 16)
+    variances = np.linspace(ppca_exact_above(eigenvalues, 4) + 0.01, 1.15, 2 if dry else 16)
     members = [Member(float(sigma2), 1.0, seed) for sigma2 in variances for seed in range(1 if dry else 8)]
     start = time.perf_counter()
     trainer = Trainer(x, members, recipe(4, (256, 128), 1024.0 if dry else 1e6, 512, True))
     trainer.run()
     trained = time.perf_counter() - start
-    mean = measure.column_means(x)
-    kl = [measure.measure(trainer.model.member(i), x, mean, member)["kl"] for i, member in enumerate(members)]
-    error = np.array(kl) - [theory.ppca_kl(eigenvalues, member.sigma2, 4) for member in members]
+    mean = column_means(x)
+    kl = [measure_model(trainer.model.member(i), x, mean, member)["kl"] for i, member in enumerate(members)]
+    error = np.array(kl) - [ppca_kl(eigenvalues, member.sigma2, 4) for member in members]
     return {
         "models": len(members),
         "steps": trainer.step,
-        "backend": elbo.backend(device()),
+        "backend": backend(device()),
         "train_seconds": round(trained, 2),
         "measure_seconds": round(time.perf_counter() - start - trained, 2),
         "kl_rms_nats": float(np.sqrt(np.mean(error**2))),
@@ -205,19 +207,19 @@ def paper_sweep(dry: bool) -> dict[str, Any]:
 
 def exercise() -> str:
     """Every kernel on shapes that leave blocks and warps incomplete, and some steps of training: for a sanitizer."""
-    from phasevae import _native
-    from phasevae.points import Member
-    from phasevae.training import Trainer
+    from phasevae.kernels import native
+    from phasevae.sweep.settings import Member
+    from phasevae.training.trainer import Trainer
 
     for models, rows, n in ((1, 1, 1), (3, 70, 5), (2, 33, 130)):
         for dtype in (torch.float32, torch.float64):
             mu, logvar = (torch.randn(models, rows, n, device="cuda", dtype=dtype).requires_grad_() for _ in range(2))
             keys, step = torch.arange(models, device="cuda"), torch.tensor(3, device="cuda")
-            z, kl = _native.reparam_kl(mu, logvar, keys, step, True)
+            z, kl = native.reparam_kl(mu, logvar, keys, step, True)
             x = torch.zeros(1, rows, n, device="cuda", dtype=dtype)
-            nll = _native.gaussian_nll(x, z, torch.ones(models, device="cuda", dtype=dtype))
+            nll = native.gaussian_nll(x, z, torch.ones(models, device="cuda", dtype=dtype))
             torch.autograd.grad(nll.sum() + kl.sum(), (mu, logvar))
-            _native.reparam_eps(keys, rows, n, 3, dtype)
+            native.reparam_eps(keys, rows, n, 3, dtype)
     cached = not os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING")
     data = torch.randn(50, 5, device="cuda")
     for use_graph in (False, True) if cached else (False,):

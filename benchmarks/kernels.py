@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from phasevae import _reference, backends
+from phasevae.kernels import backends, reference
 
 SHAPES = "1x128x4,1x512x16,16x128x4,16x128x16,64x512x16,128x128x4,128x512x16"
 OPS = ("reparam_kl", "gaussian_nll", "both")
@@ -41,12 +41,12 @@ def implementations(names: list[str]) -> dict[str, tuple[Callable, Callable]]:
     found = {
         "eager": (eager_reparam_kl, eager_gaussian_nll),
         "compile": (torch.compile(eager_reparam_kl), torch.compile(eager_gaussian_nll)),
-        "twin": (_reference.reparam_kl, _reference.gaussian_nll),
+        "twin": (reference.reparam_kl, reference.gaussian_nll),
     }
     if backends.states()["native_cpu"].available:
-        from phasevae import _native
+        from phasevae.kernels import native
 
-        found["native"] = (_native.reparam_kl, _native.gaussian_nll)
+        found["native"] = (native.reparam_kl, native.gaussian_nll)
     return {name: functions for name, functions in found.items() if name in names}
 
 

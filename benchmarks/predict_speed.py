@@ -28,7 +28,7 @@ start = time.perf_counter()
 import phasevae
 top = int(sys.argv[2]) or None
 if top:
-    found = phasevae.spectrum(sys.argv[1], top=top)
+    found = phasevae.compute_spectrum(sys.argv[1], top=top)
     values = found.eigenvalues.tolist()
 else:
     values = phasevae.predict(sys.argv[1], 32, beta=1.0).setting.spectrum.eigenvalues[:32].tolist()

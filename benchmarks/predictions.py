@@ -28,7 +28,9 @@ import numpy as np
 import torch
 from gallery_vae import measured, trained, trained_by_pythae
 
-from phasevae import artifacts, predict, theory
+from phasevae import predict
+from phasevae.artifacts.files import replacing
+from phasevae.theory.ppca import ACTIVE_KL
 
 GALLERY, PAGE = (Path(__file__).parents[1] / "docs" / name for name in ("gallery.csv", "gallery.md"))
 BELOW, ABOVE = 0.8, 1.25
@@ -116,7 +118,7 @@ def runs(case: Case, steps: int) -> Iterator[dict[str, Any]]:
             "critical_variance": found.critical_variance,
             "predicted_verdict": found.verdict,
             "predicted_active": found.active_dims,
-            "active": int((per_dim > theory.ACTIVE_KL).sum()),
+            "active": int((per_dim > ACTIVE_KL).sum()),
             "predicted_kl": found.kl,
             "kl": total,
             "steps": steps,
@@ -161,7 +163,7 @@ def write_page(rows: list[dict[str, Any]], path: Path = PAGE) -> None:
             page,
             flags=re.S,
         )
-    with artifacts.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(page)
 
 
@@ -177,7 +179,7 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
     """The rows as a CSV file, in the order of the cases; those of docs/gallery.csv go to the page as well."""
     order = [case.name for case in CASES]
     rows = sorted(rows, key=lambda row: order.index(row["case"]))
-    with artifacts.replacing(path) as temporary, temporary.open("w", newline="") as stream:
+    with replacing(path) as temporary, temporary.open("w", newline="") as stream:
         table = csv.DictWriter(stream, rows[0], lineterminator="\n")
         table.writeheader()
         table.writerows(rows)

@@ -45,8 +45,8 @@ from typing import NamedTuple
 import pandas as pd
 from contenders import common, course, report
 
-from phasevae import artifacts
-from phasevae.arguments import numbers
+from phasevae.artifacts.files import write_table
+from phasevae.cli.arguments import numbers
 from phasevae.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,7 +142,7 @@ def child(entry: Entry, arguments: argparse.Namespace) -> int:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     try:
-        artifacts.write_table(entry.path(arguments.out), run_entry(entry, arguments))
+        write_table(entry.path(arguments.out), run_entry(entry, arguments))
     except ImportError as error:
         print(f"{entry.contender}: left out ({error}); to have it: {KINDS[entry.contender].install}", flush=True)
         return CANNOT_IMPORT
@@ -175,7 +175,7 @@ def show_throughput(arguments: argparse.Namespace) -> None:
     print(f"{arguments.threads} threads, 16 models, GFLOP/s in float32, Adam included\n")
     print(found.to_string(index=False, float_format=lambda value: f"{value:,.0f}" if value > 999 else f"{value:.3g}"))
     if arguments.out:
-        artifacts.write_table(arguments.out / "throughput.csv", found)
+        write_table(arguments.out / "throughput.csv", found)
 
 
 def options() -> argparse.ArgumentParser:

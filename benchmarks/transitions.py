@@ -27,9 +27,9 @@ from typing import Any
 
 import pandas as pd
 
-from phasevae import artifacts
-from phasevae.analysis import hysteresis
-from phasevae.analysis.order import EXPONENTS
+from phasevae.analysis.exponents import EXPONENTS
+from phasevae.analysis.hysteresis import measured_hysteresis
+from phasevae.artifacts.files import read_json, read_table, write_table
 
 PHASEVAE = str(Path(sys.executable).with_name("phasevae"))
 
@@ -74,7 +74,7 @@ def fitted(folder: Path, *sweeps: Mapping[str, object], upward: bool = False) ->
     run(sweep, "collect", folder / "points", "--dimensions", dimensions)
     more = ("--hysteresis", folder / "hysteresis.csv") if upward else ()
     run(folder / "fit.json", "fit", sweep, "--spectrum", spectrum, "--dimensions", dimensions, *more)
-    return artifacts.read_json(folder / "fit.json")
+    return read_json(folder / "fit.json")
 
 
 def exponents(folder: Path, threads: int) -> list[Row]:
@@ -91,7 +91,7 @@ def exponents(folder: Path, threads: int) -> list[Row]:
 def clusters(folder: Path, threads: int) -> list[Row]:
     dataset(folder, "clusters", weights="0.1,0.9")
     upward(folder, CLUSTER_RATIOS, "0,1", 8e5, threads)
-    unit = artifacts.read_json(folder / "spectrum.json")["critical_variance"]
+    unit = read_json(folder / "spectrum.json")["critical_variance"]
     grid = listed(ratio * unit for ratio in CLUSTER_RATIOS)
     fit = fitted(
         folder,
@@ -112,9 +112,9 @@ def clusters(folder: Path, threads: int) -> list[Row]:
 def control(folder: Path, threads: int) -> list[Row]:
     dataset(folder, "synthetic", eigenvalues="1,0.3,0.2", n_samples=20_000)
     upward(folder, CONTROL_RATIOS, "0,1,2,3,4", 3e5, threads)
-    table = artifacts.read_table(folder / "hysteresis.csv")
-    critical = artifacts.read_json(folder / "spectrum.json")["critical_variance"]
-    seeds = [hysteresis.measured(rows, critical)["hysteresis"] for _, rows in table.groupby("seed")]
+    table = read_table(folder / "hysteresis.csv")
+    critical = read_json(folder / "spectrum.json")["critical_variance"]
+    seeds = [measured_hysteresis(rows, critical)["hysteresis"] for _, rows in table.groupby("seed")]
     return [told("seeds with hysteresis", sum(map(bool, seeds)), 0), told("seeds", len(seeds), 5)]
 
 
@@ -206,7 +206,7 @@ def main() -> None:
             sys.exit(error.returncode)  # the command has said why
         rows += [{"experiment": name, **row} for row in found]
     table = pd.DataFrame(rows)
-    artifacts.write_table(options.output / "transitions.csv", table)
+    write_table(options.output / "transitions.csv", table)
     print(table.to_string(index=False, na_rep="", float_format="{:.4g}".format))
     sys.exit(0 if table["holds"].all() else 1)
 

@@ -11,14 +11,18 @@ from typing import Any
 from phasevae.errors import InputError
 
 __version__ = "0.1.0"
-__all__ = ["CollapseMonitor", "InputError", "__version__", "load", "predict", "spectrum"]
+__all__ = ["CollapseMonitor", "InputError", "__version__", "compute_spectrum", "load", "predict", "prediction_page"]
 
-_LAZY = {"CollapseMonitor": "phasevae.monitor", "load": "phasevae.model", "predict": "phasevae.prediction"}
+_LAZY = {
+    "CollapseMonitor": "phasevae.prediction.monitor",
+    "compute_spectrum": "phasevae.spectrum.spectrum",
+    "load": "phasevae.model",
+    "predict": "phasevae.prediction.predict",
+    "prediction_page": "phasevae.figures.prediction_report",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
-    if name == "spectrum":  # the module, which is also the function
-        return importlib.import_module("phasevae.spectrum")
     raise AttributeError(f"module 'phasevae' has no attribute '{name}'")

@@ -7,35 +7,21 @@ words of JSON Schema it says which kinds of data set take an option (`kinds`) an
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from phasevae.artifacts.schema_errors import dotted_key, explain, shown, suggestion
 from phasevae.errors import InputError
-from phasevae.plan import make_plan, second_pass
+from phasevae.sweep.plan import make_plan, second_pass
 
 _PACKAGE = Path(__file__).parent
 _SCHEMA_PLACES = (
     _PACKAGE.parent / "workflow" / "schemas" / "config.schema.yaml",  # a source checkout
     _PACKAGE / "config.schema.yaml",  # a wheel
 )
-_TYPE_NAMES = {
-    "array": "a list",
-    "boolean": "true or false",
-    "integer": "a whole number",
-    "number": "a number",
-    "object": "a mapping of keys",
-    "string": "text",
-}
-_RANGE_WORDS = {
-    "minimum": "at least",
-    "exclusiveMinimum": "above",
-    "maximum": "at most",
-    "exclusiveMaximum": "below",
-}
 
 
 def load_config(*paths: Path | str) -> dict[str, Any]:
@@ -71,6 +57,33 @@ def validate(config: Mapping[str, Any], source: str) -> dict[str, Any]:
     return resolved
 
 
+def completed_settings(keys: Mapping[str, Any], needs_grid: bool = False) -> dict[str, Any]:
+    """Check settings of one data set by the rules of a config file and fill in its defaults.
+
+    With `needs_grid` they must hold the sweep's sigma2 or sigma2_ratio; training settings do not depend on it.
+    Raises InputError, one line without the data set's name.
+    """
+    # The rules ask for a kind of data as well, on which no setting depends.
+    entry = {"kind": "synthetic", **keys}
+    if "n_latent" not in entry:
+        raise InputError("--latent: is missing, must be the number of latents")
+    if not needs_grid and not {"sigma2", "sigma2_ratio"} & entry.keys():
+        entry["sigma2"] = [1.0]
+    try:
+        completed = validate({"datasets": {"options": entry}}, "options")["datasets"]["options"]
+    except InputError as error:
+        raise InputError(str(error).replace("datasets.options.", "").replace("datasets.options: ", "")) from None
+    return completed if "kind" in keys else {key: value for key, value in completed.items() if key != "kind"}
+
+
+def dataset_settings(files: Sequence[Path], name: str | None) -> dict[str, Any]:
+    """Settings of one data set of merged config files."""
+    datasets = validate(load_config(*files), " + ".join(map(str, files)))["datasets"]
+    if name not in datasets:
+        raise InputError(f"--dataset: {name!r}, must be one of {', '.join(datasets)}")
+    return datasets[name]
+
+
 def dataset_options(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The options of `phasevae dataset KIND` that one data set's settings give."""
     return {key: settings[key] for key, rule in _dataset_rules().items() if "kinds" in rule and key in settings}
@@ -101,7 +114,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InputError(f"{path}: holds {_shown(value)}, must be a mapping of keys such as 'datasets:'")
+        raise InputError(f"{path}: holds {shown(value)}, must be a mapping of keys such as 'datasets:'")
     return value
 
 
@@ -126,7 +139,7 @@ def _dataset_rules() -> dict[str, Any]:
 def _check_finite(value: Any, path: tuple[str | int, ...]) -> None:
     """YAML has .nan and .inf; no key takes them."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{_key(path)}: {value}, must be a finite number")
+        raise InputError(f"{dotted_key(path)}: {value}, must be a finite number")
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         _check_finite(item, (*path, key))
@@ -136,93 +149,16 @@ def _check_schema(config: Mapping[str, Any]) -> None:
     from jsonschema import Draft202012Validator
 
     errors = sorted(
-        Draft202012Validator(schema()).iter_errors(config), key=lambda error: (_key(error.path), error.validator)
+        Draft202012Validator(schema()).iter_errors(config), key=lambda error: (dotted_key(error.path), error.validator)
     )
     if errors:
-        raise InputError(_explained(errors[0]))
-
-
-def _explained(error: Any) -> str:
-    """One jsonschema error as one line: key, value found, what to write instead."""
-    key, value, wanted, rule = _key(error.path), error.instance, error.validator_value, error.schema
-    match error.validator:
-        case "additionalProperties":
-            unknown = next(name for name in value if name not in rule["properties"])
-            told = f"unknown key '{unknown}'; {_suggestion(unknown, rule['properties'])}"
-        case "required":
-            missing = next(name for name in wanted if name not in value)
-            told = f"key '{missing}' is missing{_example(rule['properties'][missing])}"
-        case "type":
-            told = f"{_shown(value)}, {_type_hint(value, wanted)}"
-        case "enum":
-            told = f"{_shown(value)}, {_suggestion(value, wanted, 'must be one of')}"
-        case "minItems" | "minProperties" | "minLength":
-            told = f"{_shown(value)}, must not be empty"
-        case "pattern" if "examples" in rule:
-            told = f"{_shown(value)}, must be like {', '.join(rule['examples'])}"
-        case "pattern":
-            told = f"'{value}' cannot be a data set's name; use letters, digits and _, a letter first"
-        case bound:
-            told = f"{_shown(value)}, must be {_RANGE_WORDS[bound]} {wanted}"
-    return f"{key}: {told}" if key else told
-
-
-def _type_hint(value: Any, wanted: str | list[str]) -> str:
-    """What to write for a value of the wrong type."""
-    kinds = [wanted] if isinstance(wanted, str) else wanted
-    numeric = {"number", "integer"} & set(kinds)
-    if numeric and isinstance(value, str) and (number := _yaml_number(value)):
-        return f"which YAML reads as text; write {number}"
-    if "array" in kinds and not numeric and not isinstance(value, Mapping):
-        return f"must be a list; write [{value if not isinstance(value, list) else ''}]"
-    if "string" in kinds and isinstance(value, int | float):
-        return f"must be text; write '{value}' with quotes"
-    return "must be " + " or ".join(_TYPE_NAMES[kind] for kind in kinds)
-
-
-def _yaml_number(text: str) -> str | None:
-    """`text` as YAML 1.1 spells that number (1e-3 -> 1.0e-3, 1e6 -> 1.0e+6); None when it is no number."""
-    try:
-        float(text)
-    except ValueError:
-        return None
-    mantissa, _, exponent = text.strip().lower().partition("e")
-    if not exponent:
-        return f"{mantissa} without quotes"
-    mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
-    return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"
-
-
-def _suggestion(name: Any, known: Iterable[str], words: str = "known:") -> str:
-    known = list(known)
-    close = difflib.get_close_matches(str(name), known, n=1)
-    listed = f"{words} {', '.join(known)}"
-    return f"did you mean '{close[0]}'? ({listed})" if close else listed
-
-
-def _example(rule: Mapping[str, Any]) -> str:
-    if "enum" in rule:
-        return f"; write one of {', '.join(rule['enum'])}"
-    return f"; it is {_TYPE_NAMES[rule['type']]}" if isinstance(rule.get("type"), str) else ""
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _key(path: Iterable[str | int]) -> str:
-    """Dotted key of a path into the configuration: datasets.digits.sigma2[3]."""
-    key = ""
-    for step in path:
-        key += f"[{step}]" if isinstance(step, int) else f".{step}" if key else str(step)
-    return key
+        raise InputError(explain(errors[0]))
 
 
 def _check_run(config: Mapping[str, Any]) -> None:
     for name in config.get("run", []):
         if name not in config["datasets"]:
-            raise InputError(f"run: '{name}' is not among datasets; {_suggestion(name, config['datasets'])}")
+            raise InputError(f"run: '{name}' is not among datasets; {suggestion(name, config['datasets'])}")
 
 
 def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Deep Gaussian VAEs (Eqs. 14-16): M networks of one architecture as one ensemble.
 
-All parameters of all models live in one buffer [M, P]: the optimiser sees one tensor, and `phasevae.network` computes
-all models at once.
+All parameters of all models live in one buffer [M, P]: the optimiser sees one tensor, and
+`phasevae.kernels.mlp` computes all models at once.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phasevae import artifacts, noise
+from phasevae.artifacts.files import read_tensors, write_tensors
 from phasevae.errors import InputError
-from phasevae.network import Layer, Network
+from phasevae.kernels import noise
+from phasevae.kernels.mlp import Layer, Network
 
 LOGVAR_RANGE = (-12.0, 8.0)
 """The encoder's log variance is clamped to this range (Li, arXiv:2610.11257)."""
@@ -150,11 +151,11 @@ class TrainedVAE:
         return batch[None]
 
 
-def save(path: Path | str, ensemble: VAEEnsemble, index: int, metadata: dict) -> None:
+def save_model(path: Path | str, ensemble: VAEEnsemble, index: int, metadata: dict) -> None:
     """Write one model of the ensemble as safetensors with its architecture and `metadata` (sigma2, beta, ...)."""
     shape = ensemble.architecture
     architecture = {"dimension": shape.dimension, "n_latent": shape.n_latent, "hidden": list(shape.hidden)}
-    artifacts.write_tensors(path, ensemble.tensors(index), {**metadata, "architecture": architecture})
+    write_tensors(path, ensemble.tensors(index), {**metadata, "architecture": architecture})
 
 
 def load(point: Path | str) -> TrainedVAE:
@@ -164,7 +165,7 @@ def load(point: Path | str) -> TrainedVAE:
     """
     path = Path(point)
     path = path / "weights.safetensors" if path.is_dir() else path
-    tensors, metadata = artifacts.read_tensors(path)
+    tensors, metadata = read_tensors(path)
     try:
         shape = metadata["architecture"]
         architecture = Architecture(shape["dimension"], shape["n_latent"], tuple(shape["hidden"]))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from phasevae import measure
+from phasevae.measurement import measure
 
 # A deadline would measure the machine, not the code.
 settings.register_profile("phasevae", deadline=None)

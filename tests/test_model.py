@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 import phasevae
-from phasevae import InputError, artifacts, model
-from phasevae.model import Architecture, VAEEnsemble, initialise
+from phasevae import InputError
+from phasevae.artifacts.files import write_tensors
+from phasevae.model import Architecture, VAEEnsemble, initialise, save_model
 
 ARCHITECTURE = Architecture(dimension=5, n_latent=2, hidden=(7, 3))
 
@@ -59,7 +60,7 @@ def test_initial_weights_fill_the_usual_range():
 
 def test_saved_model_is_loaded_the_same(tmp_path):
     ensemble = initialise(ARCHITECTURE, [0, 1])
-    model.save(tmp_path / "weights.safetensors", ensemble, 1, {"sigma2": 0.25, "beta": 1.0})
+    save_model(tmp_path / "weights.safetensors", ensemble, 1, {"sigma2": 0.25, "beta": 1.0})
     loaded = phasevae.load(tmp_path)
     x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     mu, variance = loaded.encode(x.numpy())
@@ -74,7 +75,7 @@ def test_saved_model_is_loaded_the_same(tmp_path):
     "x", [np.ones((4, 5), order="F"), np.ones((5, 4)).T, np.ones((0, 5)), np.ones((8, 10))[::2, ::2]]
 )
 def test_rows_may_lie_in_memory_as_they_like(tmp_path, x):
-    model.save(tmp_path / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, {"sigma2": 0.25, "beta": 1.0})
+    save_model(tmp_path / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, {"sigma2": 0.25, "beta": 1.0})
     loaded = phasevae.load(tmp_path)
     for given_x in (x, torch.from_numpy(x.astype(np.float32))):
         mu, _ = loaded.encode(given_x)
@@ -84,7 +85,7 @@ def test_rows_may_lie_in_memory_as_they_like(tmp_path, x):
 
 def test_samples_have_the_decoder_variance(tmp_path):
     silent = VAEEnsemble(ARCHITECTURE, torch.zeros(1, ARCHITECTURE.n_parameters))
-    model.save(tmp_path / "weights.safetensors", silent, 0, {"sigma2": 0.25, "beta": 1.0})
+    save_model(tmp_path / "weights.safetensors", silent, 0, {"sigma2": 0.25, "beta": 1.0})
     drawn = phasevae.load(tmp_path).sample(20_000, seed=3)
     assert drawn.shape == (20_000, 5)
     assert drawn.var().item() == pytest.approx(0.25, rel=0.02)
@@ -95,7 +96,7 @@ def test_bad_weights_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         phasevae.load(path)
     ensemble = initialise(ARCHITECTURE, [0])
-    model.save(path, ensemble, 0, {"sigma2": 0.25, "beta": 1.0})
+    save_model(path, ensemble, 0, {"sigma2": 0.25, "beta": 1.0})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="damaged"):
@@ -103,12 +104,12 @@ def test_bad_weights_are_refused(tmp_path):
     tensors = ensemble.tensors(0)
     del tensors["decoder.1.bias"]
     shape = {"dimension": 5, "n_latent": 2, "hidden": [7, 3]}
-    artifacts.write_tensors(path, tensors, {"architecture": shape, "sigma2": 1.0, "beta": 1.0})
+    write_tensors(path, tensors, {"architecture": shape, "sigma2": 1.0, "beta": 1.0})
     with pytest.raises(InputError, match=r"layer decoder\.1"):
         phasevae.load(tmp_path)
 
 
 def test_wrong_data_are_refused(tmp_path):
-    model.save(tmp_path / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, {"sigma2": 1.0, "beta": 1.0})
+    save_model(tmp_path / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, {"sigma2": 1.0, "beta": 1.0})
     with pytest.raises(InputError, match=r"x: shape \(3, 4\), must be \[rows, 5\]"):
         phasevae.load(tmp_path).encode(np.zeros((3, 4)))

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.arguments import completed_settings
+from phasevae.config import completed_settings
 from phasevae.datasets.synthetic import synthetic
-from phasevae.plan import training_keys
-from phasevae.points import Settings
+from phasevae.sweep.settings import Settings, training_keys
 
 CALIBRATION_SECONDS, CALIBRATION_ROUNDS = 1.0, 2
 
@@ -44,7 +43,8 @@ PROBLEMS = {
 HIDDEN = (256, 128)
 PROTOCOLS = ("usual", "ours")
 """usual: from scratch, Adam 1e-3, batch 128, one noise draw a row, each row its own target; ours: what phasevae does by
-default, with decoder targets that rows share (`phasevae.targets`), balanced rows and noise (`phasevae.balance`)."""
+default, with variance-reduced targets and noise (`phasevae.training.variance_reduction`) and a balanced order of rows
+(`phasevae.training.row_order`)."""
 
 
 class ConstantRate(Settings):
@@ -92,7 +92,9 @@ class Contender(Protocol):
 def settings_of(protocol: str, n_latent: int, hidden: Sequence[int], samples: float) -> Settings:
     """Settings of a protocol; `ours` has the package's defaults for everything but the network and the budget."""
     flags = {"n_latent": n_latent, "hidden": list(hidden), "samples": samples}
-    ours = Settings.from_keys(training_keys(completed_settings(None, flags)))
+    ours = Settings.from_keys(
+        training_keys(completed_settings({key: value for key, value in flags.items() if value is not None}))
+    )
     if protocol == "ours":
         return ours
     usual = {"schedule": "scratch", "antithetic": False, "batch": 128, "learning_rate": 1e-3}
@@ -113,12 +115,13 @@ def epochs(run: Run, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     # Other contenders than phasevae need no torch.
     import torch
 
-    from phasevae import balance, noise
+    from phasevae.kernels import noise
+    from phasevae.training.row_order import balanced_groups, shuffled_groups
 
-    grouped = balance.groups(torch.from_numpy(run.x), run.settings.n_latent)
+    grouped = balanced_groups(torch.from_numpy(run.x), run.settings.n_latent)
     streams = torch.tensor([noise.key("order", run.seed)])
     for epoch in itertools.count():
-        yield balance.shuffled(grouped, streams, torch.tensor(epoch))[0].numpy()
+        yield shuffled_groups(grouped, streams, torch.tensor(epoch))[0].numpy()
 
 
 def flat(layers: Sequence[tuple[NDArray, NDArray]]) -> NDArray[np.float32]:

@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from contenders.common import Contender, Problem, Run
-from phasevae import theory
-from phasevae.analysis import critical
+from phasevae.analysis.kl_fit.critical_point import fit_critical_point
+from phasevae.theory.ppca import ACTIVE_KL, ppca_kl
 
 ABSOLUTE, RELATIVE = 0.005, 0.002
 """The largest error of KL that is allowed, in nats and relative to KL."""
@@ -76,9 +76,9 @@ def _clock(contender: Contender, run: Run, budget_seconds: float) -> Iterator[tu
 
 def make_measure(run: Run, problem: Problem) -> Measure:
     """The function that measures a contender's weights on the run's data."""
-    from phasevae import spectrum
+    from phasevae.spectrum.spectrum import compute_spectrum
 
-    eigenvalues = spectrum.compute(run.x).eigenvalues
+    eigenvalues = compute_spectrum(run.x).eigenvalues
 
     def measure(contender: Contender) -> dict[str, Any]:
         return errors(kl_per_dim(contender.parameters(), run), run.sigma2, eigenvalues, problem.n_latent)
@@ -90,7 +90,7 @@ def kl_per_dim(parameters: NDArray, run: Run) -> NDArray:
     """KL of every latent, averaged over all data, of all models; from weights [M, P] to nats [M, n]."""
     import torch
 
-    from phasevae._reference import width
+    from phasevae.kernels.reference import width
     from phasevae.model import Architecture, VAEEnsemble
 
     architecture = Architecture(run.x.shape[1], run.settings.n_latent, run.settings.hidden)
@@ -112,13 +112,13 @@ def errors(kl: NDArray, sigma2: Sequence[float], eigenvalues: NDArray, n_latent:
     kl_rms and kl_largest in nats; of_allowed: the largest |error| / (ABSOLUTE + RELATIVE KL); critical_variance and
     critical_error, its relative error, are undefined where the points do not locate a transition.
     """
-    exact = theory.ppca_kl(eigenvalues, sigma2, n_latent)
+    exact = ppca_kl(eigenvalues, sigma2, n_latent)
     error = np.abs(kl.sum(1) - exact)
     sweep = pd.DataFrame({"sigma2": sigma2, "beta": 1.0, "seed": 0, "kl": kl.sum(1)})
-    sweep["active_dims"] = (kl > theory.ACTIVE_KL).sum(1)
+    sweep["active_dims"] = (kl > ACTIVE_KL).sum(1)
     found = math.nan
     if np.isfinite(kl).all():
-        fitted = critical.fit(sweep, {"eigenvalues": eigenvalues.tolist()}, n_latent)["critical_variance"]
+        fitted = fit_critical_point(sweep, {"eigenvalues": eigenvalues.tolist()}, n_latent)["critical_variance"]
         found = math.nan if fitted is None else fitted
     return {
         "kl_rms": float(np.sqrt(np.mean(error**2))),

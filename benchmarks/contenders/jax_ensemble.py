@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contenders.common import Contender, Run, epochs, fastest, flat, widths_to_shapes
-from phasevae.plan import rows_sharing
+from phasevae.sweep.settings import rows_sharing
 
 BLOCK = 256
 """Steps of one call."""
@@ -108,7 +108,7 @@ def make_block(run: Run, products: str) -> Any:
 
 
 def inverse_root(near_one: Any) -> Any:
-    """`phasevae.balance`'s, by the same iteration."""
+    """`phasevae.training.row_order`'s, by the same iteration."""
     one = jnp.eye(near_one.shape[-1])
     root, inverse = near_one, jnp.broadcast_to(one, near_one.shape)
     for _ in range(6):
@@ -147,7 +147,7 @@ def total_loss(products: str, antithetic: bool, group: int, mean: NDArray[np.flo
 
 
 def decoder_targets(x: Any, mean: Any, mu: Any, logvar: Any, z: Any, xhat: Any, group: int) -> Any:
-    """`phasevae.targets.decoder_targets` of one model: x [B, D], mu and logvar [B, n], z and xhat [A B, .]."""
+    """`rao_blackwell_targets` of one model: x [B, D], mu and logvar [B, n], z and xhat [A B, .]."""
     x = without_chance_of_mean(x, mean, xhat, len(x) // group // 2 * group)
     precision = jnp.exp(-logvar)
     of_rows = jnp.concatenate((-0.5 * precision, mu * precision, -0.5 * (mu**2 * precision + logvar)), -1)

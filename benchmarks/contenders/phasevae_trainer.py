@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from contenders.common import Contender, Run
-from phasevae import elbo
-from phasevae.points import Member
-from phasevae.training import Trainer
+from phasevae.kernels.elbo import backend
+from phasevae.sweep.settings import Member
+from phasevae.training.trainer import Trainer
 
 
 def prepare(run: Run) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def start(run: Run) -> Contender:
 class Phasevae:
     def __init__(self, run: Run):
         torch.set_num_threads(run.threads)
-        self.detail = f"{elbo.backend('cpu')}, {run.threads} threads"
+        self.detail = f"{backend('cpu')}, {run.threads} threads"
         members = [Member(sigma2, 1.0, run.seed) for sigma2 in run.sigma2]
         self._trainer = Trainer(torch.from_numpy(run.x), members, run.settings)
 

@@ -30,10 +30,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from contenders.common import Contender, Run, epochs, fastest, single
 from contenders.loop import first_batches, loader_options, perceptron, stacked
-from phasevae.balance import unit_noise
-from phasevae.plan import rows_sharing
-from phasevae.points import Settings
-from phasevae.targets import decoder_targets
+from phasevae.sweep.settings import Settings, rows_sharing
+from phasevae.training.variance_reduction import moment_matched_noise, rao_blackwell_targets
 
 
 def prepare(run: Run) -> dict[str, Any]:
@@ -145,7 +143,7 @@ class VarianceReducedBetaVAE(BetaVAE):
         mu, logvar = posterior.embedding, posterior.log_covariance
         z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
         if self._unit_noise:
-            z = unit_noise(z[None, None], mu[None], logvar[None])[0, 0]
+            z = moment_matched_noise(z[None, None], mu[None], logvar[None])[0, 0]
         z = torch.cat([mu + sign * (z - mu) for sign in self._signs])
         rows = [part.repeat(len(self._signs), 1) for part in (x, mu, logvar)]
         # An epoch's last batch may be a short one.
@@ -162,7 +160,7 @@ class VarianceReducedBetaVAE(BetaVAE):
         # What the draws share stands in the first of them.
         own = [part.unflatten(0, (len(self._signs), -1))[:1] for part in (x, mu, logvar)]
         drawn = [part.unflatten(0, (1, len(self._signs), -1)) for part in (z, recon)]
-        targets = decoder_targets(own[0], self._data_mean, *own[1:], *drawn, group).flatten(0, 2)
+        targets = rao_blackwell_targets(own[0], self._data_mean, *own[1:], *drawn, group).flatten(0, 2)
         loss, recon_loss, reg_loss = self.loss_function(recon, x, mu, logvar, z)
         (by_z,) = torch.autograd.grad(recon_loss, leaf, retain_graph=True)
         _, of_decoder, _ = self.loss_function(recon, targets, mu, logvar, z)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from phasevae import artifacts
+from phasevae.artifacts.files import read_table, replacing, write_figure, write_table
 from phasevae.errors import InputError
 from phasevae.figures.marks import BLACK, GREY, PALETTE, STYLE, figure_of
 
@@ -32,7 +32,7 @@ LABELS = {
 
 def read_rows(folder: Path) -> pd.DataFrame:
     """All rows of the tables in `folder`. Raises InputError when there are none, or runs that cannot be compared."""
-    tables = [artifacts.read_table(path) for path in sorted(folder.glob("*.csv"))]
+    tables = [read_table(path) for path in sorted(folder.glob("*.csv"))]
     if not tables:
         raise InputError(f"{folder}: holds no results yet")
     rows = pd.concat(tables, ignore_index=True)
@@ -155,11 +155,11 @@ def draw(rows: pd.DataFrame) -> Figure:
 def write(folder: Path, runs: Path) -> str:
     """Write the merged table, its text and one figure a set into `folder`; return the text."""
     rows = read_rows(runs)
-    artifacts.write_table(folder / "time_to_accuracy.csv", rows)
+    write_table(folder / "time_to_accuracy.csv", rows)
     for name, of_set in rows.groupby("set"):
-        artifacts.write_figure(folder / f"time_to_accuracy-{name}", draw(of_set))
+        write_figure(folder / f"time_to_accuracy-{name}", draw(of_set))
     words = text(rows)
-    with artifacts.replacing(folder / "time_to_accuracy.txt") as temporary:
+    with replacing(folder / "time_to_accuracy.txt") as temporary:
         temporary.write_text(words)
     return words
 

@@ -14,8 +14,7 @@ import torch
 
 from contenders import loop, phasevae_trainer
 from contenders.common import Run, settings_of, stretch, widths_to_shapes
-from phasevae.plan import rows_sharing
-from phasevae.points import Settings
+from phasevae.sweep.settings import Settings, rows_sharing
 
 # dimension, hidden, latents
 ARCHITECTURES = {"8-256-128, n=4": (8, (256, 128), 4), "64-512-256, n=16": (64, (512, 256), 16)}

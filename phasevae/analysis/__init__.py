@@ -1,1 +1,0 @@
-"""Estimates drawn from finished sweeps."""

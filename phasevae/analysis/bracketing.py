@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phasevae.analysis import critical, measured
+from phasevae.analysis.kl_fit.critical_point import fit_critical_point
+from phasevae.analysis.sweep_table import SD_ABSOLUTE, SD_RELATIVE, checked_points
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 AT = ["beta", "sigma2"]
 GAP = ("elbo", "elbo_gap", "elbo_gap_standard_error")
@@ -33,7 +35,7 @@ BEYOND = 3.0
 PASSES = ("first", "second")
 
 
-def compare(first: pd.DataFrame, second: pd.DataFrame, spectrum: Mapping[str, Any]) -> pd.DataFrame:
+def compare_passes(first: pd.DataFrame, second: pd.DataFrame, spectrum: Mapping[str, Any]) -> pd.DataFrame:
     """Both passes at each (beta, sigma2) that they share, ascending in beta and sigma2; the content of bracketing.csv.
 
     `first` and `second` are sweep tables, `spectrum` the content of spectrum.json. Columns: sigma2, beta; KL and ELBO
@@ -76,7 +78,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, spectrum: Mapping[str, An
     return both.iloc[:, :0].assign(**columns)
 
 
-def summary(
+def summarise_passes(
     table: pd.DataFrame,
     first: pd.DataFrame,
     second: pd.DataFrame,
@@ -90,7 +92,9 @@ def summary(
     one lies between them, their 95 % intervals included. ``disagreement`` lists runs of neighbouring points that
     disagree, as [lowest, highest] beta * sigma2.
     """
-    fits = {name: critical.fit(sweep, spectrum, n_latent) for name, sweep in zip(PASSES, (first, second), strict=True)}
+    fits = {
+        name: fit_critical_point(sweep, spectrum, n_latent) for name, sweep in zip(PASSES, (first, second), strict=True)
+    }
     kept = ("critical_variance", "ci95", "model", "n_points", "n_seeds", "reason")
     values = [fit["critical_variance"] for fit in fits.values()]
     bracket = None if None in values else sorted(values)
@@ -116,7 +120,7 @@ def summary(
 
 def _check(name: str, sweep: pd.DataFrame) -> None:
     try:
-        measured.checked_points(sweep)
+        checked_points(sweep)
         for column in GAP:
             if column not in sweep.columns:
                 raise InputError(f"sweep: column '{column}' is missing (found: {', '.join(map(str, sweep.columns))})")
@@ -126,7 +130,7 @@ def _check(name: str, sweep: pd.DataFrame) -> None:
 
 def _seed_means(sweep: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds and their standard errors, indexed by beta and sigma2."""
-    scatter = measured.SD_ABSOLUTE + measured.SD_RELATIVE * sweep["kl"].abs()
+    scatter = SD_ABSOLUTE + SD_RELATIVE * sweep["kl"].abs()
     gap_variance = sweep["elbo_gap_standard_error"].fillna(0.0) ** 2
     groups = sweep.assign(scatter=scatter, gap_variance=gap_variance).groupby(AT)
     n = groups.size()

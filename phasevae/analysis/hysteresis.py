@@ -13,37 +13,38 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.analysis.measured import abscissa, check, numbers
+from phasevae.analysis.sweep_table import abscissa, check_table
 from phasevae.errors import InputError
+from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 COLUMNS = ("sigma2", "beta", "seed", "kl", "elbo_gap", "elbo_gap_standard_error")
 BRANCHES = ("up", "fresh")
 BEYOND = 1.02
 """An active state counts as hysteresis from this part of lambda_1 on: closer, slow relaxation leaves some KL."""
+
 SIGMAS = 3.0
 ACTIVE = 0.02
 """KL in nats above which the upper branch is still there."""
-CERTAIN = 1.02
-"""The certificate is an estimate: only beyond this part of lambda_1 does it say that states may coexist."""
 
 
-def foretold(spectrum: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the data alone say: {critical_variance, certificate, certificate_ratio, coexistence_possible, skewness,
-    excess_kurtosis, binodal_ratio {value, ci95, reason}}; moments are those of the first component."""
+def predicted_hysteresis(spectrum: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Predict from the data alone: {critical_variance, variance_proxy, variance_proxy_ratio, coexistence_possible,
+    skewness, excess_kurtosis, binodal_ratio {value, ci95, reason}}; moments are those of the first component."""
     if spectrum is None:
         return {"reason": "no spectrum is given"}
     critical = float(spectrum["eigenvalues"][0])
-    certificate = spectrum.get("certificate")
-    ratio = None if certificate is None else float(certificate) / critical
+    variance_proxy = spectrum.get("variance_proxy")
+    ratio = None if variance_proxy is None else float(variance_proxy) / critical
     skewness, kurtosis = ((spectrum.get(key) or [None])[0] for key in ("skewness", "excess_kurtosis"))
     return {
         "critical_variance": critical,
-        "certificate": certificate,
-        "certificate_ratio": ratio,
-        "coexistence_possible": None if ratio is None else ratio > CERTAIN,
+        "variance_proxy": variance_proxy,
+        "variance_proxy_ratio": ratio,
+        "coexistence_possible": None if ratio is None else ratio > COEXISTENCE_RATIO,
         "skewness": skewness,
         "excess_kurtosis": kurtosis,
         "binodal_ratio": binodal_ratio(skewness, kurtosis, spectrum.get("n_samples")),
@@ -71,7 +72,7 @@ def binodal_ratio(skewness: float | None, kurtosis: float | None, n_samples: int
     return {"value": float(_ratio(skewness, kurtosis)), "ci95": [float(low), float(high)], "reason": None}
 
 
-def branches(table: pd.DataFrame) -> dict[str, dict[str, NDArray]]:
+def branch_means(table: pd.DataFrame) -> dict[str, dict[str, NDArray]]:
     """Seed means of each branch of hysteresis.csv: {up, fresh: {x, gap, error, kl, n}}.
 
     gap is the ELBO less that of the collapsed state (Eq. 24); its error joins the one over rows, which the models of a
@@ -87,8 +88,8 @@ def branches(table: pd.DataFrame) -> dict[str, dict[str, NDArray]]:
         rows = table[table["branch"] == name]
         if rows.empty:
             continue
-        check(rows, COLUMNS, "hysteresis")
-        x = abscissa(numbers(rows, "sigma2") * numbers(rows, "beta"))
+        check_table(rows, COLUMNS, "hysteresis")
+        x = abscissa(rows)
         groups = rows.assign(x=x).groupby("x")
         count = groups.size().to_numpy()
         scatter = groups["elbo_gap"].std(ddof=1).fillna(0.0).to_numpy()
@@ -103,7 +104,7 @@ def branches(table: pd.DataFrame) -> dict[str, dict[str, NDArray]]:
     return found
 
 
-def measured(table: pd.DataFrame, critical_variance: float) -> dict[str, Any]:
+def measured_hysteresis(table: pd.DataFrame, critical_variance: float) -> dict[str, Any]:
     """What the upper branch shows: {hysteresis, beyond, binodal {value, ci95}, branch_lost, coexistence, order,
     reason}.
 
@@ -113,7 +114,7 @@ def measured(table: pd.DataFrame, critical_variance: float) -> dict[str, Any]:
     the next one; coexistence: x at which fresh models are collapsed and the upper branch is active. The order is 1
     with hysteresis, else None: no hysteresis found is no proof of a continuous transition.
     """
-    found = branches(table)
+    found = branch_means(table)
     empty = {"hysteresis": None, "beyond": [], "binodal": None, "branch_lost": None, "coexistence": [], "order": None}
     if "up" not in found:
         return empty | {"reason": "no upward sweep"}

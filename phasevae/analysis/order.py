@@ -14,44 +14,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.analysis.forms import Points
-from phasevae.analysis.measured import COLLAPSED_KL, abscissa, check, numbers
-from phasevae.analysis.profiles import bound
+from phasevae.analysis.kl_fit.profile_likelihood import chi2_bound
+from phasevae.analysis.sweep_table import COLLAPSED_KL, Points, abscissa, check_table, column_values
 
 if TYPE_CHECKING:
     import pandas as pd
+from phasevae.analysis.least_squares import solve_unconstrained
 
 COLUMNS = ("sigma2", "beta", "seed", "kl", "elbo_gap")
 """Columns of the sweep table that are read here."""
 
-EXPONENTS = {"kl": 1.0, "amplitude": 0.5, "gap": 2.0}
-"""Those of pPCA in t = 1 - sigma2 / sigma2_c: KL, amplitude of the decoder and ELBO gap of a single mode."""
-
 KL_TOLERANCE = 0.02
 """A jump of KL below this many nats is none: slow relaxation and the grid leave that much open."""
+
 LOWEST_RATIO = 0.6
 """Jumps are looked for from this part of the critical point up."""
-T_RANGE = 0.03, 0.3
-"""Exponents are fitted where t = 1 - x / c lies between these: closer, networks relax too slowly."""
-MIN_SPAN = 0.1
-"""The largest t must reach this: a power law needs a decade, or at least a factor of three."""
-
-CORRECTION = -1.0, 3.0
-"""Range of a in t^g (1 + a t). Gaussian data have 1/2 for KL, 0 for the squared amplitude, 4/3 for the ELBO gap."""
 
 SD = {"kl": (2e-3, 1e-2), "amplitude2": (4e-3, 1e-2), "gap": (5e-4, 2e-2)}
 """Scatter of one trained network, absolute and relative: KL and gap in nats, squared amplitude in units of x."""
 
-_N_C = 161
+N_CANDIDATES = 161
 
 
 def quantities(sweep: pd.DataFrame) -> dict[str, Points]:
     """Seed means of `kl`, `gap` = (ELBO - collapsed) / beta, and `amplitude2` = MSE of the collapsed state - MSE,
     against x = beta * sigma2. At an extremum the last is the decoder's variance E|f - mean|^2, in units of x."""
-    check(sweep, COLUMNS)
-    beta, kl = numbers(sweep, "beta"), numbers(sweep, "kl")
-    gap = numbers(sweep, "elbo_gap") / beta
-    x = abscissa(beta * numbers(sweep, "sigma2"))
+    check_table(sweep, COLUMNS)
+    beta, kl = column_values(sweep, "beta"), column_values(sweep, "kl")
+    gap = column_values(sweep, "elbo_gap") / beta
+    x = abscissa(sweep)
     distinct, inverse, count = np.unique(x, return_inverse=True, return_counts=True)
     found = {}
     for name, values in (("kl", kl), ("amplitude2", 2 * x * (gap + kl)), ("gap", gap)):
@@ -62,7 +53,7 @@ def quantities(sweep: pd.DataFrame) -> dict[str, Points]:
     return found
 
 
-def order_of(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None, fit: Mapping[str, Any]) -> dict[str, Any]:
+def transition_order(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None, fit: Mapping[str, Any]) -> dict[str, Any]:
     """Ehrenfest order with the jumps that tell it, each {value, ci95}.
 
     Keys: value (1, 2 or None), reason, window, kl {jump, slope_jump}, amplitude2 {jump, slope_jump}, elbo {jump,
@@ -74,14 +65,14 @@ def order_of(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None, fit: Mappi
     empty = {"value": None, "window": None, "kl": None, "amplitude2": None, "elbo": None}
     if edges is None:
         return empty | {"reason": fit["reason"] or "no transition in the sweep"}
-    lower = max(_second_eigenvalue(spectrum, fit), LOWEST_RATIO * edges[1])
+    lower = max(second_eigenvalue(spectrum, fit), LOWEST_RATIO * edges[1])
     windows = {name: points.above(lower) for name, points in found.items()}
     below = int(np.sum(windows["kl"].x < np.mean(edges)))
     above = windows["kl"].x.size - below
     if below < 3 or above < 1:
         counts = f"{below} values of beta * sigma2 below the transition in the single-mode window and {above} above it"
         return empty | {"reason": f"{counts}, needs 3 and 1"}
-    c = np.linspace(*edges, _N_C)
+    c = np.linspace(*edges, N_CANDIDATES)
     degree = 2 if below >= 5 else 1
     result: dict[str, Any] = {"window": [float(windows["kl"].x.min()), float(windows["kl"].x.max())]}
     for name in ("kl", "amplitude2"):
@@ -111,79 +102,6 @@ def transition_edges(kl: Points, fit: Mapping[str, Any]) -> tuple[float, float] 
     return low, high
 
 
-def exponents(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None, fit: Mapping[str, Any]) -> dict[str, Any]:
-    """Critical exponents of KL, decoder amplitude and ELBO gap with 95 % intervals.
-
-    A t^g (1 + a t), t = 1 - x / c, is fitted to the points with t in T_RANGE above the second eigenvalue, c free in
-    the fitted interval. Returns {kl, amplitude, gap: {value, ci95, expected, prefactor, correction,
-    critical_variance (its own)}, window,
-    critical_variance, reason}.
-    """
-    empty = dict.fromkeys(EXPONENTS) | {"window": None, "critical_variance": None}
-    c = fit["critical_variance"]
-    if c is None:
-        return empty | {"reason": fit["reason"]}
-    found = quantities(sweep)
-    lower = max(_second_eigenvalue(spectrum, fit), c * (1 - T_RANGE[1]))
-    x = found["kl"].x
-    inside = (x >= lower) & (x <= c * (1 - T_RANGE[0]))
-    span = 1 - x[inside].min() / c if inside.any() else 0.0
-    if inside.sum() < 5 or span < MIN_SPAN:
-        return empty | {
-            "reason": f"{int(inside.sum())} points with t from {T_RANGE[0]} to {span:.3f} above the second eigenvalue, "
-            f"needs 5 that reach {MIN_SPAN}"
-        }
-    low, high = (edge if edge is not None else c for edge in fit["ci95"])
-    grid = np.linspace(min(low, c * 0.99), max(high, c * 1.01), _N_C)
-    grid = grid[grid > x[inside].max() * 1.002]
-    result: dict[str, Any] = {}
-    for name, key, share in (("kl", "kl", 1.0), ("amplitude", "amplitude2", 0.5), ("gap", "gap", 1.0)):
-        result[name] = _exponent(found[key].select(inside), grid, EXPONENTS[name] / share, share) | {
-            "expected": EXPONENTS[name]
-        }
-    window = [float(x[inside].min()), float(x[inside].max())]
-    return result | {"window": window, "critical_variance": c, "reason": None}
-
-
-def _exponent(points: Points, c: NDArray, expected: float, share: float) -> dict[str, Any]:
-    """Profile of chi2 over g of A t^g (1 + a t), minimised over c; g and its interval times `share`."""
-    g = np.linspace(0.2 * expected, 2.2 * expected, 201)
-    t = 1 - points.x / c[:, None]
-    best = np.full(g.size, np.inf)
-    solutions = np.zeros((g.size, 3))
-    for i, exponent in enumerate(g):
-        design = points.weight * np.stack([t**exponent, t ** (exponent + 1)], axis=1)
-        for prefactor, correction, chi2 in _power_fits(design, points.weight * points.kl):
-            at = chi2.argmin()
-            if chi2[at] < best[i]:
-                best[i], solutions[i] = chi2[at], (prefactor[at], correction[at], c[at])
-    at = int(best.argmin())
-    inside = g[best <= bound(best[at], max(points.x.size - 4, 1))]
-    low, high = (None if edge in (g[0], g[-1]) else float(share * edge) for edge in (inside.min(), inside.max()))
-    prefactor, correction, place = solutions[at]
-    return {
-        "value": float(share * g[at]),
-        "ci95": [low, high],
-        "prefactor": float(prefactor),
-        "correction": float(correction),
-        "critical_variance": float(place),
-    }
-
-
-def _power_fits(design: NDArray, target: NDArray) -> list[tuple[NDArray, NDArray, NDArray]]:
-    """(A, a, chi2), each [B], of A (column 0 + a column 1): a free where it is in CORRECTION, and at both its ends."""
-    fits = []
-    coefficients, chi2, _ = _linear(design, target)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        a = coefficients[:, 1] / coefficients[:, 0]
-    allowed = (coefficients[:, 0] > 0) & (a >= CORRECTION[0]) & (a <= CORRECTION[1])
-    fits.append((coefficients[:, 0], np.where(allowed, a, 0.0), np.where(allowed, chi2, np.inf)))
-    for end in CORRECTION:
-        prefactor, chi2, _ = _linear(design[:, :1] + end * design[:, 1:], target)
-        fits.append((prefactor[:, 0], np.full(len(chi2), end), np.where(prefactor[:, 0] > 0, chi2, np.inf)))
-    return fits
-
-
 def _jump(points: Points, c: NDArray, powers: list[int], which: int) -> dict[str, Any]:
     """Coefficient of tau^which, tau = ln(c / x), of a polynomial with these `powers` below c over a constant floor:
     {value, ci95}, profiled over the critical points c [B]."""
@@ -191,10 +109,10 @@ def _jump(points: Points, c: NDArray, powers: list[int], which: int) -> dict[str
     below = tau > 0
     columns = [np.where(below, np.abs(tau) ** power, 0.0) for power in powers] + [np.ones_like(tau)]
     design = points.weight * np.stack(columns, axis=1)
-    coefficients, chi2, inverse = _linear(design, points.weight * points.kl)
+    coefficients, chi2, inverse = solve_unconstrained(design, points.weight * points.kl)
     at = powers.index(which)
     value, variance = coefficients[:, at], inverse[:, at, at]
-    limit = bound(chi2.min(), max(points.x.size - len(powers) - 2, 1))
+    limit = chi2_bound(chi2.min(), max(points.x.size - len(powers) - 2, 1))
     inside = chi2 <= limit
     half = np.sqrt(variance[inside] * (limit - chi2[inside]))
     return {
@@ -202,17 +120,6 @@ def _jump(points: Points, c: NDArray, powers: list[int], which: int) -> dict[str
         "ci95": [float((value[inside] - half).min()), float((value[inside] + half).max())],
         "at": float(c[chi2.argmin()]),
     }
-
-
-def _linear(design: NDArray, target: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Least squares for designs [B, k, n]: coefficients [B, k], chi2 [B], inverse of the normal matrix [B, k, k]."""
-    norm = np.sqrt(np.square(design).sum(-1))
-    norm = np.where(norm > 0, norm, 1.0)
-    unit = design / norm[..., None]
-    inverse = np.linalg.inv(unit @ np.swapaxes(unit, -1, -2) + 1e-12 * np.eye(design.shape[1]))
-    solved = (inverse @ (unit @ target)[..., None])[..., 0]
-    chi2 = np.square((solved[:, None, :] @ unit)[:, 0] - target).sum(-1)
-    return solved / norm, chi2, inverse / norm[:, :, None] / norm[:, None, :]
 
 
 def _per_x(jump: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,7 +145,7 @@ def _verdict(found: Mapping[str, Any]) -> tuple[int | None, str]:
     return None, "the jumps are not known well enough"
 
 
-def _second_eigenvalue(spectrum: Mapping[str, Any] | None, fit: Mapping[str, Any]) -> float:
+def second_eigenvalue(spectrum: Mapping[str, Any] | None, fit: Mapping[str, Any]) -> float:
     """Where a second mode begins: of the spectrum, else of the fitted cascade, else 0."""
     models = fit["models"]
     fitted = ((models.get("cascade") or {}).get("parameters") or {}).get("eigenvalues", [])

@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.analysis.measured import check, numbers
-from phasevae.analysis.profiles import LEVEL
+from phasevae.analysis.kl_fit.profile_likelihood import LEVEL
+from phasevae.analysis.sweep_table import check_table, column_values
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 COLUMNS = ("sigma2", "beta", "seed", "learning_time", "current_sigma2", "kl")
 MIN_ROWS = 10
 MIN_POINTS = 5
 MIN_CHANGE = 3.0
 """KL must fall by this many times its scatter while it settles: a point that sits still tells no time."""
+
 _TAUS = 160
 
 
-def relaxation(histories: pd.DataFrame, critical: float | None) -> dict[str, Any]:
+def fit_slowing(histories: pd.DataFrame, critical: float | None) -> dict[str, Any]:
     """Relaxation time of each point after its sigma2 stopped rising, and the exponent of |x - c|.
 
     histories: COLUMNS, one row a recorded step (`phasevae collect --histories`); critical: the fitted c.
@@ -37,11 +39,11 @@ def relaxation(histories: pd.DataFrame, critical: float | None) -> dict[str, Any
     empty: dict[str, Any] = {"x": [], "tau": [], "exponent": None}
     if critical is None:
         return empty | {"reason": "no critical variance is fitted"}
-    check(histories, COLUMNS, "histories", rows=None)
+    check_table(histories, COLUMNS, "histories", rows=None)
     found = []
     for (sigma2, beta, _), rows in histories.groupby(["sigma2", "beta", "seed"]):
-        settled = rows[np.isclose(numbers(rows, "current_sigma2"), sigma2, rtol=1e-9)]
-        tau = relaxation_time(numbers(settled, "learning_time"), numbers(settled, "kl"))
+        settled = rows[np.isclose(column_values(rows, "current_sigma2"), sigma2, rtol=1e-9)]
+        tau = relaxation_time(column_values(settled, "learning_time"), column_values(settled, "kl"))
         if tau is not None:
             found.append((sigma2 * beta, tau))
     if not found:

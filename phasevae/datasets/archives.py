@@ -10,12 +10,11 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from phasevae import artifacts
+from phasevae.artifacts.files import file_sha256
 from phasevae.datasets.base import file_name
 from phasevae.errors import InputError
 
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, NotImplementedError)
-
 _ENCRYPTED = 1  # bit of a member's flags
 SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz")
 """Of the names that archives have; what is one is told by its content."""
@@ -41,7 +40,7 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, by
 
 def source_of_file(path: Path) -> dict[str, str]:
     """File name and sha256 of the bytes at `path`."""
-    return {"file": path.name, "sha256": artifacts.file_sha256(path)}
+    return {"file": path.name, "sha256": file_sha256(path)}
 
 
 def source_of(path: Path, names: Sequence[str]) -> dict[str, str | int]:
@@ -50,7 +49,7 @@ def source_of(path: Path, names: Sequence[str]) -> dict[str, str | int]:
         return source_of_file(path)
     digest = hashlib.sha256()
     for name in sorted(names):
-        digest.update(f"{name}\0{artifacts.file_sha256(path / name)}\n".encode())
+        digest.update(f"{name}\0{file_sha256(path / name)}\n".encode())
     return {"folder": file_name(path), "n_files": len(names), "sha256": digest.hexdigest()}
 
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from phasevae.datasets import archives
 from phasevae.datasets.base import Dataset, checked_path, row_slices
-from phasevae.datasets.stacked import Stacked
 from phasevae.datasets.standardize import new_array, standardized
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+from dataclasses import dataclass
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".h5ad")
 _KEYED = (".npz", ".h5ad")
@@ -169,3 +169,35 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """The rows of several arrays [n, D] one after the other, copied only as they are read."""
+
+    parts: list[NDArray]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return sum(len(part) for part in self.parts), self.parts[0].shape[1]
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.result_type(*self.parts)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | int) -> NDArray:
+        if isinstance(rows, int):
+            return self[rows : rows + 1][0]
+        start, stop, step = rows.indices(len(self))
+        found, first = [], 0
+        for part in self.parts:
+            found.append(part[max(start - first, 0) : max(stop - first, 0)])
+            first += len(part)
+        return np.concatenate(found, dtype=self.dtype)[::step]

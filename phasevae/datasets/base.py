@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.errors import InputError
+
+
+@dataclass(frozen=True)
+class SampleStream:
+    """Samples that can be read again and again: `read()` yields float64 blocks [b, D] that together are all rows."""
+
+    read: Callable[[], Iterator[NDArray[np.float64]]]
+    dimension: int
+    label: str = "data"
+
+    def mapped(self, function: Callable[[NDArray], NDArray]) -> SampleStream:
+        """The same rows with `function` applied to each block; it must keep the shape."""
+        return replace(self, read=lambda: map(function, self.read()))
+
 
 BLOCK_BYTES = 64 * 2**20
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.datasets import archives, pixels
+from phasevae.datasets import archives, images
 from phasevae.datasets.base import Dataset, checked_choice, checked_flag, checked_path
 from phasevae.datasets.fetch import fetched
 from phasevae.datasets.images import checked_size, from_pixels
@@ -16,7 +16,6 @@ from phasevae.errors import InputError
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 SIZE = 170_052_171
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
-
 SIDE = 32
 RECORD = 1 + 3 * SIDE * SIDE
 N_CLASSES = 10
@@ -26,6 +25,7 @@ BATCHES = {
 }
 N_SAMPLES = {"train": 50_000, "test": 10_000, "all": 60_000}
 """Images in the canonical archive."""
+
 BATCHES["all"] = BATCHES["train"] + BATCHES["test"]
 
 
@@ -72,7 +72,7 @@ def _planes(content: bytes, label: str) -> NDArray[np.uint8]:
 
 def _preprocessed(planes: NDArray[np.uint8], size: int | None, grey: bool) -> NDArray[np.uint8]:
     """Grey [N, H, W] or RGB [N, H, W, 3], resized."""
-    stack = pixels.grey601(planes) if grey else planes
+    stack = images.grey601(planes) if grey else planes
     if size is not None:
-        stack = pixels.resize(stack, size)
+        stack = images.resize(stack, size)
     return stack if grey else stack.transpose(0, 2, 3, 1)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from phasevae import artifacts
+from phasevae.artifacts.files import file_sha256
 from phasevae.errors import InputError
 
 RETRIES = 4
@@ -34,7 +34,7 @@ def fetched(url: str, size: int, sha256: str, folder: Path | None = None) -> Pat
     name = url.rsplit("/", 1)[-1]
     part = folder / f"{name}.part"
     # Needs no lock, which could not be had in a cache that is shared and read-only.
-    if (folder / name).is_file() and artifacts.file_sha256(folder / name) == sha256:
+    if (folder / name).is_file() and file_sha256(folder / name) == sha256:
         return folder / name
 
     def download(url: str, destination: Any, _pooch: Any) -> None:

@@ -21,6 +21,7 @@ from phasevae.errors import InputError
 MODES = ("none", "center", "global", "per-feature")
 LARGEST = 1e18
 """Squares of larger numbers overflow float32 in training."""
+
 IN_MEMORY_BYTES = 512 * 2**20
 """Results above this size live in an unlinked temporary file."""
 

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae import theory
-from phasevae.analysis import forms
-from phasevae.analysis.critical import looks_gaussian
+from phasevae.analysis.kl_fit.forms import form_curve
+from phasevae.spectrum.spectrum import looks_gaussian
+from phasevae.theory.ppca import critical_variance, ppca_exact_above
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+from phasevae.analysis.sweep_table import seed_means
 
 BLACK, GREY = "#000000", "#8c8c8c"
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
 """Okabe and Ito's colours, told apart by colour-blind readers."""
-PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 
+PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 WIDTH = 3.4
 STYLE = {
     "axes.labelsize": 8,
@@ -92,7 +93,7 @@ def n_latents(dimensions: pd.DataFrame) -> int:
 
 def linear_bound(spectrum: Mapping[str, Any], n_latent: int) -> float:
     """Abscissa below which pPCA is only a bound: for data that look Gaussian, 0 else (it is no optimum there)."""
-    return theory.ppca_exact_above(spectrum["eigenvalues"], n_latent) if looks_gaussian(spectrum) else 0.0
+    return ppca_exact_above(spectrum["eigenvalues"], n_latent) if looks_gaussian(spectrum) else 0.0
 
 
 def dense(table: pd.DataFrame, eigenvalues: Sequence[float], n_latent: int) -> NDArray:
@@ -102,17 +103,6 @@ def dense(table: pd.DataFrame, eigenvalues: Sequence[float], n_latent: int) -> N
     thresholds = np.asarray(eigenvalues[:n_latent])
     thresholds = thresholds[(thresholds > low) & (thresholds < high)]
     return np.unique(np.concatenate([np.linspace(low, high, 400), thresholds * (1 - 1e-9), thresholds]))
-
-
-def abscissa(table: pd.DataFrame) -> pd.Series:
-    """beta * sigma2 without the rounding of the product, so that 1 * 0.3 and 3 * 0.1 are one place."""
-    return (table["beta"] * table["sigma2"]).map(lambda x: float(f"{x:.12g}"))
-
-
-def seed_means(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Columns x = beta * sigma2, mean, min, max and count over seeds of one measured column, ascending in x."""
-    grouped = table.assign(x=abscissa(table)).groupby("x")[column]
-    return grouped.agg(["mean", "min", "max", "count"]).reset_index()
 
 
 def points(
@@ -157,7 +147,7 @@ def fitted_lines(axes: Axes, fit: Mapping[str, Any], x: NDArray, derivative: int
         low, high = max(low, x.min()), min(high, x.max())
         inside = np.unique(np.concatenate([x[(x >= low) & (x <= high)], _kinks(name, model, low, high)]))
         look = {"linewidth": 1.4} if name == fit["model"] else {"linewidth": 0.8, "linestyle": "--"}
-        y = forms.curve(name, model["parameters"], inside, derivative)
+        y = form_curve(name, model["parameters"], inside, derivative)
         axes.plot(inside, y, color=FORM_COLORS[name], label=f"fit: {FORM_LABELS[name]}", zorder=2.5, **look)
 
 
@@ -174,7 +164,7 @@ def derivative_band(axes: Axes, fit: Mapping[str, Any], order: int, left: float)
 
 def mark_prediction(axes: Axes, spectrum: Mapping[str, Any], label: str | None = r"predicted $\lambda_1$") -> None:
     """Dotted line at the predicted critical variance."""
-    critical = theory.critical_variance(spectrum["eigenvalues"])
+    critical = critical_variance(spectrum["eigenvalues"])
     axes.axvline(critical, color=BLACK, linestyle=":", linewidth=0.8, label=label, zorder=1)
 
 

@@ -13,22 +13,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from phasevae import InputError
-from phasevae.artifacts import canonical_json
+from phasevae.artifacts.files import canonical_json
 from phasevae.config import dataset_options, validate
-from phasevae.figures import FIGURES
-from phasevae.plan import (
-    grid_keys,
-    make_plan,
-    plan_keys,
-    plan_text,
-    read_plan,
-    refine_keys,
-    second_pass,
-    train_keys,
-    training_keys,
-)
-from phasevae.points import POINT_FILES
-from phasevae.provenance import stage_code
+from phasevae.figures.registry import FIGURES
+from phasevae.provenance.stages import stage_code
+from phasevae.sweep.plan import make_plan, plan_text, read_plan, second_pass
+from phasevae.sweep.points import POINT_FILES
+from phasevae.sweep.settings import grid_keys, plan_keys, refine_keys, train_keys, training_keys
 
 # `phasevae` of the same environment as this Snakemake, also when that environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))

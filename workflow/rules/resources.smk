@@ -1,9 +1,16 @@
 # What jobs ask for. On one machine only threads and the sum of the memory count; a batch system ends a job that takes
 # more than it asked for, and it is tried again with more of both.
 
-from phasevae.arguments import data_shape
-from phasevae.cost import estimate, further_resources, matrices_mb, packed_buckets, request, upward_estimate
-from phasevae.points import budgets
+from phasevae.datasets.registry import data_shape
+from phasevae.sweep.points import budgets
+from phasevae.sweep.resources import (
+    estimate_cost,
+    estimate_hysteresis_cost,
+    further_resources,
+    matrices_mb,
+    packed_buckets,
+    resource_request,
+)
 
 CLUSTER = CONFIG["cluster"]
 # (samples, features) that a training's cost is taken from while its data are not known.
@@ -36,7 +43,7 @@ def bucket_cost(settings, n_points, shape):
     1, 2, 4, ... times the samples."""
     n_samples, dimension = shape
     settings = settings | {"samples": sum(budgets(settings["extend_unconverged"])) * settings["samples"]}
-    return estimate(settings, n_points, dimension, n_samples, CONFIG["train_threads"], CONFIG["device"])
+    return estimate_cost(settings, n_points, dimension, n_samples, CONFIG["train_threads"], CONFIG["device"])
 
 
 def training_resources(cost_of):
@@ -46,7 +53,7 @@ def training_resources(cost_of):
         def ask(wildcards, input, attempt):
             folder = Path(input.record).parent
             shape = shape_of(DATASETS[folder.name], folder)
-            return request(cost_of(wildcards, input, shape), attempt, CONFIG["device"])[name]
+            return resource_request(cost_of(wildcards, input, shape), attempt, CONFIG["device"])[name]
 
         return ask
 
@@ -64,7 +71,7 @@ def upward_cost(wildcards, input, shape):
     """Cost of an upward sweep, in which every model gets `samples` once, converged or not."""
     n_samples, dimension = shape
     settings = DATASETS[wildcards.dataset]
-    return upward_estimate(settings, dimension, n_samples, CONFIG["train_threads"], CONFIG["device"])
+    return estimate_hysteresis_cost(settings, dimension, n_samples, CONFIG["train_threads"], CONFIG["device"])
 
 
 def packed(settings):

@@ -1,0 +1,145 @@
+"""What the JSON files of results must hold for those who read them, as JSON Schemas.
+
+Keys that are not listed may hold anything.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from phasevae.errors import InputError
+
+_NUMBER = {"type": "number"}
+_ANY = {"type": ["number", "null"]}
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_WHOLE = {"type": "integer", "minimum": 1}
+_TEXT = {"type": "string"}
+_FLAG = {"type": "boolean"}
+_OBJECT = {"type": "object"}
+
+
+def _list(items: dict[str, Any], least: int = 0, most: int | None = None, null: bool = False) -> dict[str, Any]:
+    size = {"minItems": least} if most is None else {"minItems": least, "maxItems": most}
+    return {"type": ["array", "null"] if null else "array", "items": items, **size}
+
+
+def _object(required: tuple[str, ...] = (), null: bool = False, **properties: Any) -> dict[str, Any]:
+    return {"type": ["object", "null"] if null else "object", "properties": properties, "required": [*required]}
+
+
+_PAIR = _list(_ANY, 2, 2, null=True)
+_MODEL = _object(
+    critical_variance=_ANY,
+    ci95=_PAIR,
+    window=_PAIR,
+    parameters=_object(null=True, eigenvalues=_list(_POSITIVE)),
+)
+
+SCHEMAS = {
+    "data": _object(
+        name=_TEXT,
+        n_samples={"type": "integer", "minimum": 2},
+        dimension=_WHOLE,
+        preprocessing=_OBJECT,
+        constant_features=_list({"type": "integer"}),
+        mean=_list({"type": "number"}),
+        scale=_list({"type": "number"}),
+        sha256=_TEXT,
+        provenance=_OBJECT,
+    ),
+    "spectrum": _object(
+        name=_TEXT,
+        n_samples=_WHOLE,
+        dimension=_WHOLE,
+        critical_variance=_POSITIVE,
+        trace=_POSITIVE,
+        eigenvalues=_list({"type": "number"}, 1),
+        standard_errors=_list({"type": "number", "minimum": 0}, 1),
+        skewness=_list(_ANY, 1),
+        excess_kurtosis=_list(_ANY, 1),
+        variance_proxy={"type": ["number", "null"], "exclusiveMinimum": 0},
+        data_sha256={"type": ["string", "null"]},
+        provenance=_OBJECT,
+    ),
+    "point": _object(
+        sigma2=_POSITIVE,
+        beta=_POSITIVE,
+        seed={"type": "integer", "minimum": 0},
+        samples=_WHOLE,
+        extended=_WHOLE,
+        active_dims={"type": "integer", "minimum": 0},
+        **dict.fromkeys(("elbo", "kl", "mse", "log_likelihood", "log_likelihood_standard_error"), _ANY),
+        **dict.fromkeys(("collapsed_elbo", "elbo_gap", "elbo_gap_standard_error"), _ANY),
+        **dict.fromkeys(("kl_per_dim", "latent_variance", "mean_variance", "latent_mean"), _list(_ANY, 1)),
+        mean_covariance=_list(_list({"type": "number"}, 1), 1),
+        convergence=_OBJECT,
+        config_digest=_TEXT,
+        weights_sha256=_TEXT,
+        history_sha256=_TEXT,
+        settings=_object(
+            ("n_latent", "schedule"),
+            n_latent=_WHOLE,
+            hidden=_list(_WHOLE),
+            batch=_WHOLE,
+            decoder_group=_WHOLE,
+            schedule=_TEXT,
+            **dict.fromkeys(("antithetic", "balanced_rows", "unit_noise"), _FLAG),
+            **dict.fromkeys(("samples", "learning_rate", "anneal_from"), _POSITIVE),
+            **dict.fromkeys(("anneal_fraction", "holdout"), _NUMBER),
+        ),
+        provenance=_object(("data_sha256", "code_hash", "backend"), data_sha256=_TEXT, code_hash=_TEXT, backend=_TEXT),
+    ),
+    "fit": _object(
+        critical_variance={"type": ["number", "null"], "exclusiveMinimum": 0},
+        ci95=_PAIR,
+        window=_PAIR,
+        model={"type": ["string", "null"]},
+        reason={"type": ["string", "null"]},
+        models={"type": "object", "additionalProperties": _MODEL},
+        predicted=_object(null=True, critical_variance=_ANY, slope_below=_ANY),
+        exponents=_object(null=True, window=_PAIR, reason={"type": ["string", "null"]}),
+        cascade=_object(null=True, modes=_list(_object(mode=_WHOLE, threshold=_ANY, ci95=_PAIR))),
+        derivatives=_object(null=True, x=_list({"type": "number"})),
+    ),
+}
+_BOUNDS = {"exclusiveMinimum": "above", "minimum": "at least", "minItems": "at least", "maxItems": "at most"}
+_WORDS = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "null": "null",
+    "number": "a number",
+    "object": "an object",
+    "string": "text",
+}
+
+
+def check_record(path: Path | str, value: Mapping[str, Any], kind: str) -> None:
+    """Raises InputError that names the file, the first key that is not as the schema `kind` has it, the value found
+    and what would be right."""
+    errors = sorted(_validator(kind).iter_errors(value), key=lambda error: [str(step) for step in error.path])
+    if not errors:
+        return
+    error = errors[0]
+    key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.path).removeprefix(".")
+    if error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        raise InputError(f"{path}: key '{key}.{missing}' is missing")
+    if error.validator == "type":
+        kinds = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+        wanted = " or ".join(_WORDS[one] for one in kinds)
+    else:
+        wanted = f"{_BOUNDS[error.validator]} {error.validator_value}"
+        wanted = f"a list of {wanted} items" if error.validator.endswith("Items") else wanted
+    found = repr(error.instance)
+    raise InputError(f"{path}: key '{key}' is {found[:60]}{'...' * (len(found) > 60)}, must be {wanted}")
+
+
+@functools.cache
+def _validator(kind: str) -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(SCHEMAS[kind])

@@ -1,0 +1,185 @@
+"""Verbs for what a sweep shows: fit the transition, draw figures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phasevae.artifacts.files import json_sha256, read_json, read_table, write_figure, write_json, write_table
+from phasevae.cli.arguments import json_object, latents_of, numbers, record, spectrum_record, table_of
+from phasevae.cli.options import DimensionsFile, HysteresisFile, OutputJson, SpectrumFile
+from phasevae.config import completed_settings, dataset_settings
+from phasevae.errors import InputError
+from phasevae.provenance.stages import provenance_record
+
+
+def fit(
+    sweep: Annotated[Path, typer.Argument(help="sweep.csv of `phasevae collect`.")],
+    output: OutputJson,
+    spectrum: SpectrumFile = None,
+    dimensions: DimensionsFile = None,
+    histories: Annotated[Path | None, typer.Option(help="histories.csv: adds critical slowing down.")] = None,
+    hysteresis: HysteresisFile = None,
+    model: Annotated[str | None, typer.Option(help="Form that speaks for the sweep (default: by the data).")] = None,
+    window: Annotated[
+        str | None, typer.Option(help="LOW,HIGH of the single-mode forms (default: by the data).")
+    ] = None,
+    converged_only: Annotated[
+        bool, typer.Option("--converged-only", help="Leave out points that are not known to have converged.")
+    ] = False,
+) -> None:
+    """Fit the transition: critical variance with its 95 % interval, order, exponents, cascade, hysteresis.
+
+    Example: phasevae fit sweep.csv --spectrum spectrum.json --dimensions dimensions.csv -o fit.json
+    """
+    from phasevae.analysis.pipeline import analyse
+
+    table, upward = read_table(sweep), table_of(hysteresis)
+    if upward is not None:
+        spectrum_record(spectrum, upward)
+    edges = numbers("--window", window)
+    if edges is not None and len(edges) != 2:
+        raise InputError(f"--window: {window!r}, must be two numbers, the lowest and the highest beta * sigma2")
+    result = analyse(
+        table,
+        spectrum_record(spectrum, table),
+        latents_of(sweep, table),
+        dimensions=table_of(dimensions),
+        histories=table_of(histories),
+        upward=upward,
+        model=model,
+        window=None if edges is None else (edges[0], edges[1]),
+        converged_only=converged_only,
+    )
+    inputs = (sweep, spectrum, dimensions, histories, hysteresis)
+    write_json(output, {**result, "provenance": provenance_record(output, "fit", inputs)})
+    for warning in result["warnings"]:
+        print(f"phasevae: warning: {warning}", file=sys.stderr)
+    if result["critical_variance"] is None:
+        print(f"{output}: no critical variance: {result['reason']}")
+    else:
+        low, high = ("open" if edge is None else f"{edge:.6g}" for edge in result["ci95"])
+        told = f"order {result['order']['value']}" if result["order"]["value"] else "order not determined"
+        print(
+            f"{output}: critical variance {result['critical_variance']:.6g} [{low}, {high}], {result['model']}, {told}"
+        )
+
+
+def plot(
+    figure: Annotated[
+        str, typer.Argument(help="landscape | elbo | latent_variance | kl | ...; a wrong one lists all.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="STEM", help="Writes STEM.pdf and STEM.png.")],
+    sweep: Annotated[Path | None, typer.Option(help="sweep.csv")] = None,
+    dimensions: DimensionsFile = None,
+    hysteresis: HysteresisFile = None,
+    fit: Annotated[Path | None, typer.Option(help="fit.json")] = None,
+    spectrum: SpectrumFile = None,
+    bracketing: Annotated[Path | None, typer.Option(help="bracketing.csv")] = None,
+    passes: Annotated[Path | None, typer.Option(help="bracketing.json")] = None,
+) -> None:
+    """Draw one figure.
+
+    Example: phasevae plot spectrum --spectrum results/mine/spectrum.json -o spectrum
+    """
+    from phasevae.figures.registry import render_figure
+
+    table = table_of(sweep)
+    drawn = render_figure(
+        figure,
+        sweep=table,
+        dimensions=table_of(dimensions),
+        hysteresis=table_of(hysteresis),
+        fit=record(fit, "fit"),
+        spectrum=spectrum_record(spectrum, table),
+        bracketing=table_of(bracketing),
+        passes=record(passes),
+    )
+    inputs = (sweep, dimensions, hysteresis, fit, spectrum, bracketing, passes)
+    print(*write_figure(output, drawn, provenance_record(output, "figure", inputs, figure)))
+
+
+def refine(
+    fit: Annotated[Path, typer.Argument(help="fit.json of `phasevae fit`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Plan to write: the sweep's points and the new ones.")],
+    spectrum: Annotated[Path | None, typer.Option(help="spectrum.json, for a grid of sigma2_ratio.")] = None,
+    config: Annotated[list[Path] | None, typer.Option(help="Config file; a later one overrides.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Which of the config's data sets.")] = None,
+    settings: Annotated[str | None, typer.Option(help="The data set's settings as JSON instead.")] = None,
+) -> None:
+    """Plan further points of a sweep about each transition that its fit shows.
+
+    Example: phasevae refine fit.json --config config.yaml --dataset gaussian -o refined.csv
+    """
+    from phasevae.sweep.plan import betas, grid_values, make_plan, write_plan
+    from phasevae.sweep.refine import refined_values, transitions
+
+    if (settings is None) == (config is None):
+        raise InputError("refine: give either --config FILE with --dataset NAME, or --settings JSON")
+    chosen = (
+        dataset_settings(config, dataset)
+        if settings is None
+        else completed_settings(json_object("--settings", settings), needs_grid=True)
+    )
+    unit = 1.0
+    if chosen.get("sigma2_ratio"):
+        if spectrum is None:
+            raise InputError("refine: the grid is relative to the largest eigenvalue; give --spectrum spectrum.json")
+        unit = spectrum_record(spectrum, None)["critical_variance"]
+    found = transitions(read_json(fit, kind="fit"), chosen["refine_transitions"])
+    grid = grid_values(chosen)
+    added = {beta: refined_values(found, grid, unit * beta) for beta in betas(chosen)}
+    points = make_plan(chosen, added)
+    write_plan(output, points, provenance_record(output, "refine", (fit, spectrum), config_digest=json_sha256(chosen)))
+    n_new = len(points) - len(make_plan(chosen))
+    print(f"{output}: {n_new} new points about {len(found)} transitions, {len(points)} in all")
+
+
+def bracket(
+    first: Annotated[Path, typer.Argument(help="sweep.csv of the one pass.")],
+    second: Annotated[Path, typer.Argument(help="sweep.csv of the other pass, over the same grid.")],
+    spectrum: Annotated[Path, typer.Option(help="spectrum.json of `phasevae spectrum`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="bracketing.csv to write.")],
+    summary: Annotated[Path | None, typer.Option(help="bracketing.json to write: critical variances.")] = None,
+) -> None:
+    """Compare two passes over the same decoder variances, one from the active side and one from scratch.
+
+    Example: phasevae bracket sweep.csv second/sweep.csv --spectrum spectrum.json -o bracketing.csv
+    """
+    from phasevae.analysis.bracketing import PASSES, compare_passes, summarise_passes
+
+    tables = [read_table(path) for path in (first, second)]
+    known, _ = (spectrum_record(spectrum, table) for table in tables)
+    compared = compare_passes(*tables, known)
+    found = summarise_passes(compared, *tables, known, latents_of(first, tables[0]))
+    inputs = (first, second, spectrum)
+    write_table(output, compared, provenance_record(output, "bracket", inputs))
+    if summary is not None:
+        write_json(summary, {**found, "provenance": provenance_record(summary, "bracket", inputs)})
+    values = [found[name]["critical_variance"] for name in PASSES]
+    shown = " and ".join("none" if value is None else f"{value:.6g}" for value in values)
+    print(f"{output}: {found['n_disagree']} of {found['n_points']} points disagree; critical variance {shown}")
+
+
+def stability(
+    point: Annotated[Path, typer.Argument(help="Folder of a trained point that has collapsed.")],
+    data: Annotated[Path, typer.Argument(help="The folder of `phasevae dataset` it was trained on.")],
+    output: OutputJson,
+    directions: Annotated[int, typer.Option(min=1, help="How many principal directions of the data.")] = 2,
+) -> None:
+    """Compare the second variation of the ELBO at a trained collapsed model with theory, mode by mode.
+
+    Example: phasevae stability points/sigma2=1.2,seed=0 results/mine -o stability.json
+    """
+    from phasevae.datasets.store import load_dataset
+    from phasevae.measurement.stability import measure_stability
+    from phasevae.model import load
+
+    x = load_dataset(data).x
+    result = measure_stability(load(point), x, directions=range(min(directions, x.shape[1])))
+    inputs = (point / "point.json", data / "data.json")
+    write_json(output, {**result, "provenance": provenance_record(output, "stability", inputs)})
+    print(f"{output}: {len(result['blocks'])} blocks, largest relative error {result['largest_error']:.2g}")

@@ -1,0 +1,74 @@
+"""The command line: `phasevae VERB`. Each rule of the workflow calls one verb, so each step can be run by hand."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import typer
+
+from phasevae.cli import analysis, data, doctor, predict, results, sweep
+from phasevae.errors import InputError
+
+VERBS = (
+    data.dataset,
+    data.spectrum,
+    data.moments,
+    predict.predict,
+    sweep.plan,
+    sweep.train,
+    sweep.collect,
+    analysis.fit,
+    analysis.refine,
+    analysis.bracket,
+    sweep.hysteresis,
+    analysis.stability,
+    analysis.plot,
+    results.manifest,
+    results.verify,
+    results.export,
+    doctor.doctor,
+)
+"""The verbs, in the order in which --help lists them."""
+
+app = typer.Typer(
+    help="Posterior collapse of variational autoencoders, predicted and measured as a phase transition.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+for verb in VERBS:
+    app.command()(verb)
+
+
+def main() -> None:
+    """Entry point: bad input is one line on standard error and exit code 2, an interruption 128 + its signal."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except InputError as error:
+        _fail(str(error), 2)
+    except MemoryError as error:
+        _fail(f"not enough memory: {error}", 2)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror or error}", 2)
+    except Exception as error:
+        signal_number = getattr(error, "signal_number", None)
+        if signal_number is None:
+            raise
+        _fail(str(error), 128 + signal_number)
+
+
+def _fail(message: str, code: int) -> None:
+    # Messages of libraries may have several lines.
+    print(f"phasevae: {' '.join(message.splitlines())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    print(f"phasevae: warning: {message}", file=sys.stderr)

@@ -1,0 +1,63 @@
+"""Figures that need no sweep: the ELBO surface and the spectrum of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phasevae.figures.marks import BLACK, BLUE, VERMILION, figure_of, legend
+from phasevae.theory.ppca import critical_variance, linear_vae_elbo
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def landscape() -> Figure:
+    """ELBO of a one-latent linear VAE on unit-variance data over decoder and encoder amplitude (Fig. 1)."""
+    figure = figure_of(2.1)
+    panels = figure.subplots(1, 2, sharey=True)
+    grid = np.linspace(-1.3, 1.3, 261)
+    u, v = np.meshgrid(grid, grid)
+    for axes, sigma2 in zip(panels, (0.4, 1.4), strict=True):
+        gap = linear_vae_elbo(u, v, sigma2) - linear_vae_elbo(0.0, 0.0, sigma2)
+        levels = np.linspace(-1.2, 0.3, 16)
+        filled = axes.contourf(u, v, gap, levels, cmap="cividis", extend="min")
+        axes.contour(u, v, gap, levels, colors="white", linewidths=0.3, linestyles="solid")
+        axes.plot(0, 0, "o", color=VERMILION, markersize=4, label="collapsed")
+        if sigma2 < 1:
+            amplitude = np.sqrt(1 - sigma2)
+            peaks = np.array([amplitude, -amplitude])
+            axes.plot(peaks, peaks, "*", color=BLACK, markersize=6, label="maximum")
+        relation = "<" if sigma2 < 1 else ">"
+        axes.set(title=rf"$\sigma^2 = {sigma2}\lambda_1 {relation} \sigma_c^2$", xlabel="decoder $u$")
+        axes.set_aspect("equal")
+    panels[0].set_ylabel("encoder $v$")
+    bar = figure.colorbar(filled, ax=panels, shrink=0.85, ticks=[-1.2, -0.9, -0.6, -0.3, 0, 0.3])
+    bar.set_label("ELBO $-$ collapsed (nats)")
+    legend(figure, panels[0], 2)
+    return figure
+
+
+def spectrum(spectrum: Mapping[str, Any]) -> Figure:
+    """Eigenvalues of the data covariance with their standard errors, critical variance marked (Fig. 3)."""
+    eigenvalues = np.asarray(spectrum["eigenvalues"], dtype=float)
+    errors = np.asarray(spectrum["standard_errors"], dtype=float)
+    index = np.arange(1, eigenvalues.size + 1)
+    positive = eigenvalues > 1e-12 * eigenvalues[0]
+    figure = figure_of(2.4)
+    axes = figure.subplots()
+    axes.errorbar(index[positive], eigenvalues[positive], errors[positive], fmt="o", color=BLUE, label="eigenvalues")
+    critical = critical_variance(eigenvalues)
+    axes.axhline(
+        critical, color=BLACK, linestyle=":", linewidth=0.8, label=rf"critical variance $\lambda_1 = {critical:.4g}$"
+    )
+    if eigenvalues[positive][-1] < eigenvalues[0] / 30:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, None)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set(xlabel="principal component $i$", ylabel=r"eigenvalue $\lambda_i$")
+    legend(figure, axes, 2)
+    return figure

@@ -1,0 +1,190 @@
+"""Figures of a sweep over the decoder variance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phasevae.analysis.sweep_table import seed_means
+from phasevae.figures.marks import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALETTE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    dense,
+    derivative_band,
+    figure_of,
+    fitted_lines,
+    legend,
+    linear_bound,
+    mark_fit,
+    mark_prediction,
+    n_latents,
+    points,
+    single_beta,
+    theory_line,
+    x_label,
+)
+from phasevae.spectrum.spectrum import looks_gaussian
+from phasevae.theory.ppca import (
+    collapsed_elbo,
+    gaussian_log_likelihood,
+    ppca_elbo,
+    ppca_kl,
+    ppca_kl_curvature,
+    ppca_kl_slope,
+    ppca_latent_variance,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+BETA_COLORS = (BLUE, PURPLE, SKY, VERMILION)
+NEAR = 0.65
+"""Derivatives are drawn from this part of the predicted critical variance up."""
+
+NEAR_INSET = 0.86, 1.2
+"""The inset of KL shows the points between these parts of the predicted critical variance, if they are at least"""
+
+INSET_POINTS = 4
+
+
+def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
+    """Trained ELBO, log likelihood and KL, the collapse line of Eq. 24 and the theory curves (Figs. 2a, 4a)."""
+    eigenvalues, n_latent = spectrum["eigenvalues"], n_latents(dimensions)
+    gaussian = looks_gaussian(spectrum)
+    bound = linear_bound(spectrum, n_latent)
+    figure = figure_of(3.3)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
+    # The ELBO depends on sigma2 and beta, not on their product alone: a curve for each beta.
+    betas = sorted(sweep["beta"].unique())
+    for i, beta in enumerate(betas):
+        x = dense(sweep[sweep["beta"] == beta], eigenvalues, n_latent)
+        theory_line(top, x, ppca_elbo(eigenvalues, x / beta, n_latent, beta), spectrum, n_latent)
+        collapsed = collapsed_elbo(spectrum["trace"], len(eigenvalues), x / beta)
+        label = None if i else "collapsed (Eq. 24)"
+        top.plot(x, collapsed, color=ORANGE, linestyle="-.", label=label, zorder=1)
+    if gaussian and eigenvalues[-1] > 0:
+        top.axhline(gaussian_log_likelihood(eigenvalues), color=GREY, linestyle=":", label="data log likelihood")
+    for i, beta in enumerate(betas):
+        rows, named = sweep[sweep["beta"] == beta], "" if len(betas) == 1 else rf", $\beta = {beta:g}$"
+        points(top, rows, "log_likelihood", GREEN, None if i else "log likelihood", bound, marker="D")
+        points(top, rows, "elbo", BETA_COLORS[i % len(BETA_COLORS)], f"ELBO{named}", bound)
+    top.set_ylabel("nats per sample")
+    x = dense(sweep, eigenvalues, n_latent)
+    theory_line(bottom, x, ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
+    points(bottom, sweep, "kl", VERMILION, "KL", bound, marker="^")
+    bottom.set(xlabel=x_label(sweep), ylabel="KL (nats)")
+    mark_prediction(bottom, spectrum, label=None)
+    mark_prediction(top, spectrum)
+    legend(figure, (top, bottom), 2)
+    return figure
+
+
+def latent_variance(dimensions: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
+    """Mean latent variances by descending information, with min(1, x / lambda_j) and its thresholds (Figs. 2b, 4b)."""
+    from matplotlib import colormaps
+
+    eigenvalues, n_latent = spectrum["eigenvalues"], n_latents(dimensions)
+    bound = linear_bound(spectrum, n_latent)
+    ranked = dimensions.sort_values("kl", ascending=False, kind="stable")
+    ranked = ranked.assign(rank=ranked.groupby(["sigma2", "beta", "seed"]).cumcount())
+    x = dense(dimensions, eigenvalues, n_latent)
+    curves = ppca_latent_variance(eigenvalues, x, n_latent)
+    n_active = max(1, int((curves < 1).any(0).sum()))
+    colors = list(PALETTE[:n_active])
+    if n_active > len(PALETTE):
+        colors = list(colormaps["viridis"](np.linspace(0, 0.92, n_active)))
+    named = set(np.linspace(0, n_active - 1, min(n_active, 6)).round().astype(int).tolist())
+    figure = figure_of(2.7)
+    axes = figure.subplots()
+    # From the last latent to the first: where all are collapsed the leading one lies on top.
+    for j in reversed(range(n_latent)):
+        color = colors[j] if j < n_active else GREY
+        if j < n_active and eigenvalues[j] <= x.max():
+            axes.axvline(eigenvalues[j], color=color, linestyle=":", linewidth=0.7, zorder=0)
+        axes.plot(x, curves[:, j], color=color, zorder=1)
+        label = f"latent {j + 1}" if j in named else "the others" if j == n_active else None
+        points(axes, ranked[ranked["rank"] == j], "latent_variance", color, label, bound)
+    axes.plot([], [], color=BLACK, label="pPCA")
+    axes.plot([], [], ":", color=BLACK, linewidth=0.7, label=r"predicted $\lambda_j$")
+    axes.set(xlabel=x_label(dimensions), ylabel=r"mean latent variance $\mathrm{E}_x\,\sigma_j^2$")
+    axes.set_ylim(bottom=0)
+    legend(figure, axes, 3)
+    return figure
+
+
+def kl(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: Mapping[str, Any], spectrum: Mapping[str, Any]) -> Figure:
+    """KL with its piecewise fits, the theory curve, and the predicted and fitted critical variance (Figs. 2c, 4c)."""
+    eigenvalues, n_latent = spectrum["eigenvalues"], n_latents(dimensions)
+    figure = figure_of(3.2)
+    axes = figure.subplots()
+    x = dense(sweep, eigenvalues, n_latent)
+    panels = [axes]
+    near = seed_means(sweep, "kl").query("@NEAR_INSET[0] * @eigenvalues[0] <= x <= @NEAR_INSET[1] * @eigenvalues[0]")
+    if len(near) >= INSET_POINTS and near["x"].min() > x.min():
+        panels.append(axes.inset_axes((0.5, 0.42, 0.47, 0.55)))
+    for panel in panels:
+        theory_line(panel, x, ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
+        fitted_lines(panel, fit, x)
+        mark_prediction(panel, spectrum)
+        points(panel, sweep, "kl", BLUE, "measured", linear_bound(spectrum, n_latent))
+    for panel in panels[1:]:
+        left, right, top = near["x"].min(), near["x"].max(), near["max"].max()
+        panel.set(xlim=(left - 0.04 * (right - left), right + 0.04 * (right - left)), ylim=(-0.08 * top, 1.08 * top))
+        panel.tick_params(labelsize=6)
+    for panel in panels if fit["critical_variance"] is not None else panels[:1]:
+        mark_fit(panel, fit)
+    axes.set(xlabel=x_label(sweep), ylabel="KL divergence (nats)")
+    legend(figure, axes, 2)
+    return figure
+
+
+def kl_derivatives(
+    sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: Mapping[str, Any], spectrum: Mapping[str, Any]
+) -> Figure:
+    """First and second derivative of the fitted KL and of theory (Fig. 2c).
+
+    Drawn from NEAR lambda_1 up, lest the slopes far below hide the jump. Points are difference quotients
+    between neighbouring decoder variances, seeds averaged. Second differences are left out: their noise is tens
+    of times the curves on any grid that resolves the transition.
+    """
+    n_latent = n_latents(dimensions)
+    eigenvalues = spectrum["eigenvalues"]
+    figure = figure_of(3.8)
+    panels = figure.subplots(2, 1, sharex=True)
+    x = dense(sweep, eigenvalues, n_latent)
+    left = NEAR * eigenvalues[0] if x.max() > eigenvalues[0] else 0.0
+    x = x[x >= left]
+    slopes = ppca_kl_slope(eigenvalues, x, n_latent), ppca_kl_curvature(eigenvalues, x, n_latent)
+    for order, (axes, values) in enumerate(zip(panels, slopes, strict=True), start=1):
+        theory_line(axes, x, values, spectrum, n_latent)
+        derivative_band(axes, fit, order, left)
+        fitted_lines(axes, fit, x, order)
+        mark_prediction(axes, spectrum)
+        mark_fit(axes, fit)
+    means = seed_means(sweep, "kl")
+    middle = (means["x"].to_numpy()[1:] + means["x"].to_numpy()[:-1]) / 2
+    quotient = np.diff(means["mean"]) / np.diff(means["x"])
+    panels[0].plot(
+        middle[middle >= left], quotient[middle >= left], "o", color=BLUE, label="difference quotients", zorder=3
+    )
+    first, second = (
+        (r"\mathrm{d}\sigma^2", r"\mathrm{d}(\sigma^2)^2")
+        if single_beta(sweep)
+        else (r"\mathrm{d}(\beta\sigma^2)", r"\mathrm{d}(\beta\sigma^2)^2")
+    )
+    panels[0].set_ylabel(rf"$\mathrm{{d}}\mathrm{{KL}}/{first}$ (nats)")
+    panels[1].set_ylabel(rf"$\mathrm{{d}}^2\mathrm{{KL}}/{second}$ (nats)")
+    panels[1].set_xlabel(x_label(sweep))
+    legend(figure, panels[0], 2)
+    return figure

@@ -1,0 +1,130 @@
+"""Which implementation of the ELBO operations and of the networks computes, decided without loading torch.
+
+A native build leaves a record beside the extension: the torch it was built against and a hash of its sources. The
+extension counts as usable when both are still what is installed, so every process decides alike: the Snakefile,
+which must not load torch, and the training.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from phasevae.errors import InputError
+
+PACKAGE = Path(__file__).parents[1]
+BACKENDS = ("torch", "native_cpu", "native_cuda")
+RECORD = "_build_info.json"
+
+
+class State(NamedTuple):
+    """Whether a backend can be used, and a reason that says why or why not.
+
+    broken: it was built but cannot be used, which deserves a warning.
+    """
+
+    available: bool
+    reason: str
+    broken: bool = False
+
+
+def forced() -> str | None:
+    """The backend that PHASEVAE_BACKEND asks for, None when it is not set.
+
+    Raises InputError when there is no such backend or it is not available.
+    """
+    name = os.environ.get("PHASEVAE_BACKEND")
+    if not name:
+        return None
+    if name not in BACKENDS:
+        raise InputError(f"PHASEVAE_BACKEND: '{name}', must be one of: {', '.join(BACKENDS)}")
+    if name != "torch" and not (state := states()[name]).available:
+        raise InputError(f"PHASEVAE_BACKEND: {name} is not available: {state.reason}")
+    return name
+
+
+def family() -> str:
+    """'native' or 'torch': what a result's digest says. Backends of one family are not told apart, as devices are
+    not, so that results made on machines with and without a GPU go together."""
+    name = forced()
+    if name is not None:
+        return name.split("_")[0]
+    return "native" if states()["native_cpu"].available else "torch"
+
+
+def choose(device_type: str) -> str:
+    """The backend for tensors on 'cpu' or 'cuda': native where it can be used, else torch.
+
+    Raises InputError when the one that PHASEVAE_BACKEND forces is not for that device.
+    """
+    name = forced()
+    native = f"native_{device_type}"
+    if name is None:
+        return native if native in BACKENDS and states()[native].available else "torch"
+    if name not in ("torch", native):
+        raise InputError(f"PHASEVAE_BACKEND: {name} cannot compute on {device_type}; unset it, or use another --device")
+    return name
+
+
+@functools.cache
+def states() -> dict[str, State]:
+    """The state of every backend of BACKENDS."""
+    has_torch = torch_build() is not None
+    cpu = _native_state()
+    cuda = cpu
+    if cpu.available and not build_record()["cuda"]:
+        cuda = State(False, "the extension was built without CUDA; `PHASEVAE_BUILD=cuda make build` builds it")
+    torch = State(has_torch, "PyTorch operations on CPU or CUDA" if has_torch else "torch is not installed")
+    return {"torch": torch, "native_cpu": cpu, "native_cuda": cuda}
+
+
+def build_record() -> dict[str, str | None] | None:
+    """{torch, cuda, sources} of the native build, None where there is none or it is damaged."""
+    try:
+        record = json.loads((PACKAGE / RECORD).read_text())
+        return {key: record[key] for key in ("torch", "cuda", "sources")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def torch_build() -> str | None:
+    """Version and commit of the installed torch, read from its files; None when there is none."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    tree = ast.parse((Path(spec.submodule_search_locations[0]) / "version.py").read_text())
+    values = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            values[ast.unparse(target)] = node.value.value
+    return f"{values.get('__version__')} {values.get('git_version')}"
+
+
+def sources_hash(root: Path) -> str:
+    """sha256 (hex) of the names and bytes of all files of csrc/ in `root`."""
+    found = hashlib.sha256()
+    for file in sorted(file for file in (root / "csrc").rglob("*") if file.is_file()):
+        found.update(f"{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()
+
+
+def _native_state() -> State:
+    if importlib.machinery.PathFinder.find_spec("phasevae._C", [str(PACKAGE)]) is None:
+        return State(False, "the extension is not built; `make build` builds it")
+    record = build_record()
+    if record is None:
+        return State(False, f"the extension has no sound {RECORD} beside it; `make build` renews both", broken=True)
+    if record["torch"] != torch_build():
+        reason = f"the extension was built for torch {record['torch']}, found {torch_build()}; `make build` renews it"
+        return State(False, reason, broken=True)
+    if (PACKAGE.parent / "csrc").is_dir() and record["sources"] != sources_hash(PACKAGE.parent):
+        return State(False, "the extension was built from other sources; `make build` renews it", broken=True)
+    return State(True, f"built for torch {record['torch']}, CUDA {record['cuda'] or 'none'}")

@@ -1,0 +1,115 @@
+"""The compiled operations: importing this module loads the extension and gives its operations their derivatives.
+
+The kernels stand in csrc/. Raises ImportError when the extension is missing or of another torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+_extension = importlib.import_module("phasevae._C")
+_ops = torch.ops.phasevae
+HAS_NETWORK_KERNELS: bool = _extension.has_network_kernels()
+"""Whether this processor can run the operations mlp_forward and mlp_backward of `phasevae.kernels.mlp`."""
+
+
+def build_info() -> dict[str, object]:
+    """What the extension was compiled with: {torch, compiler, cxx_standard, openmp, cuda}."""
+    return _extension.build_info()
+
+
+def reparam_kl(mu: Tensor, logvar: Tensor, keys: Tensor, step: int | Tensor, antithetic: bool) -> tuple[Tensor, Tensor]:
+    """See `phasevae.kernels.elbo.reparam_kl`."""
+    if isinstance(step, Tensor):
+        return _ops.reparam_kl(mu, logvar, keys, 0, step, antithetic)
+    return _ops.reparam_kl(mu, logvar, keys, step, None, antithetic)
+
+
+def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
+    """See `phasevae.kernels.elbo.gaussian_nll`."""
+    return _ops.gaussian_nll(x, xhat, sigma2)
+
+
+def reparam_eps(keys: Tensor, rows: int, n: int, step: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The noise [M, rows, n] that `reparam_kl` draws and does not keep; for tests."""
+    return _ops.reparam_eps(keys, rows, n, step, dtype)
+
+
+def adam_step(
+    parameters: Tensor,
+    gradients: Tensor,
+    moments: tuple[Tensor, Tensor],
+    learning_rates: Tensor,
+    active: Tensor,
+    steps_done: Tensor,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+) -> None:
+    """One step of Adam, in place, on the flat buffers [M, P] of `parameters` and both `moments`.
+
+    learning_rates: [M]; active: bool [M], models that are not stay as they are; steps_done: int64 scalar tensor on
+    the same device, the number of steps before this one, so that a captured graph need not know it.
+    """
+    _ops.adam_step(parameters, gradients, *moments, learning_rates, active, steps_done, *betas, epsilon)
+
+
+def _fake_reparam_kl(mu, logvar, keys, step, device_step, antithetic):
+    models, rows, latents = mu.shape
+    return mu.new_empty(models, 2 if antithetic else 1, rows, latents), mu.new_empty(mu.shape)
+
+
+def _fake_reparam_kl_backward(grad_z, grad_kl, mu, logvar, z):
+    return mu.new_empty(mu.shape), mu.new_empty(mu.shape)
+
+
+def _fake_reparam_eps(keys, rows, latents, step, dtype):
+    return keys.new_empty(keys.shape[0], rows, latents, dtype=dtype)
+
+
+def _fake_gaussian_nll(x, xhat, sigma2):
+    return xhat.new_empty(xhat.shape[:3])
+
+
+def _fake_gaussian_nll_backward(grad_nll, x, xhat, sigma2):
+    return xhat.new_empty(xhat.shape)
+
+
+def _fake_adam_step(*_):
+    return None
+
+
+def _save_posterior(ctx: FunctionCtx, inputs: tuple, output: tuple) -> None:
+    ctx.save_for_backward(*inputs[:2], output[0])
+
+
+def _differentiate_reparam_kl(ctx: FunctionCtx, grad_z: Tensor, grad_kl: Tensor) -> tuple:
+    return *_ops.reparam_kl_backward(grad_z, grad_kl, *ctx.saved_tensors), None, None, None, None
+
+
+def _save_residual(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _differentiate_gaussian_nll(ctx: FunctionCtx, grad_nll: Tensor) -> tuple:
+    return None, _ops.gaussian_nll_backward(grad_nll, *ctx.saved_tensors), None
+
+
+for _name, _fake in (
+    ("reparam_kl", _fake_reparam_kl),
+    ("reparam_kl_backward", _fake_reparam_kl_backward),
+    ("reparam_eps", _fake_reparam_eps),
+    ("gaussian_nll", _fake_gaussian_nll),
+    ("gaussian_nll_backward", _fake_gaussian_nll_backward),
+    ("adam_step", _fake_adam_step),
+):
+    torch.library.register_fake(f"phasevae::{_name}")(_fake)
+
+
+torch.library.register_autograd("phasevae::reparam_kl", _differentiate_reparam_kl, setup_context=_save_posterior)
+
+
+torch.library.register_autograd("phasevae::gaussian_nll", _differentiate_gaussian_nll, setup_context=_save_residual)

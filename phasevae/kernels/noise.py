@@ -1,0 +1,97 @@
+"""Counter-based random numbers: Philox4x32-10 keyed by what the numbers are for.
+
+A number is a function of (purpose, identity, step, row, coordinate) alone, so what a model draws does not
+depend on which models share its ensemble, and a resumed training draws what the interrupted one would have.
+
+Philox is due to Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+from phasevae.kernels import float32
+
+PURPOSES = ("init", "order", "noise", "measure", "likelihood")
+_ROUNDS = 10
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_MASK = 0xFFFFFFFF
+
+
+def key(purpose: str, identity: object) -> int:
+    """64-bit stream key as a signed integer: the first 8 bytes (little endian) of
+    sha256("phasevae1|purpose|identity"). `purpose` is one of PURPOSES."""
+    if purpose not in PURPOSES:
+        raise ValueError(f"purpose {purpose!r}, must be one of {', '.join(PURPOSES)}")
+    head = hashlib.sha256(f"phasevae1|{purpose}|{identity}".encode()).digest()[:8]
+    return int.from_bytes(head, "little", signed=True)
+
+
+def point_key(purpose: str, seed: int, sigma2: float, beta: float) -> int:
+    """Key of one trained point: its identity is "seed,sigma2,beta" with the shortest exact floats."""
+    return key(purpose, f"{int(seed)},{float(sigma2)!r},{float(beta)!r}")
+
+
+def philox(keys: Tensor, counter: tuple[Tensor | int, Tensor | int, Tensor | int, Tensor | int]) -> list[Tensor]:
+    """Philox4x32-10: four random 32-bit words per counter.
+
+    keys: int64, any shape; counter: four 32-bit words broadcast against it. Returns four int64 tensors of the
+    broadcast shape with values in [0, 2^32).
+    """
+    k0, k1 = keys & _MASK, (keys >> 32) & _MASK
+    c0, c1, c2, c3 = (torch.as_tensor(word, dtype=torch.int64, device=keys.device) for word in counter)
+    for _ in range(_ROUNDS):
+        # int64 products wrap modulo 2^64, which leaves exactly the 64 bits of the unsigned product.
+        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (
+            ((p1 >> 32) & _MASK) ^ c1 ^ k0,
+            p1 & _MASK,
+            ((p0 >> 32) & _MASK) ^ c3 ^ k1,
+            p0 & _MASK,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return [c0, c1, c2, c3]
+
+
+def words(keys: Tensor, rows: Tensor, n: int, step: int) -> Tensor:
+    """Random 32-bit words of `n` coordinates for each key and row.
+
+    keys: int64 [M]; rows: int64 [R]; returns int64 [M, R, n].
+    """
+    blocks = torch.arange((n + 3) // 4, dtype=torch.int64, device=keys.device)
+    counter = (blocks, rows[:, None], step & _MASK, step >> 32)
+    return torch.stack(philox(keys[:, None, None], counter), dim=-1).flatten(2)[..., :n]
+
+
+def uniforms(keys: Tensor, rows: Tensor, n: int, step: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Uniform numbers (word + 1/2) / 2^32 in (0, 1]; rounding can reach 1. Shapes as in `words`."""
+    return _unit(words(keys, rows, n, step), dtype)
+
+
+def normals(keys: Tensor, rows: Tensor, n: int, step: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Standard normal numbers by Box-Muller on consecutive pairs of uniforms. Shapes as in `words`."""
+    unit = _unit(words(keys, rows, 4 * ((n + 3) // 4), step), dtype).unflatten(-1, (-1, 2))
+    if dtype == torch.float32:
+        radius, (cosine, sine) = (
+            float32.root(-2 * float32.log_positive(unit[..., 0])),
+            float32.cos_sin_turns(unit[..., 1]),
+        )
+    else:
+        angle = unit[..., 1] * (2 * math.pi)
+        radius, cosine, sine = (-2 * unit[..., 0].log()).sqrt_(), angle.cos(), angle.sin()
+    return torch.stack((radius * cosine, radius * sine), dim=-1).flatten(-2)[..., :n]
+
+
+def permutation(stream: int, epoch: int, n: int) -> Tensor:
+    """A permutation of range(n), drawn anew for each epoch. int64 [n] on the CPU."""
+    keys = torch.tensor([stream], dtype=torch.int64)
+    return words(keys, torch.zeros(1, dtype=torch.int64), n, epoch).flatten().argsort(stable=True)
+
+
+def _unit(drawn: Tensor, dtype: torch.dtype) -> Tensor:
+    return drawn.to(dtype).add_(0.5).mul_(2.0**-32)

@@ -1,0 +1,163 @@
+"""Finished points become tables: one row a point, one row a latent, and the time they took."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from phasevae.artifacts.files import read_json, read_table
+from phasevae.errors import InputError
+from phasevae.sweep.convergence import is_converged
+from phasevae.sweep.digest import point_digest
+from phasevae.sweep.points import Task
+from phasevae.sweep.settings import Member, Settings
+
+_IDENTITY = ("sigma2", "beta", "seed")
+_SWEEP = (
+    *_IDENTITY,
+    "elbo",
+    "kl",
+    "mse",
+    "log_likelihood",
+    "log_likelihood_standard_error",
+    "collapsed_elbo",
+    "elbo_gap",
+    "elbo_gap_standard_error",
+    "active_dims",
+    "samples",
+)
+_COLUMNS = (*_SWEEP, "converged")
+_LATENT = {"kl": "kl_per_dim", "latent_variance": "latent_variance", "mean_variance": "mean_variance"}
+_REQUIRED = (*_SWEEP, *_LATENT.values(), "mean_covariance", "convergence", "settings", "config_digest", "provenance")
+
+
+def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """The points of a plan. Raises InputError that names a point that is missing or was made by another plan."""
+    points = []
+    for task in tasks:
+        path = task.folder / "point.json"
+        point = _read(path)
+        if point["config_digest"] != task.digest:
+            raise InputError(
+                f"{path}: digest {point['config_digest'][:12]}..., the plan's is {task.digest[:12]}...; train it again"
+            )
+        points.append({**point, "folder": task.folder})
+    return points
+
+
+def read_folder(folder: Path | str) -> list[dict[str, Any]]:
+    """All points below `folder`, which must be of one sweep: equal settings, data and code.
+
+    Raises InputError that names the folder when it holds none, and the point that is damaged or of another sweep.
+    """
+    paths = sorted(Path(folder).rglob("point.json"))
+    if not paths:
+        raise InputError(f"{folder}: holds no point.json, must be a folder of trained points")
+    points = [{**_read(path), "folder": path.parent} for path in paths]
+    for path, point in zip(paths, points, strict=True):
+        member = Member(*(point[key] for key in _IDENTITY))
+        origin = point["provenance"]
+        digest = point_digest(Settings.from_keys(point["settings"]), member, origin["data_sha256"], origin["code_hash"])
+        if digest != point["config_digest"]:
+            raise InputError(f"{path}: digest {point['config_digest'][:12]}..., its own keys give {digest[:12]}...")
+        for name, mine, first in (
+            ("settings", point["settings"], points[0]["settings"]),
+            *((key, origin[key], points[0]["provenance"][key]) for key in ("data_sha256", "code_hash")),
+        ):
+            if mine != first:
+                raise InputError(f"{path}: {name} differs from that of {paths[0]}; collect one sweep at a time")
+    return points
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checked point, with `converged`."""
+    point = read_json(path, _REQUIRED, "point")
+    sizes = {len(point[key]) for key in (*_LATENT.values(), "mean_covariance")}
+    sizes |= {len(row) for row in point["mean_covariance"]}
+    if sizes != {point["settings"]["n_latent"]}:
+        raise InputError(f"{path}: its lists must have one number for each of {point['settings']['n_latent']} latents")
+    try:
+        return {**point, "converged": is_converged(point["convergence"])}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def provenance_of(points: Sequence[dict[str, Any]], output: Path) -> dict[str, Any]:
+    """What the points of a table at `output` were made of: their digests by their paths relative to it, and the
+    distinct values of what else their point.json record."""
+    keys = ("data_sha256", "backend", "device", "torch", "cuda")
+    values = {key: _distinct(point["provenance"].get(key) for point in points) for key in keys}
+    digests = {os.path.relpath(point["folder"], output.parent): point["config_digest"] for point in points}
+    return {**values, "seeds": _distinct(point["seed"] for point in points), "points": digests}
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return sorted(set(values), key=lambda value: (value is not None, value))
+
+
+def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """sweep.csv: one row a point, sorted by beta, sigma2 and seed."""
+    rows = [
+        {key: point[key] for key in _COLUMNS}
+        | {key: point["settings"][key] for key in ("n_latent", "schedule")}
+        | {key: point["provenance"][key] for key in ("backend", "data_sha256")}
+        for point in points
+    ]
+    return _sorted(pd.DataFrame(rows), [])
+
+
+def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """dimensions.csv: one row a point and latent; latents as the network numbers them.
+
+    `mean_eigenvalue` is not of the latent but of the network: the eigenvalues of the covariance of the posterior
+    means, largest first, which do not change when latents are rotated.
+    """
+    eigenvalues = [np.linalg.eigvalsh(np.array(point["mean_covariance"]))[::-1] for point in points]
+    rows = [
+        {key: point[key] for key in _IDENTITY}
+        | {"latent": latent}
+        | {column: point[key][latent] for column, key in _LATENT.items()}
+        | {"mean_eigenvalue": float(values[latent])}
+        for point, values in zip(points, eigenvalues, strict=True)
+        for latent in range(len(point["kl_per_dim"]))
+    ]
+    return _sorted(pd.DataFrame(rows), ["latent"])
+
+
+def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """histories.csv: what each point's training recorded, one row a record. `current_sigma2` is the decoder variance
+    while it rises to its target, `learning_time` the sum of the learning rates of all steps so far."""
+    rows = []
+    for point in points:
+        settings = Settings.from_keys(point["settings"]).extended(point.get("extended", 1))
+        rates = np.cumsum([settings.learning_rate_at(step) for step in range(settings.n_steps)])
+        history = read_table(point["folder"] / "history.csv", ("step", "sigma2", "kl", "mse", "elbo"))
+        history = history.rename(columns={"sigma2": "current_sigma2"})
+        rows.append(
+            history.assign(
+                **{key: point[key] for key in _IDENTITY}, learning_time=rates[history["step"].to_numpy() - 1]
+            )
+        )
+    columns = [*_IDENTITY, "step", "learning_time", "current_sigma2", "kl", "mse", "elbo"]
+    return _sorted(pd.concat(rows)[columns], ["step"])
+
+
+def timing_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """timing.csv: seconds a point took (its share of its ensemble's) and samples a second while training."""
+    rows = []
+    for point in points:
+        path = point["folder"] / "timing.json"
+        timing = read_json(path, ("train_seconds", "measure_seconds", "models_in_ensemble"))
+        seconds = timing["train_seconds"]
+        rate = point["samples"] / seconds if seconds else None
+        rows.append({key: point[key] for key in _IDENTITY} | timing | {"samples_per_second": rate})
+    return _sorted(pd.DataFrame(rows), [])
+
+
+def _sorted(table: pd.DataFrame, more: list[str]) -> pd.DataFrame:
+    return table.sort_values(["beta", "sigma2", "seed", *more], ignore_index=True)

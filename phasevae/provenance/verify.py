@@ -1,0 +1,151 @@
+"""Are results what they say they are? Digests are computed again and compared with what was recorded.
+
+A file is `missing` when something was made with it or it stands in the manifest, `altered` when its content is not what
+was written, and `stale` when it is, but its inputs or the code that made it have changed since.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phasevae.artifacts.files import file_sha256, read_json, read_provenance
+from phasevae.errors import InputError
+from phasevae.provenance.manifest import MANIFEST, artifact_files
+from phasevae.provenance.stages import UnknownStageError, stage_code
+from phasevae.sweep.digest import point_digest
+from phasevae.sweep.settings import Member, Settings
+
+_METADATA = ".csv-metadata.json"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with one file; `path` is relative to the results folder, where it lies in it."""
+
+    path: str
+    state: str  # missing | altered | stale
+    reason: str
+
+
+def verify_results(folder: Path) -> tuple[list[Finding], int]:
+    """All that is wrong below a results folder, sorted, and how many files there are. Raises InputError when there are
+    none."""
+    files = artifact_files(folder)
+    if not files:
+        raise InputError(f"{folder}: holds no results of phasevae")
+    _sha256.cache_clear()
+    found = [*_by_manifest(folder), *(finding for file in files for finding in _checked(file, folder))]
+    unique = {(one.path, one.state): one for one in reversed(found)}
+    return sorted(unique.values(), key=lambda one: (one.path, one.state)), len(files)
+
+
+@functools.cache
+def _sha256(path: Path) -> str:
+    return file_sha256(path)
+
+
+def _by_manifest(folder: Path) -> Iterator[Finding]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        return
+    try:
+        files = read_json(path, ("files",))["files"]
+        for entry in files:
+            yield from _compared(folder / entry["path"], entry["sha256"], folder, MANIFEST)
+    except InputError as error:
+        yield Finding(MANIFEST, "altered", _reason(error, path))
+    except (TypeError, KeyError):
+        yield Finding(MANIFEST, "altered", "'files' is not a list of paths and digests")
+
+
+def _checked(file: Path, folder: Path) -> Iterator[Finding]:
+    """What is wrong with one artifact that says where it comes from, and with what it was made of."""
+    try:
+        if file.name == "data.json":
+            yield from _data(file, folder)
+        if file.name == "point.json":
+            yield from _point(file, folder)
+        elif file.name.endswith(_METADATA):
+            table = file.with_name(file.name.removesuffix("-metadata.json"))
+            origin = read_provenance(table)
+            if origin is None:
+                raise InputError(f"{file}: has no provenance")
+            yield from _compared(table, origin.get("sha256"), folder, file.name)
+            yield from _origin(table, origin, folder)
+        elif file.suffix in (".json", ".png"):
+            yield from _origin(file, read_provenance(file), folder)
+            if file.suffix == ".png" and not file.with_suffix(".pdf").is_file():
+                yield Finding(_shown(file.with_suffix(".pdf"), folder), "missing", f"{file.name} was written with it")
+    except InputError as error:
+        yield Finding(_shown(file, folder), "altered", _reason(error, file))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        yield Finding(_shown(file, folder), "altered", "what it records of its origin is damaged")
+
+
+def _data(file: Path, folder: Path) -> Iterator[Finding]:
+    sha256 = read_json(file, ("sha256",))["sha256"]
+    yield from _compared(file.with_name("data.npy"), sha256, folder, file.name)
+
+
+def _point(file: Path, folder: Path) -> Iterator[Finding]:
+    """A trained point: its own digest, its files, its data and the training code."""
+    shown = _shown(file, folder)
+    keys = ("settings", "config_digest", "provenance", "weights_sha256", "history_sha256", "sigma2", "beta", "seed")
+    point = read_json(file, keys)
+    origin = point["provenance"]
+    member = Member(point["sigma2"], point["beta"], point["seed"])
+    settings = Settings.from_keys(point["settings"])
+    if point["config_digest"] != point_digest(settings, member, origin["data_sha256"], origin["code_hash"]):
+        yield Finding(shown, "altered", "its digest is not that of its own keys")
+    for name, key in (("weights.safetensors", "weights_sha256"), ("history.csv", "history_sha256")):
+        yield from _compared(file.with_name(name), point[key], folder, file.name)
+    if origin["code_hash"] != stage_code("train"):
+        yield Finding(shown, "stale", "trained by other code, or another backend, than is here")
+    data = next((above / "data.json" for above in file.parents if (above / "data.json").is_file()), None)
+    if data is not None and read_json(data, ("sha256",))["sha256"] != origin["data_sha256"]:
+        yield Finding(shown, "stale", f"trained on other data than those of {_shown(data, folder)}")
+
+
+def _origin(file: Path, origin: Mapping[str, Any] | None, folder: Path) -> Iterator[Finding]:
+    """Whether code and inputs of an artifact are still those it was made with."""
+    if origin is None or "stage" not in origin:
+        return
+    shown = _shown(file, folder)
+    stage, entry = origin["stage"], origin.get("entry", "")
+    try:
+        if origin["code_hash"] != stage_code(stage, entry):
+            yield Finding(shown, "stale", f"made by other code of '{stage}' than is here")
+    except UnknownStageError:
+        yield Finding(shown, "stale", f"made by '{' '.join(filter(None, (stage, entry)))}', which is not here")
+    for name, sha256 in origin["inputs"].items():
+        path = Path(os.path.normpath(file.parent / name))
+        if not path.is_file():
+            yield Finding(_shown(path, folder), "missing", f"{shown} was made with it")
+        elif _sha256(path) != sha256:
+            yield Finding(shown, "stale", f"{_shown(path, folder)} has changed since")
+    for name, digest in origin.get("points", {}).items():
+        path = Path(os.path.normpath(file.parent / name / "point.json"))
+        if not path.is_file():
+            yield Finding(_shown(path, folder), "missing", f"{shown} was made with it")
+        elif read_json(path, ("config_digest",))["config_digest"] != digest:
+            yield Finding(shown, "stale", f"{_shown(path, folder)} has changed since")
+
+
+def _compared(path: Path, sha256: Any, folder: Path, source: str) -> Iterator[Finding]:
+    if not path.is_file():
+        yield Finding(_shown(path, folder), "missing", f"{source} names it")
+    elif _sha256(path) != sha256:
+        yield Finding(_shown(path, folder), "altered", f"has another digest than {source} says")
+
+
+def _shown(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _reason(error: InputError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")

@@ -1,0 +1,207 @@
+"""The training loop: one ensemble, one flat buffer, one Adam, schedules that depend on the point alone.
+
+Everything random is a function of (point, step), so the state that a checkpoint must hold is the parameters,
+Adam's two moments, the step and the history; see `Trainer.state`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phasevae.errors import InputError
+from phasevae.kernels import noise
+from phasevae.kernels.adam import Adam
+from phasevae.kernels.elbo import gaussian_nll, reparam_kl
+from phasevae.model import Architecture, initialise, posterior
+from phasevae.sweep.settings import Member, Settings, rows_sharing
+from phasevae.theory.ppca import collapsed_elbo
+from phasevae.training import cuda_graph
+from phasevae.training.malloc import keep_pages
+from phasevae.training.row_order import RowOrder, balanced_groups, split_rows
+from phasevae.training.variance_reduction import moment_matched_noise, rao_blackwell_targets
+
+HISTORY_COLUMNS = ("step", "samples", "sigma2", "elbo", "kl", "mse")
+_HISTORY_ROWS = 100
+
+
+class Trainer:
+    """Trains an ensemble on data resident in memory.
+
+    x: float [N, D] on the device to train on; its dtype is the dtype of training. Members share all settings.
+    use_graph: replay each step as a CUDA graph; by default where the data are on a CUDA device.
+    """
+
+    def __init__(self, x: Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None):
+        keep_pages()
+        self.settings = settings
+        self.members = list(members)
+        self.step = 0
+        self.history: list[np.ndarray] = []
+        self._x = x
+        seeds = sorted({member.seed for member in members})
+        train_rows, _ = split_rows(x.shape[0], settings.holdout)
+        pool = train_rows.to(x.device)
+        balanced = (lambda: balanced_groups(x[pool], settings.n_latent)) if settings.balanced_rows else None
+        self._order = RowOrder(seeds, pool, settings.batch, balanced)
+        self._mean = x[pool].mean(0, dtype=torch.float64).to(x.dtype)
+        self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
+        as_row = {"dtype": x.dtype, "device": x.device}
+        self._sigma2 = torch.tensor([member.sigma2 for member in members], **as_row)
+        self._beta = torch.tensor([member.beta for member in members], **as_row)
+        keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta) for m in members]
+        self._keys = torch.tensor(keys, dtype=torch.int64, device=x.device)
+        architecture = Architecture(x.shape[1], settings.n_latent, settings.hidden)
+        self.model = initialise(architecture, [member.seed for member in members], x.device, x.dtype)
+        self.gradients = torch.zeros_like(self.model.parameters)
+        self._adam = Adam(self.model.parameters)
+        self._group = rows_sharing(settings.batch, settings.decoder_group)
+        self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
+        self._window_steps = 0
+        shape = (len(seeds), settings.batch)
+        self._inputs = cuda_graph.StepInputs(self._upcoming, settings.n_steps, shape, x.device)
+        self._use_graph = x.is_cuda if use_graph is None else use_graph
+        self._launch: Callable[[], object] | None = None
+
+    def run(
+        self,
+        on_record: Callable[[Trainer], None] = lambda trainer: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train to the end of the budget; True when it was reached, False when `should_stop` said so.
+
+        `on_record` is called about a hundred times, after a row was added to the history; `should_stop`
+        is asked between any two steps. Raises InputError when a model's loss is no longer finite.
+        """
+        total = self.settings.n_steps
+        every = max(1, total // _HISTORY_ROWS)
+        while self.step < total:
+            if should_stop():
+                return False
+            self._train_step()
+            if self.step % every == 0 or self.step == total:
+                self._record()
+                on_record(self)
+        return True
+
+    def _train_step(self) -> None:
+        self._inputs.prepare(self.step)
+        if self._launch is None:
+            changed = (*self._buffers().values(), *self._inputs.counters)
+            self._launch = cuda_graph.captured(self._compute, changed) if self._use_graph else self._compute
+        self._launch()
+        self.step += 1
+        self._window_steps += 1
+
+    def _compute(self) -> None:
+        """A step from the tensors of `_inputs` alone: a captured one must not ask the host for anything."""
+        rows, factor, learning_rate = self._inputs.current()
+        x = self._x[rows] if rows.shape[0] == 1 else self._x[rows][self._seed_of_member]
+        nll, kl = self._differentiate(x, self._sigma2 * factor)
+        self._adam.step(self.model.parameters, self.gradients, learning_rate, self._inputs.step)
+        self._window[0] += nll * (2 * factor) * self._sigma2
+        self._window[1] += kl
+        self._inputs.advance()
+
+    def _differentiate(self, x: Tensor, sigma2: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill `gradients` for rows x [M or 1, B, D] at sigma2 [M]. Returns the mean reconstruction errors and KL
+        divergences [M]. Autograd goes through the operations of the ELBO, the networks know their derivatives."""
+        model = self.model
+        encoded, of_encoder = model.encoder.forward(model.parameters, x, keep=True)
+        mu, logvar = posterior(encoded.requires_grad_())
+        z, kl = reparam_kl(mu, logvar, self._keys, self._inputs.step, self.settings.antithetic)
+        if self.settings.unit_noise:
+            z = moment_matched_noise(z, mu, logvar)
+        drawn = z.detach().flatten(1, 2)
+        decoded, of_decoder = model.decoder.forward(model.parameters, drawn, keep=True)
+        xhat = decoded.unflatten(1, z.shape[1:3]).requires_grad_()
+        nll = gaussian_nll(x, xhat, sigma2).mean((1, 2))
+        (grad_xhat,) = torch.autograd.grad(nll.sum(), xhat)
+        grad_shared = grad_xhat
+        if self._group > 1:
+            targets = rao_blackwell_targets(x, self._mean, mu, logvar, z, xhat, self._group).flatten(1, 2)
+            shared = gaussian_nll(targets, xhat.flatten(1, 2)[:, None], sigma2).mean((1, 2))
+            (grad_shared,) = torch.autograd.grad(shared.sum(), xhat)
+        grad_z = model.decoder.backward(
+            model.parameters,
+            drawn,
+            of_decoder,
+            grad_shared.flatten(1, 2),
+            self.gradients,
+            grad_for_input=grad_xhat.flatten(1, 2) if self._group > 1 else None,
+            input_wanted=True,
+        )
+        kl = kl.sum(-1).mean(-1)
+        objective = (self._beta * kl).sum()
+        (grad_encoded,) = torch.autograd.grad((z, objective), encoded, (grad_z.view_as(z), torch.ones_like(objective)))
+        model.encoder.backward(model.parameters, x, of_encoder, grad_encoded, self.gradients)
+        return nll.detach(), kl.detach()
+
+    def _upcoming(self, first: int, count: int) -> cuda_graph.Inputs:
+        """Inputs of `count` steps from `first` on."""
+        rows = self._order.rows(first, count).unflatten(1, (count, -1)).transpose(0, 1)
+        schedules = (self.settings.sigma2_factor_at, self.settings.learning_rate_at)
+        steps = range(first, first + count)
+        return cuda_graph.Inputs(
+            rows, *(torch.tensor([at(step) for step in steps], dtype=torch.float64) for at in schedules)
+        )
+
+    def _record(self) -> None:
+        """Append one history row a model: means over the steps since the last one."""
+        mse, kl = (self._window / self._window_steps).cpu().numpy()
+        self._window.zero_()
+        self._window_steps = 0
+        factor = self.settings.sigma2_factor_at(self.step - 1)
+        rows = np.empty((len(self.members), len(HISTORY_COLUMNS)))
+        for row, member, mse_m, kl_m in zip(rows, self.members, mse, kl, strict=True):
+            if not math.isfinite(mse_m + kl_m):
+                raise InputError(
+                    f"training diverged at sigma2={member.sigma2!r}, beta={member.beta!r}, seed={member.seed} "
+                    f"before step {self.step}: choose a learning rate below {self.settings.learning_rate!r}"
+                )
+            sigma2 = member.sigma2 * factor
+            elbo = collapsed_elbo(mse_m, self._x.shape[1], sigma2) - member.beta * kl_m
+            row[:] = self.step, self.step * self.settings.batch, sigma2, elbo, kl_m, mse_m
+        self.history.append(rows)
+
+    def _buffers(self) -> dict[str, Tensor]:
+        """What a step changes, by the names in a checkpoint."""
+        first, second = self._adam.moments
+        return {
+            "parameters": self.model.parameters,
+            "exp_avg": first,
+            "exp_avg_sq": second,
+            "window": self._window,
+        }
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything `restore` needs to continue bit for bit, as arrays."""
+        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._buffers().items()}
+        empty = np.empty((0, len(self.members), len(HISTORY_COLUMNS)))
+        arrays["history"] = np.stack(self.history) if self.history else empty
+        arrays["progress"] = np.array([self.step, self._window_steps])
+        return arrays
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Continue from what `state` gave for the same members and settings. Raises InputError when it does not fit."""
+        expected = tuple(self.model.parameters.shape)
+        found = arrays["parameters"].shape
+        if found != expected or arrays["window"].shape != tuple(self._window.shape):
+            raise InputError(f"checkpoint: parameters of shape {found}, this ensemble has {expected}")
+        for name, tensor in self._buffers().items():
+            tensor.copy_(torch.from_numpy(arrays[name]))
+        self.step, self._window_steps = (int(count) for count in arrays["progress"])
+        self.history = list(arrays["history"])
+
+
+def select_members(arrays: dict[str, np.ndarray], kept: Sequence[int]) -> dict[str, np.ndarray]:
+    """The part of a `Trainer.state` that belongs to the members numbered `kept`."""
+    model_axis = {"parameters": 0, "exp_avg": 0, "exp_avg_sq": 0, "window": 1, "history": 1}
+    return {
+        name: np.take(array, kept, axis=model_axis[name]) if name in model_axis else array
+        for name, array in arrays.items()
+    }

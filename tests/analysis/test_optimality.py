@@ -1,0 +1,43 @@
+"""Points of a sweep against each other: pPCA's own curve is consistent, one bad network is found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phasevae.analysis.optimality import optimality_summary, optimality_warning, shortfall
+from phasevae.theory.ppca import ppca_kl, ppca_mse
+
+EIGENVALUES = np.array([1.0, 0.8, 0.5, 0.2])
+
+
+def exact(sigma2: list[float], beta: float = 1.0) -> pd.DataFrame:
+    x = np.array(sigma2)
+    mse = ppca_mse(EIGENVALUES, beta * x, 2)
+    return pd.DataFrame({"sigma2": x, "beta": beta, "mse": mse, "kl": ppca_kl(EIGENVALUES, beta * x, 2)})
+
+
+@given(st.lists(st.floats(0.25, 2.0), min_size=2, max_size=12, unique=True), st.sampled_from([0.5, 1.0, 2.0]))
+def test_the_optimum_is_beaten_by_no_other_point(sigma2, beta):
+    assert shortfall(exact(sigma2, beta)) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_network_that_collapsed_too_early_is_found():
+    sweep = exact([0.3, 0.5, 0.6, 0.7, 1.2])
+    sweep.loc[1, ["mse", "kl"]] = EIGENVALUES.sum(), 0.0
+    found = optimality_summary(sweep)
+    assert found["sigma2"] == [0.5]
+    at_half = min(sweep.mse / (2 * 0.5) + sweep.kl)
+    assert found["largest"] == pytest.approx(EIGENVALUES.sum() - at_half)
+    told = optimality_warning(found)
+    assert told.startswith("at sigma2 = 0.5 the network of another point has a better ELBO, by up to ")
+
+
+def test_a_sweep_that_is_consistent_or_tells_no_error_is_not_warned_about():
+    assert optimality_warning(optimality_summary(exact([0.3, 0.5, 1.2]))) is None
+    unknown = optimality_summary(exact([0.3, 0.5]).drop(columns="mse"))
+    assert unknown == {"largest": None, "sigma2": []}
+    assert optimality_warning(unknown) is None

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from gaussian_sweeps import GRID, SINGLE, gaussian_sweep, spectrum_of
+
+from phasevae.analysis.beta_equivalence import compare_sweeps
+from phasevae.analysis.exponents import fit_exponents
+from phasevae.analysis.hysteresis import binodal_ratio, measured_hysteresis
+from phasevae.analysis.kl_fit.critical_point import fit_critical_point
+from phasevae.analysis.order import transition_order
+from phasevae.analysis.pipeline import analyse
+from phasevae.analysis.slowing import fit_slowing, relaxation_time
+from phasevae.analysis.thresholds import fit_thresholds
+from phasevae.artifacts.files import read_json, write_json
+from phasevae.errors import InputError
+from phasevae.spectrum.variance_proxy import variance_proxy_ratio
+from phasevae.theory.ppca import ppca_latent_variance
+from phasevae.theory.stability import soft_modes, stability_blocks
+
+
+def abrupt_sweep():
+    """KL falls from 0.29 nats to zero at x = 1.4, the ELBO gap linearly to zero there."""
+    x = np.array([0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.25, 1.3, 1.35, 1.45, 1.55])
+    rng, on = np.random.default_rng(0), x < 1.4
+    kl = np.where(on, 0.33 - 0.1 * (x - 1), 0.0) + 1e-3 * rng.normal(size=x.size)
+    gap = np.where(on, 0.2 * (1.4 - x), 0.0)
+    return pd.DataFrame({"sigma2": x, "beta": 1.0, "seed": 0, "kl": kl, "elbo_gap": gap, "active_dims": on * 1})
+
+
+def contains(found, truth):
+    low, high = found["ci95"]
+    return (low is None or low <= truth) and (high is None or truth <= high)
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.5])
+def test_a_gaussian_collapse_is_of_second_order(beta):
+    table, spectrum = gaussian_sweep(beta=beta), spectrum_of()
+    found = transition_order(table, spectrum, fit_critical_point(table, spectrum, 4))
+    assert found["value"] == 2
+    assert found["kl"]["slope_jump"]["value"] == pytest.approx(0.5, rel=0.05)
+    # MSE rises with slope 1 up to lambda_1, hence the squared amplitude lambda_1 - sigma2 falls with slope 1.
+    assert found["amplitude2"]["slope_jump"]["value"] == pytest.approx(1.0, rel=0.05)
+    assert contains(found["elbo"]["second_jump"], -0.5) and contains(found["elbo"]["first_jump"], 0.0)
+    for quantity in ("kl", "amplitude2", "elbo"):
+        assert contains(found[quantity]["jump"], 0.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_order_and_exponents_survive_noise(seed):
+    table, spectrum = gaussian_sweep(seed), spectrum_of()
+    fit = fit_critical_point(table, spectrum, 4)
+    assert transition_order(table, spectrum, fit)["value"] == 2
+    found = fit_exponents(table, spectrum, fit)
+    for name, expected in (("kl", 1.0), ("amplitude", 0.5), ("gap", 2.0)):
+        assert contains(found[name], expected) and found[name]["expected"] == expected
+
+
+def test_exponents_of_the_exact_curves():
+    table, spectrum = gaussian_sweep(), spectrum_of()
+    found = fit_exponents(table, spectrum, fit_critical_point(table, spectrum, 4))
+    assert found["kl"]["value"] == pytest.approx(1.0, abs=0.1)
+    assert found["amplitude"]["value"] == pytest.approx(0.5, abs=0.05)
+    assert found["gap"]["value"] == pytest.approx(2.0, abs=0.2)
+
+
+def test_a_jump_of_kl_is_of_first_order():
+    table, spectrum = abrupt_sweep(), spectrum_of([1.0, 0.0], skewness=[2.7])
+    found = transition_order(table, spectrum, fit_critical_point(table, spectrum, 1))
+    assert found["value"] == 1
+    low, high = found["kl"]["jump"]["ci95"]
+    assert low < 0.29 < high and low > 0.2
+    assert contains(found["elbo"]["first_jump"], 0.2)
+
+
+def test_too_few_points_have_a_reason_instead_of_an_order():
+    table, spectrum = gaussian_sweep(grid=[0.5, 0.6, 0.97, 1.05, 1.1]), spectrum_of()
+    found = transition_order(table, spectrum, fit_critical_point(table, spectrum, 4))
+    assert found["value"] is None and "needs 3 and 1" in found["reason"]
+    assert "needs 5" in fit_exponents(table, spectrum, fit_critical_point(table, spectrum, 4))["reason"]
+
+
+def rotated_dimensions(eigenvalues, grid, n, angle=0.7):
+    """A dimensions table whose two leading latents are rotated into each other."""
+    rows = []
+    for x in grid:
+        variance = 1 - ppca_latent_variance(eigenvalues, x, n)
+        turn = np.eye(n)
+        turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        covariance = turn @ np.diag(variance) @ turn.T
+        values = np.linalg.eigvalsh(covariance)[::-1]
+        rows += [
+            {"sigma2": x, "beta": 1.0, "seed": 0, "latent": j, "mean_variance": covariance[j, j],
+             "mean_eigenvalue": values[j]} for j in range(n)
+        ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_thresholds_do_not_depend_on_the_basis_of_the_latents():
+    eigenvalues = np.array([1.0, 0.9, 0.6, 0.3])
+    grid = np.arange(0.2, 1.2, 0.035)
+    found = fit_thresholds(rotated_dimensions(eigenvalues, grid, 4), spectrum_of(eigenvalues), 4)
+    assert [mode["threshold"] for mode in found["modes"]] == pytest.approx(eigenvalues, rel=2e-3)
+    assert all(contains(mode, value) | (mode["threshold"] is None) for mode, value in zip(
+        [{"ci95": mode["ci95"], "threshold": mode["threshold"]} for mode in found["modes"]], eigenvalues, strict=True
+    ))  # fmt: skip
+    assert found["staircase"]["active"] == found["staircase"]["predicted"]
+
+
+def test_modes_without_a_threshold_say_why():
+    eigenvalues = np.array([1.0, 0.9, 0.1])
+    found = fit_thresholds(rotated_dimensions(eigenvalues, np.arange(0.5, 0.97, 0.05), 3), spectrum_of(eigenvalues))
+    assert [mode["reason"] for mode in found["modes"]] == [
+        "active at every beta * sigma2",
+        None,
+        "never active where theory is exact",
+    ]
+    old = rotated_dimensions(eigenvalues, GRID, 3).drop(columns="mean_eigenvalue")
+    assert "collect the points again" in fit_thresholds(old)["reason"]
+
+
+def test_sweeps_of_different_beta_agree_if_they_are_one_curve():
+    tables = [gaussian_sweep(seed, beta=beta) for seed, beta in enumerate((1.0, 0.5, 4.0))]
+    tables[1] = tables[1].iloc[::2]
+    found = compare_sweeps(pd.concat(tables))
+    assert found["agrees"] is True and [item["value"] for item in found["sweeps"]] == [0.5, 4.0]
+    # A curve against sigma2 instead of beta * sigma2 is another one.
+    wrong = gaussian_sweep(3, beta=4.0).assign(kl=lambda table: 0.8 * table["kl"])
+    assert compare_sweeps(pd.concat([tables[0], wrong]))["agrees"] is False
+    assert compare_sweeps(tables[0]) is None
+    apart = gaussian_sweep(4, beta=2.0, grid=[1.3, 1.4, 1.5])
+    assert compare_sweeps(pd.concat([tables[0], apart]))["agrees"] is None
+
+
+def test_a_sweep_over_beta_agrees_with_one_over_sigma2():
+    over_beta = pd.concat([gaussian_sweep(k, grid=[x], beta=x / 0.25) for k, x in enumerate(GRID[::2])])
+    assert over_beta["sigma2"].to_numpy() == pytest.approx(0.25)
+    found = compare_sweeps(pd.concat([gaussian_sweep(99), over_beta.assign(sigma2=0.25)]))
+    assert found["reference"] == {"fixed": "beta", "value": 1.0}
+    (other,) = found["sweeps"]
+    assert (other["fixed"], other["value"], other["n_points"]) == ("sigma2", 0.25, len(GRID[::2]))
+    assert found["agrees"] is True
+    few = pd.concat([gaussian_sweep(0, grid=[x], beta=x) for x in (0.8, 0.9)])
+    assert compare_sweeps(few)["reason"] == "no two sweeps share 3 points of beta * sigma2"
+
+
+@pytest.mark.parametrize("above", [1.0, 3.0])
+def test_relaxation_times_of_exponentials_give_their_exponent(above):
+    """Slower by `above` beyond the transition, as it may be."""
+    rng, time = np.random.default_rng(0), np.linspace(0, 3, 60)
+    tables = []
+    for seed, x in enumerate([0.7, 0.8, 0.9, 0.95, 1.06, 1.1, 1.2, 1.3]):
+        tau = 0.05 / abs(np.log(x)) * (above if x > 1 else 1)
+        kl = 0.2 + 0.05 * np.exp(-time / tau) + 2e-4 * rng.normal(size=time.size)
+        rows = {"sigma2": x, "beta": 1.0, "seed": seed, "learning_time": time, "current_sigma2": x, "kl": kl}
+        rising = {**rows, "current_sigma2": 0.9 * x, "learning_time": time - 3.1, "kl": 1.0}
+        tables += [pd.DataFrame(rising), pd.DataFrame(rows)]
+    found = fit_slowing(pd.concat(tables), 1.0)
+    assert len(found["tau"]) == 8
+    exponent = found["exponent"]
+    assert exponent["value"] == pytest.approx(1.0, abs=0.05) and contains(exponent, 1.0)
+    assert exponent["above"] / exponent["below"] == pytest.approx(above, rel=0.2)
+
+
+def test_a_still_point_has_no_relaxation_time():
+    assert relaxation_time(np.arange(50.0), 0.01 * np.random.default_rng(0).normal(size=50)) is None
+    assert relaxation_time(np.arange(5.0), np.exp(-np.arange(5.0))) is None
+
+
+def two_points(n=40_000, weight=0.1):
+    return ((np.arange(n) * 0.6180339887498949) % 1 < weight)[:, None] - weight
+
+
+def test_the_variance_proxy_of_two_points_is_the_one_of_kearns_and_saul():
+    """(1 - 2 w) / (2 ln((1 - w) / w)) over the variance w (1 - w)."""
+    assert variance_proxy_ratio(two_points()) == pytest.approx(0.8 / (2 * np.log(9)) / 0.09, rel=0.02)
+    assert variance_proxy_ratio(two_points(weight=0.5)) == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_variance_proxy_of_gaussian_data_is_lambda_1():
+    y = np.random.default_rng(0).normal(size=(40_000, 3)) * [1.0, 0.8, 0.5]
+    assert 1 <= variance_proxy_ratio(y) < 1.03
+
+
+def test_the_binodal_to_leading_order():
+    weight, expected = 0.4, 1.0104
+    spread = weight * (1 - weight)
+    found = binodal_ratio((1 - 2 * weight) / np.sqrt(spread), (1 - 6 * spread) / spread, 10**6)
+    assert found["value"] == pytest.approx(expected, abs=1e-4) and contains(found, expected)
+    outside = binodal_ratio(2.67, 5.1, 10**6)
+    assert outside["value"] is None and "outside the expansion" in outside["reason"]
+
+
+def upward_table(binodal=1.4, lost=1.46, seeds=2):
+    grid = [0.8, 1.0, 1.1, 1.2, 1.3, 1.36, 1.38, 1.42, 1.44, 1.5]
+    rows = []
+    for seed in range(seeds):
+        for x in grid:
+            on = x < lost
+            gap, kl = (0.3 * (binodal - x), 0.3) if on else (-1e-4, 1e-4)
+            common = {"sigma2": x, "beta": 1.0, "seed": seed, "elbo_gap_standard_error": 2.5e-3}
+            rows.append({"branch": "up", "kl": kl, "elbo_gap": gap, **common})
+            rows.append({"branch": "fresh", "kl": 0.3 if x < 1 else 0.0, "elbo_gap": 0.1 if x < 1 else 0.0, **common})
+    return pd.DataFrame(rows)
+
+
+def test_an_active_branch_above_the_collapsed_elbo_is_hysteresis():
+    found = measured_hysteresis(upward_table(), 1.0)
+    assert found["hysteresis"] is True and found["order"] == 1
+    assert found["binodal"]["value"] == pytest.approx(1.4, abs=1e-3)
+    low, high = found["binodal"]["ci95"]
+    assert (low, high) == pytest.approx((1.4 - 1.96 * 2.5e-3 / 0.3, 1.4 + 1.96 * 2.5e-3 / 0.3), abs=2e-3)
+    assert found["branch_lost"] == [1.44, 1.5] and found["beyond"] == [1.1, 1.2, 1.3, 1.36]
+    assert found["coexistence"] == [1.0, 1.1, 1.2, 1.3, 1.36, 1.38, 1.42, 1.44]
+
+
+def test_a_binodal_near_the_end_of_the_branch_is_no_later_than_it():
+    found = measured_hysteresis(upward_table(binodal=1.437, lost=1.46), 1.0)["binodal"]
+    assert found["value"] == pytest.approx(1.437, abs=1e-3)
+    assert found["ci95"][0] < 1.43 and found["ci95"][1] == 1.5
+
+
+def test_a_branch_that_ends_at_lambda_1_is_none():
+    found = measured_hysteresis(upward_table(binodal=1.01, lost=1.02), 1.0)
+    assert found["hysteresis"] is False and found["order"] is None and found["binodal"] is None
+    short = upward_table().query("sigma2 < 1.01")
+    assert "ends at 1" in measured_hysteresis(short, 1.0)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda table: table.drop(columns="branch"), "column 'branch' is missing"),
+        (lambda table: table.replace({"branch": {"up": "down"}}), "branch 'down'"),
+        (lambda table: table.assign(elbo_gap=np.nan), "column 'elbo_gap'"),
+    ],
+)
+def test_malformed_upward_sweeps_raise(damage, words):
+    with pytest.raises(InputError, match=words):
+        measured_hysteresis(damage(upward_table()), 1.0)
+
+
+def test_soft_modes_are_the_lower_eigenvalues_of_the_blocks():
+    eigenvalues = [4.0, 1.0]
+    for sigma2 in (0.5, 0.999, 1.0, 2.0, 4.001):
+        found = soft_modes(eigenvalues, sigma2)
+        for j, value in enumerate(eigenvalues):
+            blocks = stability_blocks(value, sigma2)
+            for channel, block in blocks.items():
+                assert found[channel][j] == pytest.approx(np.linalg.eigvalsh(block)[0], abs=1e-12)
+                assert (found[channel][j] > 0) == (sigma2 > value) or found[channel][j] == pytest.approx(0, abs=1e-12)
+            assert np.linalg.det(blocks["mean"]) == pytest.approx((sigma2 - value) / sigma2**2)
+            assert np.linalg.det(blocks["width"]) == pytest.approx(2 * (sigma2 - value) / sigma2**2)
+
+
+def test_fit_json_has_every_part(tmp_path):
+    spectrum = spectrum_of(variance_proxy=1.001)
+    dimensions = rotated_dimensions(SINGLE, GRID, 4)
+    result = analyse(gaussian_sweep(0), spectrum, 4, dimensions, upward=upward_table())
+    write_json(tmp_path / "fit.json", result)
+    found = read_json(tmp_path / "fit.json", ("models", "order", "exponents", "cascade", "hysteresis"))
+    assert found["cascade"]["modes"][0]["threshold"] == pytest.approx(1, abs=0.01)
+    assert found["hysteresis"]["foretold"]["coexistence_possible"] is False
+    assert found["hysteresis"]["measured"]["order"] == 1
+    # The upward table is that of other data: what it shows goes before what the sweep shows.
+    assert found["order"]["value"] == 1 and "hysteresis" in found["order"]["reason"]
+    assert found["order"]["evidence"] == "hysteresis" and found["order"]["kl"] is not None
+    alone = analyse(gaussian_sweep(0), spectrum, 4)["order"]
+    assert (alone["value"], alone["evidence"]) == (2, "sweep")
+    bare = analyse(gaussian_sweep(0).drop(columns="elbo_gap"))
+    assert "elbo_gap" in bare["order"]["reason"] and bare["cascade"]["reason"] == "no dimensions.csv is given"

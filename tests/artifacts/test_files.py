@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from phasevae import InputError
+from phasevae.artifacts.files import (
+    json_sha256,
+    read_json,
+    read_table,
+    read_tensors,
+    replacing,
+    write_figure,
+    write_json,
+    write_table,
+    write_tensors,
+)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "kept.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert read_json(path) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_have_the_permissions_of_the_users_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        write_json(tmp_path / "a.json", {})
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == 0o640
+
+
+def test_json_holds_null_for_what_is_not_finite(tmp_path):
+    value = {"b": float("nan"), "a": [np.float64("inf"), np.int64(3)], "c": np.array([1.5, math.nan])}
+    write_json(tmp_path / "a.json", value, sealed=False)
+    text = (tmp_path / "a.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert json.loads(text) == {"b": None, "a": [None, 3], "c": [1.5, None]}
+    assert list(json.loads(text)) == ["b", "a", "c"]
+
+
+@given(st.dictionaries(st.text(max_size=3), st.floats(allow_nan=False, allow_infinity=False) | st.integers()))
+def test_digest_does_not_depend_on_key_order(value):
+    backwards = dict(reversed(value.items()))
+    assert json_sha256(value) == json_sha256(backwards)
+    assert json_sha256({**value, "more": 1}) != json_sha256(value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "no such file"), ("{", "not a JSON file"), ("[1]", "must be a JSON object"), ("{}", "key 'x' is missing")],
+)
+def test_bad_json_is_named(tmp_path, content, words):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=words) as caught:
+        read_json(path, ("x",))
+    assert str(path) in str(caught.value)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
+def test_tables_keep_floats_exactly(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("table") / "a.csv"
+    write_table(path, pd.DataFrame({"x": values}))
+    assert read_table(path, ("x",))["x"].tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "no such file"), ("", "not a CSV"), ("y\n1\n", "column 'x' is missing"), ("x\n", "has no rows")],
+)
+def test_bad_tables_are_named(tmp_path, content, words):
+    path = tmp_path / "a.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=words):
+        read_table(path, ("x",))
+
+
+def test_tensors_come_back_with_their_metadata(tmp_path):
+    tensors = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)[:, ::2], "n": np.array([3])}
+    write_tensors(tmp_path / "w.safetensors", tensors, {"sigma2": 0.1})
+    back, metadata = read_tensors(tmp_path / "w.safetensors")
+    assert metadata == {"sigma2": 0.1}
+    assert all(np.array_equal(back[name], tensors[name]) for name in tensors)
+
+
+def test_equal_figures_are_equal_files(tmp_path):
+    for name in ("a", "b"):
+        figure = Figure()
+        figure.subplots().plot([1, 2], [3, 4])
+        write_figure(tmp_path / name, figure)
+    for suffix in (".pdf", ".png"):
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()

@@ -1,0 +1,169 @@
+"""The contenders of benchmarks/time_to_accuracy.py whose frameworks need not be installed, against phasevae's model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from contenders import common, course
+from networks import recorded
+from numpy.typing import NDArray
+
+from phasevae.model import Architecture, posterior
+from phasevae.training.variance_reduction import rao_blackwell_targets
+
+SIGMA2 = (0.3, 0.9)
+ARCHITECTURE = Architecture(5, 2, (7, 6))
+# Antithetic or not, rows that share the decoder's targets.
+WAYS = [(False, 1), (True, 1), (False, 16), (True, 4)]
+
+
+@pytest.fixture
+def run() -> common.Run:
+    x = np.random.default_rng(0).standard_normal((64, 5), dtype=np.float32)
+    settings = replace(common.settings_of("ours", 2, (7, 6), 640), batch=16)
+    return common.Run(x, SIGMA2, 3, settings, 1)
+
+
+def reference(
+    parameters: NDArray, x: NDArray, mean: NDArray, eps: NDArray, antithetic: bool, group: int
+) -> tuple[NDArray, NDArray]:
+    """Negative ELBOs [M] and the gradients [M, P] of a step by phasevae's model for given noise [M, B, n]."""
+    leaf = torch.from_numpy(parameters.copy()).requires_grad_()
+    encoder, decoder = ARCHITECTURE.networks
+    rows = torch.from_numpy(x)[None]
+    mu, logvar = posterior(recorded(encoder, leaf, rows))
+    spread = (0.5 * logvar).exp() * torch.from_numpy(eps)
+    z = torch.stack((mu + spread, mu - spread) if antithetic else (mu + spread,), 1)
+    xhat = recorded(decoder, leaf, z.flatten(1, 2)).unflatten(1, z.shape[1:3])
+
+    def nll(wanted: torch.Tensor) -> torch.Tensor:
+        return (xhat - wanted).square().sum(-1).mean((1, 2)) / (2 * torch.tensor(SIGMA2))
+
+    kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(-1).mean(1)
+    loss = nll(rows[:, None]) + kl
+    (gradients,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
+    if group > 1:
+        shared = nll(rao_blackwell_targets(rows, torch.from_numpy(mean), mu, logvar, z, xhat, group)).sum()
+        (of_decoder,) = torch.autograd.grad(shared, leaf)
+        gradients[:, encoder.end :] = of_decoder[:, encoder.end :]
+    return loss.detach().numpy(), gradients.numpy()
+
+
+@pytest.fixture
+def jax_ensemble():
+    pytest.importorskip("jax")
+    from contenders import jax_ensemble
+
+    return jax_ensemble
+
+
+@pytest.mark.parametrize(("antithetic", "group"), WAYS)
+@pytest.mark.parametrize("products", ["vmap", "unrolled"])
+def test_jax_has_phasevaes_loss_and_gradient(jax_ensemble, run, products, antithetic, group):
+    import jax
+
+    rng = np.random.default_rng(1)
+    models = [jax_ensemble.initial(run, rng) for _ in SIGMA2]
+    eps = rng.standard_normal((2, 16, 2), dtype=np.float32)
+    loss, gradient = reference(rows_of(models), run.x[:16], run.x.mean(0), eps, antithetic, group)
+    total = jax_ensemble.total_loss(products, antithetic, group, run.x.mean(0))
+    arguments = (jax_ensemble.stack(models) if products == "vmap" else models, run.x[:16], eps, np.float32(SIGMA2))
+    assert float(total(*arguments)) == pytest.approx(loss.sum(), rel=1e-5)
+    found = jax.grad(total)(*arguments)
+    found = jax_ensemble.unstack(found, 2) if products == "vmap" else found
+    np.testing.assert_allclose(rows_of(found), gradient, rtol=1e-4, atol=1e-6)
+
+
+def rows_of(models: list) -> NDArray:
+    """Weights [M, P] of (encoder, decoder) pairs of JAX arrays."""
+    return np.stack(
+        [common.flat([map(np.asarray, layer) for layer in (*encoder, *decoder)]) for encoder, decoder in models]
+    )
+
+
+def test_jaxs_adam_is_torchs(jax_ensemble):
+    rng = np.random.default_rng(2)
+    expected = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    optimiser = torch.optim.Adam([expected], lr=0.01)
+    found, mean, square = np.float32([1, -2, 3]), np.zeros(3, np.float32), np.zeros(3, np.float32)
+    for step in range(5):
+        gradient = rng.standard_normal(3).astype(np.float32)
+        expected.grad = torch.from_numpy(gradient)
+        optimiser.step()
+        found, mean, square = jax_ensemble.adam(found, gradient, mean, square, np.float32(0.01), step + 1.0)
+    np.testing.assert_allclose(found, expected.detach(), rtol=1e-6)
+
+
+def test_jax_shows_every_row_once_an_epoch_and_follows_the_schedules(jax_ensemble, run):
+    contender = jax_ensemble.JaxEnsemble(run, "vmap")
+    rows, factors, rates, first, count = contender._inputs(6)
+    assert (int(first), int(count)) == (0, 6)
+    assert sorted(np.asarray(rows)[:4].ravel()) == list(range(64))
+    np.testing.assert_allclose(factors[:6], [run.settings.sigma2_factor_at(step) for step in range(6)], rtol=1e-6)
+    np.testing.assert_allclose(rates[:6], [run.settings.learning_rate_at(step) for step in range(6)], rtol=1e-6)
+
+
+def test_jax_in_one_call_is_jax_in_several(jax_ensemble, run, monkeypatch):
+    monkeypatch.setattr(jax_ensemble, "BLOCK", 8)
+    whole, parts = (jax_ensemble.JaxEnsemble(run, "vmap") for _ in range(2))
+    start = whole.parameters()
+    whole.train(20)
+    for steps in (1, 7, 12):
+        parts.train(steps)
+    np.testing.assert_array_equal(whole.parameters(), parts.parameters())
+    assert (np.abs(whole.parameters() - start).max(1) > 1e-3).all()
+
+
+@pytest.fixture
+def pythae_trainer():
+    pytest.importorskip("pythae.trainers")
+    from contenders import pythae_trainer
+
+    return pythae_trainer
+
+
+@pytest.mark.parametrize(("antithetic", "group"), WAYS)
+def test_pythaes_loss_and_gradient_are_the_decoder_variance_times_ours(
+    pythae_trainer, run, antithetic, group, monkeypatch
+):
+    settings = replace(run.settings, antithetic=antithetic, decoder_group=group, schedule="scratch")
+    run = replace(run, settings=settings)
+    contender = pythae_trainer.start(run, workers=0, threads=1)
+    eps = np.random.default_rng(1).standard_normal((2, 16, 2), dtype=np.float32)
+    loss, gradient = reference(contender.parameters(), run.x[:16], run.x.mean(0), eps, antithetic, group)
+    for i, trainer in enumerate(contender._trainers):
+        monkeypatch.setattr(torch, "randn_like", lambda *_, i=i: torch.from_numpy(eps[i]))
+        output = trainer.model({"data": torch.from_numpy(run.x[:16])})
+        assert output.loss.item() == pytest.approx(SIGMA2[i] * loss[i], rel=1e-5)
+        output.loss.backward()
+        linear = [
+            part
+            for net in (trainer.model.encoder.net, trainer.model.decoder.net)
+            for part in net
+            if isinstance(part, torch.nn.Linear)
+        ]
+        found = common.flat([(layer.weight.grad.numpy().T, layer.bias.grad.numpy()) for layer in linear])
+        np.testing.assert_allclose(found, SIGMA2[i] * gradient[i], rtol=1e-4, atol=1e-6)
+
+
+def test_pythae_follows_the_schedules_step_by_step(pythae_trainer, run):
+    contender = pythae_trainer.start(run, workers=0, threads=1)
+    start = contender.parameters()
+    for done in (0, 3, 8):
+        for trainer, sigma2 in zip(contender._trainers, SIGMA2, strict=True):
+            assert trainer.model.beta == pytest.approx(sigma2 * run.settings.sigma2_factor_at(done))
+            assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(run.settings.learning_rate_at(done))
+        contender.train(3 if done == 0 else 5)
+    assert (np.abs(contender.parameters() - start).max(1) > 1e-4).all()
+
+
+def test_pythae_trains_the_models_that_are_measured(pythae_trainer, run):
+    run = replace(run, settings=common.settings_of("usual", 2, (7, 6), 1e6))
+    contender = pythae_trainer.start(run, workers=0, threads=1)
+    kl = course.kl_per_dim(contender.parameters(), run)
+    for trainer, found in zip(contender._trainers, kl, strict=True):
+        output = trainer.model({"data": torch.from_numpy(run.x)})
+        assert output.reg_loss.item() == pytest.approx(found.sum(), rel=1e-4)

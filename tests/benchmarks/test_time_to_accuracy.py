@@ -1,0 +1,278 @@
+"""benchmarks/time_to_accuracy.py on tiny sizes: what is measured, when the clock runs, what is written."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import time_to_accuracy as benchmark
+import torch
+from contenders import common, course, loop, phasevae_trainer, report, throughput
+
+from phasevae.config import completed_settings
+from phasevae.errors import InputError
+from phasevae.model import Architecture, VAEEnsemble
+from phasevae.theory.ppca import ppca_exact_above, ppca_kl_per_dim
+
+SIGMA2 = (0.3, 0.6, 0.9)
+
+
+@pytest.fixture
+def run() -> common.Run:
+    x = np.random.default_rng(0).standard_normal((64, 5), dtype=np.float32)
+    settings = replace(common.settings_of("usual", 2, (7, 6), 640), batch=16)
+    return common.Run(x, SIGMA2, 3, settings, 1)
+
+
+def test_the_protocols_are_the_usual_one_and_the_packages_defaults():
+    usual, ours = (common.settings_of(protocol, 4, (256, 128), 1e6) for protocol in common.PROTOCOLS)
+    assert (usual.batch, usual.antithetic, usual.decoder_group, usual.hidden) == (128, False, 1, (256, 128))
+    steps = (0, 5, usual.n_steps - 1)
+    assert not usual.balanced_rows
+    assert not usual.unit_noise
+    assert {usual.learning_rate_at(step) for step in steps} == {1e-3}
+    assert {usual.sigma2_factor_at(step) for step in steps} == {1.0}
+    default = completed_settings({"n_latent": 4})
+    kept = ("batch", "schedule", "antithetic", "decoder_group", "balanced_rows", "unit_noise", "learning_rate")
+    assert all(getattr(ours, key) == default[key] for key in kept)
+    assert ours.decoder_group > 1
+    assert ours.sigma2_factor_at(0) == ours.anneal_from < 1
+
+
+@pytest.mark.parametrize("problem", common.PROBLEMS.values(), ids=common.PROBLEMS)
+def test_ppca_is_exact_at_every_point_of_the_sets(problem):
+    active = sum(np.asarray(problem.eigenvalues) > min(problem.sigma2))
+    exact = ppca_exact_above(problem.eigenvalues, problem.n_latent)
+    assert active <= problem.n_latent or min(problem.sigma2) >= exact
+
+
+def test_the_errors_of_an_exact_curve_vanish_and_those_of_a_wrong_point_are_its_own():
+    problem = common.PROBLEMS["cascade"]
+    eigenvalues = np.array(problem.eigenvalues)
+    kl = ppca_kl_per_dim(eigenvalues, problem.sigma2, problem.n_latent)
+    exact = course.errors(kl, problem.sigma2, eigenvalues, problem.n_latent)
+    assert exact["kl_rms"] == exact["kl_largest"] == 0
+    assert exact["critical_variance"] == pytest.approx(4, rel=2e-3)
+    kl[-1] += 0.003 / problem.n_latent
+    wrong = course.errors(kl, problem.sigma2, eigenvalues, problem.n_latent)
+    assert wrong["kl_largest"] == pytest.approx(0.003)
+    assert wrong["kl_rms"] == pytest.approx(0.003 / 4)
+    assert wrong["of_allowed"] == pytest.approx(0.003 / 0.005)
+
+
+def test_the_errors_of_a_sweep_that_diverged_or_collapsed_are_undefined_where_they_must_be():
+    eigenvalues, sigma2 = np.array([1.0, 0.5]), (0.6, 0.7, 0.8, 0.9, 1.1)
+    collapsed = course.errors(np.zeros((5, 1)), sigma2, eigenvalues, 1)
+    assert math.isnan(collapsed["critical_variance"])
+    assert collapsed["kl_largest"] == pytest.approx(0.5 * np.log(1 / 0.6))
+    assert math.isnan(course.errors(np.full((5, 1), np.nan), sigma2, eigenvalues, 1)["kl_rms"])
+
+
+def test_kl_is_that_of_the_loops_own_encoders_over_all_data(run):
+    contender = loop.start(run, workers=0, threads=1)
+    contender.train(20)
+    found = course.kl_per_dim(contender.parameters(), run)
+    for model, kl in zip(contender._models, found, strict=True):
+        mu, logvar = model.encoder(torch.from_numpy(run.x)).double().chunk(2, -1)
+        expected = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).mean(0)
+        np.testing.assert_allclose(kl, expected.detach(), rtol=1e-4)
+
+
+STARTS = {"loop": lambda run: loop.start(run, 0, 1), "phasevae": phasevae_trainer.start}
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_training_goes_on_from_call_to_call_and_lowers_the_error_of_every_model(start, run):
+    rng = np.random.default_rng(1)
+    x = (3 * rng.standard_normal((64, 2)) @ rng.standard_normal((2, 5))).astype(np.float32)
+    run = replace(run, x=x, settings=replace(run.settings, learning_rate=0.01, samples=1e5))
+    contender = start(run)
+    errors = []
+    for steps in (1, 60, 60):
+        contender.train(steps)
+        errors.append(reconstruction_errors(contender.parameters(), run))
+    assert (errors[1] < 0.8 * errors[0]).all()
+    assert (errors[2] < 0.8 * errors[1]).all()
+
+
+def reconstruction_errors(parameters: np.ndarray, run: common.Run) -> np.ndarray:
+    """Squared errors [M] of decoding the posterior means."""
+    ensemble = VAEEnsemble(Architecture(5, 2, run.settings.hidden), torch.from_numpy(parameters))
+    x = torch.from_numpy(run.x)[None]
+    with torch.no_grad():
+        return (ensemble.decode(ensemble.encode(x)[0]) - x).square().sum(-1).mean(1).numpy()
+
+
+@pytest.fixture
+def clock(monkeypatch) -> SimpleNamespace:
+    """Time that passes when something is told to take it."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(course, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+def fake_module(clock: SimpleNamespace, step_seconds: float) -> SimpleNamespace:
+    def start(run: common.Run) -> SimpleNamespace:
+        clock.now += 7
+
+        def train(steps: int) -> None:
+            clock.now += steps * step_seconds
+
+        return SimpleNamespace(train=train, detail="fake")
+
+    return SimpleNamespace(prepare=lambda run: {}, start=start)
+
+
+def slow_measure(clock: SimpleNamespace) -> course.Measure:
+    def measure(contender: SimpleNamespace) -> dict:
+        clock.now += 1000
+        return {"kl_rms": 0.1}
+
+    return measure
+
+
+def test_a_constant_protocol_has_checkpoints_until_the_budget_and_measuring_takes_no_time(clock, run):
+    run = replace(run, settings=replace(run.settings, samples=1e9))
+    rows = pd.DataFrame(course.course(fake_module(clock, 0.1), run, [], 100, slow_measure(clock), 2))
+    assert rows["seconds"].iloc[-1] == pytest.approx(100, rel=0.02)
+    assert rows["seconds"].diff().min() > 0
+    assert (rows["samples"] == (rows["seconds"] * 10).round() * 16).all()
+    assert set(rows["startup_seconds"]) == {9.0}
+    assert rows["seconds"].iloc[0] < 1
+
+
+def test_a_schedule_has_a_run_for_each_budget_that_is_expected_to_end_in_time(clock, run, capsys):
+    run = replace(run, settings=common.settings_of("ours", 2, (7, 6), 1e12))
+    batch = run.settings.batch
+    budgets = [10 * batch, 20 * batch, 40 * batch, 80 * batch]
+    rows = pd.DataFrame(course.course(fake_module(clock, 1), run, budgets, 50, slow_measure(clock), 2))
+    assert rows["samples"].tolist() == budgets[:3]
+    assert rows["seconds"].tolist() == [10, 20, 40]
+    assert "left out, 80 s are expected" in capsys.readouterr().out
+
+
+def test_calibration_chooses_the_fastest(monkeypatch, run, capsys):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(common, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    def start(run: common.Run, step_seconds: float) -> SimpleNamespace:
+        def train(steps: int) -> None:
+            clock.now += steps * step_seconds
+
+        return SimpleNamespace(train=train)
+
+    options = [{"step_seconds": seconds} for seconds in (0.2, 0.1, 0.4)]
+    assert common.fastest(start, run, options) == {"step_seconds": 0.1}
+    assert "step_seconds 0.1: 480 model-samples/s" in capsys.readouterr().out
+
+
+def make_rows(contender: str, protocol: str, seed: int, seconds: list[float], rms: list[float]) -> pd.DataFrame:
+    rows = pd.DataFrame({"seconds": seconds, "kl_rms": rms})
+    identity = {"set": "paper", "contender": contender, "protocol": protocol, "seed": seed, "rows": 64, "threads": 1}
+    numbers = {"kl_largest": 2 * rows["kl_rms"], "of_allowed": 1.0, "critical_error": -0.01, "startup_seconds": 3.0}
+    return rows.assign(**identity, **numbers, samples=100, model_samples_per_second=1e5, detail="here")
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    (tmp_path / "runs").mkdir()
+    tables = [
+        make_rows("phasevae", "ours", 0, [10, 20, 40], [0.006, 0.0035, 0.0015]),
+        make_rows("phasevae", "ours", 1, [11, 21, 41], [0.005, 0.0045, 0.0018]),
+        make_rows("loop", "usual", 0, [5, 30, 50], [0.09, 0.03, 0.02]),
+    ]
+    for i, table in enumerate(tables):
+        table.to_csv(tmp_path / "runs" / f"{i}.csv", index=False)
+    return tmp_path
+
+
+def test_the_table_tells_times_to_the_targets_and_the_others_error_at_that_time(results):
+    table = report.overview(report.read_rows(results / "runs")).set_index("contender")
+    assert table.loc["phasevae", "s to 0.004"] == np.median([20, 41])
+    assert table.loc["phasevae", "s to 0.002"] == np.median([40, 41])
+    assert table.loc["phasevae", "seeds"] == 2
+    assert table.loc["phasevae", "kl_rms"] == pytest.approx(np.median([0.0015, 0.0018]))
+    assert math.isinf(table.loc["loop", "s to 0.004"])
+    assert table.loc["loop", "RMS at T"] == 0.03
+
+
+def test_tables_and_figures_of_what_is_there_are_written(results, capsys):
+    benchmark.compare(Namespace(sets="paper", contenders="loop", seeds="0", merge=True, out=results))
+    printed = capsys.readouterr().out
+    assert "paper: 64 samples, 1 threads; KL in nats, medians over seeds; T = 30 s" in printed
+    assert (results / "time_to_accuracy.txt").read_text() in printed
+    assert len(pd.read_csv(results / "time_to_accuracy.csv")) == 9
+    assert (results / "time_to_accuracy-paper.png").stat().st_size > 10_000
+    assert (results / "time_to_accuracy-paper.pdf").is_file()
+
+
+def test_runs_that_cannot_be_compared_are_refused(results):
+    make_rows("jax", "ours", 0, [1], [0.1]).assign(threads=2).to_csv(results / "runs" / "other.csv", index=False)
+    with pytest.raises(InputError, match="holds runs with threads 1, 2"):
+        report.read_rows(results / "runs")
+
+
+@pytest.mark.parametrize(
+    ("sets", "contenders", "words"),
+    [
+        ("paper", "torch", "--contenders: 'torch', must be of: loop, pythae, jax, phasevae"),
+        ("paper", "jax:mine", "--contenders: 'jax:mine'"),
+        ("paper", "loop:ours", "the usual loop has the usual protocol alone"),
+        ("digits", "loop", "--set: 'digits', must be of: paper, cascade"),
+    ],
+)
+def test_what_there_is_not_is_refused(sets, contenders, words):
+    with pytest.raises(InputError, match=words):
+        benchmark.entries([sets], [contenders], [0])
+
+
+def test_a_framework_that_is_not_installed_is_left_out_with_a_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    monkeypatch.delitem(sys.modules, "contenders.jax_ensemble", raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    entry = benchmark.Entry("paper", "jax", "ours", 0)
+    assert benchmark.child(entry, Namespace(threads=1, out=tmp_path)) == benchmark.CANNOT_IMPORT
+    assert "jax: left out (" in (line := capsys.readouterr().out)
+    assert "to have it: pip install jax" in line
+
+
+def test_the_command_runs_what_is_missing_and_keeps_what_is_there(tmp_path):
+    command = [sys.executable, benchmark.__file__, "-o", str(tmp_path), "--contenders", "phasevae", "--threads", "1"]
+    command += ["--rows", "2048", "--samples", "1024,2048", "--set", "cascade"]
+    first, second = (subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(2))
+    rows = pd.read_csv(tmp_path / "runs" / "cascade-phasevae-ours-0.csv")
+    assert rows["samples"].tolist() == [1024, 2048]
+    assert (rows["wall_seconds"] == rows["seconds"] + rows["startup_seconds"]).all()
+    assert np.isfinite(rows["kl_rms"]).all()
+    assert "torch, 1 threads" in first or "native_cpu, 1 threads" in first
+    assert "kept, --again would run it again" in second
+
+
+def test_throughput_counts_the_operations_and_compares_with_sgemm(monkeypatch, run):
+    assert throughput.flops(run) == 6 * (5 * 7 + 7 * 6 + 6 * 4 + 2 * 6 + 6 * 7 + 7 * 5)
+    antithetic = replace(run, settings=replace(run.settings, antithetic=True))
+    assert throughput.flops(antithetic) - throughput.flops(run) == 6 * (2 * 6 + 6 * 7 + 7 * 5)
+    shared = replace(run, settings=replace(antithetic.settings, decoder_group=16))
+    assert throughput.flops(shared) - throughput.flops(antithetic) == 2 * 2 * (2 * 6 + 6 * 7 + 7 * 5)
+    monkeypatch.setattr(throughput, "ARCHITECTURES", {"tiny": (5, (7, 6), 2)})
+    monkeypatch.setattr(throughput, "SQUARES", (16,))
+    monkeypatch.setattr(common, "CALIBRATION_SECONDS", 0.01)
+    monkeypatch.setattr(throughput.loop, "prepare", lambda run: {"workers": 0, "threads": 1})
+    table = throughput.measure(models=2, threads=1, rows=512, seconds=0.02, rounds=1)
+    assert table["training"].tolist()[:3] == [
+        "loop, batch 128",
+        "phasevae, batch 128",
+        "phasevae, batch 128, antithetic",
+    ]
+    assert table["over loop"].iloc[0] == 1
+    np.testing.assert_allclose(table["share"] * table["sgemm of its layers"], table["GFLOP/s"])
+    np.testing.assert_allclose(table["GFLOP/s"].iloc[0], table["model-samples/s"].iloc[0] * throughput.flops(run) / 1e9)

@@ -1,0 +1,253 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from phasevae.analysis.bracketing import compare_passes, summarise_passes
+from phasevae.analysis.kl_fit.critical_point import fit_critical_point
+from phasevae.analysis.pipeline import analyse
+from phasevae.analysis.sweep_table import seed_means
+from phasevae.artifacts.files import write_figure
+from phasevae.errors import InputError
+from phasevae.figures import marks
+from phasevae.figures.registry import FIGURES, render_figure
+from phasevae.theory.ppca import (
+    collapsed_elbo,
+    linear_vae_elbo,
+    ppca_active_dims,
+    ppca_elbo,
+    ppca_exact_above,
+    ppca_kl,
+    ppca_kl_per_dim,
+    ppca_latent_variance,
+)
+
+EIGENVALUES = [1.0, 0.8, 0.6, 0.5, 0.3]
+N_LATENT = 3
+BOUND = ppca_exact_above(EIGENVALUES, N_LATENT)
+
+
+def make_inputs(seeds=1, beta=1.0, skewness=0.0):
+    x = np.repeat(np.array([0.4, 0.55, 0.6, 0.65, 0.7, 0.75, 0.82, 0.87, 0.92, 0.97, 1.02, 1.1]), seeds)
+    shift = np.tile(0.001 * np.arange(seeds), x.size // seeds)
+    elbo = np.array([ppca_elbo(EIGENVALUES, s / beta, N_LATENT, beta) for s in x])
+    sweep = pd.DataFrame(
+        {
+            "sigma2": x / beta,
+            "beta": beta,
+            "seed": np.tile(np.arange(seeds), x.size // seeds),
+            "elbo": elbo,
+            "elbo_gap": elbo - collapsed_elbo(sum(EIGENVALUES), len(EIGENVALUES), x / beta),
+            "kl": ppca_kl(EIGENVALUES, x, N_LATENT) + shift,
+            "log_likelihood": elbo,
+            "active_dims": ppca_active_dims(EIGENVALUES, x, N_LATENT),
+        }
+    )
+    kl, variance = (
+        ppca_kl_per_dim(EIGENVALUES, x, N_LATENT),
+        ppca_latent_variance(EIGENVALUES, x, N_LATENT),
+    )
+    # Networks order their latents as they please: the tables hold them reversed.
+    rows = [
+        {
+            "sigma2": r.sigma2,
+            "beta": beta,
+            "seed": r.seed,
+            "latent": j,
+            "kl": kl[i, 2 - j],
+            "latent_variance": variance[i, 2 - j],
+            "mean_eigenvalue": 1 - variance[i, j],
+        }
+        for i, r in enumerate(sweep.itertuples())
+        for j in range(N_LATENT)
+    ]
+    spectrum = {
+        "eigenvalues": EIGENVALUES,
+        "standard_errors": [0.01] * 5,
+        "trace": sum(EIGENVALUES),
+        "n_samples": 10_000,
+        "skewness": [skewness] * 5,
+        "excess_kurtosis": [0.0] * 5,
+    }
+    dimensions = pd.DataFrame(rows)
+    fit = analyse(sweep, spectrum, N_LATENT, dimensions, histories_of(sweep))
+    upward = pd.concat(
+        [sweep.assign(branch=branch, elbo_gap_standard_error=1e-3) for branch in ("up", "fresh")], ignore_index=True
+    )
+    inputs = {"sweep": sweep, "dimensions": dimensions, "fit": fit, "spectrum": spectrum, "hysteresis": upward}
+    return inputs | bracketed(sweep, spectrum)
+
+
+def histories_of(sweep):
+    """Models whose KL settles with a time that grows towards beta * sigma2 = 1."""
+    time = np.linspace(0, 3, 40)
+    tables = []
+    for row in sweep.itertuples():
+        settling = 0.05 * np.exp(-time * abs(np.log(row.beta * row.sigma2)) / 0.05)
+        point = {"sigma2": row.sigma2, "beta": row.beta, "seed": row.seed, "current_sigma2": row.sigma2}
+        tables.append(pd.DataFrame(point | {"learning_time": time, "kl": row.kl + settling}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def bracketed(sweep, spectrum):
+    """The sweep beside a second pass that is collapsed at beta * sigma2 = 0.92 and 0.97."""
+    collapsed = collapsed_elbo(spectrum["trace"], len(EIGENVALUES), sweep["sigma2"])
+    first = sweep.assign(elbo_gap=sweep["elbo"] - collapsed, elbo_gap_standard_error=1e-3, schedule="anneal")
+    second = first.assign(seed=first["seed"] + 1000, schedule="scratch")
+    second.loc[(second["beta"] * second["sigma2"]).between(0.9, 1.0), "kl"] = 0.0
+    table = compare_passes(first, second, spectrum)
+    return {"bracketing": table, "passes": summarise_passes(table, first, second, spectrum, N_LATENT)}
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return make_inputs()
+
+
+def labels(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_complete_and_the_same_every_time(name, inputs, tmp_path):
+    first = write_figure(tmp_path / "a", render_figure(name, **inputs))
+    second = write_figure(tmp_path / "b", render_figure(name, **inputs))
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert b"/Type3" not in first[0].read_bytes()
+    figure = render_figure(name, **inputs)
+    assert figure.get_size_inches()[0] == 3.4
+    for axes in figure.axes:
+        for text in [axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()]:
+            assert text.get_fontsize() >= 7
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_legends_lie_on_the_page_and_off_the_data(name, inputs):
+    figure = render_figure(name, **inputs)
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= figure.bbox.x0 and legend.x1 <= figure.bbox.x1
+    assert all(legend.y0 >= axes.get_window_extent().y1 for axes in figure.axes)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_missing_inputs_are_named(name, inputs):
+    for key in FIGURES[name].needs:
+        with pytest.raises(InputError, match=f"figure '{name}': input '{key}' is missing"):
+            render_figure(name, **{**inputs, key: None})
+
+
+def test_unknown_names_and_columns(inputs):
+    with pytest.raises(InputError, match="must be one of landscape, elbo, latent_variance"):
+        render_figure("fig1")
+    with pytest.raises(InputError, match="sweep has no 'elbo'"):
+        render_figure("elbo", **{**inputs, "sweep": inputs["sweep"].drop(columns="elbo")})
+
+
+def test_points_below_the_linear_bound_are_hollow(inputs):
+    axes = render_figure("kl", **inputs).axes[0]
+    drawn = [line for line in axes.lines if line.get_marker() == "o"]
+    hollow = [line for line in drawn if line.get_markerfacecolor() == "white"]
+    assert 0 < BOUND < 1
+    assert all(max(line.get_xdata()) < BOUND for line in hollow) and len(hollow) == 1
+    assert "linear bound" in labels(axes.figure)
+
+
+def test_non_gaussian_data_have_no_likelihood_line_and_no_bound():
+    gaussian, skewed = (render_figure("elbo", **make_inputs(skewness=value)) for value in (0.0, 0.6))
+    assert "data log likelihood" in labels(gaussian) and "linear bound" in labels(gaussian)
+    assert not {"data log likelihood", "linear bound", "theory (pPCA)"} & set(labels(skewed))
+
+
+def test_latents_are_ranked_by_information(inputs):
+    axes = render_figure("latent_variance", **inputs).axes[0]
+    leading = [line for line in axes.lines if line.get_marker() == "o" and line.get_color() == marks.BLUE]
+    for line in leading:
+        assert line.get_ydata() == pytest.approx(np.minimum(1, np.asarray(line.get_xdata()) / EIGENVALUES[0]))
+    assert sum(len(line.get_xdata()) for line in leading) == 12
+
+
+def test_elbo_theory_meets_the_points_in_a_beta_sweep():
+    axes = render_figure("elbo", **make_inputs(beta=2.5)).axes[0]
+    curves = {line.get_label(): line for line in axes.lines}
+    line = curves["theory (pPCA)"]
+    measured = [line for line in axes.lines if line.get_marker() == "o" and line.get_color() == marks.BLUE]
+    x, y = (
+        np.concatenate([getattr(mark, get)() for mark in measured]).astype(float) for get in ("get_xdata", "get_ydata")
+    )
+    exact = x >= BOUND
+    assert np.interp(x[exact], *line.get_data()) == pytest.approx(y[exact], abs=1e-3)
+    assert axes.figure.axes[1].get_xlabel().startswith(r"$\beta\sigma^2$")
+
+
+def test_each_beta_has_its_own_elbo_curve():
+    one, two = make_inputs(beta=1.0), make_inputs(beta=2.5)
+    both = {**one, "sweep": pd.concat([one["sweep"], two["sweep"]], ignore_index=True)}
+    axes = render_figure("elbo", **both).axes[0]
+    curves = [line for line in axes.lines if line.get_label() == "theory (pPCA)"]
+    assert len(curves) == 2
+    for curve, beta in zip(curves, (1.0, 2.5), strict=True):
+        x, y = curve.get_data()
+        expected = [float(ppca_elbo(EIGENVALUES, value / beta, N_LATENT, beta)) for value in x]
+        assert y == pytest.approx(expected)
+    assert {r"ELBO, $\beta = 1$", r"ELBO, $\beta = 2.5$"} <= set(labels(axes.figure))
+
+
+def test_sweeps_at_two_betas_are_one_curve_of_kl():
+    one, two = make_inputs(beta=1.0), make_inputs(beta=2.5)
+    both = {**one, "sweep": pd.concat([one["sweep"], two["sweep"]], ignore_index=True)}
+    axes = render_figure("beta_equivalence", **both).axes[0]
+    drawn = [line for line in axes.lines if line.get_label().startswith("over ")]
+    assert len(drawn) == 2
+    assert drawn[0].get_xdata() == pytest.approx(drawn[1].get_xdata())
+    assert drawn[0].get_ydata() == pytest.approx(drawn[1].get_ydata())
+
+
+def test_seeds_are_drawn_as_mean_and_range():
+    means = seed_means(make_inputs(seeds=3)["sweep"], "kl")
+    assert (means["count"] == 3).all()
+    assert np.asarray(means["max"] - means["mean"]) == pytest.approx(0.001)
+    assert np.asarray(means["mean"] - means["min"]) == pytest.approx(0.001)
+
+
+def test_the_slope_jumps_at_the_critical_variance(inputs):
+    axes = render_figure("kl_derivatives", **inputs).axes[0]
+    curve = next(line for line in axes.lines if line.get_label() == "theory (pPCA)")
+    x, y = curve.get_data()
+    assert y[x < 1][-1] == pytest.approx(-0.5) and y[x >= 1][0] == 0
+    assert x[x < 1][-1] == pytest.approx(1.0)
+
+
+def test_a_sweep_without_fit_is_drawn_with_its_reason(inputs):
+    sweep = inputs["sweep"][inputs["sweep"]["sigma2"] < 0.9]
+    fit = fit_critical_point(sweep, inputs["spectrum"], N_LATENT)
+    for name in ("kl", "kl_derivatives"):
+        figure = render_figure(name, **{**inputs, "sweep": sweep, "fit": fit})
+        assert "none collapsed" in figure.axes[0].get_title()
+
+
+def test_disagreeing_points_are_shaded_to_halfway_their_neighbours(inputs):
+    for axes in render_figure("bracketing", **inputs).axes:
+        bands = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches]
+        assert [(band.x0, band.x1) for band in bands] == [
+            pytest.approx(ends) for ends in ((0.895, 0.945), (0.945, 0.995))
+        ]
+
+
+def test_the_two_passes_are_named_with_their_critical_variances(inputs):
+    shown = labels(render_figure("bracketing", **inputs))
+    first, second = (inputs["passes"][name]["critical_variance"] for name in ("first", "second"))
+    assert second < first
+    assert rf"annealed: $\sigma_c^2 = {first:.4g}$" in shown and rf"from scratch: $\sigma_c^2 = {second:.4g}$" in shown
+    unnamed = {name: {"schedule": None, "critical_variance": None} for name in ("first", "second")}
+    drawn = render_figure("bracketing", **inputs | {"passes": inputs["passes"] | unnamed})
+    assert {"first pass", "second pass"} <= set(labels(drawn))
+
+
+def test_landscape_marks_lie_on_the_extrema():
+    left, right = render_figure("landscape").axes[:2]
+    u, v = next(line for line in left.lines if line.get_marker() == "*").get_data()
+    step = 1e-4
+    peak = linear_vae_elbo(u, v, 0.4)
+    for du, dv in ((step, 0), (-step, 0), (0, step), (0, -step)):
+        assert np.all(linear_vae_elbo(u + du, v + dv, 0.4) < peak)
+    assert [line.get_marker() for line in right.lines] == ["o"]

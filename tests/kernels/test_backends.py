@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import phasevae
+from phasevae.errors import InputError
+from phasevae.kernels import backends
+from phasevae.kernels.elbo import backend
+
+PACKAGE = Path(phasevae.__file__).parent
+BUILT_FOR_ANOTHER_TORCH = "raise ImportError('_C.so: undefined symbol: _ZN3c105ErrorC2E')\n"
+REPORT = """
+import sys, warnings
+from phasevae import InputError
+from phasevae.kernels import backends
+warnings.showwarning = lambda message, *_: print("warning:", message)
+try:
+    print("family:", backends.family(), "torch" in sys.modules)
+    from phasevae.kernels import elbo
+    print("cpu:", elbo.backend("cpu"))
+    import torch
+    print(elbo.reparam_kl(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.zeros(1, dtype=torch.int64), 0)[1].sum())
+except InputError as error:
+    print("error:", error)
+"""
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    """What a copy of the package says whose extension is `source` and whose record of its build is `record`."""
+
+    def run(source: str | None = None, record: dict | None = None, forced: str = "") -> list[str]:
+        package = tmp_path / "phasevae"
+        ignore = shutil.ignore_patterns("__pycache__", "_C.*", backends.RECORD)
+        shutil.copytree(PACKAGE, package, ignore=ignore, dirs_exist_ok=True)
+        if source is not None:
+            (package / "_C.py").write_text(source)
+        if record is not None:
+            (package / backends.RECORD).write_text(json.dumps(record))
+        monkeypatch.setenv("PHASEVAE_BACKEND", forced)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        command = [sys.executable, "-c", REPORT]
+        done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+        assert not done.stderr
+        return done.stdout.splitlines()
+
+    return run
+
+
+def right_record(**changes) -> dict:
+    return {"torch": backends.torch_build(), "cuda": None, "sources": "0"} | changes
+
+
+def test_without_an_extension_pytorch_computes_and_nothing_is_said(report):
+    assert report() == ["family: torch False", "cpu: torch", "tensor(0.)"]
+    (error,) = report(forced="native_cpu")
+    assert error.startswith("error: PHASEVAE_BACKEND: native_cpu is not available: the extension is not built")
+
+
+def test_an_extension_for_another_torch_is_told_and_left_alone(report):
+    another = right_record(torch="1.2.3 abc")
+    family, warning, cpu, kl = report(BUILT_FOR_ANOTHER_TORCH, another)
+    assert (family, cpu, kl) == ("family: torch False", "cpu: torch", "tensor(0.)")
+    assert warning.startswith("warning: native kernels are not used, PyTorch computes: ")
+    assert f"built for torch 1.2.3 abc, found {backends.torch_build()}" in warning
+    (error,) = report(BUILT_FOR_ANOTHER_TORCH, another, forced="native_cpu")
+    assert error.startswith("error: PHASEVAE_BACKEND: native_cpu is not available: the extension was built for torch")
+
+
+def test_an_extension_that_cannot_be_loaded_is_told_and_left_alone(report):
+    _, warning, cpu, kl = report(BUILT_FOR_ANOTHER_TORCH, right_record())
+    assert (cpu, kl) == ("cpu: torch", "tensor(0.)")
+    assert "cannot be loaded (_C.so: undefined symbol: _ZN3c105ErrorC2E)" in warning
+    _, error = report(BUILT_FOR_ANOTHER_TORCH, right_record(), forced="native_cpu")
+    assert error.startswith("error: PHASEVAE_BACKEND: native_cpu is not available: the extension cannot be loaded")
+
+
+def test_an_extension_without_its_record_is_not_trusted(report):
+    family, warning, *_ = report("")
+    assert family == "family: torch False"
+    assert backends.RECORD in warning
+
+
+def states(cpu: bool, cuda: bool) -> dict[str, backends.State]:
+    found = {"torch": True, "native_cpu": cpu, "native_cuda": cuda}
+    return {name: backends.State(available, "because") for name, available in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("forced", "cpu", "cuda", "family", "on_cpu", "on_cuda"),
+    [
+        ("", False, False, "torch", "torch", "torch"),
+        ("", True, False, "native", "native_cpu", "torch"),
+        ("", True, True, "native", "native_cpu", "native_cuda"),
+        ("torch", True, True, "torch", "torch", "torch"),
+        ("native_cpu", True, True, "native", "native_cpu", None),
+        ("native_cuda", True, True, "native", None, "native_cuda"),
+    ],
+)
+def test_the_choice_follows_device_and_availability(monkeypatch, forced, cpu, cuda, family, on_cpu, on_cuda):
+    monkeypatch.setenv("PHASEVAE_BACKEND", forced)
+    monkeypatch.setattr(backends, "states", lambda: states(cpu, cuda))
+    assert backends.family() == family
+    for device, expected in (("cpu", on_cpu), ("cuda", on_cuda)):
+        if expected is None:
+            with pytest.raises(InputError, match=f"{forced} cannot compute on {device}"):
+                backends.choose(device)
+        else:
+            assert backends.choose(device) == expected
+
+
+def test_an_unknown_backend_is_told(monkeypatch):
+    monkeypatch.setenv("PHASEVAE_BACKEND", "abacus")
+    message = "^PHASEVAE_BACKEND: 'abacus', must be one of: torch, native_cpu, native_cuda$"
+    with pytest.raises(InputError, match=message):
+        backends.family()
+
+
+def test_the_installed_torch_is_read_from_its_files():
+    assert backends.torch_build() == f"{torch.__version__} {torch.version.git_version}"
+
+
+def test_sources_hash_follows_names_and_bytes(tmp_path):
+    (tmp_path / "csrc").mkdir()
+    hashes = set()
+    for name, text in (("a.cpp", "int a;"), ("a.cpp", "int b;"), ("b.cpp", "int b;")):
+        (tmp_path / "csrc" / name).write_text(text)
+        hashes.add(backends.sources_hash(tmp_path))
+    assert len(hashes) == 3
+
+
+def test_what_is_told_is_what_computes():
+    assert backend("cpu") == backends.choose("cpu")

@@ -1,0 +1,91 @@
+"""Training on a GPU: the captured step against the eager one, and against itself. Single operations on the GPU
+are compared with float64 in test_native.py."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from small import gaussian_rows, recipe
+
+from phasevae.kernels import backends, elbo
+from phasevae.sweep.settings import Member
+from phasevae.training.trainer import Trainer
+
+if not torch.cuda.is_available():
+    pytest.skip("needs a GPU", allow_module_level=True)
+
+NAMES = ["torch"] + (["native_cuda"] if backends.states()["native_cuda"].available else [])
+MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.3, 0.6, 0.9, 1.2) for seed in (0, 1)]
+CHANGES = {"n_latent": 3, "hidden": (33, 17), "samples": 32 * 700.0}
+
+
+@pytest.fixture(params=NAMES)
+def backend(request, monkeypatch) -> str:
+    monkeypatch.setenv("PHASEVAE_BACKEND", request.param)
+    monkeypatch.setattr(elbo, "_chosen", {})
+    return request.param
+
+
+def trained(x: torch.Tensor, use_graph: bool | None = None, members: list[Member] = MEMBERS, **changes) -> Trainer:
+    """Trained with every warning an error: so a graph was captured where one was asked for."""
+    trainer = Trainer(x, members, recipe(**{**CHANGES, **changes}), use_graph)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert trainer.run()
+    return trainer
+
+
+def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Relative to the norm."""
+    return float((found.double().cpu() - expected.double().cpu()).norm() / expected.double().norm().cpu())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("members", [MEMBERS, MEMBERS[:1]])
+def test_the_graph_trains_what_single_launches_train(backend, dtype, members):
+    x = gaussian_rows(device="cuda", dtype=dtype)
+    captured, eager = trained(x, members=members), trained(x, use_graph=False, members=members)
+    assert elbo.backend("cuda") == backend
+    assert distance(captured.model.parameters, eager.model.parameters) < 1e-5
+    assert np.allclose(np.stack(captured.history), np.stack(eager.history), rtol=1e-4, atol=1e-5)
+
+
+def test_two_runs_are_bit_equal(backend):
+    first, second = trained(gaussian_rows(device="cuda")), trained(gaussian_rows(device="cuda"))
+    assert torch.equal(first.model.parameters, second.model.parameters)
+    assert np.array_equal(np.stack(first.history), np.stack(second.history))
+
+
+@pytest.mark.parametrize("interrupted_at", [1, 255, 256, 257, 650])
+def test_resumed_training_is_bit_equal(backend, interrupted_at):
+    whole = trained(gaussian_rows(device="cuda"))
+    first = Trainer(gaussian_rows(device="cuda"), MEMBERS, recipe(**CHANGES))
+    assert not first.run(should_stop=lambda: first.step == interrupted_at)
+    second = Trainer(gaussian_rows(device="cuda"), MEMBERS, recipe(**CHANGES))
+    second.restore(first.state())
+    assert second.run()
+    assert torch.equal(whole.model.parameters, second.model.parameters)
+    assert np.array_equal(np.stack(whole.history), np.stack(second.history))
+
+
+def test_gpu_and_cpu_train_the_same(backend, monkeypatch):
+    on_gpu = trained(gaussian_rows(device="cuda", dtype=torch.float64), samples=32 * 200.0)
+    monkeypatch.setenv("PHASEVAE_BACKEND", "torch")
+    monkeypatch.setattr(elbo, "_chosen", {})
+    on_cpu = trained(gaussian_rows(dtype=torch.float64), samples=32 * 200.0)
+    # The learning rate is rounded to float32 by torch's Adam on the GPU.
+    assert distance(on_gpu.model.parameters, on_cpu.model.parameters) < 1e-5
+
+
+def test_a_step_waits_for_nothing(backend):
+    """Between two records no operation makes the host wait for the device."""
+    trainer = Trainer(gaussian_rows(device="cuda"), MEMBERS, recipe(**{**CHANGES, "samples": 32 * 70_000.0}))
+    assert not trainer.run(should_stop=lambda: trainer.step == 10)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert not trainer.run(should_stop=lambda: trainer.step == 600)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

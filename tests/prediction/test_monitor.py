@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from phasevae import CollapseMonitor, InputError, predict
+from phasevae.prediction import monitor
+
+LOSS = {"n_latent": 2, "sigma2": 1.0}
+
+
+@pytest.fixture(scope="module")
+def x():
+    return np.random.default_rng(0).normal(size=(4000, 3)) * np.sqrt([4.0, 2.0, 0.5])
+
+
+def posterior(*kl: float, rows: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
+    """mu and logvar with the given KL of each latent."""
+    return torch.sqrt(2 * torch.tensor([kl] * rows)), torch.zeros(rows, len(kl))
+
+
+def run(monitor, series):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for kl in series:
+            monitor.update(*posterior(*kl))
+            yield monitor.end_epoch()
+
+
+def test_kl_is_averaged_over_all_rows_of_an_epoch(x):
+    monitor = CollapseMonitor(x, **LOSS)
+    monitor.update(*posterior(0.6, 0.2, rows=30))
+    monitor.update(*(part.numpy() for part in posterior(0.2, 0.2, rows=10)))
+    report = monitor.end_epoch()
+    np.testing.assert_allclose(report.kl_per_dim, [0.5, 0.2], rtol=1e-6)
+    expected = predict(x, 2, sigma2=1.0)
+    assert report.kl == pytest.approx(0.7)
+    assert report.distance == pytest.approx(0.7 - expected.kl)
+    assert (report.active_units, report.predicted_active_units) == (2, 2)
+    assert report.epoch == 1 and monitor.reports == [report]
+
+
+def test_kl_of_a_width_alone(x):
+    monitor = CollapseMonitor(x, **LOSS)
+    variance = torch.tensor([[0.25, 1.0]])
+    monitor.update(torch.zeros(1, 2), variance.log())
+    assert monitor.end_epoch().kl_per_dim == pytest.approx([0.5 * (0.25 - 1 - np.log(0.25)), 0])
+
+
+def test_a_falling_kl_warns_before_it_is_gone(x):
+    monitor = CollapseMonitor(x, **LOSS)
+    reports = list(run(monitor, [(0.5 * 0.5**i, 0.01) for i in range(5)]))
+    assert [r.status for r in reports] == ["ok", "ok", "ok", "collapsing", "collapsing"]
+    assert "falling" in str(reports[3])
+
+
+def test_the_warning_is_given_once(x):
+    monitor = CollapseMonitor(x, **LOSS)
+    with pytest.warns(UserWarning, match="falling") as caught:
+        for i in range(6):
+            monitor.update(*posterior(0.5 * 0.5**i, 0.01))
+            monitor.end_epoch()
+    assert len(caught) == 1
+
+
+def test_a_kl_that_settles_from_above_or_slowly_does_not_warn(x):
+    predicted = predict(x, 2, sigma2=1.0).kl
+    above = CollapseMonitor(x, **LOSS)
+    assert {r.status for r in run(above, [(predicted * (1 + 0.5**i), 0.01) for i in range(6)])} == {"ok"}
+    slow = CollapseMonitor(x, **LOSS)
+    assert {r.status for r in run(slow, [(0.9 * predicted * 0.99**i, 0.01) for i in range(6)])} == {"ok"}
+
+
+FALLING = [(0.5 * 0.5**i, 0.01) for i in range(4)]
+CASES = {
+    "ok": (1.0, [(0.5, 0.1)], ""),
+    "behind": (1.0, [(0.5, 0.0)], ""),
+    "collapsing": (1.0, FALLING, "KL is falling"),
+    "collapsed": (1.0, [(1e-4, 0.0)], "optimum keeps 2 latents"),
+    "expected-collapse": (6.0, [(0.5, 0.1)], "lower the KL weight"),
+    "diverged": (1.0, [(float("nan"), 0.1)], "not a finite number"),
+}
+
+
+@pytest.mark.parametrize("status", monitor.STATUSES)
+def test_each_status_has_its_case(x, status):
+    sigma2, series, words = CASES[status]
+    *_, report = run(CollapseMonitor(x, n_latent=2, sigma2=sigma2), series)
+    assert report.status == status and words in report.message
+    assert bool(words) == bool(report.message)
+
+
+def test_the_weight_of_kl_may_change(x):
+    monitor = CollapseMonitor(x, n_latent=2, loss="half-sse", kl_weight=1e-3)
+    monitor.update(*posterior(1.0, 1.0))
+    assert monitor.end_epoch(kl_weight=1.0).predicted_kl == pytest.approx(predict(x, 2, beta=1.0).kl)
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        (CollapseMonitor, "n_latent: missing"),
+        (lambda x: CollapseMonitor(predict(x, 2, beta=1.0), beta=1.0), "takes a prediction alone"),
+        (lambda x: CollapseMonitor(x, **LOSS).end_epoch(), "no batch"),
+        (
+            lambda x: CollapseMonitor(x, **LOSS).update(torch.zeros(3, 3), torch.zeros(3, 3)),
+            r"must both be \[batch, 2\]",
+        ),
+        (lambda x: CollapseMonitor(x, **LOSS).watch(nn.Linear(1, 1)), "must be the name of a submodule of Linear"),
+    ],
+)
+def test_wrong_use_is_one_line(x, action, words):
+    with pytest.raises(InputError, match=words):
+        action(x)
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.body(x).chunk(2, dim=-1)
+
+
+class Model(nn.Module):
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+
+@pytest.mark.parametrize("encoder", [Pair(), nn.Linear(3, 4)])
+def test_a_watched_encoder_counts_in_training_only(x, encoder):
+    monitor, model = CollapseMonitor(x, **LOSS), Model(encoder)
+    batch = torch.from_numpy(x[:50]).float()
+    monitor.watch(model)
+    model.eval()
+    model.encoder(batch)
+    with pytest.raises(InputError, match="no batch"):
+        monitor.end_epoch()
+    model.train()
+    output = model.encoder(batch)
+    mu, logvar = output if isinstance(output, tuple) else (output[:, :2], output[:, 2:])
+    expected = 0.5 * (mu.double() ** 2 + logvar.double().exp() - 1 - logvar.double()).mean(0)
+    assert monitor.end_epoch().kl_per_dim == pytest.approx(expected.detach().numpy())
+    monitor.unwatch()
+    model.encoder(batch)
+    with pytest.raises(InputError, match="no batch"):
+        monitor.end_epoch()
+
+
+def test_pythae(x, tmp_path):
+    pytest.importorskip("pythae")
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE, VAEConfig
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    data = BaseDataset(torch.from_numpy(x[:500]).float(), torch.zeros(500))
+    monitor = CollapseMonitor(data, n_latent=2, library="pythae")
+    assert monitor.prediction.kl == pytest.approx(predict(x[:500].astype(np.float32), 2, sigma2=1.0).kl, rel=1e-5)
+    config = BaseTrainerConfig(output_dir=str(tmp_path), num_epochs=2, per_device_train_batch_size=250, no_cuda=True)
+    model = VAE(VAEConfig(input_dim=(3,), latent_dim=2))
+    BaseTrainer(model, data, training_config=config, callbacks=[monitor]).train()
+    assert [report.epoch for report in monitor.reports] == [1, 2]
+    assert all(np.isfinite(report.kl) for report in monitor.reports)
+    assert not model.encoder._forward_hooks
+
+
+def test_lightning(x):
+    lightning = next((m for name in ("lightning.pytorch", "pytorch_lightning") if (m := _imported(name))), None)
+    if lightning is None:
+        with pytest.raises(InputError, match="is not installed"):
+            CollapseMonitor(x, **LOSS).lightning()
+        return
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.encoder = nn.Linear(3, 4)
+
+        def training_step(self, batch, number):
+            mu, logvar = self.encoder(batch).chunk(2, -1)
+            return mu.square().sum() + logvar.square().sum()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 1e-3)
+
+    monitor = CollapseMonitor(x, **LOSS)
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = lightning.Trainer(max_epochs=2, accelerator="cpu", callbacks=[monitor.lightning()], **quiet)
+    trainer.fit(Module(), torch.utils.data.DataLoader(torch.from_numpy(x[:300]).float(), batch_size=100))
+    assert len(monitor.reports) == 2
+    assert float(trainer.callback_metrics["collapse/kl"]) == pytest.approx(monitor.reports[-1].kl, rel=1e-5)
+
+
+def _imported(name):
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None

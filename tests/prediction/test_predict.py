@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import phasevae
+from phasevae import InputError
+from phasevae.figures.prediction_report import prediction_page, summary
+from phasevae.prediction import diagnosis
+from phasevae.prediction.losses import LIBRARIES
+from phasevae.prediction.predict import FULL_DIMENSION, predict
+from phasevae.spectrum.spectrum import read_spectrum, write_spectrum
+from phasevae.theory.ppca import learned_variance, ppca_kl, ppca_mse
+
+LAM = np.array([4.0, 2.0, 1.0, 0.5])
+
+
+def gaussian(n=6000, lam=LAM, seed=0):
+    """Samples whose covariance is diag(lam) up to rounding."""
+    x = np.random.default_rng(seed).normal(size=(n, len(lam)))
+    x -= x.mean(0)
+    whitening = np.linalg.inv(np.linalg.cholesky(np.cov(x.T, bias=True))).T
+    return x @ whitening * np.sqrt(lam)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return gaussian()
+
+
+@pytest.fixture(scope="module")
+def binary():
+    """Four pairs of equal pixels, on in half and a quarter of the images."""
+    rng = np.random.default_rng(0)
+    return np.repeat(rng.random((4000, 4)) < [0.5, 0.5, 0.25, 0.25], 2, axis=1).astype(float)
+
+
+def codes(prediction):
+    return {warned.code for warned in prediction.warnings}
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("options", "effective"),
+    [
+        ({"sigma2": 1.5}, 1.5),
+        ({"beta": 1.5}, 1.5),
+        ({"sigma2": 0.5, "beta": 3.0}, 1.5),
+        ({"sigma2": 0.5, "kl_weight": 3.0}, 1.5),
+        ({"loss": "half-sse", "kl_weight": 1.5}, 1.5),
+        ({"loss": "sse", "kl_weight": 3.0}, 1.5),
+        ({"loss": "mean-se", "kl_weight": 0.75}, 1.5),
+        ({"loss": "mean-se-mean-kl", "kl_weight": 2.25}, 1.5),
+        ({"loss": "gaussian-nll", "sigma2": 1.5}, 1.5),
+        ({"library": "pythae"}, 1.0),
+        ({"library": "pytorch-vae"}, 0.0005),
+        ({"library": "disentangling-vae-gaussian"}, 4 / 510),
+        ({"library": "mlcolvar", "kl_weight": 0.001}, 0.002),
+    ],
+)
+def test_effective_variance_and_what_follows(x, options, effective):
+    found = predict(x, 3, **options)
+    assert found.effective_variance == pytest.approx(effective)
+    assert found.critical_variance == pytest.approx(4)
+    assert found.kl == pytest.approx(float(ppca_kl(LAM, effective, 3)))
+    assert found.mse == pytest.approx(float(ppca_mse(LAM, effective, 3)))
+    assert found.active_dims == (LAM[:3] > effective).sum()
+    assert found.kl_per_dim.shape == (3,)
+
+
+@pytest.mark.parametrize(("sigma2", "verdict", "k"), [(4.1, "collapsed", 0), (1.5, "partial", 2), (0.9, "active", 3)])
+def test_verdicts(x, sigma2, verdict, k):
+    found = predict(x, 3, sigma2=sigma2)
+    assert (found.verdict, found.active_dims) == (verdict, k)
+
+
+@pytest.mark.parametrize("loss", ["half-sse", "sse", "mean-se", "mean-se-mean-kl", "gaussian-nll", "bce", "mean-bce"])
+def test_thresholds_are_where_latents_die(x, binary, loss):
+    """Against the prediction at weights just beside each threshold: the thresholds have formulas of their own."""
+    found = predict(binary if "bce" in loss else x, 3, loss=loss)
+    assert [t.latents for t in found.thresholds] == [1, 2, 3]
+    for threshold in found.thresholds:
+        alive, dead = (found.at(threshold.kl_weight * factor).active_dims for factor in (1 - 1e-6, 1 + 1e-6))
+        assert alive >= threshold.latents > dead
+        low, high = threshold.keeps
+        if high > low:
+            assert found.at(max((low + high) / 2, 1e-9)).active_dims == threshold.latents
+    assert found.critical_kl_weight == found.thresholds[0].kl_weight
+
+
+def test_the_critical_weight_of_one_variance_a_feature(x):
+    scale = np.array([1.0, 30.0, 0.2, 7.0])
+    mixed = (x @ np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]) * scale
+    found = predict(mixed, 2, library="scvi")
+    critical = np.linalg.eigvalsh(np.corrcoef(mixed.T))[-1]
+    assert found.critical_kl_weight == pytest.approx(critical)
+    assert found.at(1.01 * critical).verdict == "collapsed"
+    assert found.at(0.99 * critical).active_dims == 1
+    assert found.at(1.01 * critical).mse == pytest.approx(mixed.var(0).sum())
+
+
+def test_thresholds_of_one_variance_a_feature():
+    rng = np.random.default_rng(0)
+    loadings = rng.normal(size=(3, 9)) * np.array([2.0, 1.2, 0.7])[:, None]
+    found = predict(rng.normal(size=(3000, 3)) @ loadings + rng.normal(size=(3000, 9)), 3, library="scvi")
+    assert [t.latents for t in found.thresholds] == [1, 2, 3]
+    for threshold in found.thresholds:
+        alive, dead = (found.at(threshold.kl_weight * factor).active_dims for factor in (0.97, 1.03))
+        assert alive == threshold.latents > dead
+
+
+def test_the_critical_weight_of_cross_entropy_is_the_curvature_of_the_loss(binary):
+    """A linear decoder about the mean, in logits: the second derivative of the loss along the best direction."""
+    found = predict(binary, 2, loss="bce")
+    p = binary.mean(0)
+    noise = np.sqrt(p * (1 - p))
+    covariance = np.cov(binary.T, bias=True) / np.outer(noise, noise)
+    assert found.critical_kl_weight == pytest.approx(np.linalg.eigvalsh(covariance)[-1])
+    direction = np.linalg.eigh(covariance)[1][:, -1] / noise  # logits per latent
+    score = (binary - p) @ direction
+
+    def loss(amplitude, weight):
+        """Expected loss at decoder amplitude u and encoder mean v * score, latent variance 1, best v, to order 4."""
+        v = amplitude / (weight + amplitude**2)
+        z, w = np.polynomial.hermite_e.hermegauss(20)
+        total = 0.0
+        for node, mass in zip(z, w / w.sum(), strict=True):
+            logits = np.log(p / (1 - p)) + np.outer(v * score + node, amplitude * direction)
+            total += mass * (np.logaddexp(0, logits) - binary * logits).sum(1).mean()
+        return total + weight * 0.5 * v**2 * np.square(score).mean()
+
+    critical = found.critical_kl_weight
+    for factor, falls in ((0.9, True), (1.1, False)):
+        assert (loss(0.02, factor * critical) < loss(0.0, factor * critical)) == falls
+
+
+def test_learned_variance(x):
+    found = predict(x, 2, loss="gaussian-nll")
+    assert found.effective_variance == pytest.approx((1.0 + 0.5) / 2)  # the mean of what two latents leave
+    assert found.critical_kl_weight == pytest.approx(4 * 4 / LAM.sum())
+
+
+def test_a_spectrum_serves_as_well_as_its_data(x, tmp_path):
+    write_spectrum(tmp_path / "s.json", phasevae.compute_spectrum(x))
+    for options in ({"sigma2": 1.5}, {"loss": "mean-se"}, {"loss": "gaussian-nll"}):
+        expected, found = (predict(data, 2, **options) for data in (x, read_spectrum(tmp_path / "s.json")))
+        assert found.kl == pytest.approx(expected.kl) and found.effective_variance == expected.effective_variance
+
+
+def test_more_latents_than_directions(x):
+    found = predict(x, 6, sigma2=0.3)
+    assert (found.verdict, found.active_dims, len(found.thresholds)) == ("partial", 4, 4)
+    assert any("Only 4 directions" in line for line in found.advice)
+
+
+def test_large_dimension_uses_the_leading_eigenvalues(monkeypatch):
+    wide = gaussian(300, np.geomspace(9, 0.1, 60))
+    whole = predict(wide, 4, sigma2=1.0)
+    monkeypatch.setattr("phasevae.prediction.predict.FULL_DIMENSION", 50)
+    found = predict(wide, 4, sigma2=1.0)
+    assert found.setting.spectrum.eigenvalues.size == 32 < whole.setting.spectrum.eigenvalues.size
+    assert found.kl == pytest.approx(whole.kl, rel=1e-3) and found.mse == pytest.approx(whole.mse, rel=1e-3)
+    learned, full = predict(wide, 4, loss="gaussian-nll"), whole.setting.spectrum.eigenvalues
+    assert learned.effective_variance == pytest.approx(learned_variance(full, 4), rel=1e-3)
+    assert FULL_DIMENSION == 4096
+
+
+def test_the_short_api(x):
+    assert phasevae.predict(x, n_latent=2, beta=5.0).verdict == "collapsed"
+    assert phasevae.predict is predict
+
+
+# What is told
+
+
+def test_json_has_the_documented_keys_and_no_nan():
+    found = predict(gaussian(500, LAM[:2]), 2, loss="gaussian-nll", kl_weight=0.5)
+    record = found.to_json()
+    assert list(record) == [
+        "effective_variance", "critical_variance", "verdict", "active_dims", "kl", "kl_per_dim", "mse", "thresholds",
+        "warnings", "advice",
+    ]  # fmt: skip
+    from phasevae.artifacts.files import readable_json
+
+    assert json.loads(readable_json(record))["kl"] is None
+
+
+def test_the_page_is_whole(x):
+    found = phasevae.compute_spectrum(x)
+    page, odd = (prediction_page(predict(replace(found, name=name), 3, sigma2=1.5)) for name in ("cells", "<script>"))
+    assert odd == page.replace("cells", "&lt;script&gt;")  # the same but for the name, which is escaped
+    for figure in re.findall(r"<svg.*?</svg>", page, re.S):
+        xml.etree.ElementTree.fromstring(figure)
+    assert page.count("<svg") == 2
+    outside = re.findall(r"(?:src|href)=[\"'](?!#)([^\"']*)", page) + re.findall(r"url\((?!#)([^)]*)\)", page)
+    assert not outside
+    assert "2 of 3 latents active" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"loss": "mean-se"},
+            ["Your loss averages over 4 features: the KL weight 1 is an effective variance of 2, 0.5 x"],
+        ),
+        (
+            {"loss": "mean-se", "kl_weight": 3.0},
+            [
+                "Every latent collapses",
+                "below 2 keeps one",
+                "then an effective variance of 1.5 and keeps 2 of 3",
+                "Annealing",
+            ],
+        ),
+        ({"loss": "mean-se-mean-kl"}, ["and KL over 3 latents"]),
+        ({"loss": "mean-se-mean-kl", "kl_weight": 7.0}, ["sum the reconstruction loss over features, and KL over"]),
+        ({"loss": "sse"}, ["would settle at 0.5 with 3 of 3 latents active, as the KL weight 1 does in your loss"]),
+        (
+            {"sigma2": 0.9},
+            ["The first latent dies at a KL weight of 1.111, the last at 4.444", "A learned decoder variance"],
+        ),
+        ({"loss": "gaussian-nll"}, ["The learned variance settles at 0.5"]),
+        ({"library": "scvi"}, ["Each feature learns its variance"]),
+        ({"sigma2": 1.5}, ["2 of 3 latents carry information", "2 latents would do as well as 3"]),
+    ],
+)
+def test_advice(x, options, words):
+    advice = " ".join(predict(x, 3, **options).advice)
+    for word in words:
+        assert word in advice
+
+
+# Each warning has data that raise it and data that do not
+
+
+def clusters(n=6000):
+    """Two clusters of unequal weight along the first of two directions: skewed, and collapse is of first order."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 2)) * [0.1, 0.5]
+    x[:, 0] += np.where(rng.random(n) < 0.1, 3.0, -1 / 3)
+    return x / x.std(0) * [1.2, 0.8]
+
+
+def constant(x):
+    return np.hstack([x, np.zeros((len(x), 1))])
+
+
+STANDARD = np.array([1.5, 1.0, 0.9, 0.6])
+CASES = {
+    "not-standardised": (lambda x, b: (gaussian(lam=STANDARD / 50), {"sigma2": 0.01}), None),
+    "constant-features": (lambda x, b: (constant(gaussian(lam=STANDARD)), {"sigma2": 1.0}), None),
+    "non-gaussian": (lambda x, b: (clusters(), {"sigma2": 1.0}), None),
+    "first-order": (lambda x, b: (clusters(), {"sigma2": 1.0}), None),
+    "few-latents": (lambda x, b: (gaussian(lam=STANDARD), {"sigma2": 0.7}), None),
+    "sampling-error": (lambda x, b: (gaussian(200, STANDARD), {"sigma2": 1.0}), None),
+    "not-binary": (lambda x, b: (0.5 * b + 0.25, {"loss": "bce"}), lambda x, b: (b, {"loss": "bce"})),
+    "unbounded": (
+        lambda x, b: (gaussian(lam=STANDARD[:2]), {"loss": "gaussian-nll", "kl_weight": 0.9}),
+        lambda x, b: (gaussian(lam=STANDARD), {"loss": "gaussian-nll", "kl_weight": 0.9}),
+    ),
+}
+
+
+def standard(x, b):
+    return gaussian(lam=STANDARD), {"sigma2": 1.1}
+
+
+def test_moments_that_are_unknown_raise_no_warning():
+    """spectrum.json holds null for moments that are not known, read as NaN."""
+    found = phasevae.compute_spectrum(clusters())
+    assert {"non-gaussian", "first-order"} <= codes(predict(found, 2, sigma2=1.0))
+    unknown = np.full(2, np.nan)
+    for fields in (
+        {"skewness": unknown},
+        {"excess_kurtosis": unknown},
+        {"standard_errors": unknown},
+        {"variance_proxy": float("nan")},
+        {"variance_proxy": None},
+    ):
+        undefined = predict(replace(found, **fields), 2, sigma2=1.0)
+        assert "nan" not in json.dumps([warned.message for warned in undefined.warnings])
+        assert not any("nan" in value for _, value in summary(undefined))
+    assert "non-gaussian" not in codes(predict(replace(found, skewness=unknown), 2, sigma2=1.0))
+    assert "first-order" not in codes(predict(replace(found, variance_proxy=None), 2, sigma2=1.0))
+
+
+def test_two_samples_are_uncertain():
+    """Their kurtosis is -2 whatever they are, which would mean no error at all."""
+    assert "sampling-error" in codes(predict(np.array([[0.0, 1.0], [1.0, -1.0]]), 1, sigma2=0.1))
+
+
+def test_bytes_are_asked_about():
+    pixels = np.random.default_rng(0).integers(0, 256, (500, 4))
+    (message,) = (w.message for w in predict(pixels, 2, beta=1.0).warnings if w.code == "not-standardised")
+    assert "values from 0 to 255: is that how they are fed, or divided by 255?" in message
+    (message,) = (w.message for w in predict(pixels / 255, 2, beta=1.0).warnings if w.code == "not-standardised")
+    assert "divided by 255" not in message
+
+
+def test_every_warning_has_its_case():
+    assert list(CASES) == list(diagnosis.CHECKS)
+
+
+@pytest.mark.parametrize("code", diagnosis.CHECKS)
+def test_a_warning_is_given_where_it_applies_and_nowhere_else(x, binary, code):
+    applies, not_here = CASES[code]
+    data, options = applies(x, binary)
+    assert code in codes(predict(data, 2, **options))
+    data, options = (not_here or standard)(x, binary)
+    assert code not in codes(predict(data, 2, **options))
+
+
+def test_standardised_gaussian_data_raise_no_warning(x, binary):
+    data, options = standard(x, binary)
+    assert codes(predict(data, 2, **options)) == set()
+
+
+def test_one_large_feature_is_not_one_scale():
+    data = gaussian(lam=np.array([900.0, 1, 1, 0.9]))
+    (message,) = (w.message for w in predict(data, 4, beta=1.0).warnings if w.code == "not-standardised")
+    assert "30 times the standard deviation" in message
+
+
+def test_close_to_critical_the_sampling_error_decides():
+    data = gaussian(lam=STANDARD)
+    assert "sampling-error" in codes(predict(data, 2, sigma2=1.49))
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "give one of sigma2"),
+        ({"sigma2": 1.0, "loss": "sse"}, "give one of sigma2"),
+        ({"loss": "sse", "library": "pythae"}, "give one of sigma2"),
+        ({"loss": "gaussian-nll", "beta": 1.0}, "give one of sigma2"),
+        ({"sigma2": 0.0}, "sigma2: 0.0, must be a positive number"),
+        ({"beta": -1.0}, "beta: -1.0"),
+        ({"beta": float("nan")}, "beta: nan"),
+        ({"beta": 1.0, "kl_weight": 1.0}, "must be left out beside beta"),
+        ({"loss": "sse", "kl_weight": 0}, "kl_weight: 0"),
+        ({"loss": "nonsense"}, "loss: 'nonsense', must be one of half-sse"),
+        ({"library": "nonsense"}, "library: 'nonsense', must be one of pythae"),
+        ({"loss": "bce"}, "must be within 0 and 1"),
+    ],
+)
+def test_wrong_options(x, options, words):
+    with pytest.raises(InputError, match=words):
+        predict(x, 2, **options)
+
+
+@pytest.mark.parametrize("n_latent", [0, -1, 1.5, True, "2"])
+def test_wrong_numbers_of_latents(x, n_latent):
+    with pytest.raises(InputError, match="n_latent"):
+        predict(x, n_latent, sigma2=1.0)
+
+
+def test_a_spectrum_is_not_enough_for_some_losses(x):
+    found = phasevae.compute_spectrum(x)
+    for options in ({"loss": "bce"}, {"library": "scvi"}):
+        with pytest.raises(InputError, match="must be the samples"):
+            predict(found, 2, **options)
+    with pytest.raises(InputError, match="must be at least 3"):
+        predict(phasevae.compute_spectrum(x, top=2), 2, sigma2=1.0)
+
+
+def test_one_variance_a_feature_needs_the_matrix(monkeypatch, x):
+    monkeypatch.setattr("phasevae.prediction.predict.FULL_DIMENSION", 3)
+    with pytest.raises(InputError, match="4 features, must be at most 3"):
+        predict(x, 2, library="scvi")
+
+
+def test_every_preset_predicts(x, binary):
+    for name, preset in LIBRARIES.items():
+        found = predict(binary, 2, library=name)
+        assert found.setting.kl_weight == preset.kl_weight
+        assert found.advice

@@ -1,0 +1,35 @@
+"""Sweep tables that follow the exact curves of Gaussian data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from phasevae.theory.ppca import collapsed_elbo, ppca_active_dims, ppca_elbo, ppca_kl
+
+SINGLE = np.array([1.0] + [0.25] * 7)
+GRID = [0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.96, 0.98, 1.02, 1.05, 1.1]
+
+
+def spectrum_of(eigenvalues=SINGLE, **more):
+    moments = {"skewness": [0.0], "excess_kurtosis": [0.0]}
+    return {"eigenvalues": list(eigenvalues), "n_samples": 256_000, **moments, **more}
+
+
+def gaussian_sweep(seed=None, eigenvalues=SINGLE, grid=GRID, beta=1.0, n=4):
+    """The exact curves, with noise when a seed is given."""
+    rng, x = np.random.default_rng(seed), np.asarray(grid, dtype=float)
+    lam, noise = np.asarray(eigenvalues), 0.0 if seed is None else 1.0
+    kl = ppca_kl(lam, x, n)
+    gap = ppca_elbo(lam, x, n) - collapsed_elbo(lam.sum(), lam.size, x)
+    draws = noise * rng.normal(size=(2, x.size))
+    return pd.DataFrame(
+        {
+            "sigma2": x / beta,
+            "beta": beta,
+            "seed": 0,
+            "kl": kl + draws[0] * (1e-3 + 5e-3 * kl),
+            "elbo_gap": beta * (gap + draws[1] * (3e-4 + 5e-3 * gap)),
+            "active_dims": ppca_active_dims(lam, x, n),
+        }
+    )

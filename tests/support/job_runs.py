@@ -1,0 +1,47 @@
+"""A training job of seconds, for the tests of what a job does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from small import recipe
+
+from phasevae.sweep.plan import make_plan
+from phasevae.sweep.points import Source, make_tasks
+from phasevae.training.job import Job
+
+SETTINGS = recipe(hidden=(8,), samples=3200.0)
+GRID = {"sigma2": [0.5, 0.8, 1.5], "beta": 1.0, "seeds": [0], "n_buckets": 1}
+
+
+def rows() -> np.ndarray:
+    drawn = np.random.default_rng(0).normal(size=(300, 4)) * np.sqrt([1.0, 0.7, 0.3, 0.2])
+    return drawn.astype(np.float32)
+
+
+def job_in(folder: Path, sigma2: list[float] | None = None, checkpoint_seconds: float = 1e9) -> Job:
+    points = make_plan({**GRID, "sigma2": sigma2 or GRID["sigma2"]})
+    return Job(
+        tasks=make_tasks(points, folder, SETTINGS, Source("0" * 64, None)),
+        x=rows(),
+        data_sha256="0" * 64,
+        settings=SETTINGS,
+        checkpoint=folder / "checkpoints" / "bucket=0.safetensors",
+        device=torch.device("cpu"),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+
+
+def files_of(job: Job) -> dict[Path, bytes]:
+    return {
+        task.folder / name: (task.folder / name).read_bytes()
+        for task in job.tasks
+        for name in ("point.json", "weights.safetensors", "history.csv")
+    }
+
+
+def relative(job: Job, files: dict[Path, bytes]) -> dict[str, bytes]:
+    root = job.checkpoint.parent.parent
+    return {str(path.relative_to(root)): content for path, content in files.items()}

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from small import recipe
+
+from phasevae.measurement import measure
+from phasevae.sweep import resources
+from phasevae.sweep.resources import (
+    CPU_FLOPS,
+    CUDA_FLOPS,
+    estimate_cost,
+    estimate_hysteresis_cost,
+    further_resources,
+    matrices_mb,
+    packed_buckets,
+    resource_request,
+)
+from phasevae.training.row_order import MOST_COORDINATES
+
+SMALL = asdict(recipe(hidden=(5,), samples=1000.0, batch=10, antithetic=False, decoder_group=1))
+
+
+def test_a_network_is_counted_by_hand():
+    """D = 3, hidden 5, n = 2: encoder 3-5-4 (35 weights), decoder 2-5-3 (25 weights), 9 + 8 biases."""
+    found = estimate_cost(SMALL, n_points=7, dimension=3, n_samples=100)
+    assert found["parameters"] == 35 + 25 + 9 + 8
+    assert found["flops"] == 7 * (6 * 60 * 1000 + (2 * 35 + 32 * 25) * 100 + 2 * 25 * 256 * 100)
+
+
+def test_measuring_is_counted_as_it_is_done():
+    for name in ("MOST_PAIRS", "ENOUGH_PAIRS", "LIKELIHOOD_ROWS", "LIKELIHOOD_DRAWS"):
+        assert getattr(resources, name) == getattr(measure, name)
+    assert resources.MOST_COORDINATES == MOST_COORDINATES
+
+
+def test_antithetic_noise_decodes_twice_and_shared_targets_one_more_backward_pass():
+    keys = SMALL | {"antithetic": True}
+    assert estimate_cost(keys, 1, dimension=3)["flops"] == 6 * (35 + 2 * 25) * 1000
+    for group, batch, operations in ((16, 32, 8), (16, 12, 8), (16, 13, 8), (12, 13, 6)):
+        shared = estimate_cost(keys | {"decoder_group": group, "batch": batch}, 1, dimension=3)
+        assert shared["flops"] == (6 * 35 + operations * 2 * 25) * 1000
+
+
+def test_time_follows_the_processor():
+    long = SMALL | {"samples": 1e12, "batch": 10**6}
+    one, four = (estimate_cost(long, 5, dimension=3, threads=threads)["seconds"] for threads in (1, 4))
+    gpu = estimate_cost(long, 5, dimension=3, threads=4, device="cuda:1")["seconds"]
+    assert one == pytest.approx(estimate_cost(long, 5, dimension=3)["flops"] / CPU_FLOPS, rel=1e-3)
+    assert (one / four, one / gpu) == pytest.approx((4, CUDA_FLOPS / CPU_FLOPS), rel=1e-2)
+    steps = estimate_cost(SMALL | {"samples": 1e6}, 1, dimension=3)["seconds"]
+    assert steps > 1e6 / 10 * 1e-3, "small networks do not take less than a step's overhead"
+
+
+MEASURED = r"""
+import json, re, sys
+from pathlib import Path
+import torch
+from phasevae.sweep.settings import Member, Settings
+from phasevae.training.malloc import keep_pages
+from phasevae.training.trainer import Trainer
+
+def held(key):
+    return 1024 * int(re.search(key + r":\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+
+keep_pages()
+torch.set_num_threads(1)
+keys, points, rows, features = json.loads(sys.argv[1])
+settings = Settings.from_keys(keys)
+small = Settings.from_keys(keys | {"hidden": [4], "batch": 16, "samples": 48})
+Trainer(torch.randn(99, 3), [Member(0.5, 1.0, 0)], small).run()
+before = held("VmRSS")
+Trainer(torch.randn(rows, features), [Member(0.5, 1.0, seed) for seed in range(points)], settings).run()
+print(held("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's account of a process's memory")
+@pytest.mark.parametrize(
+    ("changes", "points", "rows", "features"),
+    [
+        ({"hidden": [512, 256], "n_latent": 16, "batch": 256}, 16, 20_000, 64),
+        ({"hidden": [64], "n_latent": 16, "batch": 512}, 8, 5000, 768),
+        ({"hidden": [16], "n_latent": 4, "batch": 1024, "decoder_group": 128}, 64, 2000, 8),
+    ],
+)
+def test_the_memory_of_a_training_is_what_was_estimated(changes, points, rows, features):
+    keys = asdict(recipe(**changes))
+    keys["samples"] = 3 * keys["batch"]
+    arguments = json.dumps([keys, points, rows, features])
+    output = subprocess.run([sys.executable, "-c", MEASURED, arguments], check=True, capture_output=True, text=True)
+    estimated = estimate_cost(keys | {"seeds": list(range(points))}, points, features, rows)["memory_bytes"]
+    of_file = 4 * rows * features  # the estimate holds the data twice, for the file that they are read from
+    # The native networks keep no gradients of whole layers.
+    assert 0.5 < int(output.stdout) / (estimated - of_file) < 1.2
+
+
+def test_requests_grow_with_the_work_and_with_the_attempts():
+    small, large = (estimate_cost(SMALL, n_points, dimension=3, n_samples=10**6) for n_points in (1, 100_000))
+    assert resource_request(large)["mem_mb"] > resource_request(small)["mem_mb"] > 1500
+    assert resource_request(large)["runtime"] > resource_request(small)["runtime"] >= 10
+    for name, amount in resource_request(large).items():
+        assert resource_request(large, attempt=3)[name] == pytest.approx(3 * amount, abs=3)
+    assert resource_request(small, device="cuda")["mem_mb"] > resource_request(small)["mem_mb"] + 2000
+
+
+def test_an_upward_sweep_trains_its_steps_one_after_the_other():
+    keys = SMALL | {"hysteresis_ratio": [0.7, 1.1, 1.3], "seeds": [0, 1], "extend_unconverged": 8}
+    step, fresh = (estimate_cost(keys, n_points, dimension=3, n_samples=100) for n_points in (2, 6))
+    found = estimate_hysteresis_cost(keys, dimension=3, n_samples=100)
+    assert found["flops"] == 3 * step["flops"] + fresh["flops"]
+    assert found["seconds"] == pytest.approx(3 * step["seconds"] + fresh["seconds"])
+    assert found["memory_bytes"] == fresh["memory_bytes"]
+
+
+def test_matrices_grow_with_the_square_of_the_features():
+    assert matrices_mb(4, 1024) == 4 * 8
+    assert matrices_mb(4, 2048) == 4 * matrices_mb(4, 1024)
+
+
+def test_buckets_are_joined_until_they_are_long_enough():
+    assert packed_buckets(8, {"seconds": 480}, least_seconds=60) == 8
+    assert packed_buckets(8, {"seconds": 479}, least_seconds=60) == 4
+    assert packed_buckets(7, {"seconds": 120}, least_seconds=60) == 2
+    assert packed_buckets(8, {"seconds": 1}, least_seconds=60) == 1
+    assert packed_buckets(8, {"seconds": 1}, least_seconds=0) == 8
+
+
+def test_a_training_on_a_gpu_asks_for_one_unless_the_configuration_says_which():
+    cluster = {"jobs": {"slurm_partition": "short", "slurm_account": "us"}, "training": {"slurm_partition": "gpu"}}
+    asked = {"slurm_partition": "gpu", "slurm_account": "us"}
+    assert further_resources(cluster, "cpu") == further_resources(cluster, "auto") == asked
+    assert further_resources(cluster, "cuda:0") == asked | {"gpu": 1}
+    which = cluster | {"training": {"gres": "gpu:a100:1"}}
+    assert further_resources(which, "cuda") == cluster["jobs"] | {"gres": "gpu:a100:1"}

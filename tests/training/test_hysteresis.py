@@ -1,0 +1,109 @@
+"""Training that the analysis needs beyond sweeps: upward branches, and the curvature at a collapsed network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import phasevae
+from phasevae import InputError
+from phasevae.analysis.hysteresis import measured_hysteresis
+from phasevae.artifacts.files import read_json, read_table, write_json
+from phasevae.cli.main import app
+from phasevae.measurement.stability import measure_stability
+from phasevae.model import Architecture, initialise, save_model
+from phasevae.sweep.settings import Settings
+from phasevae.training.hysteresis import hysteresis_sweep
+
+SETTINGS = Settings(
+    n_latent=1,
+    hidden=(16,),
+    samples=64 * 400.0,
+    batch=64,
+    learning_rate=5e-3,
+    schedule="anneal",
+    anneal_from=0.4,
+    anneal_fraction=0.5,
+    antithetic=True,
+    decoder_group=16,
+    balanced_rows=True,
+    unit_noise=True,
+    holdout=0.0,
+)
+
+
+def two_clusters(n: int = 1000, weight: float = 0.1) -> torch.Tensor:
+    x = torch.zeros(n, 2)
+    x[: round(weight * n), 0] = 1
+    x[round(weight * n) :, 1] = 1
+    return x - x.mean(0)
+
+
+def test_an_active_branch_survives_where_fresh_networks_collapse():
+    x, critical = two_clusters(), 2 * 0.1 * 0.9
+    table = hysteresis_sweep(x, SETTINGS, [0.6 * critical, 1.2 * critical, 3.0 * critical], [0])
+    assert list(table["branch"]) == ["up"] * 3 + ["fresh"] * 3
+    assert list(table["samples"]) == [64 * 400] * 6
+    up = table[table["branch"] == "up"]["kl"].to_numpy()
+    # Two clusters of weight 0.1 are told apart at ln 2 nats at most, and the variance proxy ends at 2.02.
+    assert up[0] > 0.1 and up[1] > 0.1 and up[2] < 0.02
+    found = measured_hysteresis(table, critical)
+    assert found["branch_lost"] == pytest.approx([1.2 * critical, 3.0 * critical])
+
+
+def test_an_upward_sweep_needs_steps():
+    with pytest.raises(InputError, match="two or more different"):
+        hysteresis_sweep(two_clusters(), SETTINGS, [0.1], [0])
+
+
+def test_an_upward_sweep_at_another_beta(tmp_path):
+    data, output = tmp_path / "data", tmp_path / "hysteresis.csv"
+    build = ["synthetic", "--eigenvalues", "4,1", "--n-samples", "100", "-o", data]
+    sweep = ["--ratio", "0.2,0.6", "--beta", "2", "--latent", "1", "--hidden", "4", "--samples", "640", "--batch", "64"]
+    for arguments in (
+        ["dataset", *build],
+        ["spectrum", data, "-o", data / "spectrum.json"],
+        ["hysteresis", data, *sweep, "-o", output],
+    ):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, (result.output, result.exception)
+    table = read_table(output)
+    assert set(table["beta"]) == {2.0}
+    critical = read_json(data / "spectrum.json")["critical_variance"]
+    assert sorted(set(table["sigma2"])) == pytest.approx([0.2 * critical, 0.6 * critical])
+
+
+def collapsed_model(folder, sigma2: float = 1.5):
+    """A network whose encoder ignores its input and whose decoder gives zero, saved and loaded again."""
+    ensemble = initialise(Architecture(3, 2, (8,)), [0])
+    for name in ("encoder.1", "decoder.1"):
+        layer = ensemble.architecture.layers[name]
+        end = layer.offset + (layer.fan_in + 1) * layer.fan_out
+        ensemble.parameters[0, layer.offset : end] = 0.0
+    save_model(folder / "weights.safetensors", ensemble, 0, {"sigma2": sigma2, "beta": 1.0, "seed": 0})
+    return phasevae.load(folder)
+
+
+def test_second_differences_at_a_collapsed_network_are_the_blocks(tmp_path):
+    """Strongly non-Gaussian data: only their covariance may matter."""
+    rng = np.random.default_rng(0)
+    x = (rng.exponential(size=(4000, 3)) - 1) * np.sqrt([1.0, 0.5, 0.2])
+    found = measure_stability(collapsed_model(tmp_path), x, directions=(0, 1, 2))
+    assert len(found["blocks"]) == 2 * 3 * 2
+    # Of the noise, 4000 rows x 32 draws are left: a few parts in a thousand.
+    assert found["largest_error"] < 0.03
+    assert all(block["soft_mode"] > 0 for block in found["blocks"])
+    write_json(tmp_path / "stability.json", found)
+
+
+def test_active_networks_and_absent_latents_are_refused(tmp_path):
+    trained = collapsed_model(tmp_path)
+    with pytest.raises(InputError, match="latent 2, must be from 0 to 1"):
+        measure_stability(trained, np.random.default_rng(0).normal(size=(100, 3)), latents=[2])
+    ensemble = initialise(Architecture(3, 2, (8,)), [0])
+    ensemble.parameters.mul_(5)
+    save_model(tmp_path / "weights.safetensors", ensemble, 0, {"sigma2": 1.5, "beta": 1.0, "seed": 0})
+    with pytest.raises(InputError, match="must be that of a collapsed model"):
+        measure_stability(phasevae.load(tmp_path), np.random.default_rng(0).normal(size=(100, 3)))

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import recorded
+from small import gaussian_rows, recipe
+
+from phasevae import InputError
+from phasevae.kernels import noise
+from phasevae.kernels.elbo import gaussian_nll, reparam_kl
+from phasevae.measurement.measure import column_means, measure_model
+from phasevae.model import Architecture, initialise
+from phasevae.sweep.settings import Member
+from phasevae.theory.ppca import ppca_elbo, ppca_kl
+from phasevae.training.row_order import RowOrder, balanced_groups, split_rows
+from phasevae.training.trainer import Trainer, select_members
+
+MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.3, 0.6, 0.9, 1.2) for seed in (0, 1)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+def test_a_model_trains_alone_as_it_does_in_an_ensemble(dtype, tolerance):
+    x = gaussian_rows(dtype=dtype)
+    together = Trainer(x, MEMBERS, recipe())
+    assert together.run()
+    alone = Trainer(x, MEMBERS[5:6], recipe())
+    assert alone.run()
+    difference = (together.model.parameters[5] - alone.model.parameters[0]).norm()
+    assert difference <= tolerance * alone.model.parameters.norm()
+
+
+@functools.cache
+def undisturbed() -> Trainer:
+    whole = Trainer(gaussian_rows(), MEMBERS[:3], recipe())
+    assert whole.run()
+    return whole
+
+
+@settings(max_examples=6)
+@given(st.integers(1, 199))
+def test_resumed_training_is_bit_equal(interrupted_at):
+    x, whole = gaussian_rows(), undisturbed()
+    first = Trainer(x, MEMBERS[:3], recipe())
+    assert not first.run(should_stop=lambda: first.step == interrupted_at)
+    second = Trainer(x, MEMBERS[:3], recipe())
+    second.restore(first.state())
+    assert second.run()
+    assert torch.equal(whole.model.parameters, second.model.parameters)
+    assert np.array_equal(np.stack(whole.history), np.stack(second.history))
+
+
+def test_part_of_a_state_continues_by_itself():
+    x = gaussian_rows(dtype=torch.float64)
+    whole = Trainer(x, MEMBERS[:3], recipe())
+    assert not whole.run(should_stop=lambda: whole.step == 50)
+    part = Trainer(x, [MEMBERS[0], MEMBERS[2]], recipe())
+    part.restore(select_members(whole.state(), [0, 2]))
+    assert whole.run()
+    assert part.run()
+    assert torch.allclose(whole.model.parameters[[0, 2]], part.model.parameters, atol=1e-9)
+
+
+def test_state_of_other_models_is_refused():
+    x = gaussian_rows()
+    with pytest.raises(InputError, match="checkpoint"):
+        Trainer(x, MEMBERS[:2], recipe()).restore(Trainer(x, MEMBERS[:3], recipe()).state())
+
+
+def test_a_step_is_adam_on_the_objective():
+    x, member = gaussian_rows(), Member(0.5, 2.0, 3)
+    setting = recipe(schedule="scratch", samples=32.0, decoder_group=1, balanced_rows=False, unit_noise=False)
+    trainer = Trainer(x, [member], setting)
+    trainer.run()
+    ensemble = initialise(Architecture(4, 2, (16, 8)), [3])
+    parameters = ensemble.parameters.clone().requires_grad_()
+    rows = x[noise.permutation(noise.key("order", 3), 0, 500)[:32]]
+    mu, logvar = recorded(ensemble.encoder, parameters, rows[None]).chunk(2, -1)
+    key = torch.tensor([noise.point_key("noise", 3, 0.5, 2.0)])
+    z, kl = reparam_kl(mu, logvar, key, 0, antithetic=True)
+    decoded = [recorded(ensemble.decoder, parameters, z[:, a])[:, None] for a in (0, 1)]
+    nll = torch.stack([gaussian_nll(rows[None], xhat, torch.tensor([0.5])) for xhat in decoded])
+    (gradients,) = torch.autograd.grad(nll.mean() + 2.0 * kl.sum() / 32, parameters)
+    # Adam's first step is the learning rate times the sign of the gradient, where that is not tiny.
+    large = gradients.abs() > 1e-4
+    moved = (trainer.model.parameters - ensemble.parameters)[large]
+    assert torch.allclose(moved, -2e-3 * gradients[large].sign(), rtol=1e-2)
+    assert trainer.history[-1][0, 4] == pytest.approx(kl.sum().item() / 32, rel=1e-5)
+    assert trainer.history[-1][0, 5] == pytest.approx(nll.mean().item() * 2 * 0.5, rel=1e-5)
+
+
+def test_schedules():
+    anneal, scratch = recipe(), recipe(schedule="scratch")
+    assert anneal.n_steps == 200
+    assert [anneal.sigma2_factor_at(step) for step in (0, 50, 100, 199)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
+    assert scratch.sigma2_factor_at(0) == 1.0
+    assert [anneal.learning_rate_at(step) for step in (0, 4, 100, 200)] == pytest.approx(
+        [2e-4, 0.999013e-3, 1e-3, 0], rel=1e-5, abs=1e-12
+    )
+    assert max(anneal.learning_rate_at(step) for step in range(200)) == pytest.approx(2e-3, rel=0.02)
+
+
+@given(st.integers(1, 40), st.integers(1, 90))
+def test_every_epoch_shows_every_row_once(n, batch):
+    order = RowOrder([0, 5], torch.arange(n), batch)
+    steps = -(-3 * n // batch)
+    shown = torch.cat([order.rows(step) for step in range(steps)], dim=1)
+    for epoch in range(3):
+        for seed in (0, 1):
+            assert shown[seed, epoch * n : (epoch + 1) * n].sort().values.tolist() == list(range(n))
+    assert torch.equal(RowOrder([0, 5], torch.arange(n), batch).rows(steps - 1), shown[:, -batch:])
+
+
+def test_balanced_epochs_show_every_row_of_the_pool_once_from_any_step_on():
+    x, pool = gaussian_rows(), torch.arange(0, 500, 2)
+    order, again = (RowOrder([0, 5], pool, 32, lambda: balanced_groups(x[pool], 2)) for _ in range(2))
+    shown = torch.cat([order.rows(step) for step in range(16)], dim=1)
+    for epoch in range(2):
+        for seed in (0, 1):
+            assert torch.equal(shown[seed, epoch * 250 : (epoch + 1) * 250].sort().values, pool)
+    assert torch.equal(again.rows(15), shown[:, -32:])
+    assert not torch.equal(shown[0, :250], shown[0, 250:500])
+
+
+def test_held_out_rows_are_never_shown():
+    train, held = split_rows(100, 0.1)
+    assert held.numel() == 10
+    assert torch.equal(torch.cat((train, held)).sort().values, torch.arange(100))
+    order = RowOrder([0], train, 7)
+    shown = torch.cat([order.rows(step).flatten() for step in range(50)])
+    assert not set(shown.tolist()) & set(held.tolist())
+    assert set(shown.tolist()) == set(train.tolist())
+
+
+def test_a_holdout_without_rows_is_refused():
+    with pytest.raises(InputError, match=r"holdout: 0\.001 of 100 samples is 0 rows"):
+        split_rows(100, 0.001)
+
+
+def test_divergence_is_told_with_the_point():
+    with pytest.raises(InputError, match=r"diverged at sigma2=1e-30, beta=1\.0, seed=0"):
+        Trainer(1e10 * gaussian_rows(), [Member(1e-30, 1.0, 0)], recipe(schedule="scratch")).run()
+
+
+def test_training_finds_the_exact_curve_of_gaussian_data():
+    x = gaussian_rows(4000)
+    eigenvalues = np.linalg.eigvalsh(np.cov(x.T.numpy(), bias=True))[::-1]
+    members = [Member(sigma2, 1.0, 0) for sigma2 in (0.3, 0.65, 1.3)]
+    trainer = Trainer(x, members, recipe(hidden=(32,), samples=2e5, batch=128, learning_rate=5e-3))
+    trainer.run()
+    mean = column_means(x)
+    for index, member in enumerate(members):
+        numbers = measure_model(trainer.model.member(index), x, mean, member)
+        assert numbers["kl"] == pytest.approx(ppca_kl(eigenvalues, member.sigma2, 2), abs=0.03)
+        assert numbers["elbo"] == pytest.approx(ppca_elbo(eigenvalues, member.sigma2, 2), abs=0.02)
+
+
+def test_beta_moves_the_transition():
+    x = gaussian_rows(4000)
+    members = [Member(0.65, 1.0, 0), Member(0.65, 2.0, 0)]
+    trainer = Trainer(x, members, recipe(hidden=(32,), samples=1e5, batch=128, learning_rate=5e-3))
+    trainer.run()
+    active, collapsed = (measure_model(trainer.model.member(i), x, column_means(x), m) for i, m in enumerate(members))
+    assert active["active_dims"] == 2
+    assert active["kl"] > 0.2
+    assert collapsed["kl"] < 0.01
+
+
+def test_shared_targets_change_the_decoders_gradient_alone():
+    x = gaussian_rows()
+    first, second = (Trainer(x, MEMBERS[:2], recipe(samples=32.0, decoder_group=group)) for group in (1, 8))
+    assert first.run()
+    assert second.run()
+    decoder = first.model.encoder.end
+    assert torch.allclose(first.gradients[:, :decoder], second.gradients[:, :decoder])
+    assert not torch.allclose(first.gradients[:, decoder:], second.gradients[:, decoder:], rtol=0.1)
+
+
+def test_a_group_is_the_largest_divisor_of_the_batch_that_fits():
+    trainer = Trainer(gaussian_rows(), MEMBERS[:1], recipe(samples=24.0, batch=12, decoder_group=5))
+    assert trainer.run()
+    same = Trainer(gaussian_rows(), MEMBERS[:1], recipe(samples=24.0, batch=12, decoder_group=4))
+    assert same.run()
+    assert torch.equal(trainer.model.parameters, same.model.parameters)

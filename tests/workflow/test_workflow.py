@@ -1,0 +1,264 @@
+"""The workflow on data sets of seconds, through the real `snakemake` and `phasevae` commands."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow_runs import ROOT, SNAKEMAKE, dry_run, snakemake
+
+from phasevae.artifacts.files import read_json, read_table, read_tensors
+from phasevae.config import validate
+from phasevae.sweep.plan import make_plan, read_plan
+
+pytestmark = pytest.mark.workflow
+
+FIGURES = [
+    "landscape",
+    "elbo",
+    "latent_variance",
+    "kl",
+    "kl_derivatives",
+    "spectrum",
+    "exponents",
+    "slowing",
+    "cascade",
+    "soft_modes",
+]
+TINY = {
+    "kind": "synthetic",
+    "eigenvalues": [4.0, 2.0, 1.0, 0.5],
+    "n_samples": 2000,
+    "n_latent": 2,
+    "hidden": [16],
+    "sigma2": [1.0, 3.5, 5.0],  # two points fall in bucket 0, one in bucket 1
+    "samples": 20_000,
+    "batch": 256,
+    "n_buckets": 2,
+}
+EXTENDED = [2.0, 1.0, 3.5, 5.0]
+
+
+def configured(folder: Path, run: list[str], **changes) -> str:
+    """Write the configuration with changes to the data set `tiny`; return its path."""
+    broken = {"kind": "array", "path": "missing.csv", "n_latent": 1, "sigma2": [1.0], "n_buckets": 1}
+    path = folder / "tiny.yaml"
+    config = {"run": run, "train_threads": 1, "datasets": {"tiny": TINY | changes, "broken": broken}}
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def points_of(**changes):
+    return make_plan(validate({"datasets": {"tiny": TINY | changes}}, "test")["datasets"]["tiny"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder, result) of a run of a sound and a broken data set side by side."""
+    folder = tmp_path_factory.mktemp("workflow")
+    return folder, snakemake(folder, "--configfile", configured(folder, ["broken", "tiny"]))
+
+
+def test_a_broken_data_set_stops_itself_alone(finished):
+    folder, result = finished
+    assert result.returncode != 0
+    assert "missing.csv" in result.stdout
+    assert (folder / "results" / "tiny" / "fit.json").is_file(), result.stdout
+    assert not (folder / "results" / "broken" / "data.json").exists()
+
+
+def test_every_artifact_is_there_and_parses(finished):
+    results = finished[0] / "results" / "tiny"
+    assert read_json(results / "data.json")["n_samples"] == 2000
+    spectrum = read_json(results / "spectrum.json")
+    fit = read_json(results / "fit.json", required=("critical_variance", "ci95", "reason"))
+    assert fit["predicted"]["critical_variance"] == pytest.approx(spectrum["critical_variance"])
+    assert read_plan(results / "plan.csv") == points_of()
+    sweep = read_table(results / "sweep.csv", required=("elbo", "kl", "active_dims"))
+    assert list(sweep["sigma2"]) == TINY["sigma2"]
+    dimensions = read_table(results / "dimensions.csv", required=("latent", "latent_variance"))
+    assert len(dimensions) == len(TINY["sigma2"]) * TINY["n_latent"]
+    read_table(results / "timing.csv")
+    for point in points_of():
+        read_json(results / point.path / "point.json", required=("elbo", "config_digest"))
+        read_table(results / point.path / "history.csv")
+        assert read_tensors(results / point.path / "weights.safetensors")[0]
+    for name in FIGURES:
+        assert (results / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (results / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_job_leaves_a_log_and_a_benchmark(finished):
+    results = finished[0] / "results" / "tiny"
+    logs = {path.stem for path in (results / "logs").iterdir()}
+    assert logs == {path.stem for path in (results / "benchmarks").iterdir()}
+    assert {"dataset", "spectrum", "plan", "collect", "fit", "train_0", "train_1"} <= logs
+
+
+def test_spelling_and_how_it_runs_are_no_reason_to_run_again(finished):
+    folder, _ = finished
+    config = configured(folder, ["tiny"], sigma2=[5, 1.00, 3.5e0])
+    jobs = dry_run(folder, "--configfile", config, "--config", "device=cpu", "train_threads=2")
+    assert set(jobs) <= {"manifest", "all"}  # the broken data set kept the list of all files from being made
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # The new point must not hide that the other bucket is out of date as well.
+        ({"learning_rate": 0.007, "sigma2": EXTENDED}, {"plan", "train_tiny_0", "train_tiny_1", "collect"}),
+        ({"seed": 5}, {"dataset", "spectrum", "train_tiny_0", "train_tiny_1", "collect"}),
+    ],
+)
+def test_a_changed_key_runs_what_depends_on_it(finished, changes, expected):
+    folder, _ = finished
+    jobs = dry_run(folder, "--configfile", configured(folder, ["tiny"], **changes))
+    stages = {"dataset", "spectrum", "plan", "train_tiny_0", "train_tiny_1", "collect"}
+    assert stages & set(jobs) == expected
+
+
+def test_a_deleted_point_file_is_noticed(finished):
+    folder, _ = finished
+    point = points_of()[0]
+    path = folder / "results" / "tiny" / point.path / "history.csv"
+    kept = path.with_name("kept")
+    path.rename(kept)
+    try:
+        jobs = dry_run(folder, "--configfile", configured(folder, ["tiny"]))
+    finally:
+        kept.rename(path)
+    assert {name for name in jobs if name.startswith("train")} == {f"train_tiny_{point.bucket}"}
+
+
+@pytest.fixture(scope="module")
+def extended(finished, tmp_path_factory):
+    """(folder, result, files before) of a copy of the finished run to which one sigma2 was added."""
+    folder = tmp_path_factory.mktemp("extended") / "workflow"
+    shutil.copytree(finished[0], folder)
+    before = contents(folder)
+    config = configured(folder, ["tiny"], sigma2=EXTENDED)
+    return folder, snakemake(folder, "results/tiny/sweep.csv", "--configfile", config), before
+
+
+def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    """Bytes and inodes of the files of the first run's points. Writing one again would give it a new inode, as they
+    are replaced atomically; their times say nothing, Snakemake touches all outputs of a job."""
+    folders = [folder / "results" / "tiny" / point.path for point in points_of()]
+    return {path: (path.read_bytes(), path.stat().st_ino) for points in folders for path in points.iterdir()}
+
+
+def test_adding_one_sigma2_trains_exactly_that_point(extended):
+    folder, result, before = extended
+    assert result.returncode == 0, result.stdout
+    assert contents(folder) == before
+    sweep = read_table(folder / "results" / "tiny" / "sweep.csv")
+    assert list(sweep["sigma2"]) == sorted(EXTENDED)
+
+
+def test_adding_one_sigma2_runs_one_bucket(finished):
+    (added,) = [point for point in points_of(sigma2=EXTENDED) if point.sigma2 not in TINY["sigma2"]]
+    assert added.bucket in {point.bucket for point in points_of()}, "the new point must join others for this test"
+    jobs = dry_run(finished[0], "--configfile", configured(finished[0], ["tiny"], sigma2=EXTENDED))
+    figures = {f"figure_{name}" for name in FIGURES if name not in ("spectrum", "landscape", "soft_modes")}
+    assert set(jobs) == {"plan", f"train_tiny_{added.bucket}", "collect", "fit", "manifest", "all"} | figures
+
+
+def test_nothing_is_left_to_train_afterwards(extended):
+    folder, _, _ = extended
+    config = configured(folder, ["tiny"], sigma2=EXTENDED)
+    assert dry_run(folder, "results/tiny/sweep.csv", "--configfile", config) == {}
+
+
+@pytest.fixture(scope="module")
+def report(finished) -> Path:
+    folder, _ = finished
+    path = folder / "results" / "report.html"
+    result = snakemake(folder, "--configfile", configured(folder, ["tiny"]), "--report", str(path))
+    assert result.returncode == 0, result.stdout
+    return path
+
+
+def test_the_report_holds_figures_and_tables(report):
+    text = report.read_text()
+    assert [name for name in ("kl.png", "spectrum.png", "fit.json", "sweep.csv") if name not in text] == []
+
+
+def walked(report: Path, walks: list[list[str]]) -> list[str]:
+    """What a browser shows after each walk, clicks on links of the report: its text, and the widths of its images.
+
+    A step `eye NAME` or `information-circle NAME` is the button of that icon in the row of a result.
+    """
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no chromium here to open the report with")
+    script = (Path(__file__).parent / "walk_report.js").read_text().replace("WALKS", json.dumps(walks))
+    page = report.with_name("walked.html")
+    page.write_text(report.read_text() + f"<script>{script}</script>")
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=100000", "--dump-dom"]
+    command = [browser, *options, f"--user-data-dir={report.parent / 'browser'}", page.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
+    found = re.findall(r'<pre class="walked">(.*?)</pre>', shown, re.DOTALL)
+    assert len(found) == len(walks), shown[-2000:]
+    return found
+
+
+def test_a_browser_shows_every_figure_and_table_with_its_caption(report):
+    tables, figures = (["Results", "tiny", part] for part in ("Tables", "Figures"))
+    names = [figure.replace("_", " ") for figure in FIGURES]
+    walks = [[], tables, [*tables, "information-circle Sweep"]]
+    walks += [[*figures, f"eye {name}", f"information-circle {name}"] for name in names]
+    opened, tables, described, *seen = walked(report, walks)
+    assert "Posterior collapse of variational autoencoders" in opened
+    assert [name for name in ("Sweep", "Dimensions", "Critical variance") if name not in tables] == []
+    assert "All trained models of tiny, one a row" in described
+    for figure, shown in zip(FIGURES, seen, strict=True):
+        assert f"results/tiny/figures/{figure}.png" in shown
+        caption = (ROOT / "workflow" / "report" / f"{figure}.rst").read_text().split("**")[0].split("`")[0]
+        assert " ".join(caption.split()) in shown
+        assert int(re.search(r"image (\d+)", shown)[1]) > 300
+
+
+def test_the_demo_is_planned_in_full(tmp_path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    jobs = dry_run(tmp_path, "demo", "--configfile", str(ROOT / "config" / "demo.yaml"))
+    assert {jobs[name] for name in ("dataset", "spectrum", "plan", "collect", "fit")} == {2}
+    assert {jobs[f"figure_{name}"] for name in FIGURES} == {2}
+    assert {name for name in jobs if name.startswith("train")} == {
+        f"train_{name}_{bucket}" for name in ("synthetic", "digits") for bucket in range(4)
+    }
+
+
+def test_the_paper_is_planned_in_full(tmp_path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    jobs = dry_run(tmp_path, "paper")
+    assert {jobs[name] for name in ("dataset", "spectrum", "collect", "fit")} == {2}
+    assert {re.sub(r"_\d+$", "", name) for name in jobs if name.startswith("train")} == {
+        "train_gaussian",
+        "train_cifar10",
+    }
+
+
+def test_a_target_without_its_data_sets_says_what_to_add(tmp_path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    result = snakemake(tmp_path, "--dry-run", "demo")
+    assert result.returncode != 0
+    assert "no data set synthetic or digits in the configuration; add --configfile config/demo.yaml" in result.stdout
+
+
+def test_a_wrong_configuration_is_told_in_one_line(tmp_path):
+    result = snakemake(tmp_path, "--dry-run", "--configfile", configured(tmp_path, ["tiny"], samples="1e6"))
+    assert result.returncode != 0
+    assert "tiny.yaml: datasets.tiny.samples: '1e6', which YAML reads as text; write 1.0e+6" in result.stdout
+
+
+def test_lint_finds_nothing():
+    """In the repository itself: --lint takes its configuration and its profile from there."""
+    result = subprocess.run([*SNAKEMAKE, "--lint"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "profiles/default" in result.stderr  # found without being named
+    assert "Congratulations" in result.stdout + result.stderr
