@@ -153,9 +153,9 @@ def recipe(n_latent: int, hidden: tuple[int, ...], samples: float, batch: int, a
         anneal_from=0.4,
         anneal_fraction=0.3,
         antithetic=antithetic,
-        decoder_group=64 if antithetic else 1,
-        balanced_rows=antithetic,
-        unit_noise=antithetic,
+        rao_blackwell_group=64 if antithetic else 1,
+        balanced_order=antithetic,
+        moment_matched_noise=antithetic,
         holdout=0.0,
     )
 

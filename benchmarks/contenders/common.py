@@ -98,7 +98,7 @@ def settings_of(protocol: str, n_latent: int, hidden: Sequence[int], samples: fl
     if protocol == "ours":
         return ours
     usual = {"schedule": "scratch", "antithetic": False, "batch": 128, "learning_rate": 1e-3}
-    usual |= {"decoder_group": 1, "balanced_rows": False, "unit_noise": False}
+    usual |= {"rao_blackwell_group": 1, "balanced_order": False, "moment_matched_noise": False}
     return ConstantRate(**{**vars(ours), **usual})
 
 
@@ -109,7 +109,7 @@ def make_data(problem: Problem, rows: int) -> NDArray[np.float32]:
 
 def epochs(run: Run, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Orders of all rows, one an epoch: balanced as phasevae does it, where the settings say so, else by chance."""
-    if not run.settings.balanced_rows:
+    if not run.settings.balanced_order:
         while True:
             yield rng.permutation(len(run.x))
     # Other contenders than phasevae need no torch.

@@ -89,7 +89,7 @@ def make_block(run: Run, products: str) -> Any:
     """The function of (state, data, rows, sigma2 factors, learning rates, first step, count) to the next state."""
     sigma2 = jnp.asarray(run.sigma2, jnp.float32)
     draws = (len(run.sigma2), run.settings.batch, run.settings.n_latent)
-    group = rows_sharing(run.settings.batch, run.settings.decoder_group)
+    group = rows_sharing(run.settings.batch, run.settings.rao_blackwell_group)
     total = total_loss(products, run.settings.antithetic, group, run.x.mean(0, dtype=np.float64))
 
     def block(state: tuple, x: Any, rows: Any, factors: Any, rates: Any, first: Any, count: Any) -> tuple:
@@ -97,7 +97,7 @@ def make_block(run: Run, products: str) -> Any:
             parameters, mean, square, key = state
             key, used = jax.random.split(key)
             eps = jax.random.normal(used, draws)
-            if run.settings.unit_noise:
+            if run.settings.moment_matched_noise:
                 eps = jnp.einsum("mbi,mij->mbj", eps, inverse_root(jnp.einsum("mbi,mbj->mij", eps, eps) / draws[1]))
             gradients = jax.grad(total)(parameters, x[rows[i]], eps, sigma2 * factors[i])
             return *adam(parameters, gradients, mean, square, rates[i], first + i + 1.0), key

@@ -76,13 +76,15 @@ def make_trainer(run: Run, sigma2: float, data: BaseDataset, config: BaseTrainer
     """A trainer that is ready for `train_step`."""
     shape = {"input_dim": (run.x.shape[1],), "latent_dim": run.settings.n_latent, "reconstruction_loss": "mse"}
     parts = BetaVAEConfig(**shape, beta=sigma2), Encoder(run.encoder), Decoder(run.decoder)
-    plain = not run.settings.antithetic and run.settings.decoder_group == 1 and not run.settings.unit_noise
+    plain = (
+        not run.settings.antithetic and run.settings.rao_blackwell_group == 1 and not run.settings.moment_matched_noise
+    )
     model = BetaVAE(*parts) if plain else VarianceReducedBetaVAE(*parts, run.settings, torch.from_numpy(run.x).mean(0))
     # pythae seeds torch here, alike for each model.
     schedule = Schedule(run, sigma2)
     trainer = BaseTrainer(model, data, training_config=config, callbacks=[schedule])
     trainer.prepare_training()
-    if run.settings.balanced_rows:
+    if run.settings.balanced_order:
         loader = trainer.train_loader
         options = {"batch_size": loader.batch_size, "num_workers": loader.num_workers}
         trainer.train_loader = DataLoader(loader.dataset, sampler=BalancedRows(run), **options)
@@ -133,8 +135,8 @@ class VarianceReducedBetaVAE(BetaVAE):
     ):
         super().__init__(config, encoder, decoder)
         self._signs = (1, -1) if settings.antithetic else (1,)
-        self._decoder_group = settings.decoder_group
-        self._unit_noise = settings.unit_noise
+        self._rao_blackwell_group = settings.rao_blackwell_group
+        self._moment_matched_noise = settings.moment_matched_noise
         self._data_mean = data_mean
 
     def forward(self, inputs: BaseDataset, **_: Any) -> ModelOutput:
@@ -142,12 +144,12 @@ class VarianceReducedBetaVAE(BetaVAE):
         posterior = self.encoder(x)
         mu, logvar = posterior.embedding, posterior.log_covariance
         z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
-        if self._unit_noise:
+        if self._moment_matched_noise:
             z = moment_matched_noise(z[None, None], mu[None], logvar[None])[0, 0]
         z = torch.cat([mu + sign * (z - mu) for sign in self._signs])
         rows = [part.repeat(len(self._signs), 1) for part in (x, mu, logvar)]
         # An epoch's last batch may be a short one.
-        group = rows_sharing(len(x), self._decoder_group)
+        group = rows_sharing(len(x), self._rao_blackwell_group)
         if group > 1:
             return self._with_targets(group, z, *rows)
         recon = self.decoder(z)["reconstruction"]

@@ -82,7 +82,7 @@ def flops(run: Run) -> float:
     the decoder's own gradient. The targets themselves, below one part in a hundred, are not counted.
     """
     encoder, decoder = (sum(a * b for a, b in widths_to_shapes(widths)) for widths in (run.encoder, run.decoder))
-    shared = rows_sharing(run.settings.batch, run.settings.decoder_group) > 1
+    shared = rows_sharing(run.settings.batch, run.settings.rao_blackwell_group) > 1
     return 6.0 * encoder + (2 if run.settings.antithetic else 1) * (8.0 if shared else 6.0) * decoder
 
 

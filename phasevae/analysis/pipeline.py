@@ -41,7 +41,7 @@ def analyse(
 
     Adds order and exponents (`order`; the sweep must have elbo_gap), cascade (`cascade`; dimensions.csv),
     beta_equivalence (`equivalence`; None for one beta), slowing (`slowing`; histories.csv) and hysteresis
-    (`hysteresis`: foretold by the spectrum, measured in hysteresis.csv). What has no input has a reason instead.
+    (`hysteresis`: predicted from the spectrum, measured in hysteresis.csv). What has no input has a reason instead.
     convergence (`rest`) counts the points that have not converged; `converged_only` leaves them out everywhere.
     The order is 1 where the upward sweep shows hysteresis, whatever the sweep itself shows.
     consistency (`consistency`) tells where the network of another point has a better ELBO.
@@ -92,9 +92,9 @@ def _order(of_sweep: dict[str, Any], measured: dict[str, Any] | None) -> dict[st
 
 def _hysteresis(spectrum: Mapping[str, Any] | None, upward: pd.DataFrame | None) -> dict[str, Any]:
     """Prediction and measurement; the variance proxy alone can exclude what no upward sweep looked for."""
-    foretold = predicted_hysteresis(spectrum)
+    predicted = predicted_hysteresis(spectrum)
     if upward is None or spectrum is None:
         missing = "no hysteresis.csv is given" if spectrum is not None else "no spectrum is given"
-        return {"foretold": foretold, "measured": None, "reason": missing}
+        return {"predicted": predicted, "measured": None, "reason": missing}
     measured = measured_hysteresis(upward, float(spectrum["eigenvalues"][0]))
-    return {"foretold": foretold, "measured": measured, "reason": measured["reason"]}
+    return {"predicted": predicted, "measured": measured, "reason": measured["reason"]}

@@ -71,9 +71,11 @@ def train(
     anneal_from: Annotated[float | None, typer.Option(help="First sigma2 over its target.")] = None,
     anneal_fraction: Annotated[float | None, typer.Option(help="Part of the budget that sigma2 rises in.")] = None,
     antithetic: Annotated[bool | None, typer.Option(help="Draw each latent with +eps and -eps.")] = None,
-    decoder_group: Annotated[int | None, typer.Option(help="Most rows that share decoder targets.")] = None,
-    balanced_rows: Annotated[bool | None, typer.Option(help="Balance the moments of consecutive rows.")] = None,
-    unit_noise: Annotated[bool | None, typer.Option(help="Give the noise of a batch unit covariance.")] = None,
+    rao_blackwell_group: Annotated[int | None, typer.Option(help="Most rows that share decoder targets.")] = None,
+    balanced_order: Annotated[bool | None, typer.Option(help="Balance the moments of consecutive rows.")] = None,
+    moment_matched_noise: Annotated[
+        bool | None, typer.Option(help="Give the noise of a batch unit covariance.")
+    ] = None,
     holdout: Annotated[float | None, typer.Option(help="Fraction of rows kept from training.")] = None,
     extend: Annotated[int | None, typer.Option(help="Most times the samples that an unconverged point gets.")] = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
@@ -99,9 +101,9 @@ def train(
         "anneal_from": anneal_from,
         "anneal_fraction": anneal_fraction,
         "antithetic": antithetic,
-        "decoder_group": decoder_group,
-        "balanced_rows": balanced_rows,
-        "unit_noise": unit_noise,
+        "rao_blackwell_group": rao_blackwell_group,
+        "balanced_order": balanced_order,
+        "moment_matched_noise": moment_matched_noise,
         "holdout": holdout,
         "extend_unconverged": extend,
     }

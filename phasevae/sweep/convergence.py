@@ -39,18 +39,18 @@ def assess_convergence(
     samples, kl, elbo: [R], the rows of its history, means over equal stretches up to so many samples; constant_from:
     the part of the training from which sigma2 had its final value; second_moment: [n], E mu_j^2 + E sigma_j^2 over the
     data.
-    Returns {kl_late, kl_drift, elbo_drift, elbo_drift_standard_error, balance}: the mean KL of the late part and drifts
-    late minus early in nats, None where the history is too short to tell; balance is the largest deviation of a
-    second moment.
+    Returns {kl_late, kl_drift, elbo_drift, elbo_drift_standard_error, second_moment_deviation}: the mean KL of the late
+    part, and drifts late minus early, in nats, None where the history is too short to tell; and the largest deviation
+    of a second moment from 1.
     """
     progress = (samples / samples[-1] - constant_from) / (1.0 - constant_from) if constant_from < 1 else samples * 0
     early, late = ((progress > low) & (progress <= high) for low, high in (EARLY, LATE))
-    balance = float(np.abs(second_moment - 1.0).max())
+    deviation = float(np.abs(second_moment - 1.0).max())
     if min(early.sum(), late.sum()) < 2:
-        return dict.fromkeys(_DRIFTS) | {"balance": balance}
+        return dict.fromkeys(_DRIFTS) | {"second_moment_deviation": deviation}
     (kl_drift, _), (elbo_drift, elbo_error) = (_difference(values[early], values[late]) for values in (kl, elbo))
     drifts = float(kl[late].mean()), kl_drift, elbo_drift, elbo_error
-    return dict(zip(_DRIFTS, drifts, strict=True)) | {"balance": balance}
+    return dict(zip(_DRIFTS, drifts, strict=True)) | {"second_moment_deviation": deviation}
 
 
 def is_converged(found: Mapping[str, float | None]) -> bool | None:
@@ -61,16 +61,16 @@ def is_converged(found: Mapping[str, float | None]) -> bool | None:
     """
     if not isinstance(found, Mapping):
         raise InputError(f"convergence: is {found!r}, must be an object")
-    for key in (*_DRIFTS, "balance"):
+    for key in (*_DRIFTS, "second_moment_deviation"):
         value = found.get(key, "nothing")
         if not isinstance(value, float | int | None):
             raise InputError(f"convergence: '{key}' is {value!r}, must be a number or null")
-    if found["balance"] is None or any(found[key] is None for key in _DRIFTS):
+    if found["second_moment_deviation"] is None or any(found[key] is None for key in _DRIFTS):
         return None
     kl_late, kl_drift, elbo_drift, elbo_error = (found[key] for key in _DRIFTS)
     tolerance = DRIFT_ABSOLUTE + DRIFT_RELATIVE * kl_late
     still = abs(kl_drift) <= tolerance and abs(elbo_drift) <= tolerance + 3 * elbo_error
-    return bool(still and found["balance"] <= SECOND_MOMENT_DEVIATION)
+    return bool(still and found["second_moment_deviation"] <= SECOND_MOMENT_DEVIATION)
 
 
 def _difference(early: NDArray[np.float64], late: NDArray[np.float64]) -> tuple[float, float]:

@@ -47,7 +47,7 @@ def estimate_cost(
     """
     encoder, decoder = _layer_widths(settings, dimension)
     draws = 2 if settings["antithetic"] else 1
-    shared = rows_sharing(settings["batch"], settings["decoder_group"]) > 1
+    shared = rows_sharing(settings["batch"], settings["rao_blackwell_group"]) > 1
     training = 6.0 * _macs(encoder) + draws * (8.0 if shared else 6.0) * _macs(decoder)
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / max(1, n_samples)))
     measuring = (2.0 * _macs(encoder) + 4.0 * pairs * _macs(decoder)) * n_samples
@@ -123,13 +123,13 @@ def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_sample
     batch, n_latent = settings["batch"], settings["n_latent"]
     encoder, decoder = _layer_widths(settings, dimension)
     draws = 2 if settings["antithetic"] else 1
-    group = rows_sharing(batch, settings["decoder_group"])
+    group = rows_sharing(batch, settings["rao_blackwell_group"])
     parameters = _n_parameters(encoder) + _n_parameters(decoder)
     of_row = 2 * sum(encoder[1:]) + draws * (3 if group > 1 else 2) * sum(decoder[1:]) + (2 + 2 * draws) * dimension
     if group > 1:
         of_row += 2 * draws * group + (3 + 2 * draws) * (2 * n_latent + 1) + 2 * draws * dimension
     orders = _ROW_ORDER_BYTES * n_samples * len(settings.get("seeds", [0]))
-    if settings["balanced_rows"]:
+    if settings["balanced_order"]:
         coordinates = min(n_latent, dimension, MOST_COORDINATES)
         orders += _BYTES * n_samples * (dimension + 3 * coordinates * (coordinates + 3) / 2)
     beginning = 10 * _BYTES * n_points * parameters + orders

@@ -20,9 +20,9 @@ TRAINING_KEYS = (
     "anneal_from",
     "anneal_fraction",
     "antithetic",
-    "decoder_group",
-    "balanced_rows",
-    "unit_noise",
+    "rao_blackwell_group",
+    "balanced_order",
+    "moment_matched_noise",
     "holdout",
 )
 
@@ -54,9 +54,9 @@ def refine_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     return plan_keys(settings) | {"refine_transitions": settings["refine_transitions"]}
 
 
-def rows_sharing(batch: int, decoder_group: int) -> int:
-    """Rows that share the decoder's targets: the largest divisor of `batch` that is not above `decoder_group`."""
-    return max(rows for rows in range(1, min(batch, decoder_group) + 1) if batch % rows == 0)
+def rows_sharing(batch: int, rao_blackwell_group: int) -> int:
+    """Rows that share the decoder's targets: the largest divisor of `batch` that is not above `rao_blackwell_group`."""
+    return max(rows for rows in range(1, min(batch, rao_blackwell_group) + 1) if batch % rows == 0)
 
 
 WARMUP = 0.05
@@ -76,9 +76,9 @@ class Settings:
     anneal_from: float
     anneal_fraction: float
     antithetic: bool
-    decoder_group: int
-    balanced_rows: bool
-    unit_noise: bool
+    rao_blackwell_group: int
+    balanced_order: bool
+    moment_matched_noise: bool
     holdout: float
 
     @classmethod

@@ -46,7 +46,7 @@ class Trainer:
         seeds = sorted({member.seed for member in members})
         train_rows, _ = split_rows(x.shape[0], settings.holdout)
         pool = train_rows.to(x.device)
-        balanced = (lambda: balanced_groups(x[pool], settings.n_latent)) if settings.balanced_rows else None
+        balanced = (lambda: balanced_groups(x[pool], settings.n_latent)) if settings.balanced_order else None
         self._order = RowOrder(seeds, pool, settings.batch, balanced)
         self._mean = x[pool].mean(0, dtype=torch.float64).to(x.dtype)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
@@ -59,7 +59,7 @@ class Trainer:
         self.model = initialise(architecture, [member.seed for member in members], x.device, x.dtype)
         self.gradients = torch.zeros_like(self.model.parameters)
         self._adam = Adam(self.model.parameters)
-        self._group = rows_sharing(settings.batch, settings.decoder_group)
+        self._group = rows_sharing(settings.batch, settings.rao_blackwell_group)
         self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
         self._window_steps = 0
         shape = (len(seeds), settings.batch)
@@ -114,7 +114,7 @@ class Trainer:
         encoded, of_encoder = model.encoder.forward(model.parameters, x, keep=True)
         mu, logvar = posterior(encoded.requires_grad_())
         z, kl = reparam_kl(mu, logvar, self._keys, self._inputs.step, self.settings.antithetic)
-        if self.settings.unit_noise:
+        if self.settings.moment_matched_noise:
             z = moment_matched_noise(z, mu, logvar)
         drawn = z.detach().flatten(1, 2)
         decoded, of_decoder = model.decoder.forward(model.parameters, drawn, keep=True)

@@ -261,7 +261,7 @@ def test_fit_json_has_every_part(tmp_path):
     write_json(tmp_path / "fit.json", result)
     found = read_json(tmp_path / "fit.json", ("models", "order", "exponents", "cascade", "hysteresis"))
     assert found["cascade"]["modes"][0]["threshold"] == pytest.approx(1, abs=0.01)
-    assert found["hysteresis"]["foretold"]["coexistence_possible"] is False
+    assert found["hysteresis"]["predicted"]["coexistence_possible"] is False
     assert found["hysteresis"]["measured"]["order"] == 1
     # The upward table is that of other data: what it shows goes before what the sweep shows.
     assert found["order"]["value"] == 1 and "hysteresis" in found["order"]["reason"]

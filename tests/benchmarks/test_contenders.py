@@ -129,7 +129,7 @@ def pythae_trainer():
 def test_pythaes_loss_and_gradient_are_the_decoder_variance_times_ours(
     pythae_trainer, run, antithetic, group, monkeypatch
 ):
-    settings = replace(run.settings, antithetic=antithetic, decoder_group=group, schedule="scratch")
+    settings = replace(run.settings, antithetic=antithetic, rao_blackwell_group=group, schedule="scratch")
     run = replace(run, settings=settings)
     contender = pythae_trainer.start(run, workers=0, threads=1)
     eps = np.random.default_rng(1).standard_normal((2, 16, 2), dtype=np.float32)

@@ -35,16 +35,24 @@ def run() -> common.Run:
 
 def test_the_protocols_are_the_usual_one_and_the_packages_defaults():
     usual, ours = (common.settings_of(protocol, 4, (256, 128), 1e6) for protocol in common.PROTOCOLS)
-    assert (usual.batch, usual.antithetic, usual.decoder_group, usual.hidden) == (128, False, 1, (256, 128))
+    assert (usual.batch, usual.antithetic, usual.rao_blackwell_group, usual.hidden) == (128, False, 1, (256, 128))
     steps = (0, 5, usual.n_steps - 1)
-    assert not usual.balanced_rows
-    assert not usual.unit_noise
+    assert not usual.balanced_order
+    assert not usual.moment_matched_noise
     assert {usual.learning_rate_at(step) for step in steps} == {1e-3}
     assert {usual.sigma2_factor_at(step) for step in steps} == {1.0}
     default = completed_settings({"n_latent": 4})
-    kept = ("batch", "schedule", "antithetic", "decoder_group", "balanced_rows", "unit_noise", "learning_rate")
+    kept = (
+        "batch",
+        "schedule",
+        "antithetic",
+        "rao_blackwell_group",
+        "balanced_order",
+        "moment_matched_noise",
+        "learning_rate",
+    )
     assert all(getattr(ours, key) == default[key] for key in kept)
-    assert ours.decoder_group > 1
+    assert ours.rao_blackwell_group > 1
     assert ours.sigma2_factor_at(0) == ours.anneal_from < 1
 
 
@@ -261,7 +269,7 @@ def test_throughput_counts_the_operations_and_compares_with_sgemm(monkeypatch, r
     assert throughput.flops(run) == 6 * (5 * 7 + 7 * 6 + 6 * 4 + 2 * 6 + 6 * 7 + 7 * 5)
     antithetic = replace(run, settings=replace(run.settings, antithetic=True))
     assert throughput.flops(antithetic) - throughput.flops(run) == 6 * (2 * 6 + 6 * 7 + 7 * 5)
-    shared = replace(run, settings=replace(antithetic.settings, decoder_group=16))
+    shared = replace(run, settings=replace(antithetic.settings, rao_blackwell_group=16))
     assert throughput.flops(shared) - throughput.flops(antithetic) == 2 * 2 * (2 * 6 + 6 * 7 + 7 * 5)
     monkeypatch.setattr(throughput, "ARCHITECTURES", {"tiny": (5, (7, 6), 2)})
     monkeypatch.setattr(throughput, "SQUARES", (16,))

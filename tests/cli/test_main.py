@@ -87,7 +87,7 @@ def test_a_point_says_where_it_comes_from(by_hand):
     weights = by_hand / "set" / "points" / "sigma2=0.4,seed=0" / "weights.safetensors"
     assert point["weights_sha256"] == file_sha256(weights)
     drifts = {"kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error"}
-    assert point["convergence"].keys() == drifts | {"balance"}
+    assert point["convergence"].keys() == drifts | {"second_moment_deviation"}
     history = pd.read_csv(weights.with_name("history.csv"))
     assert list(history.columns) == ["step", "samples", "sigma2", "elbo", "kl", "mse"]
     assert history["samples"].iloc[-1] == point["samples"] == 47 * 64

@@ -23,7 +23,7 @@ from phasevae.sweep.resources import (
 )
 from phasevae.training.row_order import MOST_COORDINATES
 
-SMALL = asdict(recipe(hidden=(5,), samples=1000.0, batch=10, antithetic=False, decoder_group=1))
+SMALL = asdict(recipe(hidden=(5,), samples=1000.0, batch=10, antithetic=False, rao_blackwell_group=1))
 
 
 def test_a_network_is_counted_by_hand():
@@ -43,7 +43,7 @@ def test_antithetic_noise_decodes_twice_and_shared_targets_one_more_backward_pas
     keys = SMALL | {"antithetic": True}
     assert estimate_cost(keys, 1, dimension=3)["flops"] == 6 * (35 + 2 * 25) * 1000
     for group, batch, operations in ((16, 32, 8), (16, 12, 8), (16, 13, 8), (12, 13, 6)):
-        shared = estimate_cost(keys | {"decoder_group": group, "batch": batch}, 1, dimension=3)
+        shared = estimate_cost(keys | {"rao_blackwell_group": group, "batch": batch}, 1, dimension=3)
         assert shared["flops"] == (6 * 35 + operations * 2 * 25) * 1000
 
 
@@ -86,7 +86,7 @@ print(held("VmHWM") - before)
     [
         ({"hidden": [512, 256], "n_latent": 16, "batch": 256}, 16, 20_000, 64),
         ({"hidden": [64], "n_latent": 16, "batch": 512}, 8, 5000, 768),
-        ({"hidden": [16], "n_latent": 4, "batch": 1024, "decoder_group": 128}, 64, 2000, 8),
+        ({"hidden": [16], "n_latent": 4, "batch": 1024, "rao_blackwell_group": 128}, 64, 2000, 8),
     ],
 )
 def test_the_memory_of_a_training_is_what_was_estimated(changes, points, rows, features):

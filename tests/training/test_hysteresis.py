@@ -27,9 +27,9 @@ SETTINGS = Settings(
     anneal_from=0.4,
     anneal_fraction=0.5,
     antithetic=True,
-    decoder_group=16,
-    balanced_rows=True,
-    unit_noise=True,
+    rao_blackwell_group=16,
+    balanced_order=True,
+    moment_matched_noise=True,
     holdout=0.0,
 )
 

@@ -170,7 +170,7 @@ def one_slow_point(monkeypatch):
     def found(history, numbers, settings):
         converged = history["sigma2"].iloc[-1] != 0.8 or settings.samples >= 4 * SETTINGS.samples
         still = dict.fromkeys(("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error"), 0.0)
-        return still | {"balance": 0.0 if converged else 1.0}
+        return still | {"second_moment_deviation": 0.0 if converged else 1.0}
 
     monkeypatch.setattr(job_module, "_convergence", found)
 

@@ -73,7 +73,9 @@ def test_state_of_other_models_is_refused():
 
 def test_a_step_is_adam_on_the_objective():
     x, member = gaussian_rows(), Member(0.5, 2.0, 3)
-    setting = recipe(schedule="scratch", samples=32.0, decoder_group=1, balanced_rows=False, unit_noise=False)
+    setting = recipe(
+        schedule="scratch", samples=32.0, rao_blackwell_group=1, balanced_order=False, moment_matched_noise=False
+    )
     trainer = Trainer(x, [member], setting)
     trainer.run()
     ensemble = initialise(Architecture(4, 2, (16, 8)), [3])
@@ -172,7 +174,7 @@ def test_beta_moves_the_transition():
 
 def test_shared_targets_change_the_decoders_gradient_alone():
     x = gaussian_rows()
-    first, second = (Trainer(x, MEMBERS[:2], recipe(samples=32.0, decoder_group=group)) for group in (1, 8))
+    first, second = (Trainer(x, MEMBERS[:2], recipe(samples=32.0, rao_blackwell_group=group)) for group in (1, 8))
     assert first.run()
     assert second.run()
     decoder = first.model.encoder.end
@@ -181,8 +183,8 @@ def test_shared_targets_change_the_decoders_gradient_alone():
 
 
 def test_a_group_is_the_largest_divisor_of_the_batch_that_fits():
-    trainer = Trainer(gaussian_rows(), MEMBERS[:1], recipe(samples=24.0, batch=12, decoder_group=5))
+    trainer = Trainer(gaussian_rows(), MEMBERS[:1], recipe(samples=24.0, batch=12, rao_blackwell_group=5))
     assert trainer.run()
-    same = Trainer(gaussian_rows(), MEMBERS[:1], recipe(samples=24.0, batch=12, decoder_group=4))
+    same = Trainer(gaussian_rows(), MEMBERS[:1], recipe(samples=24.0, batch=12, rao_blackwell_group=4))
     assert same.run()
     assert torch.equal(trainer.model.parameters, same.model.parameters)

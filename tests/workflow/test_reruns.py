@@ -59,7 +59,12 @@ CODE_ROWS = {
     "a threshold of convergence": ("sweep/convergence.py", "DEVIATION = 4e-3", "DEVIATION = 6e-3", TABLES),
     "the training": ("kernels/adam.py", '"beta2": 0.999', '"beta2": 0.99', TRAINING | TABLES),
     "what a point measures": ("measurement/measure.py", "PAIRS = 8", "PAIRS = 9", TRAINING | TABLES),
-    "words, layout": ("training/trainer.py", '    """Trains an ensemble', '    # Why.\n    """Train an ensemble', set()),
+    "words, layout": (
+        "training/trainer.py",
+        '    """Trains an ensemble',
+        '    # Why.\n    """Train an ensemble',
+        set(),
+    ),
     "theory that figures draw, not these": ("theory/ppca.py", r"(def ppca_elbo\(.*?\n    )(lam)", INTO, set()),
     "the version of the package": ("__init__.py", '__version__ = ".*?"', '__version__ = "9.9"', set()),
     "another kind of data": ("datasets/digits.py", r"def digits\(", "def digits(extra=0, ", set()),
