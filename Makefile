@@ -8,39 +8,51 @@ CORES ?= all
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock
+EDITABLE := PHASEVAE_BUILD=off $(PIP) --no-build-isolation --editable
 STAMP := $(VENV)/.installed
-SOURCES := phasevae tests benchmarks setup.py
+SOURCES := phasevae tests benchmarks setup.py workflow/schemas/generate.py
 KERNELS := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
 SNAKEFILES := Snakefile workflow/Snakefile $(wildcard workflow/rules/*.smk)
 
-.PHONY: demo paper build docs test test-unit test-slurm test-kills lint format setup clean
+# Packages are installed without bytecode: each module is compiled when it is first imported, which most never are.
+unexport PYTHONDONTWRITEBYTECODE
 
-demo: setup
+.PHONY: demo paper build docs schema test test-unit test-slurm test-kills lint format setup clean
+
+# The kernels are compiled while the packages are installed. Without a compiler, PyTorch computes.
+demo:
+	@$(MAKE) --no-print-directory --jobs=2 $(STAMP) $(VENV)/.kernels
 	$(BIN)/snakemake demo --configfile config/demo.yaml --cores $(CORES)
 	$(BIN)/snakemake demo --configfile config/demo.yaml --cores $(CORES) --report results/report.html
 
 paper: setup
 	$(BIN)/snakemake paper --cores $(CORES)
 
-# The native kernels beside the package's sources; PHASEVAE_BUILD=cpu or cuda fails where the default would leave out.
+# The native kernels, in the package's folder; PHASEVAE_BUILD=cpu or cuda fails where the default would leave out.
 build: setup
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock 'setuptools>=77' ninja
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python setup.py --quiet build_ext --inplace
+	rm -f $(VENV)/.kernels
+	@$(MAKE) --no-print-directory $(VENV)/.kernels
+
+# The files that are generated from the typed configuration: its schema, and the table of keys in the documentation.
+schema: setup
+	$(BIN)/python workflow/schemas/generate.py
 
 # The documentation site, in build/site; a link within it that leads nowhere fails.
 docs: setup
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[docs]'
+	$(EDITABLE) '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# In pure PyTorch, also where the kernels are built: .ci/native tests these.
 test: setup
-	$(BIN)/pytest
+	PHASEVAE_BACKEND=torch $(BIN)/pytest
 
 test-unit: setup
-	$(BIN)/pytest -m "not workflow"
+	PHASEVAE_BACKEND=torch $(BIN)/pytest -m "not workflow"
 
 # The workflow through a real SLURM, which is installed (root, Debian) and started for it; skipped where that cannot be.
 test-slurm: setup
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[workflow,slurm]'
+	$(EDITABLE) '.[workflow,slurm]'
 	tests/slurm/run.sh $(BIN)/python
 
 # A hundred kills of a small run, then every number against an undisturbed one: half an hour.
@@ -63,13 +75,23 @@ format: setup
 
 setup: $(STAMP)
 
-# torch goes first, alone: then only torch is asked of the other index, and what it needs comes with the rest.
-$(STAMP): requirements.lock pyproject.toml setup.py
+# torch goes first, alone: only torch is asked of the other index, and its own requirements come from the default one.
+$(VENV)/.torch: requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit("phasevae needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@echo "Setting up $(VENV): about a minute"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps --retries 1 $$(grep '^torch==' requirements.lock) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[workflow,dev]'
-	touch $@
+	$(PIP) --no-deps --retries 1 $$(grep '^torch==' requirements.lock) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	$(PIP) $$(grep '^torch==' requirements.lock) 'setuptools>=77' ninja
+	@touch $@
+
+$(STAMP): $(VENV)/.torch pyproject.toml setup.py
+	$(EDITABLE) '.[workflow,dev]'
+	@touch $@
+
+$(VENV)/.kernels: $(VENV)/.torch $(KERNELS) setup.py
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python setup.py --quiet build_ext --inplace > $(VENV)/kernels.log 2>&1 || { cat $(VENV)/kernels.log; exit 1; }
+	@grep '^phasevae:' $(VENV)/kernels.log || true
+	@touch $@
 
 clean:
 	rm -rf phasevae/_C.*.so phasevae/_build_info.json

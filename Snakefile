@@ -1,12 +1,12 @@
-# Data in; figures, fit.json and tables out. Each rule calls one verb of `phasevae`, so each step can be run by hand.
+# From data to figures, fit.json and tables. Each rule calls one command of `phasevae`, so each step can be run by hand.
 #
 #   snakemake --cores all                                          the data sets that config.yaml names in `run`
-#   snakemake --cores all demo --configfile config/demo.yaml       two small ones, in minutes
-#   snakemake --cores all paper                                    the paper's two
-#   snakemake --cores 1 data                                       the data alone, where there is a network to fetch them
-#   snakemake --cores all figures                                  the figures of the data sets in `run`
+#   snakemake --cores all demo --configfile config/demo.yaml       two small data sets, in minutes
+#   snakemake --cores all paper                                    the two data sets of the paper
+#   snakemake --cores 1 data                                       only the data, on a machine with a network
+#   snakemake --cores all figures                                  only the figures of the data sets in `run`
 #
-# Everything lands under results/NAME/; the keys are explained in config.yaml.
+# All files are written to results/NAME/. config.yaml explains the keys.
 
 from snakemake.utils import min_version
 
@@ -31,6 +31,10 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/manifest.smk"
 
 
+onstart:
+    show_progress(logger, [job.rule.name for job in workflow.dag.needrun_jobs()], OUTPUTS.training_seconds())
+
+
 localrules:
     all,
     demo,
@@ -40,7 +44,7 @@ localrules:
 
 
 wildcard_constraints:
-    dataset="|".join(CONFIG["datasets"]),
+    dataset="|".join(DATASETS),
     part="|coarse/|second/",
     bucket="[0-9]+",
 
@@ -48,25 +52,35 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        deliverables(*CONFIG["run"]),
+        OUTPUTS.deliverables(*CONFIG["run"]),
         rules.manifest.output,
+    message:
+        f"all results of {', '.join(CONFIG['run'])} are complete"
 
 
 rule demo:
     input:
         target("demo", "synthetic", "digits", missing="add --configfile config/demo.yaml"),
+    message:
+        "the demo is complete"
 
 
 rule paper:
     input:
         target("paper", "gaussian", "cifar10", missing="run it with the config.yaml of the repository"),
+    message:
+        "the results of the paper's two data sets are complete"
 
 
 rule data:
     input:
         expand(f"{RESULTS}/{{name}}/data.npy", name=CONFIG["run"]),
+    message:
+        "all data are complete"
 
 
 rule figures:
     input:
-        [figure_files(name) for name in CONFIG["run"]],
+        [OUTPUTS.figure_files(name) for name in CONFIG["run"]],
+    message:
+        "all figures are complete"

@@ -1,11 +1,11 @@
 """Build steps that pyproject.toml cannot express: the schema in the wheel, and the native kernels.
 
-PHASEVAE_BUILD says which kernels are built:
-  auto  what can be built here, the default; never fails, and says what it left out
+PHASEVAE_BUILD chooses the kernels:
+  auto  those that can be built here, the default; never fails, and reports what it left out
   off   none: pure Python
   cpu   those for the CPU, or fail
   cuda  those for the CPU and for CUDA, or fail
-They are built against the torch that is installed, so an isolated build, which has none, is pure Python.
+They are built for the installed torch. An isolated build has no torch, so it is pure Python.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 MODES = ("auto", "off", "cpu", "cuda")
-# NaN must stay visible: nothing that lets the compiler assume there is none. Products and sums are rounded one by one,
-# as in PyTorch: then the two agree bit for bit, whatever the instruction set.
+# No flag may let the compiler assume that there is no NaN, which must stay visible. Products and sums are rounded one
+# by one, as in PyTorch, so that both agree bit for bit with any instruction set.
 CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-Wall", "-Wextra"]
 CXX_FLAGS += ["-Wno-unused-parameter"]  # torch's headers
 CPU_SOURCES = ("elbo_cpu", "elbo_rows", "mlp_cpu", "mlp_v3", "mlp_v4")
@@ -42,7 +42,7 @@ class BuildWithSchema(build_py):
 
 
 class CannotBuildError(Exception):
-    """Why kernels cannot be built here."""
+    """The kernels cannot be built here; the message says why."""
 
 
 def say(line: str) -> None:
@@ -50,7 +50,7 @@ def say(line: str) -> None:
 
 
 def torch_extensions():
-    """torch's module for building. Raises CannotBuildError."""
+    """Return torch's module for building. Raises CannotBuildError."""
     try:
         return importlib.import_module("torch.utils.cpp_extension")
     except ImportError as error:
@@ -60,17 +60,19 @@ def torch_extensions():
 
 
 def cuda_root() -> Path:
-    """Folder of a CUDA toolkit with compiler and headers, of the CUDA version torch has. Raises CannotBuildError.
+    """Return the folder of a CUDA toolkit with compiler and headers. Raises CannotBuildError.
 
-    The nvcc on PATH may be a wrapper whose parent folder has no headers: then nvcc itself is asked.
+    The nvcc on PATH may be a wrapper whose parent folder has no headers. A dry run shows the folder that it uses.
     """
     torch = importlib.import_module("torch")
     if torch.version.cuda is None:
         raise CannotBuildError(f"torch {torch.__version__} has no CUDA")
     candidates = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
     if nvcc := shutil.which("nvcc"):
-        asked = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False)
-        candidates += [line.split("=", 1)[1].strip() for line in asked.stderr.splitlines() if "#$ TOP=" in line]
+        dry_run = subprocess.run(
+            [nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False
+        )
+        candidates += [line.split("=", 1)[1].strip() for line in dry_run.stderr.splitlines() if "#$ TOP=" in line]
     for candidate in map(Path, filter(None, candidates)):
         if (candidate / "bin" / "nvcc").is_file() and (candidate / "include" / "cuda_runtime_api.h").is_file():
             return candidate.resolve()
@@ -78,7 +80,7 @@ def cuda_root() -> Path:
 
 
 def extension(with_cuda: bool):
-    """The extension phasevae._C. Raises CannotBuildError."""
+    """Return the extension phasevae._C. Raises CannotBuildError."""
     cpp_extension = torch_extensions()
     sources = ["csrc/module.cpp", *(f"csrc/cpu/{name}.cpp" for name in CPU_SOURCES)]
     flags = {"cxx": CXX_FLAGS}
@@ -86,7 +88,7 @@ def extension(with_cuda: bool):
         return cpp_extension.CppExtension(
             "phasevae._C", sources, extra_compile_args=flags, extra_link_args=["-fopenmp"]
         )
-    # torch looks for its toolkit when cpp_extension is imported, and for the architecture on the visible GPU.
+    # torch looks for the toolkit when cpp_extension is imported, and takes the architecture of the visible GPU.
     cpp_extension.CUDA_HOME = os.environ["CUDA_HOME"] = str(cuda_root())
     if not importlib.import_module("torch").cuda.is_available():
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0+PTX")
@@ -96,7 +98,7 @@ def extension(with_cuda: bool):
 
 
 def extensions(mode: str) -> list:
-    """What the mode asks for and can be built. Raises CannotBuildError when a strict mode cannot."""
+    """Return the extensions of a mode that can be built. Raises CannotBuildError if a strict mode cannot be built."""
     if mode == "off":
         return []
     try:
@@ -115,7 +117,7 @@ def extensions(mode: str) -> list:
 
 
 def build_command(mode: str):
-    """torch's build command, followed by the record that tells what was built."""
+    """Return torch's build command, extended to write the record of the build."""
     cpp_extension = torch_extensions()
 
     class BuildKernels(cpp_extension.BuildExtension):
@@ -138,7 +140,7 @@ def build_command(mode: str):
 
 
 def build_record(built) -> dict:
-    """What phasevae/backends.py reads without loading the extension."""
+    """Return the record that phasevae/kernels/backends.py reads without loading the extension."""
     sys.path.insert(0, str(ROOT))
     backends = importlib.import_module("phasevae.kernels.backends")
     return {

@@ -1,4 +1,7 @@
-"""The networks, losses and trainings of `predictions.py`, written as users write them."""
+"""What do users write? The networks, losses and trainings of predictions.py, without this package.
+
+`predictions.py` imports this module; it is not a command of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from phasevae.theory.ppca import gaussian_kl
+
 BATCH, RATE, HIDDEN = 128, 2e-3, 64
 
 
 def kl(mu: Tensor, logvar: Tensor) -> Tensor:
-    """[batch, n]."""
+    """KL divergence from the prior, [batch, n]."""
     return -0.5 * (1 + logvar - mu**2 - logvar.exp())
 
 
 def squared(output: Tensor, x: Tensor) -> Tensor:
-    """Summed over features, [batch]."""
+    """Squared error, summed over features, [batch]."""
     return F.mse_loss(output, x, reduction="none").sum(-1)
 
 
 def crossed(logits: Tensor, x: Tensor) -> Tensor:
+    """Cross entropy, summed over features, [batch]."""
     return F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
 
 
 def normal(output: Tensor, x: Tensor, log_sigma: Tensor) -> Tensor:
-    """Negative log likelihood with a learned log standard deviation, of all features or one each."""
+    """Negative log likelihood [batch] with a learned log standard deviation of all features or of each."""
     return -torch.distributions.Normal(output, log_sigma.exp()).log_prob(x).sum(-1)
 
 
@@ -50,7 +56,7 @@ LOSSES: dict[str, Loss] = {
 
 
 class VAE(nn.Module):
-    """Two tanh layers each way."""
+    """Two hidden tanh layers in encoder and decoder."""
 
     def __init__(self, dimension: int, n_latent: int):
         super().__init__()
@@ -72,12 +78,29 @@ def _layers(width: int, out: int) -> Iterator[nn.Module]:
 
 
 def raised(done: float, weight: float, critical: float) -> float:
-    """The weight of KL when the part `done` of the training is over."""
+    """Return the weight of KL, which rises linearly from 0.3 of the critical weight in the first half of a run.
+
+    Parameters
+    ----------
+    done : fraction of the training that is over
+    weight : weight of KL at the end
+    critical : predicted critical weight of KL
+    """
     start = min(weight, 0.3 * critical)
     return start + (weight - start) * min(1.0, 2 * done)
 
 
 def trained(x: Tensor, loss: str, n_latent: int, weight: float, critical: float, steps: int) -> VAE:
+    """Train a VAE with a plain PyTorch loop.
+
+    Parameters
+    ----------
+    x : data [N, D]
+    loss : a key of `LOSSES`
+    n_latent : number of latents
+    weight, critical : as for `raised`
+    steps : number of training steps
+    """
     model = VAE(x.shape[1], n_latent)
     optimiser = torch.optim.Adam(model.parameters(), RATE)
     decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 2.05 * (1 - step / steps)))
@@ -93,7 +116,13 @@ def trained(x: Tensor, loss: str, n_latent: int, weight: float, critical: float,
 
 
 def trained_by_pythae(x: Tensor, loss: str, n_latent: int, weight: float, critical: float, steps: int) -> nn.Module:
-    """pythae's BetaVAE with its own trainer; its beta is raised at the start of each epoch."""
+    """Train pythae's BetaVAE with pythae's trainer. Its beta rises at the start of each epoch.
+
+    Parameters
+    ----------
+    x, n_latent, weight, critical, steps : as for `trained`
+    loss : pythae or pythae-bce
+    """
     os.environ.setdefault("TQDM_DISABLE", "1")
     from pythae.data.datasets import BaseDataset
     from pythae.models import BetaVAE, BetaVAEConfig
@@ -102,7 +131,7 @@ def trained_by_pythae(x: Tensor, loss: str, n_latent: int, weight: float, critic
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
     from pythae.trainers.training_callbacks import TrainingCallback
 
-    logging.disable(logging.INFO)  # each of its modules sets the level of its own logger
+    logging.disable(logging.INFO)  # pythae sets the level of each of its loggers
     epochs = max(2, steps * BATCH // len(x))
 
     class Encoder(BaseEncoder):
@@ -141,7 +170,8 @@ def trained_by_pythae(x: Tensor, loss: str, n_latent: int, weight: float, critic
 
 @torch.no_grad()
 def measured(model: nn.Module, x: Tensor) -> np.ndarray:
-    """KL of each latent over all samples, descending."""
+    """KL of each latent over all samples [n], in nats, descending."""
     output = model.encoder(x)
     mu, logvar = (output.embedding, output.log_covariance) if hasattr(output, "embedding") else output.chunk(2, -1)
-    return kl(mu.double(), logvar.double()).mean(0).sort(descending=True).values.numpy()
+    per_sample = gaussian_kl(mu.double(), logvar.double(), torch.expm1)
+    return per_sample.mean(0).sort(descending=True).values.numpy()

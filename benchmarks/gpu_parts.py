@@ -1,29 +1,36 @@
-"""What benchmarks/gpu.py computes, one part a process: the times of a tier, the sweep, and the run for a sanitizer.
+"""What does benchmarks/gpu.py compute? One part per process: the times of a tier, the sweep, the run for a sanitizer.
 
     python benchmarks/gpu_parts.py tier:i|...|tier:v|sweep|exercise [--dry]
 
-prints its result as JSON in the last line.
+takes up to five minutes on a GPU (with --dry some seconds, also on a CPU), writes no file and prints its result as JSON
+in the last line.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import statistics
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from contenders.common import HIDDEN, make_data, settings_of
+from contenders.loop import PlainVAE, first_batches
+from contenders.phasevae_trainer import train_steps
+from shared import ARCHITECTURES, Steps, make_parser, paper_problem, repeated, seconds_for, seconds_per_step
+from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-# D, hidden, n_latent
-ARCHITECTURES = {"8-256-128|128-256-8 n=4": (8, (256, 128), 4), "64-512-256|256-512-64 n=16": (64, (512, 256), 16)}
+from phasevae.kernels.dispatch import backend
+from phasevae.measurement.measure import column_means, measure_model
+from phasevae.model import Architecture
+from phasevae.spectrum.spectrum import compute_spectrum
+from phasevae.sweep.settings import Member
+from phasevae.theory.ppca import ppca_kl
+from phasevae.training import cuda_graph
+from phasevae.training.trainer import Trainer
+
 BATCH = 128
 MODELS = 128
 TIERS = {
@@ -35,169 +42,108 @@ TIERS = {
     "iv+fused": "batched ensemble, fused operations and Adam, eager",
     "v": "batched ensemble, fused operations and Adam, CUDA graph",
 }
-EIGENVALUES = [0.9048374180**i for i in range(8)]
+PLAIN = ("i", "ii", "iii")
 
-
-def device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+HAS_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if HAS_GPU else "cpu"
 
 
 def synchronise() -> None:
-    if torch.cuda.is_available():
+    """Wait for the GPU, if there is one."""
+    if HAS_GPU:
         torch.cuda.synchronize()
 
 
-def us_per_step(run: Callable[[int], None], dry: bool, round_seconds: float = 0.5, rounds: int = 5) -> float:
-    """Median over rounds of the time that run(n) takes for one of its n steps."""
+def plain_run(name: str, shape: tuple, dry: bool) -> Steps:
+    """Return the function that trains one model for some steps, for tiers i to iii.
 
-    def timed(steps: int) -> float:
-        synchronise()
-        start = time.perf_counter()
-        run(steps)
-        synchronise()
-        return (time.perf_counter() - start) / steps
-
-    if dry:
-        return 1e6 * timed(2)
-    timed(50)
-    steps = max(20, round(round_seconds / timed(50)))
-    return 1e6 * statistics.median(timed(steps) for _ in range(rounds))
-
-
-class PlainVAE(nn.Module):
-    """One VAE as one writes it without this package."""
-
-    def __init__(self, dimension: int, hidden: tuple[int, ...], n_latent: int):
-        super().__init__()
-        first, second = hidden
-        inner = (nn.Linear(dimension, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU())
-        self.encoder = nn.Sequential(*inner, nn.Linear(second, 2 * n_latent))
-        inner = (nn.Linear(n_latent, second), nn.ReLU(), nn.Linear(second, first), nn.ReLU())
-        self.decoder = nn.Sequential(*inner, nn.Linear(first, dimension))
-
-    def forward(self, x: Tensor, sigma2: float = 0.9) -> Tensor:
-        """The negative ELBO without its constant."""
-        mu, logvar = self.encoder(x).chunk(2, -1)
-        xhat = self.decoder(mu + (0.5 * logvar).exp() * torch.randn_like(mu))
-        kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(-1)
-        return ((x - xhat).square().sum(-1) / (2 * sigma2) + kl).mean()
-
-
-def shuffled_batches(x: Tensor) -> Iterator[Tensor]:
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=BATCH, shuffle=True)
-    while True:
-        for (batch,) in loader:
-            yield batch
-
-
-def plain_run(name: str, shape: tuple, dry: bool) -> Callable[[int], None]:
-    """Tiers (i) to (iii): run(n) does n steps of one model."""
-    from phasevae.training import cuda_graph
-
-    x = torch.randn(65536, shape[0], device="cpu" if name == "i" else device())
-    model = PlainVAE(*shape).to(device())
+    Parameters
+    ----------
+    name : tier
+    shape : dimension, hidden widths and number of latents
+    dry : whether to do without the CUDA graph
+    """
+    dimension, hidden, n_latent = shape
+    x = torch.randn(65536, dimension, device="cpu" if name == "i" else DEVICE)
+    networks = Architecture(dimension, n_latent, hidden).networks
+    model = PlainVAE(*(network.widths for network in networks)).to(DEVICE)
     with_graph = name == "iii" and not dry
     adam = torch.optim.Adam(model.parameters(), lr=1e-3, capturable=with_graph)
-    batches = shuffled_batches(x)
+    data = torch.utils.data.TensorDataset(x)
+    batches = first_batches(torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=True))
 
     def update(batch: Tensor) -> Tensor:
         adam.zero_grad()
-        loss = model(batch)
+        loss = model(batch, 0.9)
         loss.backward()
         adam.step()
         return loss
 
     def step() -> None:
         if name == "i":
-            update(next(batches).to(device())).item()
+            (batch,) = next(batches)
+            update(batch.to(DEVICE)).item()
         else:
             update(x[torch.randint(x.shape[0], (BATCH,), device=x.device)])
 
-    launch = cuda_graph.captured(step, [x]) if with_graph else step
-
-    def run(steps: int) -> None:
-        for _ in range(steps):
-            launch()
-
-    return run
+    return repeated(cuda_graph.captured(step, [x]) if with_graph else step)
 
 
-def trainer_run(name: str, shape: tuple, dry: bool) -> Callable[[int], None]:
-    """Tiers (iv) and (v): run(n) does n steps of the ensemble."""
-    from phasevae.sweep.settings import Member
-    from phasevae.training.trainer import Trainer
+def trainer_run(name: str, shape: tuple, models: int, dry: bool) -> Steps:
+    """Return the function that trains the ensemble for some steps, for tiers iv and v.
 
+    Parameters
+    ----------
+    name, shape, dry : as for `plain_run`
+    models : number of models
+    """
     dimension, hidden, n_latent = shape
-    members = [Member(0.5 + 0.01 * i, 1.0, i % 4) for i in range(2 if dry else MODELS)]
-    x = torch.randn(65536, dimension, device=device())
+    members = [Member(0.5 + 0.01 * i, 1.0, i % 4) for i in range(models)]
+    x = torch.randn(65536, dimension, device=DEVICE)
     with_graph = name in ("iv+graph", "v") and not dry
-    trainer = Trainer(x, members, recipe(n_latent, hidden, BATCH * 1e6, BATCH, False), with_graph)
-
-    def run(steps: int) -> None:
-        end = trainer.step + steps
-        trainer.run(should_stop=lambda: trainer.step == end)
-
-    return run
-
-
-def recipe(n_latent: int, hidden: tuple[int, ...], samples: float, batch: int, antithetic: bool) -> Any:
-    from phasevae.sweep.settings import Settings
-
-    return Settings(
-        n_latent=n_latent,
-        hidden=hidden,
-        samples=samples,
-        batch=batch,
-        learning_rate=5e-3,
-        schedule="anneal",
-        anneal_from=0.4,
-        anneal_fraction=0.3,
-        antithetic=antithetic,
-        rao_blackwell_group=64 if antithetic else 1,
-        balanced_order=antithetic,
-        moment_matched_noise=antithetic,
-        holdout=0.0,
-    )
+    trainer = Trainer(x, members, settings_of("usual", n_latent, hidden, BATCH * 1e6), with_graph)
+    return lambda steps: train_steps(trainer, steps)
 
 
 def tier(name: str, dry: bool) -> dict[str, float]:
-    """Microseconds per model-step by architecture."""
+    """Microseconds per model-step by architecture; of two steps if `dry`."""
     warnings.filterwarnings("error", message="training without a CUDA graph")
-    found = {}
+    models = 1 if name in PLAIN else 2 if dry else MODELS
+    times = {}
     for architecture, shape in ARCHITECTURES.items():
-        batched = name not in ("i", "ii", "iii")
-        run = (trainer_run if batched else plain_run)(name, shape, dry)
-        found[architecture] = us_per_step(run, dry) / ((2 if dry else MODELS) if batched else 1)
-    return found
+        run = plain_run(name, shape, dry) if name in PLAIN else trainer_run(name, shape, models, dry)
+        if dry:
+            seconds = seconds_for(run, 2, synchronise) / 2
+        else:
+            seconds = seconds_per_step({name: run}, 0.5, 5, synchronise)[name]
+        times[architecture] = 1e6 * seconds / models
+    return times
 
 
 def paper_sweep(dry: bool) -> dict[str, Any]:
     """The paper's synthetic sweep, shortened: 16 decoder variances, 8 seeds, one ensemble; KL against pPCA."""
-    import numpy as np
-
-    from phasevae.kernels.elbo import backend
-    from phasevae.measurement.measure import column_means, measure_model
-    from phasevae.sweep.settings import Member
-    from phasevae.theory.ppca import ppca_exact_above, ppca_kl
-    from phasevae.training.trainer import Trainer
-
-    scale = torch.tensor(EIGENVALUES).sqrt()
-    x = (scale * torch.randn(1024 if dry else 65536, 8, generator=torch.Generator().manual_seed(1234))).to(device())
-    eigenvalues = torch.linalg.eigvalsh(x.double().T.cov(correction=0)).flip(0).tolist()
-    x -= x.mean(0)
-    variances = np.linspace(ppca_exact_above(eigenvalues, 4) + 0.01, 1.15, 2 if dry else 16)
-    members = [Member(float(sigma2), 1.0, seed) for sigma2 in variances for seed in range(1 if dry else 8)]
+    problem = paper_problem()
+    variances, seeds = (problem.sigma2[::8], 1) if dry else (problem.sigma2, 8)
+    data = make_data(problem, 512 if dry else 65536)
+    eigenvalues = compute_spectrum(data).eigenvalues
+    x = torch.from_numpy(data).to(DEVICE)
+    members = [Member(sigma2, 1.0, seed) for sigma2 in variances for seed in range(seeds)]
+    settings = settings_of("ours", problem.n_latent, HIDDEN, 1024 if dry else 1e6)
     start = time.perf_counter()
-    trainer = Trainer(x, members, recipe(4, (256, 128), 1024.0 if dry else 1e6, 512, True))
+    trainer = Trainer(x, members, settings.with_changes(batch=512))
     trainer.run()
     trained = time.perf_counter() - start
     mean = column_means(x)
-    kl = [measure_model(trainer.model.member(i), x, mean, member)["kl"] for i, member in enumerate(members)]
-    error = np.array(kl) - [ppca_kl(eigenvalues, member.sigma2, 4) for member in members]
+    measured = [
+        measure_model(trainer.model.member(i), x, mean, member, with_likelihood=False)
+        for i, member in enumerate(members)
+    ]
+    kl = np.array([point["kl"] for point in measured])
+    error = kl - [ppca_kl(eigenvalues, member.sigma2, problem.n_latent) for member in members]
     return {
         "models": len(members),
         "steps": trainer.step,
-        "backend": backend(device()),
+        "backend": backend(DEVICE),
         "train_seconds": round(trained, 2),
         "measure_seconds": round(time.perf_counter() - start - trained, 2),
         "kl_rms_nats": float(np.sqrt(np.mean(error**2))),
@@ -206,10 +152,8 @@ def paper_sweep(dry: bool) -> dict[str, Any]:
 
 
 def exercise() -> str:
-    """Every kernel on shapes that leave blocks and warps incomplete, and some steps of training: for a sanitizer."""
+    """Run every kernel on shapes that leave blocks and warps incomplete, and some training steps, for a sanitizer."""
     from phasevae.kernels import native
-    from phasevae.sweep.settings import Member
-    from phasevae.training.trainer import Trainer
 
     for models, rows, n in ((1, 1, 1), (3, 70, 5), (2, 33, 130)):
         for dtype in (torch.float32, torch.float64):
@@ -219,29 +163,25 @@ def exercise() -> str:
             x = torch.zeros(1, rows, n, device="cuda", dtype=dtype)
             nll = native.gaussian_nll(x, z, torch.ones(models, device="cuda", dtype=dtype))
             torch.autograd.grad(nll.sum() + kl.sum(), (mu, logvar))
-            native.reparam_eps(keys, rows, n, 3, dtype)
+            native.normals(keys, keys, rows, n, dtype)
     cached = not os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING")
     data = torch.randn(50, 5, device="cuda")
+    settings = settings_of("ours", 3, (9,), 60).with_changes(batch=10)
     for use_graph in (False, True) if cached else (False,):
-        trainer = Trainer(data, [Member(0.5, 1.0, seed) for seed in (0, 1)], recipe(3, (9,), 60.0, 10, True), use_graph)
-        trainer.run()
+        Trainer(data, [Member(0.5, 1.0, seed) for seed in (0, 1)], settings, use_graph).run()
     synchronise()
     return "every kernel ran"
 
 
-def run_part(name: str, dry: bool) -> Any:
-    sys.path.insert(0, str(ROOT))
-    if name.startswith("tier:"):
-        return tier(name.removeprefix("tier:"), dry)
-    return paper_sweep(dry) if name == "sweep" else exercise()
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run the command line."""
+    parser = make_parser(__doc__)
     parser.add_argument("part", choices=[*(f"tier:{name}" for name in TIERS), "sweep", "exercise"])
     parser.add_argument("--dry", action="store_true", help="two steps")
     arguments = parser.parse_args()
-    print(json.dumps(run_part(arguments.part, arguments.dry)))
+    kind, _, name = arguments.part.partition(":")
+    parts = {"tier": lambda: tier(name, arguments.dry), "sweep": lambda: paper_sweep(arguments.dry)}
+    print(json.dumps(parts.get(kind, exercise)()))
 
 
 if __name__ == "__main__":

@@ -1,37 +1,36 @@
-"""Kill a small run of the workflow at random moments, let it finish, and compare every number with an undisturbed one.
+"""Do kills change results? Kill a small run of the workflow at random moments, let it finish, and compare every byte.
 
-    python benchmarks/kills.py FOLDER --kills 100
+    python benchmarks/kills.py FOLDER --kills 100                           about an hour
+    python benchmarks/kills.py FOLDER --kills 3                             about two minutes
+    python benchmarks/kills.py FOLDER --kills 100 --at-most-seconds 3000    in parts
 
-Each run is a whole process group, as a batch system ends it: Snakemake, its shells and the trainings get SIGKILL or
-SIGTERM together. A third of the kills come at any moment, a third while models train, and a third while points are
-being written. When a run gets through before it is killed, its results are compared, thrown away and made again.
-The kills are written down in FOLDER/kills.csv, so that the script itself may be stopped and started again; it ends
-with exit code 1 when a single byte of a result differs (files about time are left out).
+Each run is a process group, as under a batch system: Snakemake, its shells and the trainings get SIGKILL or SIGTERM
+together. A third of the kills come at any moment, a third while models train, and a third while points are written.
+If a run ends before it is killed, its results are compared, deleted and made again. FOLDER/kills.csv has all kills, so
+the script itself can be stopped and started again. It ends with exit code 1 if a single byte of a result differs from
+those of an undisturbed run (files about time are left out).
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import csv
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import yaml
+from shared import child_environment, make_parser, snakemake_command
 
-ROOT = Path(__file__).resolve().parents[1]
-SNAKEMAKE = [
-    *(sys.executable, "-m", "snakemake", "results/small/fit.json", "--configfile", "small.yaml", "--cores", "1"),
-    *("--snakefile", str(ROOT / "Snakefile"), "--workflow-profile", str(ROOT / "workflow" / "profiles" / "default")),
-]
+from phasevae.artifacts.tables import read_table, write_table
+
+SNAKEMAKE = snakemake_command("results/small/fit.json", "--configfile", "small.yaml")
 CONFIG = {
     "train_threads": 1,
     "device": "cpu",
@@ -51,41 +50,40 @@ CONFIG = {
     },
 }
 RESULTS = Path("results") / "small"
-COLUMNS = ["signal", "moment", "after_seconds", "points_written", "points_in_progress", "seconds_to_end"]
 LONGEST = {"any": 12.0, "training": 3.0, "writing": 2.0}
-"""Seconds after the moment began, within which the kill comes."""
+"""The kill comes within this many seconds after the moment began."""
 GRACE = 30.0
-"""Seconds from SIGTERM to SIGKILL, as in SLURM. Snakemake (9.27) itself may need it: its handler of SIGTERM waits for a
-lock that it holds itself while it writes down which jobs are done."""
+"""Seconds from SIGTERM to SIGKILL, as in SLURM. Snakemake (9.27) may need them: its handler of SIGTERM waits for a lock
+that it holds itself while it records which jobs are done."""
 
 
 def start(folder: Path) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    """Start the workflow as a process group."""
     with (folder / "output.txt").open("a") as output:
-        return subprocess.Popen(
-            SNAKEMAKE, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        streams = {"stdout": output, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(SNAKEMAKE, cwd=folder, env=child_environment(1), start_new_session=True, **streams)
 
 
 def prepare(folder: Path) -> None:
+    """Make the folder of a run."""
     folder.mkdir(parents=True)
     (folder / "small.yaml").write_text(yaml.safe_dump(CONFIG))
 
 
 def finish(folder: Path) -> None:
-    """Run to the end, undisturbed."""
+    """Run to the end without a kill."""
     unlock(folder)
     if start(folder).wait() != 0:
         raise SystemExit(f"the run in {folder} failed:\n" + (folder / "output.txt").read_text()[-3000:])
 
 
 def unlock(folder: Path) -> None:
-    """What a user does by `snakemake --unlock` after a kill that Snakemake could not notice, without its start."""
+    """Do the same as `snakemake --unlock` after a kill that Snakemake could not notice, but faster."""
     shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
 
 
 def results(top: Path) -> dict[str, bytes]:
-    """Bytes of every result of a data set's folder but those about time."""
+    """Bytes of every result in the folder of a data set, without files about time."""
     skipped = {"logs", "benchmarks", "checkpoints"}
     return {
         str(path.relative_to(top)): path.read_bytes()
@@ -94,57 +92,66 @@ def results(top: Path) -> dict[str, bytes]:
     }
 
 
-def differing(folder: Path, expected: dict[str, bytes]) -> list[str]:
-    found = results(folder / RESULTS)
-    return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-
-
-def partials(folder: Path) -> list[str]:
-    """Temporary files that nobody will ever use again."""
-    return [str(path) for path in (folder / "results").rglob(".*") if "partial" in path.name or ".tmp" in path.name]
+def compare(folder: Path, expected: dict[str, bytes]) -> None:
+    """Exit with a message if the results differ from the expected ones, or if temporary files are left."""
+    actual = results(folder / RESULTS)
+    different = sorted(name for name in actual.keys() | expected.keys() if actual.get(name) != expected.get(name))
+    if different:
+        raise SystemExit(f"{len(different)} of {len(expected)} results differ: {', '.join(different)}")
+    hidden = (folder / "results").rglob(".*")
+    if left := [str(path) for path in hidden if "partial" in path.name or ".tmp" in path.name]:
+        raise SystemExit(f"temporary files were left: {', '.join(left)}")
 
 
 def progress(folder: Path) -> tuple[int, int]:
     """(points with all files, points with some)."""
     folders = [path for path in (folder / RESULTS / "points").glob("*") if any(path.iterdir())]
-    whole = sum((path / "point.json").is_file() for path in folders)
-    return whole, len(folders) - whole
+    complete = sum((path / "point.json").is_file() for path in folders)
+    return complete, len(folders) - complete
 
 
 def begun(moment: str, folder: Path) -> Callable[[], bool]:
-    """Whether the moment has come: something new was trained, or written, since now."""
+    """Return the test whether the moment has begun: whether anything was trained, or written, since now."""
     if moment == "any":
         return lambda: True
     if moment == "writing":
         before = progress(folder)
         return lambda: progress(folder) != before
     checkpoints = folder / RESULTS / "checkpoints"
-    before = written(checkpoints)
-    return lambda: written(checkpoints) != before
+    before = write_times(checkpoints)
+    return lambda: write_times(checkpoints) != before
 
 
-def written(folder: Path) -> dict[str, int]:
-    """When each file of a folder was written, but for those that are being written or come to an end now."""
-    found = {}
+def write_times(folder: Path) -> dict[str, int]:
+    """When each complete file of a folder was written."""
+    times = {}
     for path in folder.glob("[!.]*"):
         with contextlib.suppress(FileNotFoundError):
-            found[path.name] = path.stat().st_mtime_ns
-    return found
+            times[path.name] = path.stat().st_mtime_ns
+    return times
 
 
-def kill(folder: Path, number: int, moment: str, delay: float) -> dict | None:
-    """Start a run and kill it `delay` seconds after the moment has come; None when it got through before."""
+def kill(folder: Path, number: int, moment: str, delay: float) -> dict[str, Any] | None:
+    """Start a run and kill it; return a row of kills.csv, or None if the run ended before.
+
+    Parameters
+    ----------
+    folder : folder of the run
+    number : signal
+    moment : a key of `LONGEST`
+    delay : seconds between the begin of the moment and the signal
+    """
     unlock(folder)
-    has_come = begun(moment, folder)
+    has_begun = begun(moment, folder)
     process = start(folder)
-    while not has_come():
+    while not has_begun():
         if process.poll() is not None:
             return None
         time.sleep(0.002)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=delay)
         return None
-    whole, started = progress(folder)
+    complete, incomplete = progress(folder)
     began = time.monotonic()
     os.killpg(process.pid, number)
     name = signal.Signals(number).name
@@ -158,34 +165,33 @@ def kill(folder: Path, number: int, moment: str, delay: float) -> dict | None:
         while time.monotonic() - began < 60:  # the trainings may live a little longer than Snakemake
             os.killpg(process.pid, 0)
             time.sleep(0.01)
-    values = [name, moment, delay, whole, started, time.monotonic() - began]
-    return dict(zip(COLUMNS, values, strict=True))
+    return {
+        "signal": name,
+        "moment": moment,
+        "after_seconds": delay,
+        "points_written": complete,
+        "points_in_progress": incomplete,
+        "seconds_to_end": time.monotonic() - began,
+    }
 
 
 def restart_if_done(folder: Path, expected: dict[str, bytes]) -> None:
-    """Compare the results of a run that got through, and begin again."""
+    """Compare the results of a run that has ended, and begin again."""
     if (folder / RESULTS / "fit.json").is_file():
         compare(folder, expected)
         shutil.rmtree(folder)
         prepare(folder)
 
 
-def compare(folder: Path, expected: dict[str, bytes]) -> None:
-    wrong = differing(folder, expected)
-    if wrong:
-        raise SystemExit(f"{len(wrong)} of {len(expected)} results differ: {', '.join(wrong)}")
-    if left := partials(folder):
-        raise SystemExit(f"temporary files were left: {', '.join(left)}")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run the command line."""
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--at-most-seconds", type=float, default=float("inf"), help="Stop after this time.")
     arguments = parser.parse_args()
     undisturbed, disturbed = arguments.folder / "undisturbed", arguments.folder / "disturbed"
-    table = arguments.folder / "kills.csv"
+    path = arguments.folder / "kills.csv"
     began = time.monotonic()
     if not undisturbed.is_dir():
         prepare(undisturbed)
@@ -193,29 +199,26 @@ def main() -> None:
     expected = results(undisturbed / RESULTS)
     if not disturbed.is_dir():
         prepare(disturbed)
-    kills = list(csv.DictReader(table.open())) if table.is_file() else []
+    kills = read_table(path).to_dict("records") if path.is_file() else []
     while len(kills) < arguments.kills:
         if time.monotonic() - began > arguments.at_most_seconds:
-            print(f"{len(kills)} kills so far; start again to go on")
+            print(f"{len(kills)} kills so far; the same command continues")
             return
         moment = list(LONGEST)[len(kills) % len(LONGEST)]
         number = random.choice([signal.SIGKILL, signal.SIGTERM])
-        found = kill(disturbed, number, moment, random.uniform(0, LONGEST[moment]))
-        if found is None:
+        row = kill(disturbed, number, moment, random.uniform(0, LONGEST[moment]))
+        if row is None:
             restart_if_done(disturbed, expected)
             continue
-        kills.append(found)
-        with table.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, COLUMNS)
-            writer.writeheader()
-            writer.writerows(kills)
+        kills.append(row)
+        write_table(path, pd.DataFrame(kills))
     finish(disturbed)
     compare(disturbed, expected)
-    counts = Counter((row["signal"], row["moment"]) for row in kills)
-    slowest = max(float(row["seconds_to_end"]) for row in kills if row["signal"] == "SIGTERM")
-    for (name, moment), count in sorted(counts.items()):
+    table = pd.DataFrame(kills)
+    for (name, moment), count in table.groupby(["signal", "moment"]).size().items():
         print(f"{count:4} {name} ({moment})")
-    print(f"{sum(int(row['points_in_progress']) > 0 for row in kills):4} while a point had some of its files")
+    print(f"{(table['points_in_progress'] > 0).sum():4} while a point had some of its files")
+    slowest = table.loc[table["signal"] == "SIGTERM", "seconds_to_end"].max()
     print(f"SIGTERM to the end of all processes: {slowest:.1f} s at most")
     print(f"all {len(expected)} files of results equal those of the undisturbed run")
 

@@ -1,35 +1,34 @@
-"""Time and peak memory of `phasevae predict` on large data: 60,000 x 3072, and the leading eigenvalues of
-10,000 x 12,288 with their error.
+"""How long does `phasevae predict` take for large data, and how much memory? Also: the leading eigenvalues alone.
 
-    python benchmarks/predict_speed.py --folder scratch          # some 3 GB there; ten minutes with --exact
-    python benchmarks/predict_speed.py --folder scratch --rows 2000 --only leading --exact
+    python benchmarks/predict_speed.py --folder scratch --exact                             ten minutes, 3 GB of disk
+    python benchmarks/predict_speed.py --folder scratch --rows 2000 --only leading --exact  a quick look
 
-The data are images in kind: eigenvalues that fall as 1 / i. Each measurement is a process of its own; its peak memory
-is the kernel's maximum resident size, mapped pages of the data file included.
+measures `predict` on 60,000 x 3072 numbers, and the leading eigenvalues of 10,000 x 12,288 with their error. It writes
+the data into the folder and keeps them there, and prints one line per size. The eigenvalues of the data fall as 1 / i,
+as those of images. Each measurement is a process of its own; its peak memory is the kernel's maximum resident size,
+mapped pages of the data file included.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from shared import child_environment, make_parser
 
 SIZES = {"full": (60_000, 3072), "leading": (10_000, 12_288)}
 TOP = 32
-_MEASURE = """
+MEASURE = """
 import json, resource, sys, time
 start = time.perf_counter()
 import phasevae
 top = int(sys.argv[2]) or None
 if top:
-    found = phasevae.compute_spectrum(sys.argv[1], top=top)
-    values = found.eigenvalues.tolist()
+    values = phasevae.compute_spectrum(sys.argv[1], top=top).eigenvalues.tolist()
 else:
     values = phasevae.predict(sys.argv[1], 32, beta=1.0).setting.spectrum.eigenvalues[:32].tolist()
 used = resource.getrusage(resource.RUSAGE_SELF)
@@ -38,8 +37,14 @@ print(json.dumps({**seconds, "peak_gib": used.ru_maxrss / 2**20, "values": value
 """
 
 
-def data(path: Path, n: int, dimension: int) -> None:
-    """Gaussian samples with eigenvalues 100 / i in a basis of random reflections, written by blocks."""
+def write_data(path: Path, n: int, dimension: int) -> None:
+    """Write Gaussian samples, unless the file exists.
+
+    Parameters
+    ----------
+    path : file to write
+    n, dimension : its shape. The eigenvalues are 100 / i in a basis of random reflections.
+    """
     if path.exists():
         return
     rng = np.random.default_rng(0)
@@ -55,8 +60,8 @@ def data(path: Path, n: int, dimension: int) -> None:
     x.flush()
 
 
-def exact(path: Path) -> np.ndarray:
-    """Leading eigenvalues of the covariance from the N x N matrix of products, in float64."""
+def exact_eigenvalues(path: Path) -> np.ndarray:
+    """Leading eigenvalues of the covariance, by the smaller matrix of products in float64."""
     from scipy.linalg import eigvalsh
 
     x = np.load(path, mmap_mode="r").astype(np.float64)
@@ -68,29 +73,28 @@ def exact(path: Path) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="where the data are put, and kept")
+    """Run the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="where the data are written and kept")
     parser.add_argument("--only", choices=SIZES)
     parser.add_argument("--rows", type=int, help="fewer rows, for a quick look")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--exact", action="store_true", help="compare the leading eigenvalues with the exact ones")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "OPENBLAS_NUM_THREADS": str(options.threads)}
     for name in [options.only] if options.only else SIZES:
         n, dimension = options.rows or SIZES[name][0], SIZES[name][1]
         path = options.folder / f"{n}x{dimension}.npy"
-        data(path, n, dimension)
-        top = str(TOP if name == "leading" else 0)
-        command = [sys.executable, "-c", _MEASURE, str(path), top]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout)
-        took = f"{found['seconds']:.1f} s ({found['cpu_seconds']:.0f} s of CPU), peak {found['peak_gib']:.2f} GiB"
-        line = f"{name}: {n} x {dimension}, {took}"
+        write_data(path, n, dimension)
+        command = [sys.executable, "-c", MEASURE, str(path), str(TOP if name == "leading" else 0)]
+        environment = child_environment(options.threads)
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        measured = json.loads(done.stdout)
+        line = f"{name}: {n} x {dimension}, {measured['seconds']:.1f} s ({measured['cpu_seconds']:.0f} s of CPU), "
+        line += f"peak {measured['peak_gib']:.2f} GiB"
         if options.exact and name == "leading":
             start = time.perf_counter()
-            values = exact(path)
-            error = np.abs(np.array(found["values"]) / values - 1).max()
+            error = np.abs(np.array(measured["values"]) / exact_eigenvalues(path) - 1).max()
             line += f", largest relative error {error:.1e} (exact in {time.perf_counter() - start:.0f} s)"
         print(line, flush=True)
 

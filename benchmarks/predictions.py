@@ -1,46 +1,51 @@
-"""Do networks do what `phasevae predict` says? Train plain PyTorch VAEs, and pythae's where it is installed, at 0.8 and
-1.25 times the predicted critical weight of KL, and at the weights of public threads, and compare.
+"""Do networks do what `phasevae predict` says? Train plain PyTorch VAEs, and pythae's if it is installed, and compare.
 
-Losses are written here as users write them, not by phasevae's conventions. A run raises the weight of KL from 0.3 of
-the critical one to its target during the first half of the training, so that it reaches it from the active side.
-
-    python benchmarks/predictions.py                       # docs/gallery.csv and the tables of docs/gallery.md
-    python benchmarks/predictions.py --only mean-se,pythae # the same, of these cases anew
+    python benchmarks/predictions.py                       # docs/guide/gallery.csv, and the tables of gallery.md
+    python benchmarks/predictions.py --only mean-se,pythae # the same; other cases keep their rows
     python benchmarks/predictions.py --only mean-se --steps 500 --output quick.csv
     python benchmarks/predictions.py --data .              # digits.npy, pixels.npy, binary.npy, cells.npy
+
+takes a quarter of an hour; with one case and 500 steps some seconds. Each case is trained at 0.8 and 1.25 times the
+predicted critical weight of KL, and at the weights of public threads. The losses are written as users write them,
+without phasevae's conventions. In the first half of a training the weight of KL rises from 0.3 of the critical weight
+to its target, so that the model reaches it from the active side. The exit code is 1 if a run is not as predicted.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import importlib.util
 import re
 import sys
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from gallery_vae import measured, trained, trained_by_pythae
+from shared import ROOT, make_parser, markdown_table, some_of
 
 from phasevae import predict
 from phasevae.artifacts.files import replacing
+from phasevae.artifacts.tables import read_table, write_table
 from phasevae.theory.ppca import ACTIVE_KL
 
-GALLERY, PAGE = (Path(__file__).parents[1] / "docs" / name for name in ("gallery.csv", "gallery.md"))
+GALLERY, PAGE = (ROOT / "docs" / "guide" / name for name in ("gallery.csv", "gallery.md"))
 BELOW, ABOVE = 0.8, 1.25
 ALIVE, DEAD = 0.01, 0.001
-"""KL in nats per sample that a run below and above the critical weight must stay above and below."""
+"""KL in nats per sample: a run below the critical weight stays above the first, a run above it below the second."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A loss on data, with the options of `predict` that stand for it."""
+    """A loss on data, with the options of `predict` that describe it.
+
+    weights: those of the public thread, in addition to 0.8 and 1.25 times the critical weight.
+    """
 
     name: str
     data: str
@@ -48,7 +53,7 @@ class Case:
     loss: str
     options: dict[str, Any]
     thread: str = ""
-    weights: tuple[float, ...] = field(default=())  # of the thread, beside 0.8 and 1.25 of the critical one
+    weights: tuple[float, ...] = ()
 
 
 MEANS = "mean-se-mean-kl"
@@ -70,12 +75,12 @@ CONVENTIONS = (
     Case("pythae", "digits", 4, "pythae", {"library": "pythae"}),
     Case("pythae-bce", "binary", 4, "pythae-bce", {"library": "pythae-bce"}),
 )
-CASES = (*CONVENTIONS, *THREADS)
+CASES = {case.name: case for case in (*CONVENTIONS, *THREADS)}
 
 
 def samples(name: str) -> np.ndarray:
-    """digits: one scale for all pixels, mean variance 1; pixels: 0 to 1; binary: 0 or 1; cells: 24 standardised
-    features of five factors, with noise of different strength."""
+    """Float32 data [N, D]: digits, one scale for all pixels and mean variance 1; pixels, 0 to 1; binary, 0 or 1; cells,
+    24 standardised features of five factors, with noise of different strength."""
     from sklearn.datasets import load_digits
 
     x = load_digits().data / 16
@@ -90,22 +95,19 @@ def samples(name: str) -> np.ndarray:
 
 
 def runs(case: Case, steps: int) -> Iterator[dict[str, Any]]:
+    """Train a case at each of its weights; yield the rows of the table and print them."""
     data = samples(case.data)
     x = torch.from_numpy(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        first = predict(data, case.n_latent, **case.options)
-    critical = first.critical_kl_weight
+        prediction = predict(data, case.n_latent, **case.options)
+    critical = prediction.critical_kl_weight
+    train = trained_by_pythae if case.loss.startswith("pythae") else trained
     for weight in (BELOW * critical, ABOVE * critical, *case.weights):
         torch.manual_seed(0)
-        found, start = first.at(weight), time.perf_counter()
-        if case.loss.startswith("pythae"):
-            model = trained_by_pythae(x, case.loss, case.n_latent, weight, critical, steps)
-        else:
-            model = trained(x, case.loss, case.n_latent, weight, critical, steps)
-        per_dim = measured(model, x)
-        total = float(per_dim.sum())
-        alive = found.verdict != "collapsed"
+        predicted, start = prediction.at(weight), time.perf_counter()
+        kl_per_dim = measured(train(x, case.loss, case.n_latent, weight, critical, steps), x)
+        kl = float(kl_per_dim.sum())
         row = {
             "case": case.name,
             "thread": case.thread,
@@ -114,52 +116,55 @@ def runs(case: Case, steps: int) -> Iterator[dict[str, Any]]:
             "loss": case.loss,
             "critical_kl_weight": critical,
             "kl_weight": weight,
-            "effective_variance": found.effective_variance,
-            "critical_variance": found.critical_variance,
-            "predicted_verdict": found.verdict,
-            "predicted_active": found.active_dims,
-            "active": int((per_dim > ACTIVE_KL).sum()),
-            "predicted_kl": found.kl,
-            "kl": total,
+            "effective_variance": predicted.effective_variance,
+            "critical_variance": predicted.critical_variance,
+            "predicted_verdict": predicted.verdict,
+            "predicted_active": predicted.active_dims,
+            "active": int((kl_per_dim > ACTIVE_KL).sum()),
+            "predicted_kl": predicted.kl,
+            "kl": kl,
             "steps": steps,
-            "as_predicted": total > ALIVE if alive else total < DEAD,
+            "as_predicted": kl < DEAD if predicted.verdict == "collapsed" else kl > ALIVE,
         }
         print(line(row), f"{time.perf_counter() - start:.0f} s", flush=True)
         yield row
 
 
 def line(row: dict[str, Any]) -> str:
-    told = "ok" if row["as_predicted"] else "NOT AS PREDICTED"
+    """A row as printed."""
+    verdict = "ok" if row["as_predicted"] else "NOT AS PREDICTED"
     return (
         f"{row['case']:16} weight {row['kl_weight']:<10.4g} {row['predicted_verdict']:9} KL {row['kl']:<10.3g} "
-        f"({row['predicted_kl']:.3g}) active {row['active']} ({row['predicted_active']}) {told}"
+        f"({row['predicted_kl']:.3g}) active {row['active']} ({row['predicted_active']}) {verdict}"
     )
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """Rows as a table of docs/gallery.md."""
-    lines = [
-        "| case | weight | effective / critical variance | predicted | KL | latents |",
-        "|---|---|---|---|---|---|",
+def markdown(rows: pd.DataFrame) -> str:
+    """Rows as a table of docs/guide/gallery.md."""
+    header = ("case", "weight", "effective / critical variance", "predicted", "KL", "latents")
+    cells = [
+        (
+            row.case,
+            f"{row.kl_weight:.4g}",
+            f"{row.effective_variance / row.critical_variance:.3g}",
+            row.predicted_verdict,
+            f"{row.kl:.3g} ({row.predicted_kl:.3g})",
+            f"{row.active} ({row.predicted_active}) of {row.n_latent}",
+        )
+        for row in rows.itertuples()
     ]
-    for row in rows:
-        ratio = float(row["effective_variance"]) / float(row["critical_variance"])
-        latents = f"{row['active']} ({row['predicted_active']}) of {row['n_latent']}"
-        kls = f"{float(row['kl']):.3g} ({float(row['predicted_kl']):.3g})"
-        cells = row["case"], f"{float(row['kl_weight']):.4g}", f"{ratio:.3g}", row["predicted_verdict"], kls, latents
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join(markdown_table(header, cells))
 
 
-def write_page(rows: list[dict[str, Any]], path: Path = PAGE) -> None:
-    """Put the tables between the marks of the page."""
+def write_page(rows: pd.DataFrame, path: Path = PAGE) -> None:
+    """Replace the tables between the marks of the page."""
     page = path.read_text()
-    sections = {"conventions": [row for row in rows if not row["thread"]]}
-    sections |= {case.name: [row for row in rows if row["case"] == case.name] for case in THREADS}
-    for name, found in sections.items():
+    sections = {"losses": rows["thread"] == ""} | {case.name: rows["case"] == case.name for case in THREADS}
+    for name, chosen in sections.items():
+        table = markdown(rows[chosen])
         page = re.sub(
             rf"(<!-- {name} -->\n).*?(\n<!-- end -->)",
-            lambda m, t=markdown(found): m[1] + "\n" + t + "\n" + m[2],
+            lambda marks, table=table: f"{marks[1]}\n{table}\n{marks[2]}",
             page,
             flags=re.S,
         )
@@ -167,54 +172,46 @@ def write_page(rows: list[dict[str, Any]], path: Path = PAGE) -> None:
         temporary.write_text(page)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV file that `write` made; none where there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    """The rows as a CSV file, in the order of the cases; those of docs/gallery.csv go to the page as well."""
-    order = [case.name for case in CASES]
-    rows = sorted(rows, key=lambda row: order.index(row["case"]))
-    with replacing(path) as temporary, temporary.open("w", newline="") as stream:
-        table = csv.DictWriter(stream, rows[0], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+def write(rows: pd.DataFrame, path: Path) -> None:
+    """Write the rows as a CSV file in the order of the cases; those of docs/guide/gallery.csv also into the page."""
+    rows = rows.sort_values("case", key=lambda names: names.map(list(CASES).index), kind="stable")
+    write_table(path, rows)
     if path == GALLERY:
         write_page(rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=GALLERY, help="CSV file to write (default: docs/gallery.csv)")
-    parser.add_argument("--only", help="names of cases, with commas between; the file keeps its rows of others")
+    """Run the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--output", type=Path, default=GALLERY, help="CSV file (default: docs/guide/gallery.csv)")
+    parser.add_argument("--only", type=some_of(CASES), help="names of cases, with commas between")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--data", type=Path, help="only write the data into this folder, as .npy files")
     options = parser.parse_args()
     if options.data:
         options.data.mkdir(parents=True, exist_ok=True)
-        for name in dict.fromkeys(case.data for case in CASES):
+        for name in {case.data for case in CASES.values()}:
             np.save(options.data / f"{name}.npy", samples(name))
         return
     torch.set_num_threads(1)
-    names = options.only.split(",") if options.only else [case.name for case in CASES]
-    if unknown := set(names) - {case.name for case in CASES}:
-        parser.error(f"--only: {', '.join(sorted(unknown))}, must be among {', '.join(case.name for case in CASES)}")
-    kept = [row for row in read(options.output) if row["case"] not in names] if options.only else []
-    made: list[dict[str, Any]] = []
-    for case in CASES:
-        if case.name not in names:
+    rows = pd.DataFrame()
+    if options.only and options.output.is_file():
+        rows = read_table(options.output)
+        rows["thread"] = rows["thread"].astype(object).fillna("")
+        rows = rows[~rows["case"].isin(options.only)]
+    outcomes: list[bool] = []
+    for case in CASES.values():
+        if options.only and case.name not in options.only:
             continue
         if case.loss.startswith("pythae") and importlib.util.find_spec("pythae") is None:
             print(f"{case.name}: skipped, pythae is not installed", file=sys.stderr)
             continue
-        made += runs(case, options.steps)
-        write([*kept, *made], options.output)
-    wrong = sum(not row["as_predicted"] for row in made)
-    sys.exit(f"{wrong} of {len(made)} runs are not as predicted" if wrong else 0)
+        new = list(runs(case, options.steps))
+        outcomes += [row["as_predicted"] for row in new]
+        rows = pd.concat([rows, pd.DataFrame(new)], ignore_index=True)
+        write(rows, options.output)
+    wrong = outcomes.count(False)
+    sys.exit(f"{wrong} of {len(outcomes)} runs are not as predicted" if wrong else 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-// From tensors to what a kernel is called with, every argument checked. The same for CPU and CUDA.
+// Checks of the tensors, and the arguments of the kernels made from them. The same for CPU and CUDA.
 
 #pragma once
 
@@ -7,6 +7,7 @@
 #include <c10/util/Exception.h>
 
 #include <optional>
+#include <utility>
 
 #include "elbo_launch.h"
 
@@ -34,12 +35,22 @@ inline Stream checked_stream(const at::Tensor& keys, const at::Tensor& first, in
                              const std::optional<at::Tensor>& device_step, const char* op) {
   check_like(keys, first, at::kLong, {models}, op, "keys");
   TORCH_CHECK(keys.is_contiguous(), op, ": keys must be contiguous");
-  const int64_t* offset = nullptr;
+  const int64_t* shared = nullptr;
   if (device_step) {
     check_like(*device_step, first, at::kLong, {}, op, "device_step");
-    offset = device_step->const_data_ptr<int64_t>();
+    shared = device_step->const_data_ptr<int64_t>();
   }
-  return {keys.const_data_ptr<int64_t>(), step, offset};
+  return {keys.const_data_ptr<int64_t>(), step, shared, 0};
+}
+
+// Streams with a step each. `keys` and `steps` must outlive the result.
+inline Stream checked_streams(const at::Tensor& keys, const at::Tensor& steps, const char* op) {
+  TORCH_CHECK(keys.dim() == 1, op, ": keys must have shape [M], got ", keys.sizes());
+  for (const auto& [t, name] : {std::pair{&keys, "keys"}, std::pair{&steps, "steps"}}) {
+    check_like(*t, keys, at::kLong, keys.sizes(), op, name);
+    TORCH_CHECK(t->is_contiguous(), op, ": ", name, " must be contiguous");
+  }
+  return {keys.const_data_ptr<int64_t>(), 0, steps.const_data_ptr<int64_t>(), 1};
 }
 
 inline void check_posterior(const at::Tensor& mu, const at::Tensor& logvar, const char* op) {
@@ -105,39 +116,34 @@ inline at::Tensor with_unit_columns(const at::Tensor& x) {
 }
 
 inline void check_adam(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& first_moment,
-                       const at::Tensor& second_moment, const at::Tensor& learning_rates, const at::Tensor& active,
-                       const at::Tensor& steps_done) {
+                       const at::Tensor& second_moment, const at::Tensor& learning_rate, const at::Tensor& steps_done) {
   const char* op = "adam_step";
   check_floating(parameters, op, "parameters");
-  TORCH_CHECK(parameters.dim() == 2, op, ": parameters must have shape [M, P], got ", parameters.sizes());
   const auto dtype = parameters.scalar_type();
   check_like(gradients, parameters, dtype, parameters.sizes(), op, "gradients");
   check_like(first_moment, parameters, dtype, parameters.sizes(), op, "first_moment");
   check_like(second_moment, parameters, dtype, parameters.sizes(), op, "second_moment");
-  check_like(learning_rates, parameters, dtype, {parameters.size(0)}, op, "learning_rates");
-  check_like(active, parameters, at::kBool, {parameters.size(0)}, op, "active");
+  check_like(learning_rate, parameters, at::kDouble, {}, op, "learning_rate");
   check_like(steps_done, parameters, at::kLong, {}, op, "steps_done");
-  for (const at::Tensor& t : {parameters, gradients, first_moment, second_moment, learning_rates, active}) {
+  for (const at::Tensor& t : {parameters, gradients, first_moment, second_moment}) {
     TORCH_CHECK(t.is_contiguous(), op, ": tensors must be contiguous, got strides ", t.strides());
   }
 }
 
 template <class T>
 Adam<T> adam_arguments(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& first_moment,
-                       const at::Tensor& second_moment, const at::Tensor& learning_rates, const at::Tensor& active,
-                       const at::Tensor& steps_done, double beta1, double beta2, double epsilon) {
+                       const at::Tensor& second_moment, const at::Tensor& learning_rate, const at::Tensor& steps_done,
+                       double beta1, double beta2, double epsilon) {
   return {parameters.mutable_data_ptr<T>(),
           gradients.const_data_ptr<T>(),
           first_moment.mutable_data_ptr<T>(),
           second_moment.mutable_data_ptr<T>(),
-          learning_rates.const_data_ptr<T>(),
-          active.const_data_ptr<bool>(),
+          learning_rate.const_data_ptr<double>(),
           steps_done.const_data_ptr<int64_t>(),
           beta1,
           beta2,
           epsilon,
-          parameters.size(0),
-          parameters.size(1)};
+          parameters.numel()};
 }
 
 // Calls f with a value of the tensor's type, float or double.

@@ -1,4 +1,4 @@
-// The operations on CUDA: the only file that needs a CUDA build of torch, for its current device and stream.
+// The operations on CUDA. The only file that needs a CUDA build of torch, for the current device and stream.
 
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -24,8 +24,8 @@ class Cuda {
   }
 
   template <class T>
-  void reparam_eps(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps) const {
-    check("reparam_eps", cuda::reparam_eps(in, models, rows, latents, eps, stream_));
+  void normals(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps) const {
+    check("normals", cuda::normals(in, models, rows, latents, eps, stream_));
   }
 
   template <class T>
@@ -52,8 +52,23 @@ class Cuda {
   void* stream_;
 };
 
+// Adam on the CPU is torch's.
+void adam_step(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& first_moment,
+               const at::Tensor& second_moment, const at::Tensor& learning_rate, const at::Tensor& steps_done,
+               double beta1, double beta2, double epsilon) {
+  check_adam(parameters, gradients, first_moment, second_moment, learning_rate, steps_done);
+  const Cuda device(parameters);
+  for_type_of(parameters, [&](auto zero) {
+    device.adam_step(adam_arguments<decltype(zero)>(parameters, gradients, first_moment, second_moment, learning_rate,
+                                                    steps_done, beta1, beta2, epsilon));
+  });
+}
+
 }  // namespace
 
-TORCH_LIBRARY_IMPL(phasevae, CUDA, library) { register_ops<Cuda>(library); }
+TORCH_LIBRARY_IMPL(phasevae, CUDA, library) {
+  register_ops<Cuda>(library);
+  library.impl("adam_step", &adam_step);
+}
 
 }  // namespace phasevae

@@ -1,6 +1,6 @@
-// What a kernel is called with: raw pointers and sizes, no type of torch's and none of CUDA's.
+// The arguments of the kernels: raw pointers and sizes, no types of torch or CUDA.
 //
-// M models, B rows, A draws a row (2 when antithetic), n latents, D features. T is float or double.
+// M models, B rows, A draws per row (2 if antithetic), n latents, D features. T is float or double.
 
 #pragma once
 
@@ -15,11 +15,13 @@ struct View {
   int64_t model, row, column;
 };
 
-// The stream of draws: model m has key keys[m]; the step is step + *device_step, the latter when it is not null.
+// The noise streams: model m has the key keys[m] and draws at the step `step` + device_steps[m * stride]. The latter
+// counts if it is not null; its stride is 0 for a step that all models share.
 struct Stream {
   const int64_t* keys;
   int64_t step;
-  const int64_t* device_step;
+  const int64_t* device_steps;
+  int64_t stride;
 };
 
 template <class T>
@@ -35,7 +37,7 @@ struct Sample {
   T* kl;  // [M, B, n]
 };
 
-// What the derivatives of a sample need: its first draw tells the noise, z[0] - mu = e^(logvar/2) eps.
+// What the derivatives of a sample need. The noise follows from the first draw: z[0] - mu = e^(logvar/2) eps.
 template <class T>
 struct Sampled {
   View<T> mu, logvar, z;  // [M, B, n]
@@ -66,18 +68,17 @@ struct ResidualGradient {
 
 template <class T>
 struct Adam {
-  T* parameters;  // [M, P], as the next three
+  T* parameters;  // [size], as the next three
   const T* gradients;
   T* first_moment;
   T* second_moment;
-  const T* learning_rates;  // [M]
-  const bool* active;       // [M]; a model that is not stays as it is
+  const double* learning_rate;  // on the device, as the number of steps before this one
   const int64_t* steps_done;
   double beta1, beta2, epsilon;
-  int64_t models, size;
+  int64_t size;
 };
 
-// CUDA launchers. `stream` is a cudaStream_t; they allocate nothing, wait for nothing and ask the device nothing, so
+// CUDA launchers; `stream` is a cudaStream_t. They allocate nothing, wait for nothing and do not query the device, so
 // they can be captured into a graph. They return a cudaError_t, 0 for success.
 namespace cuda {
 
@@ -86,7 +87,7 @@ int reparam_kl(const Posterior<T>& in, const Sample<T>& out, void* stream);
 template <class T>
 int reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient, void* stream);
 template <class T>
-int reparam_eps(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps, void* stream);
+int normals(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps, void* stream);
 template <class T>
 int gaussian_nll(const Residual<T>& in, T* nll, void* stream);
 template <class T>
@@ -97,16 +98,15 @@ const char* error_string(int error);
 
 }  // namespace cuda
 
-// CPU kernels over rows [begin, end) of the M * B (or M * A * B) rows, resp. elements of the M * P: one thread's share.
+// CPU kernels for one thread's share: rows [begin, end) of the M * B (or M * A * B) rows.
 namespace cpu {
 
-#define PHASEVAE_CPU_KERNELS(T)                                                                                \
-  void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);                   \
-  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end);      \
-  void reparam_eps(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);       \
-  void gaussian_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end);                                \
-  void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end); \
-  void adam_step(const Adam<T>& in, int64_t begin, int64_t end);
+#define PHASEVAE_CPU_KERNELS(T)                                                                           \
+  void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);              \
+  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end); \
+  void normals(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);      \
+  void gaussian_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end);                           \
+  void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end);
 
 PHASEVAE_CPU_KERNELS(float)
 PHASEVAE_CPU_KERNELS(double)

@@ -1,7 +1,7 @@
-// The formulas of the ELBO operations, for host and device: the one place where they stand.
+// The formulas of the ELBO operations, shared by host and device.
 //
-// float has polynomials without branches or calls, so that a loop over them becomes SIMD code and host and device
-// round alike; double, which trains nothing, takes the C library's functions. Coefficients: Moshier, Cephes.
+// float uses polynomials without branches or calls: a loop over them becomes SIMD code, and host and device round the
+// same way. double, which is not used for training, calls the C library. Coefficients: Moshier, Cephes.
 
 #pragma once
 
@@ -29,14 +29,14 @@ PHASEVAE_INLINE float float_of(int32_t bits) {
   return value;
 }
 
-// ---- Random numbers: Philox4x32-10 (Salmon et al. 2011) and Box-Muller, as phasevae/noise.py defines them ----
+// ---- Random numbers: Philox4x32-10 (Salmon et al. 2011) and Box-Muller, as defined in phasevae/kernels/noise.py ----
 
 constexpr int kWordsPerCounter = 4;
 
 constexpr uint64_t kPhilox0 = 0xD2511F53u;
 constexpr uint64_t kPhilox1 = 0xCD9E8D57u;
 
-// A Lane is an unsigned integer whose low 32 bits are the word: 64-bit lanes spare a SIMD unit all shuffling.
+// A Lane is an unsigned integer whose low 32 bits are the word: 64-bit lanes save a SIMD unit all shuffling.
 template <class Lane>
 PHASEVAE_INLINE void philox(Lane& c0, Lane& c1, Lane& c2, Lane& c3, uint32_t k0, uint32_t k1,
                             uint64_t multiplier0 = kPhilox0, uint64_t multiplier1 = kPhilox1) {
@@ -112,7 +112,7 @@ PHASEVAE_INLINE void box_muller(uint32_t first, uint32_t second, T& a, T& b) {
 
 // ---- The posterior's width and its KL divergence ----
 
-// e^x for every float: 0 and infinity beyond the range, NaN stays NaN.
+// e^x for every float, with 0 and infinity beyond the range; NaN stays NaN.
 PHASEVAE_INLINE float exponential(float x) {
   const float above = x > 89.0f ? 89.0f : x;
   const float clamped = above < -104.0f ? -104.0f : above;
@@ -150,7 +150,7 @@ PHASEVAE_INLINE T taylor(T t) {
   }
 }
 
-// Of a log variance t: e^(t/2), e^t - 1 - t without cancellation, and its derivative e^t - 1.
+// For a log variance t: e^(t/2), e^t - 1 - t without cancellation, and its derivative e^t - 1.
 template <class T>
 struct Width {
   T scale, excess, slope;
@@ -171,10 +171,10 @@ PHASEVAE_INLINE Width<double> width(double t) {
   return {std::exp(0.5 * t), small ? taylor<double, 2, 14>(t) * t * t : slope - t, slope};
 }
 
-// ---- Adam (Kingma & Ba 2015), as torch.optim.Adam has it ----
+// ---- Adam (Kingma & Ba 2015), as in torch.optim.Adam ----
 
-// Of the update that follows `steps_done` others. The gains are 1 - beta, subtracted in double: float(0.999) is off by
-// 1e-5 of the difference.
+// Factors of the update that follows `steps_done` others. The gains are 1 - beta, subtracted in double: rounding 0.999
+// to float first would change the difference by 1e-5 of its value.
 template <class T>
 struct AdamFactors {
   T gain1, beta2, gain2, step_size, root_of_correction, epsilon;

@@ -1,6 +1,6 @@
-// The operations, once for all devices: check, allocate, hand over to a Device that runs the kernels.
+// The operations, written once for all devices: check, allocate, call the kernels through a Device.
 //
-// A Device is made for the device of a tensor and has the functions of cpu:: or cuda:: without their last arguments.
+// A Device is constructed for a tensor and has the functions of cpu:: or cuda:: without their last arguments.
 
 #pragma once
 
@@ -49,16 +49,16 @@ std::tuple<at::Tensor, at::Tensor> reparam_kl_backward(const at::Tensor& grad_z,
 }
 
 template <class Device>
-at::Tensor reparam_eps(const at::Tensor& keys, int64_t rows, int64_t latents, int64_t step, at::ScalarType dtype) {
-  TORCH_CHECK(keys.dim() == 1 && rows >= 0 && latents >= 0, "reparam_eps: keys must have shape [M], rows and latents ",
-              "must not be negative, got ", keys.sizes(), ", ", rows, ", ", latents);
-  const Stream stream = checked_stream(keys, keys, keys.size(0), step, std::nullopt, "reparam_eps");
+at::Tensor normals(const at::Tensor& keys, const at::Tensor& steps, int64_t rows, int64_t latents,
+                   at::ScalarType dtype) {
+  TORCH_CHECK(rows >= 0 && latents >= 0, "normals: rows and latents must not be negative, got ", rows, ", ", latents);
+  const Stream streams = checked_streams(keys, steps, "normals");
   const Device device(keys);
   at::Tensor eps = at::empty({keys.size(0), rows, latents}, keys.options().dtype(dtype));
-  check_floating(eps, "reparam_eps", "dtype");
+  check_floating(eps, "normals", "dtype");
   for_type_of(eps, [&](auto zero) {
     using T = decltype(zero);
-    device.reparam_eps(stream, keys.size(0), rows, latents, eps.mutable_data_ptr<T>());
+    device.normals(streams, keys.size(0), rows, latents, eps.mutable_data_ptr<T>());
   });
   return eps;
 }
@@ -93,25 +93,12 @@ at::Tensor gaussian_nll_backward(const at::Tensor& grad_nll, const at::Tensor& x
 }
 
 template <class Device>
-void adam_step(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& first_moment,
-               const at::Tensor& second_moment, const at::Tensor& learning_rates, const at::Tensor& active,
-               const at::Tensor& steps_done, double beta1, double beta2, double epsilon) {
-  check_adam(parameters, gradients, first_moment, second_moment, learning_rates, active, steps_done);
-  const Device device(parameters);
-  for_type_of(parameters, [&](auto zero) {
-    device.adam_step(adam_arguments<decltype(zero)>(parameters, gradients, first_moment, second_moment, learning_rates,
-                                                    active, steps_done, beta1, beta2, epsilon));
-  });
-}
-
-template <class Device>
 void register_ops(torch::Library& library) {
   library.impl("reparam_kl", &reparam_kl<Device>);
   library.impl("reparam_kl_backward", &reparam_kl_backward<Device>);
-  library.impl("reparam_eps", &reparam_eps<Device>);
+  library.impl("normals", &normals<Device>);
   library.impl("gaussian_nll", &gaussian_nll<Device>);
   library.impl("gaussian_nll_backward", &gaussian_nll_backward<Device>);
-  library.impl("adam_step", &adam_step<Device>);
 }
 
 }  // namespace phasevae

@@ -1,6 +1,6 @@
-// What the kernels of the networks are called with: raw pointers and sizes, no type of torch's.
+// The arguments of the kernels of the networks: raw pointers and sizes, no types of torch.
 //
-// M models, R rows, a network of L linear layers with rectifiers between them; float32.
+// M models, R rows, a network of L linear layers with ReLUs between them; float32.
 
 #pragma once
 
@@ -35,7 +35,7 @@ struct NetworkForward {
   int64_t rows;
   Rows input;
   float* output;  // [M, R, out]
-  float* tape;    // what the backward pass needs, M * blocks * tape_size floats; null: none will come
+  float* tape;    // for the backward pass, M * blocks * tape_size floats; null if there will be none
 };
 
 struct NetworkBackward {
@@ -43,28 +43,28 @@ struct NetworkBackward {
   int64_t models, rows;
   Rows input;
   const float* tape;
-  Rows grad_output;     // of what the parameters are to be differentiated
-  Rows grad_for_input;  // of what the input is; data null: of the same
-  float* grad_input;    // [M, R, in]; null when it is not wanted
-  float* gradients;     // [splits, M, gradient_model], the network's parameters at the beginning of each row
+  Rows grad_output;     // of the objective of the parameters
+  Rows grad_for_input;  // of the objective of the input; data null: the same objective
+  float* grad_input;    // [M, R, in]; null if it is not computed
+  float* gradients;     // [splits, M, gradient_model], those of the network at the beginning of each row
   int64_t gradient_model;
   int64_t splits;  // 1, or one sum for each block of rows
 };
 
 namespace cpu {
 
-// Rows that stay in the second-level cache together, through all layers. Fixed: sums over rows are taken block by
-// block, and so do not depend on who computes them.
+// Rows that stay in the second-level cache together, through all layers. The number is fixed: sums over rows are taken
+// block by block, so they do not depend on the division among threads.
 constexpr int64_t kBlockRows = 64;
-// Arrays inside a block have rows of whole vectors, padded with zeros, and one vector more: rows of a power of two
-// would all fall on the same few lines of the cache.
+// The rows of arrays inside a block consist of whole vectors, padded with zeros, and one more vector: rows of a power
+// of two would compete for the same few lines of the cache.
 constexpr int64_t kVectorFloats = 16;
 
 inline int64_t padded(int64_t width) { return (width + kVectorFloats - 1) / kVectorFloats * kVectorFloats; }
 inline int64_t pitch(int64_t width) { return padded(width) + kVectorFloats; }
 inline int64_t blocks_of(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
 
-// Floats of the tape of one block: what the inner layers gave.
+// Floats of the tape of one block: the outputs of the inner layers.
 inline int64_t tape_size(const Network& network) {
   int64_t total = 0;
   for (int64_t k = 1; k < network.layers; ++k) {
@@ -79,7 +79,7 @@ struct NetworkKernels {
   void (*backward)(const NetworkBackward& in, int64_t begin, int64_t end);
 };
 
-// For processors with AVX-512 and with AVX2; null where the compiler cannot make them.
+// For processors with AVX-512 and with AVX2; null if the compiler does not support them.
 const NetworkKernels* network_kernels_v4();
 const NetworkKernels* network_kernels_v3();
 

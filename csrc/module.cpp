@@ -1,4 +1,4 @@
-// The operations' schema, and the Python module phasevae._C, which tells how it was built.
+// The schemas of the operations, and the Python module phasevae._C, which reports how it was built.
 
 #include <pybind11/pybind11.h>
 #include <torch/library.h>
@@ -11,18 +11,18 @@ TORCH_LIBRARY(phasevae, library) {
   library.def(
       "reparam_kl_backward(Tensor grad_z, Tensor grad_kl, Tensor mu, Tensor logvar, Tensor z)"
       " -> (Tensor grad_mu, Tensor grad_logvar)");
-  library.def("reparam_eps(Tensor keys, SymInt rows, SymInt latents, SymInt step, ScalarType dtype) -> Tensor");
+  library.def("normals(Tensor keys, Tensor steps, SymInt rows, SymInt latents, ScalarType dtype) -> Tensor");
   library.def("gaussian_nll(Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
   library.def("gaussian_nll_backward(Tensor grad_nll, Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
   library.def(
       "adam_step(Tensor(a!) parameters, Tensor gradients, Tensor(b!) first_moment, Tensor(c!) second_moment,"
-      " Tensor learning_rates, Tensor active, Tensor steps_done, float beta1, float beta2, float epsilon) -> ()");
+      " Tensor learning_rate, Tensor steps_done, float beta1, float beta2, float epsilon) -> ()");
   library.def(
       "mlp_forward(Tensor input, Tensor parameters, int offset, int[] widths, bool keep)"
       " -> (Tensor output, Tensor tape)");
   library.def(
       "mlp_backward(Tensor input, Tensor parameters, int offset, int[] widths, Tensor tape, Tensor grad_output,"
-      " Tensor? grad_for_input, bool input_wanted, Tensor(a!) gradients) -> Tensor");
+      " Tensor? grad_for_input, bool with_input, Tensor(a!) gradients) -> Tensor");
 }
 
 namespace phasevae {

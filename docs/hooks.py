@@ -1,4 +1,4 @@
-"""Of the documentation site: formulas become MathML as it is built, and figures of the reference run are its files."""
+"""Hooks of the documentation site: formulas become MathML, and the figures of the reference run become its files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1
 
 
 def on_page_content(content: str, **more: Any) -> str:
-    """Browsers draw MathML themselves: no script is loaded, and pages work offline."""
-    return _FORMULA.sub(lambda found: mathml(html.unescape(found[3]), block=found[2] == "["), content)
+    """Replace formulas by MathML, which browsers draw without a script and offline."""
+    return _FORMULA.sub(lambda match: mathml(html.unescape(match[3]), block=match[2] == "["), content)
 
 
 def mathml(formula: str, block: bool = False) -> str:
@@ -24,14 +24,12 @@ def mathml(formula: str, block: bool = False) -> str:
 
 
 def on_page_markdown(markdown: str, **more: Any) -> str:
-    """Figures stand elsewhere in the repository than on the site."""
-    return markdown.replace("](../results/reference/", "](reference/")
+    """Point links at the reference figures to their place on the site; pages that have them are a folder deep."""
+    return markdown.replace("](../../results/reference/", "](../results/reference/")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """results/reference/**.png as reference/**.png."""
-    folder = ROOT / "results" / "reference"
-    for path in sorted(folder.rglob("*.png")):
-        name = f"reference/{path.relative_to(folder).as_posix()}"
-        files.append(File.generated(config, name, abs_src_path=str(path)))
+    """Add results/reference/**.png to the site, under the same path."""
+    for path in sorted((ROOT / "results" / "reference").rglob("*.png")):
+        files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     return files

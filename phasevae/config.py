@@ -1,13 +1,10 @@
-"""The configuration: YAML files merged, checked against the schema, defaults filled in.
+"""The configuration: YAML files are merged, checked and completed with defaults.
 
-The schema (workflow/schemas/config.schema.yaml) is the single list of keys, ranges and defaults. Beside the
-words of JSON Schema it says which kinds of data set take an option (`kinds`) and which need it
-(`required_for`).
+Keys, ranges and defaults stand in `phasevae.sweep.sections`.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,18 +13,13 @@ from typing import Any
 from phasevae.artifacts.schema_errors import dotted_key, explain, shown, suggestion
 from phasevae.errors import InputError
 from phasevae.sweep.plan import make_plan, second_pass
-
-_PACKAGE = Path(__file__).parent
-_SCHEMA_PLACES = (
-    _PACKAGE.parent / "workflow" / "schemas" / "config.schema.yaml",  # a source checkout
-    _PACKAGE / "config.schema.yaml",  # a wheel
-)
+from phasevae.sweep.schema import config_schema, dataset_rules
 
 
 def load_config(*paths: Path | str) -> dict[str, Any]:
-    """Read YAML files and merge them; later files override earlier ones key by key, lists as a whole.
+    """Read YAML files and merge them: later files override earlier ones key by key, lists as a whole.
 
-    Raises InputError that names the file when it is missing, not YAML or not a mapping.
+    Raises InputError that names the file if it is missing, not YAML or not a mapping.
     """
     config: dict[str, Any] = {}
     for path in paths:
@@ -36,10 +28,19 @@ def load_config(*paths: Path | str) -> dict[str, Any]:
 
 
 def validate(config: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Check a merged configuration and return it with defaults filled in and numbers in canonical types.
+    """Check a merged configuration; return it with defaults filled in and numbers in canonical types.
 
-    `source` names the file or files in messages. A key set to null counts as left out, so an overriding file
-    can remove one. Raises InputError, one line: source, dotted key, value found, what to write instead.
+    Parameters
+    ----------
+    config : mapping
+        The configuration. A key that is null counts as left out, so an overriding file can remove a key.
+    source : str
+        The file or files, as messages name them.
+
+    Raises
+    ------
+    InputError
+        One line: the source, the dotted key, its value, and what to write instead.
     """
     config = _without_nulls(config)
     try:
@@ -48,7 +49,7 @@ def validate(config: Mapping[str, Any], source: str) -> dict[str, Any]:
         _check_run(config)
         for name, settings in config["datasets"].items():
             _check_dataset(f"datasets.{name}", settings)
-        resolved = _resolved(config, schema())
+        resolved = _resolved(config, config_schema())
         resolved.setdefault("run", list(resolved["datasets"]))
         for name, settings in resolved["datasets"].items():
             _check_points(f"datasets.{name}", settings)
@@ -77,7 +78,7 @@ def completed_settings(keys: Mapping[str, Any], needs_grid: bool = False) -> dic
 
 
 def dataset_settings(files: Sequence[Path], name: str | None) -> dict[str, Any]:
-    """Settings of one data set of merged config files."""
+    """Read merged config files; return the settings of one data set. Raises InputError if it is not among them."""
     datasets = validate(load_config(*files), " + ".join(map(str, files)))["datasets"]
     if name not in datasets:
         raise InputError(f"--dataset: {name!r}, must be one of {', '.join(datasets)}")
@@ -85,17 +86,8 @@ def dataset_settings(files: Sequence[Path], name: str | None) -> dict[str, Any]:
 
 
 def dataset_options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `phasevae dataset KIND` that one data set's settings give."""
-    return {key: settings[key] for key, rule in _dataset_rules().items() if "kinds" in rule and key in settings}
-
-
-@functools.lru_cache
-def schema() -> dict[str, Any]:
-    """The schema as a dictionary, from the source checkout or from the wheel."""
-    for path in _SCHEMA_PLACES:
-        if path.is_file():
-            return _read_yaml(path)
-    raise InputError(f"{_SCHEMA_PLACES[-1]}: no such file; install phasevae again")
+    """The options of `phasevae dataset KIND` among the settings of a data set."""
+    return {key: settings[key] for key, rule in dataset_rules().items() if "kinds" in rule and key in settings}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -132,12 +124,8 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _dataset_rules() -> dict[str, Any]:
-    return schema()["$defs"]["dataset"]["properties"]
-
-
 def _check_finite(value: Any, path: tuple[str | int, ...]) -> None:
-    """YAML has .nan and .inf; no key takes them."""
+    """YAML can write .nan and .inf, which no key takes."""
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{dotted_key(path)}: {value}, must be a finite number")
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
@@ -149,7 +137,8 @@ def _check_schema(config: Mapping[str, Any]) -> None:
     from jsonschema import Draft202012Validator
 
     errors = sorted(
-        Draft202012Validator(schema()).iter_errors(config), key=lambda error: (dotted_key(error.path), error.validator)
+        Draft202012Validator(config_schema()).iter_errors(config),
+        key=lambda error: (dotted_key(error.path), error.validator),
     )
     if errors:
         raise InputError(explain(errors[0]))
@@ -162,9 +151,9 @@ def _check_run(config: Mapping[str, Any]) -> None:
 
 
 def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
-    """The rules between keys that the schema's own words cannot tell readably."""
+    """The rules between keys, which the words of JSON Schema cannot explain readably."""
     kind = settings["kind"]
-    options = {key: rule for key, rule in _dataset_rules().items() if "kinds" in rule}
+    options = {key: rule for key, rule in dataset_rules().items() if "kinds" in rule}
     taken = [key for key, rule in options.items() if kind in rule["kinds"]]
     for key, rule in options.items():
         if key in settings and key not in taken:
@@ -172,9 +161,9 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
         if key not in settings and kind in rule.get("required_for", []):
             raise InputError(f"{where}: key '{key}' is missing; kind '{kind}' needs it")
     if ("sigma2" in settings) == ("sigma2_ratio" in settings):
-        found = "both are given" if "sigma2" in settings else "neither is given"
+        state = "both are given" if "sigma2" in settings else "neither is given"
         raise InputError(
-            f"{where}: sigma2 and sigma2_ratio: {found}; give one list (null in an overriding file removes the other)"
+            f"{where}: sigma2 and sigma2_ratio: {state}; give one list (null in an overriding file removes the other)"
         )
 
 
@@ -189,7 +178,7 @@ def _check_points(where: str, settings: Mapping[str, Any]) -> None:
 
 
 def _check_steps(ratios: list[float] | None, beta: float | list[float]) -> None:
-    """A sweep upwards goes from one decoder variance to another, at one beta."""
+    """An upward sweep needs two different decoder variances or more, at a single beta."""
     if ratios is None:
         return
     if len(set(ratios)) < len(ratios) or len(ratios) < 2:
@@ -201,7 +190,7 @@ def _check_steps(ratios: list[float] | None, beta: float | list[float]) -> None:
 def _resolved(value: Any, rule: Mapping[str, Any]) -> Any:
     """`value` with the defaults of `rule` filled in; whole numbers become int, other numbers float."""
     if "$ref" in rule:
-        rule = schema()["$defs"][rule["$ref"].rsplit("/", 1)[-1]]
+        rule = config_schema()["$defs"][rule["$ref"].rsplit("/", 1)[-1]]
     if isinstance(value, Mapping):
         known, others = rule.get("properties", {}), rule.get("additionalProperties")
         filled = {key: item["default"] for key, item in known.items() if "default" in item} | dict(value)

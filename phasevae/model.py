@@ -1,7 +1,7 @@
-"""Deep Gaussian VAEs (Eqs. 14-16): M networks of one architecture as one ensemble.
+"""Deep Gaussian VAEs (Eqs. 14-16): M models of one architecture as one ensemble.
 
-All parameters of all models live in one buffer [M, P]: the optimiser sees one tensor, and
-`phasevae.kernels.mlp` computes all models at once.
+The parameters of all models are in one buffer [M, P]: the optimiser sees one tensor, and `phasevae.kernels.mlp`
+computes all models at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phasevae.artifacts.files import read_tensors, write_tensors
+from phasevae.artifacts.tensors import read_tensors, write_tensors
 from phasevae.errors import InputError
 from phasevae.kernels import noise
 from phasevae.kernels.mlp import Layer, Network
@@ -25,7 +25,7 @@ LOGVAR_RANGE = (-12.0, 8.0)
 
 @dataclass(frozen=True)
 class Architecture:
-    """Widths of one VAE: the encoder D - hidden - 2 n_latent, the decoder n_latent - reversed hidden - D."""
+    """The widths of one VAE: encoder D - hidden - 2 n_latent, decoder n_latent - reversed hidden - D."""
 
     dimension: int
     n_latent: int
@@ -33,27 +33,41 @@ class Architecture:
 
     @property
     def networks(self) -> tuple[Network, Network]:
-        """Encoder and decoder, the latter's parameters behind the former's."""
+        """The encoder and the decoder; the parameters of the decoder follow those of the encoder."""
         encoder = Network([self.dimension, *self.hidden, 2 * self.n_latent], 0)
         return encoder, Network([self.n_latent, *reversed(self.hidden), self.dimension], encoder.end)
 
     @property
     def layers(self) -> dict[str, Layer]:
-        """The layers of the encoder and then of the decoder by name, in the order of the buffer."""
+        """The layers by name, first those of the encoder, in the order of the buffer."""
         parts = zip(("encoder", "decoder"), self.networks, strict=True)
         return {f"{part}.{i}": layer for part, network in parts for i, layer in enumerate(network.layers)}
 
     @property
     def n_parameters(self) -> int:
-        """Parameters of one model."""
+        """The number of parameters of one model."""
         return self.networks[1].end
 
 
 class VAEEnsemble:
-    """M independent VAEs of one architecture over one flat parameter buffer.
+    """M independent VAEs of one architecture in one flat buffer of parameters.
 
-    `parameters` is [M, P]; `encoder` and `decoder` are the networks in it. What `encode` and `decode` return cannot be
-    differentiated.
+    The results of `encode` and `decode` are not differentiable.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    parameters : Tensor [M, P]
+
+    Attributes
+    ----------
+    encoder, decoder : Network
+        The networks, whose parameters are in `parameters`.
+
+    Raises
+    ------
+    InputError
+        If the shape of `parameters` is not that of the architecture.
     """
 
     def __init__(self, architecture: Architecture, parameters: Tensor):
@@ -66,19 +80,19 @@ class VAEEnsemble:
         self.encoder, self.decoder = architecture.networks
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x: [M, B, D], or [1, B, D] shared by all models. Returns mu and log variance, each [M, B, n]."""
+        """Return mu and log variance, each [M, B, n], for x [M, B, D], or [1, B, D] shared by all models."""
         return posterior(self.encoder.forward(self.parameters, x)[0])
 
     def decode(self, z: Tensor) -> Tensor:
-        """z: [M, B, n]. Returns the decoder mean f(z), [M, B, D]."""
+        """Return the decoder means f(z) [M, B, D] for z [M, B, n]."""
         return self.decoder.forward(self.parameters, z)[0]
 
     def member(self, index: int) -> VAEEnsemble:
-        """One model as an ensemble of its own that shares its parameters."""
+        """Return one model as an ensemble that shares its parameters."""
         return VAEEnsemble(self.architecture, self.parameters[index : index + 1])
 
     def tensors(self, index: int) -> dict[str, np.ndarray]:
-        """Weights [in, out] and biases [out] of one model by layer name, as float32 arrays."""
+        """Return weights [in, out] and biases [out] of one model by the name of the layer, as float32 arrays."""
         row = self.parameters[index].detach().cpu().float().numpy()
         result = {}
         for name, (fan_in, fan_out, offset) in self.architecture.layers.items():
@@ -89,7 +103,7 @@ class VAEEnsemble:
 
 
 def posterior(encoded: Tensor) -> tuple[Tensor, Tensor]:
-    """mu and log variance, each [M, B, n], of what an encoder gives, [M, B, 2 n]."""
+    """Return mu and log variance, each [M, B, n], from the output [M, B, 2 n] of an encoder."""
     mu, logvar = encoded.chunk(2, dim=-1)
     return mu, logvar.clamp(*LOGVAR_RANGE)
 
@@ -100,9 +114,19 @@ def initialise(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> VAEEnsemble:
-    """An ensemble of freshly initialised models, one a seed: weights and biases uniform in +-1/sqrt(fan_in).
+    """Initialise an ensemble with weights and biases that are uniform in +-1/sqrt(fan_in).
 
-    Equal seeds give equal models, whatever the ensemble.
+    Parameters
+    ----------
+    architecture : Architecture
+    seeds : sequence of int
+        One model each. A model depends on its seed alone, not on the other seeds.
+    device : torch.device or str
+    dtype : torch.dtype
+
+    Returns
+    -------
+    VAEEnsemble
     """
     keys = torch.tensor([noise.key("init", int(seed)) for seed in seeds], dtype=torch.int64)
     unit = noise.uniforms(keys, torch.zeros(1, dtype=torch.int64), architecture.n_parameters, 0, torch.float64)
@@ -116,7 +140,16 @@ def initialise(
 
 
 class TrainedVAE:
-    """One trained model. Data are in the units the network was fed: as `phasevae dataset` wrote them."""
+    """One trained model. Data are in the units of the training: as `phasevae dataset` wrote them.
+
+    Attributes
+    ----------
+    sigma2, beta : float
+        The decoder variance and the weight of KL that it was trained with.
+    n_latent : int
+    metadata : dict
+        What the file of the weights records in addition.
+    """
 
     def __init__(self, ensemble: VAEEnsemble, metadata: dict):
         self._ensemble = ensemble
@@ -127,24 +160,24 @@ class TrainedVAE:
 
     @torch.no_grad()
     def encode(self, x: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-        """x: [N, D]. Returns the posterior means and latent variances, each [N, n_latent]."""
+        """Return the posterior means and latent variances, each [N, n_latent], for x [N, D]."""
         mu, logvar = self._ensemble.encode(self._batch(x, self._ensemble.architecture.dimension, "x"))
         return mu[0], logvar[0].exp()
 
     @torch.no_grad()
     def decode(self, z: np.ndarray | Tensor) -> Tensor:
-        """z: [N, n_latent]. Returns the decoder means f(z), [N, D]."""
+        """Return the decoder means f(z) [N, D] for z [N, n_latent]."""
         return self._ensemble.decode(self._batch(z, self.n_latent, "z"))[0]
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """n new data points: z from the prior, f(z) plus noise of the decoder variance. [n, D]."""
+        """Draw n new data points [n, D]: z from the prior, and f(z) plus noise of the decoder variance."""
         generator = torch.Generator().manual_seed(seed)
         mean = self.decode(torch.randn(n, self.n_latent, generator=generator))
         return mean + self.sigma2**0.5 * torch.randn(mean.shape, generator=generator)
 
     @staticmethod
     def _batch(values: np.ndarray | Tensor, width: int, name: str) -> Tensor:
-        # A copy of an array: torch warns of memory-mapped ones, which it could not write to.
+        # The array is copied because torch warns about memory-mapped arrays, which are read-only.
         batch = values.float() if isinstance(values, Tensor) else torch.from_numpy(np.array(values, dtype=np.float32))
         if batch.ndim != 2 or batch.shape[1] != width:
             raise InputError(f"{name}: shape {tuple(batch.shape)}, must be [rows, {width}]")
@@ -152,16 +185,27 @@ class TrainedVAE:
 
 
 def save_model(path: Path | str, ensemble: VAEEnsemble, index: int, metadata: dict) -> None:
-    """Write one model of the ensemble as safetensors with its architecture and `metadata` (sigma2, beta, ...)."""
+    """Write one model of an ensemble as safetensors.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    ensemble : VAEEnsemble
+    index : int
+        The number of the model.
+    metadata : dict
+        What to store with it, sigma2 and beta at least; the architecture is added.
+    """
     shape = ensemble.architecture
     architecture = {"dimension": shape.dimension, "n_latent": shape.n_latent, "hidden": list(shape.hidden)}
     write_tensors(path, ensemble.tensors(index), {**metadata, "architecture": architecture})
 
 
 def load(point: Path | str) -> TrainedVAE:
-    """Load a trained model from a point's folder, or from its weights.safetensors.
+    """Load a trained model from the folder of a point, or from its weights.safetensors.
 
-    Raises InputError that names the file when it is missing, damaged or of another shape than it says.
+    Raises InputError that names the file if it is missing or damaged, or has other layers than it records.
     """
     path = Path(point)
     path = path / "weights.safetensors" if path.is_dir() else path
@@ -170,7 +214,7 @@ def load(point: Path | str) -> TrainedVAE:
         shape = metadata["architecture"]
         architecture = Architecture(shape["dimension"], shape["n_latent"], tuple(shape["hidden"]))
     except (KeyError, TypeError):
-        raise InputError(f"{path}: tells no architecture, must be the weights of a trained point") from None
+        raise InputError(f"{path}: has no architecture, must be the weights of a trained point") from None
     parts = []
     for name, (fan_in, fan_out, _) in architecture.layers.items():
         weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")

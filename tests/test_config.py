@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import inspect
+import runpy
 from pathlib import Path
 
 import pytest
 import yaml
 
-from phasevae.config import dataset_options, load_config, schema, validate
+from phasevae.config import dataset_options, load_config, validate
 from phasevae.datasets.registry import KINDS
 from phasevae.errors import InputError
+from phasevae.sweep.schema import config_schema
+from phasevae.sweep.sections import TrainingSection
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = schema()["$defs"]["dataset"]["properties"]
+SETTINGS = config_schema()["$defs"]["dataset"]["properties"]
 
 
 def config(**changes):
@@ -126,7 +129,7 @@ def test_an_error_says_what_to_write_instead(changes, expected):
         ({"datasets": [1]}, "datasets: [1], must be a mapping of keys"),
         (
             {"devise": "cpu"},
-            "unknown key 'devise'; did you mean 'device'? (known: " + ", ".join(schema()["properties"]) + ")",
+            "unknown key 'devise'; did you mean 'device'? (known: " + ", ".join(config_schema()["properties"]) + ")",
         ),
     ],
 )
@@ -192,7 +195,7 @@ def test_dataset_options_are_the_given_ones_of_the_kind():
 
 def test_config_yaml_explains_every_key():
     text = (ROOT / "config.yaml").read_text()
-    assert [key for key in (*schema()["properties"], *SETTINGS) if key not in text] == []
+    assert [key for key in (*config_schema()["properties"], *SETTINGS) if key not in text] == []
 
 
 @pytest.mark.parametrize("override", [[], ["config/demo.yaml"]])
@@ -209,3 +212,32 @@ def test_resources_of_cluster_jobs_are_any_names_with_text_or_whole_numbers():
     assert isinstance(resolved["cluster"]["training"]["gpu"], int)
     with pytest.raises(InputError, match=r"^test: cluster\.jobs\.gpu: \[1\], must be text or a whole number"):
         validate({"datasets": entry, "cluster": {"jobs": {"gpu": [1]}}}, "test")
+
+
+def generated():
+    return runpy.run_path(str(ROOT / "workflow" / "schemas" / "generate.py"))
+
+
+def test_the_committed_schema_is_the_one_of_the_sections():
+    made = generated()
+    assert made["SCHEMA"].read_text() == made["schema_text"](), "make schema"
+    assert yaml.safe_load(made["schema_text"]()) == config_schema()
+
+
+def test_the_table_of_keys_in_the_documentation_is_the_one_of_the_sections():
+    made = generated()
+    page = made["TABLE"].read_text()
+    assert page == made["page_text"](page), "make schema"
+
+
+def test_config_yaml_states_the_defaults_of_the_training():
+    stated = load_config(ROOT / "config.yaml")["datasets"]["gaussian"]
+    defaults = {key: rule["default"] for key, rule in SETTINGS.items() if "default" in rule}
+    different = {key for key in defaults if key in stated and stated[key] != defaults[key]}
+    assert different == {"seeds", "extend_unconverged"}, "the paper's sweep has three seeds and may train longer"
+    assert set(TrainingSection.model_fields) <= set(stated)
+
+
+def test_every_key_has_a_description():
+    rules = config_schema()["properties"] | SETTINGS
+    assert [key for key, rule in rules.items() if not rule.get("description", "").strip()] == []

@@ -7,7 +7,7 @@ from torch import nn
 
 import phasevae
 from phasevae import InputError
-from phasevae.artifacts.files import write_tensors
+from phasevae.artifacts.tensors import write_tensors
 from phasevae.model import Architecture, VAEEnsemble, initialise, save_model
 
 ARCHITECTURE = Architecture(dimension=5, n_latent=2, hidden=(7, 3))

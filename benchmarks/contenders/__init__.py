@@ -1,5 +1,5 @@
-"""Who is compared by benchmarks/time_to_accuracy.py, one module each, and what they are compared on.
+"""The contenders of benchmarks/time_to_accuracy.py, one module each, and the data sets that they train on.
 
-A contender's module has `prepare(run)`, the options to start it with, found by a short calibration where there are any,
-and `start(run, **options)`, which gives a `common.Contender`. Only its own framework is imported by a module.
+The module of a contender has `prepare(run)`, which returns the options to start it with, from a short calibration if
+there are several, and `start(run, **options)`, which returns a `common.Contender`. It imports its own framework only.
 """

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from shared import Problem, paper_problem, steps_lasting
 
-from phasevae.config import completed_settings
 from phasevae.datasets.synthetic import synthetic
-from phasevae.sweep.settings import Settings, training_keys
+from phasevae.sweep.resources import layer_widths
+from phasevae.sweep.settings import Settings
 
 CALIBRATION_SECONDS, CALIBRATION_ROUNDS = 1.0, 2
 
-
-class Problem(NamedTuple):
-    """A Gaussian data set and the decoder variances of a sweep on it, all where pPCA is exact."""
-
-    eigenvalues: tuple[float, ...]
-    n_latent: int
-    sigma2: tuple[float, ...]
-
-
 PROBLEMS = {
-    # The paper's synthetic set; sixteen points from the edge of exactness to beyond the transition.
-    "paper": Problem(
-        tuple(float(value) for value in np.exp(-0.1 * np.arange(8))),
-        4,
-        (0.68, 0.71, 0.74, 0.77, 0.80, 0.82, 0.84, 0.86, 0.88, 0.90, 0.92, 0.94, 0.96, 0.98, 1.02, 1.08),
-    ),
-    # Every latent collapses at a place of its own; points at 2 and 4 % on either side of each.
+    "paper": paper_problem(),
+    # Every latent collapses at its own decoder variance; there are points 2 and 4 % below and above each of them.
     "cascade": Problem(
         (4.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.1, 0.1),
         4,
@@ -42,9 +28,18 @@ PROBLEMS = {
 }
 HIDDEN = (256, 128)
 PROTOCOLS = ("usual", "ours")
-"""usual: from scratch, Adam 1e-3, batch 128, one noise draw a row, each row its own target; ours: what phasevae does by
-default, with variance-reduced targets and noise (`phasevae.training.variance_reduction`) and a balanced order of rows
-(`phasevae.training.row_order`)."""
+"""usual: from scratch, Adam with learning rate 1e-3, batch 128, one noise draw per row, each row its own target.
+ours: the defaults of phasevae, with variance-reduced targets and noise and a balanced order of the rows."""
+
+USUAL = {
+    "schedule": "scratch",
+    "batch": 128,
+    "learning_rate": 1e-3,
+    "antithetic": False,
+    "rao_blackwell_group": 1,
+    "balanced_order": False,
+    "moment_matched_noise": False,
+}
 
 
 class ConstantRate(Settings):
@@ -56,9 +51,9 @@ class ConstantRate(Settings):
 
 @dataclass(frozen=True)
 class Run:
-    """What a contender is to train: one model for each decoder variance.
+    """What a contender trains: one model for each decoder variance.
 
-    x: float32 [N, D]; threads: CPU threads it may use at most.
+    x: float32 [N, D]; threads: CPU threads that the contender may use.
     """
 
     x: NDArray[np.float32]
@@ -68,51 +63,51 @@ class Run:
     threads: int
 
     @property
-    def encoder(self) -> list[int]:
-        """Widths of the encoder's layers, from the input on."""
-        return [self.x.shape[1], *self.settings.hidden, 2 * self.settings.n_latent]
+    def networks(self) -> tuple[list[int], list[int]]:
+        """Widths of the layers of encoder and decoder, from the input on."""
+        return layer_widths(vars(self.settings), self.x.shape[1])
 
-    @property
-    def decoder(self) -> list[int]:
-        return [self.settings.n_latent, *reversed(self.settings.hidden), self.x.shape[1]]
+    def with_settings(self, **changes: Any) -> Run:
+        """The same run with some settings changed."""
+        return replace(self, settings=self.settings.with_changes(**changes))
 
 
 class Contender(Protocol):
-    """Models in training. `detail` tells what was chosen for it."""
+    """Models in training. `detail` says how it was set up: threads, backend, ..."""
 
     detail: str
 
     def train(self, steps: int) -> None:
-        """Train every model by so many steps more, and wait until that is done."""
+        """Train every model for this many further steps, and return when they are done."""
 
     def parameters(self) -> NDArray[np.float32]:
         """All weights [M, P], in the order of `phasevae.model.Architecture`."""
 
 
 def settings_of(protocol: str, n_latent: int, hidden: Sequence[int], samples: float) -> Settings:
-    """Settings of a protocol; `ours` has the package's defaults for everything but the network and the budget."""
-    flags = {"n_latent": n_latent, "hidden": list(hidden), "samples": samples}
-    ours = Settings.from_keys(
-        training_keys(completed_settings({key: value for key, value in flags.items() if value is not None}))
-    )
-    if protocol == "ours":
-        return ours
-    usual = {"schedule": "scratch", "antithetic": False, "batch": 128, "learning_rate": 1e-3}
-    usual |= {"rao_blackwell_group": 1, "balanced_order": False, "moment_matched_noise": False}
-    return ConstantRate(**{**vars(ours), **usual})
+    """Return the settings of a protocol; `ours` has the package's defaults for all that is not given.
+
+    Parameters
+    ----------
+    protocol : one of `PROTOCOLS`
+    n_latent, hidden : number of latents and widths of the encoder's hidden layers
+    samples : training samples per model
+    """
+    given = {"n_latent": n_latent, "hidden": hidden, "samples": samples}
+    return Settings(**given) if protocol == "ours" else ConstantRate(**given, **USUAL)
 
 
 def make_data(problem: Problem, rows: int) -> NDArray[np.float32]:
-    """Data [rows, D] of a problem."""
+    """Draw the data [rows, D] of a problem."""
     return np.ascontiguousarray(synthetic(eigenvalues=problem.eigenvalues, n_samples=rows).x)
 
 
 def epochs(run: Run, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Orders of all rows, one an epoch: balanced as phasevae does it, where the settings say so, else by chance."""
+    """Yield the order of all rows, epoch after epoch: balanced as in phasevae if the settings say so, else random."""
     if not run.settings.balanced_order:
         while True:
             yield rng.permutation(len(run.x))
-    # Other contenders than phasevae need no torch.
+    # Only phasevae's own order needs torch.
     import torch
 
     from phasevae.kernels import noise
@@ -125,41 +120,32 @@ def epochs(run: Run, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
 
 
 def flat(layers: Sequence[tuple[NDArray, NDArray]]) -> NDArray[np.float32]:
-    """One model's layers, encoder first, each (weight [in, out], bias [out]), as a row [P]."""
+    """The weights [P] of one model, from its layers (weight [in, out], bias [out]), the encoder's first."""
     return np.concatenate([part.ravel() for layer in layers for part in layer]).astype(np.float32)
-
-
-def widths_to_shapes(widths: Sequence[int]) -> list[tuple[int, int]]:
-    """(in, out) of the layers between the widths."""
-    return list(itertools.pairwise(widths))
 
 
 def fastest(
     start: Callable[..., Contender], run: Run, options: Sequence[dict[str, Any]], seconds: float = CALIBRATION_SECONDS
 ) -> dict[str, Any]:
-    """The option with which the contender shows most samples a second; prints the rate of each."""
+    """Return the options with which a contender trains fastest, and print the rate of each.
+
+    Parameters
+    ----------
+    start : makes a contender from a run and options
+    run : what to train
+    options : the options to try
+    seconds : least duration of one measurement
+    """
     rates: list[float] = []
     for option in options:
         contender = start(run, **option)
-        stretches = [stretch(contender.train, seconds) for _ in range(CALIBRATION_ROUNDS)]
-        rates.append(max(steps * run.settings.batch * len(run.sigma2) / elapsed for steps, elapsed in stretches))
+        timings = [steps_lasting(contender.train, seconds) for _ in range(CALIBRATION_ROUNDS)]
+        rates.append(max(steps * run.settings.batch * len(run.sigma2) / elapsed for steps, elapsed in timings))
         words = ", ".join(f"{key} {value}" for key, value in option.items())
         print(f"  calibration: {words}: {rates[-1]:,.0f} model-samples/s", flush=True)
     return options[int(np.argmax(rates))]
 
 
 def single(run: Run) -> Run:
-    """The run's first model alone: enough to calibrate those who train one after another."""
+    """The run with its first model only: enough to calibrate contenders that train one model after another."""
     return replace(run, sigma2=run.sigma2[:1])
-
-
-def stretch(train: Callable[[int], object], seconds: float) -> tuple[int, float]:
-    """(steps, seconds they took) of the first of doubling stretches of training that takes at least `seconds`."""
-    steps = 4
-    while True:
-        begin = time.perf_counter()
-        train(steps)
-        elapsed = time.perf_counter() - begin
-        if elapsed >= seconds:
-            return steps, elapsed
-        steps *= 2

@@ -1,26 +1,27 @@
-"""Error against time: a contender is trained, its clock stopped, and its weights measured, alike for all."""
+"""Error against time: train a contender, stop its clock, and measure its weights in the same way for all."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from shared import seconds_for
 
 from contenders.common import Contender, Problem, Run
 from phasevae.analysis.kl_fit.critical_point import fit_critical_point
-from phasevae.theory.ppca import ACTIVE_KL, ppca_kl
+from phasevae.spectrum.spectrum import Spectrum, compute_spectrum
+from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl, ppca_kl
 
 ABSOLUTE, RELATIVE = 0.005, 0.002
 """The largest error of KL that is allowed, in nats and relative to KL."""
 GROWTH = 0.3
-"""Time between two checkpoints of one run, relative to the time so far."""
+"""Time between two checkpoints of a run, relative to the time so far."""
 _BLOCK = 8192
 
 Measure = Callable[[Contender], dict[str, Any]]
@@ -29,35 +30,47 @@ Measure = Callable[[Contender], dict[str, Any]]
 def course(
     module: ModuleType, run: Run, budgets: Sequence[float], budget_seconds: float, measure: Measure, imported: float
 ) -> Iterator[dict[str, Any]]:
-    """Rows (samples, seconds, startup_seconds, detail and what `measure` gives) of one contender under one protocol.
+    """Train and measure a contender under one protocol.
 
-    A protocol with schedules has a run for each budget, as long as the next is expected to end within
-    `budget_seconds`; a constant one has checkpoints along one run of `budget_seconds`. `imported`: seconds that
-    loading the contender's framework took, part of the start-up.
+    A constant protocol has checkpoints along a single run of `budget_seconds`. A protocol with schedules has one run
+    for each budget, until the next run is expected to take longer than `budget_seconds`.
+
+    Parameters
+    ----------
+    module : module of the contender
+    run : what to train
+    budgets : training samples per model of the runs with schedules, ascending
+    budget_seconds : largest training time of a run
+    measure : measures the weights
+    imported : seconds that loading the contender's framework took. They count as start-up.
+
+    Yields
+    ------
+    dict : samples, seconds, startup_seconds, the keys of `measure`, and detail
     """
     options = module.prepare(run)
     constant = run.settings.schedule == "scratch"
-    runs = [run] if constant else [replace(run, settings=replace(run.settings, samples=float(n))) for n in budgets]
     seconds, samples = 0.0, math.inf
-    for one in runs:
-        expected = seconds * one.settings.samples / samples
+    for of_budget in [run] if constant else [run.with_settings(samples=float(budget)) for budget in budgets]:
+        settings = of_budget.settings
+        expected = seconds * settings.samples / samples
         if expected > budget_seconds:
-            print(f"  {one.settings.samples:g} samples: left out, {expected:.0f} s are expected", flush=True)
+            print(f"  {settings.samples:g} samples: left out, {expected:.0f} s are expected", flush=True)
             break
         begin = time.perf_counter()
-        contender = module.start(one, **options)
+        contender = module.start(of_budget, **options)
         startup = {"startup_seconds": imported + time.perf_counter() - begin}
-        for steps, seconds in _clock(contender, one, budget_seconds):
-            samples = steps * one.settings.batch
+        for steps, seconds in _checkpoints(contender, of_budget, budget_seconds):
+            samples = steps * settings.batch
             row = {"samples": samples, "seconds": seconds, **startup, **measure(contender), "detail": contender.detail}
-            print(f"  {samples:,} samples a model, {seconds:.1f} s: RMS {row['kl_rms']:.5f}", flush=True)
+            print(f"  {samples:,} samples per model, {seconds:.1f} s: RMS {row['kl_rms']:.5f}", flush=True)
             yield row
 
 
-def _clock(contender: Contender, run: Run, budget_seconds: float) -> Iterator[tuple[int, float]]:
-    """(steps, seconds of training) so far: at the end, or at checkpoints along a run whose settings are constant.
+def _checkpoints(contender: Contender, run: Run, budget_seconds: float) -> Iterator[tuple[int, float]]:
+    """Yield (steps, seconds of training) so far: at the end, or along a run whose settings are constant.
 
-    The clock stands still between two items.
+    The clock is stopped between two checkpoints.
     """
     settings = run.settings
     constant = settings.schedule == "scratch"
@@ -67,30 +80,31 @@ def _clock(contender: Contender, run: Run, budget_seconds: float) -> Iterator[tu
         more = max(shortest, int(GROWTH * steps))
         if steps:
             more = min(more, max(1, int((budget_seconds - seconds) * steps / seconds)))
-        begin = time.perf_counter()
-        contender.train(more)
-        seconds += time.perf_counter() - begin
+        seconds += seconds_for(contender.train, more)
         steps += more
         yield steps, seconds
 
 
 def make_measure(run: Run, problem: Problem) -> Measure:
-    """The function that measures a contender's weights on the run's data."""
-    from phasevae.spectrum.spectrum import compute_spectrum
-
-    eigenvalues = compute_spectrum(run.x).eigenvalues
+    """Return the function that measures a contender's weights on the data of a run of this problem."""
+    spectrum = compute_spectrum(run.x)
 
     def measure(contender: Contender) -> dict[str, Any]:
-        return errors(kl_per_dim(contender.parameters(), run), run.sigma2, eigenvalues, problem.n_latent)
+        return errors(kl_per_dim(contender.parameters(), run), run.sigma2, spectrum, problem.n_latent)
 
     return measure
 
 
 def kl_per_dim(parameters: NDArray, run: Run) -> NDArray:
-    """KL of every latent, averaged over all data, of all models; from weights [M, P] to nats [M, n]."""
+    """Return the KL of every latent, averaged over all data: [M, n], in nats.
+
+    Parameters
+    ----------
+    parameters : weights [M, P] of all models
+    run : the run that they belong to
+    """
     import torch
 
-    from phasevae.kernels.reference import width
     from phasevae.model import Architecture, VAEEnsemble
 
     architecture = Architecture(run.x.shape[1], run.settings.n_latent, run.settings.hidden)
@@ -100,30 +114,39 @@ def kl_per_dim(parameters: NDArray, run: Run) -> NDArray:
     torch.set_num_threads(run.threads)
     with torch.no_grad():
         for block in torch.from_numpy(run.x).split(_BLOCK):
-            mu, logvar = ensemble.encode(block[None])
-            total += 0.5 * (mu.square() + width(logvar)[1]).double().sum(1)
+            mu, logvar = (part.double() for part in ensemble.encode(block[None]))
+            total += gaussian_kl(mu, logvar, torch.expm1).sum(1)
     torch.set_num_threads(before)
     return (total / len(run.x)).numpy()
 
 
-def errors(kl: NDArray, sigma2: Sequence[float], eigenvalues: NDArray, n_latent: int) -> dict[str, float]:
-    """Distance of a sweep from pPCA; kl: [M, n] in nats, eigenvalues: those of the sample covariance.
+def errors(kl: NDArray, sigma2: Sequence[float], spectrum: Spectrum, n_latent: int) -> dict[str, float]:
+    """Compare a sweep with probabilistic PCA.
 
-    kl_rms and kl_largest in nats; of_allowed: the largest |error| / (ABSOLUTE + RELATIVE KL); critical_variance and
-    critical_error, its relative error, are undefined where the points do not locate a transition.
+    Parameters
+    ----------
+    kl : KL of each model and latent [M, n], in nats
+    sigma2 : decoder variances [M]
+    spectrum : spectrum of the data
+    n_latent : number of latents
+
+    Returns
+    -------
+    dict : kl_rms and kl_largest in nats; of_allowed, the largest |error| / (ABSOLUTE + RELATIVE KL); critical_variance
+        and its relative error critical_error, NaN if the points do not locate a transition.
     """
-    exact = ppca_kl(eigenvalues, sigma2, n_latent)
+    exact = ppca_kl(spectrum.eigenvalues, sigma2, n_latent)
     error = np.abs(kl.sum(1) - exact)
     sweep = pd.DataFrame({"sigma2": sigma2, "beta": 1.0, "seed": 0, "kl": kl.sum(1)})
     sweep["active_dims"] = (kl > ACTIVE_KL).sum(1)
-    found = math.nan
+    critical = None
     if np.isfinite(kl).all():
-        fitted = fit_critical_point(sweep, {"eigenvalues": eigenvalues.tolist()}, n_latent)["critical_variance"]
-        found = math.nan if fitted is None else fitted
+        critical = fit_critical_point(sweep, spectrum, n_latent).critical_variance
+    critical = math.nan if critical is None else critical
     return {
         "kl_rms": float(np.sqrt(np.mean(error**2))),
         "kl_largest": float(error.max()),
         "of_allowed": float((error / (ABSOLUTE + RELATIVE * exact)).max()),
-        "critical_variance": found,
-        "critical_error": found / float(eigenvalues[0]) - 1,
+        "critical_variance": critical,
+        "critical_error": critical / spectrum.critical_variance - 1,
     }

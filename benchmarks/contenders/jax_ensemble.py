@@ -1,14 +1,15 @@
 """All models in one compiled JAX function: blocks of steps in a loop on the device, gradients by jax.grad.
 
-The matrix products of the ensemble are either one batched product (`vmap` over stacked parameters) or one product a
-model (the loop over models unrolled in the compiled function); which is faster on this machine is found first.
+The matrix products of the ensemble are either one batched product (`vmap` over stacked parameters) or one product per
+model (the loop over models is unrolled in the compiled function). `prepare` measures which is faster on this machine.
 
-The protocol `ours` gives the decoder targets that rows share by a derivative rule of its own: nothing is decoded twice.
-Its rows are in the order that phasevae balances.
+With the protocol `ours` a custom derivative rule gives the decoder its Rao-Blackwellised targets, so that nothing is
+decoded twice, and the rows come in phasevae's balanced order.
 """
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -17,25 +18,29 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from contenders.common import Contender, Run, epochs, fastest, flat, widths_to_shapes
+from contenders.common import Contender, Run, epochs, fastest, flat
 from phasevae.sweep.settings import rows_sharing
+from phasevae.theory.ppca import gaussian_kl
 
 BLOCK = 256
-"""Steps of one call."""
+"""Steps of one call of the compiled function."""
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 LOGVAR_RANGE = (-12.0, 8.0)
+"""That of phasevae.model, which would load torch while JAX's start-up is timed."""
 
 
 def prepare(run: Run) -> dict[str, Any]:
+    """The faster kind of matrix product."""
     return fastest(start, run, [{"products": "vmap"}, {"products": "unrolled"}])
 
 
 def start(run: Run, products: str) -> Contender:
+    """Return the models before their training; `products`: vmap or unrolled."""
     return JaxEnsemble(run, products)
 
 
 class JaxEnsemble:
-    """Rows are ordered on the host, anew each epoch, and shared by all models, as in phasevae."""
+    """The order of the rows is drawn on the host for each epoch and shared by all models, as in phasevae."""
 
     def __init__(self, run: Run, products: str):
         self.detail = f"{products}, jax {jax.__version__}"
@@ -68,7 +73,7 @@ class JaxEnsemble:
     def _inputs(self, count: int) -> tuple:
         """(rows [BLOCK, batch], sigma2 factor and learning rate [BLOCK], first step, count) of the next steps.
 
-        What is beyond `count` is not used: arrays of one shape need to be compiled for only once.
+        Entries beyond `count` are not used. The shapes never change, so the function is compiled only once.
         """
         settings, steps = self._run.settings, range(self._step, self._step + count)
         rows = np.zeros((BLOCK, settings.batch), np.int32)
@@ -86,7 +91,8 @@ class JaxEnsemble:
 
 
 def make_block(run: Run, products: str) -> Any:
-    """The function of (state, data, rows, sigma2 factors, learning rates, first step, count) to the next state."""
+    """Return the function of (state, data, rows, sigma2 factors, learning rates, first step, count) that trains a block
+    of steps and returns the next state."""
     sigma2 = jnp.asarray(run.sigma2, jnp.float32)
     draws = (len(run.sigma2), run.settings.batch, run.settings.n_latent)
     group = rows_sharing(run.settings.batch, run.settings.rao_blackwell_group)
@@ -108,23 +114,33 @@ def make_block(run: Run, products: str) -> Any:
 
 
 def inverse_root(near_one: Any) -> Any:
-    """`phasevae.training.row_order`'s, by the same iteration."""
-    one = jnp.eye(near_one.shape[-1])
-    root, inverse = near_one, jnp.broadcast_to(one, near_one.shape)
+    """C^(-1/2) by the iteration of `phasevae.training.variance_reduction`."""
+    identity = jnp.eye(near_one.shape[-1])
+    root, inverse = near_one, jnp.broadcast_to(identity, near_one.shape)
     for _ in range(6):
-        step = 1.5 * one - 0.5 * inverse @ root
+        step = 1.5 * identity - 0.5 * inverse @ root
         root, inverse = root @ step, step @ inverse
     return inverse
 
 
 def total_loss(products: str, antithetic: bool, group: int, mean: NDArray[np.float64]) -> Any:
-    """The sum over models of the negative ELBO, a function of (parameters, x [B, D], eps [M, B, n], sigma2 [M]).
+    """Return the sum over models of the negative ELBO, without its constant, as a function.
 
-    Its derivative by the decoders' parameters has `decoder_targets` in the place of x. mean: [D], that of the data.
+    Parameters
+    ----------
+    products : vmap or unrolled
+    antithetic : whether each noise draw is used with both signs
+    group : rows that share the decoder's targets. Above 1 the derivative by the decoders' parameters has
+        `rao_blackwell_targets` in place of x.
+    mean : mean [D] of the data
+
+    Returns
+    -------
+    callable : a function of (parameters, x [B, D], eps [M, B, n], sigma2 [M])
     """
     mean = jnp.asarray(mean, jnp.float32)
 
-    def one(parameters: Any, x: Any, eps: Any, sigma2: Any) -> Any:
+    def of_model(parameters: Any, x: Any, eps: Any, sigma2: Any) -> Any:
         encoder, decoder = parameters
         mu, logvar = jnp.split(perceptron(encoder, x), 2, axis=-1)
         logvar = jnp.clip(logvar, *LOGVAR_RANGE)
@@ -134,20 +150,20 @@ def total_loss(products: str, antithetic: bool, group: int, mean: NDArray[np.flo
             sse = shared_sse(group, decoder, z, x, mean, *jax.lax.stop_gradient((mu, logvar)))
         else:
             sse = mean_sse(perceptron(decoder, z), x)
-        kl = 0.5 * (mu**2 + jnp.exp(logvar) - 1 - logvar).sum(-1)
+        kl = gaussian_kl(mu, logvar, jnp.expm1).sum(-1)
         return sse / (2 * sigma2) + kl.mean()
 
     def vmapped(parameters: Any, x: Any, eps: Any, sigma2: Any) -> Any:
-        return jax.vmap(one, (0, None, 0, 0))(parameters, x, eps, sigma2).sum()
+        return jax.vmap(of_model, (0, None, 0, 0))(parameters, x, eps, sigma2).sum()
 
     def unrolled(parameters: Any, x: Any, eps: Any, sigma2: Any) -> Any:
-        return sum(one(model, x, eps[i], sigma2[i]) for i, model in enumerate(parameters))
+        return sum(of_model(model, x, eps[i], sigma2[i]) for i, model in enumerate(parameters))
 
     return vmapped if products == "vmap" else unrolled
 
 
-def decoder_targets(x: Any, mean: Any, mu: Any, logvar: Any, z: Any, xhat: Any, group: int) -> Any:
-    """`rao_blackwell_targets` of one model: x [B, D], mu and logvar [B, n], z and xhat [A B, .]."""
+def rao_blackwell_targets(x: Any, mean: Any, mu: Any, logvar: Any, z: Any, xhat: Any, group: int) -> Any:
+    """Those of `phasevae.training.variance_reduction`, of one model: x [B, D]; mu, logvar [B, n]; z, xhat [A B, .]."""
     x = without_chance_of_mean(x, mean, xhat, len(x) // group // 2 * group)
     precision = jnp.exp(-logvar)
     of_rows = jnp.concatenate((-0.5 * precision, mu * precision, -0.5 * (mu**2 * precision + logvar)), -1)
@@ -179,19 +195,19 @@ def mean_sse(xhat: Any, x: Any) -> Any:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def shared_sse(group: int, decoder: list[tuple], z: Any, x: Any, mean: Any, mu: Any, logvar: Any) -> Any:
-    """Mean squared error of decoding z as x; differentiated by the decoder's parameters, as `decoder_targets`."""
+    """Mean squared error of decoding z; its derivative by the decoder's parameters is that for the targets."""
     return mean_sse(perceptron(decoder, z), x)
 
 
 def shared_sse_forward(group: int, decoder: list[tuple], z: Any, x: Any, mean: Any, mu: Any, logvar: Any) -> tuple:
     xhat, pull = jax.vjp(perceptron, decoder, z)
-    return mean_sse(xhat, x), (pull, xhat, x, decoder_targets(x, mean, mu, logvar, z, xhat, group))
+    return mean_sse(xhat, x), (pull, xhat, x, rao_blackwell_targets(x, mean, mu, logvar, z, xhat, group))
 
 
 def shared_sse_backward(group: int, kept: tuple, cotangent: Any) -> tuple:
     pull, xhat, x, targets = kept
     scale = cotangent * 2 / len(xhat)
-    # Half of what each call gives is not used, and not computed once compiled.
+    # Half of each result is not used; the compiled function does not compute it.
     of_decoder, _ = pull(scale * (xhat - targets))
     _, of_z = pull(scale * (xhat.reshape(-1, *x.shape) - x).reshape(xhat.shape))
     return of_decoder, of_z, None, None, None, None
@@ -208,7 +224,7 @@ def perceptron(layers: list[tuple], h: Any) -> Any:
 
 
 def adam(parameters: Any, gradients: Any, mean: Any, square: Any, rate: Any, steps: Any) -> tuple:
-    """One step of Adam; `steps` counts this one."""
+    """One step of Adam; `steps` includes this one."""
     mean = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, mean, gradients)
     square = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, square, gradients)
     scale, root = rate / (1 - BETA1**steps), jnp.sqrt(1 - BETA2**steps)
@@ -220,16 +236,14 @@ def adam(parameters: Any, gradients: Any, mean: Any, square: Any, rate: Any, ste
 
 
 def initial(run: Run, rng: np.random.Generator) -> tuple[list, list]:
-    """(encoder, decoder) of one model, layers (weight, bias) uniform in +-1/sqrt(fan_in) as PyTorch's."""
+    """(encoder, decoder) of one model, layers (weight, bias) uniform in +-1/sqrt(fan_in) as in PyTorch."""
 
-    def layers(widths: list[int]) -> list[tuple]:
-        found = []
-        for fan_in, fan_out in widths_to_shapes(widths):
-            shapes, bound = ((fan_in, fan_out), (fan_out,)), fan_in**-0.5
-            found.append(tuple(jnp.asarray(rng.uniform(-bound, bound, shape), jnp.float32) for shape in shapes))
-        return found
+    def layer(fan_in: int, fan_out: int) -> tuple:
+        shapes, bound = ((fan_in, fan_out), (fan_out,)), fan_in**-0.5
+        return tuple(jnp.asarray(rng.uniform(-bound, bound, shape), jnp.float32) for shape in shapes)
 
-    return layers(run.encoder), layers(run.decoder)
+    encoder, decoder = ([layer(*pair) for pair in itertools.pairwise(widths)] for widths in run.networks)
+    return encoder, decoder
 
 
 def stack(models: list) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from contenders.common import Contender, Run, fastest, flat, single, widths_to_shapes
+from contenders.common import Contender, Run, fastest, flat, single
 
 
 def prepare(run: Run) -> dict[str, Any]:
@@ -21,6 +21,7 @@ def prepare(run: Run) -> dict[str, Any]:
 
 
 def start(run: Run, workers: int, threads: int) -> Contender:
+    """Return the models before their training; `workers`: number of loader processes."""
     return Loop(run, workers, threads)
 
 
@@ -30,15 +31,18 @@ def loader_options(threads: int) -> list[dict[str, int]]:
 
 
 class Loop:
-    """Trains from scratch at a constant learning rate. To have a curve of error against time, the models take turns;
-    that costs nothing, and favours this contender: no model waits for the others to end."""
+    """Trains from scratch at a constant learning rate.
+
+    The models take turns, so that there is a curve of error against time. This costs nothing and favours this
+    contender: no model waits until the others have been trained.
+    """
 
     def __init__(self, run: Run, workers: int, threads: int):
         torch.manual_seed(run.seed)
         torch.set_num_threads(threads)
         self.detail = f"{threads} threads, {workers} workers"
         self._sigma2 = run.sigma2
-        self._models = [PlainVAE(run.encoder, run.decoder) for _ in run.sigma2]
+        self._models = [PlainVAE(*run.networks) for _ in run.sigma2]
         rate = run.settings.learning_rate
         self._optimisers = [torch.optim.Adam(model.parameters(), lr=rate) for model in self._models]
         data = TensorDataset(torch.from_numpy(run.x))
@@ -57,7 +61,7 @@ class Loop:
 
 
 class PlainVAE(nn.Module):
-    """A VAE with Gaussian decoder of fixed variance."""
+    """A VAE with a Gaussian decoder of fixed variance."""
 
     def __init__(self, encoder: list[int], decoder: list[int]):
         super().__init__()
@@ -75,14 +79,14 @@ class PlainVAE(nn.Module):
 def perceptron(widths: list[int]) -> nn.Sequential:
     """Linear layers with ReLU between them."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in widths_to_shapes(widths):
+    for fan_in, fan_out in itertools.pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
-def first_batches(loader: Iterable, count: int) -> Iterator:
-    """The first `count` batches of epoch after epoch, freshly shuffled."""
-    return islice(chain.from_iterable(repeat(loader)), count)
+def first_batches(loader: Iterable, count: int | None = None) -> Iterator:
+    """The first `count` batches of epoch after epoch, each freshly shuffled; without end if `count` is None."""
+    return itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), count)
 
 
 def stacked(models: list[tuple[nn.Sequential, nn.Sequential]]) -> NDArray[np.float32]:
@@ -90,6 +94,6 @@ def stacked(models: list[tuple[nn.Sequential, nn.Sequential]]) -> NDArray[np.flo
     return np.stack([flat([*_layers(encoder), *_layers(decoder)]) for encoder, decoder in models])
 
 
-def _layers(net: nn.Sequential) -> list[tuple[NDArray, NDArray]]:
-    linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+def _layers(network: nn.Sequential) -> list[tuple[NDArray, NDArray]]:
+    linear = [layer for layer in network if isinstance(layer, nn.Linear)]
     return [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in linear]

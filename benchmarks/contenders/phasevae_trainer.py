@@ -1,4 +1,4 @@
-"""phasevae's own Trainer, all models as one ensemble, with the backend that is installed."""
+"""phasevae's own Trainer: all models as one ensemble, with the backend that is installed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ import torch
 from numpy.typing import NDArray
 
 from contenders.common import Contender, Run
-from phasevae.kernels.elbo import backend
+from phasevae.kernels.dispatch import backend
 from phasevae.sweep.settings import Member
 from phasevae.training.trainer import Trainer
 
 
 def prepare(run: Run) -> dict[str, Any]:
+    """There is nothing to choose."""
     return {}
 
 
 def start(run: Run) -> Contender:
+    """The models before their training."""
     return Phasevae(run)
 
 
 class Phasevae:
+    """An ensemble, of which some steps are trained at a time."""
+
     def __init__(self, run: Run):
         torch.set_num_threads(run.threads)
         self.detail = f"{backend('cpu')}, {run.threads} threads"
@@ -30,8 +34,13 @@ class Phasevae:
         self._trainer = Trainer(torch.from_numpy(run.x), members, run.settings)
 
     def train(self, steps: int) -> None:
-        end = self._trainer.step + steps
-        self._trainer.run(should_stop=lambda: self._trainer.step >= end)
+        train_steps(self._trainer, steps)
 
     def parameters(self) -> NDArray[np.float32]:
         return self._trainer.model.parameters.detach().numpy().copy()
+
+
+def train_steps(trainer: Trainer, steps: int) -> None:
+    """Train this many further steps, or to the end of the training."""
+    end = trainer.step + steps
+    trainer.run(should_stop=lambda: trainer.step >= end)

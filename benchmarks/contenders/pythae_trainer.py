@@ -1,12 +1,14 @@
 """pythae's BetaVAE with pythae's BaseTrainer, one model after another.
 
 In pythae 0.1.2 the loss of BetaVAE with reconstruction_loss "mse" is the mean over rows of 0.5 SSE + beta KL (its
-models/beta_vae/beta_vae_model.py), so beta is the decoder variance, and the loss is sigma2 times the negative ELBO, a
-factor that Adam does not see. Epochs are cut short by a loader that ends early; `BaseTrainer.train_step` is its own.
+models/beta_vae/beta_vae_model.py). So beta is the decoder variance, and the loss is sigma2 times the negative ELBO;
+Adam does not depend on this factor. A loader that ends early cuts epochs short; the steps are pythae's
+`BaseTrainer.train_step`.
 
-The protocol `ours` sets beta and the learning rate before each step in a callback, since pythae's schedulers step once
-an epoch, and in a forward of its own scales the noise, decodes both its signs and gives the decoder the targets that
-rows share, which phasevae computes, as it does the order of the rows. What cannot be had: models side by side.
+With the protocol `ours` a callback sets beta and the learning rate before each step, because pythae's schedulers step
+once per epoch. A subclass of BetaVAE matches the moments of the noise, decodes both its signs and gives the decoder
+Rao-Blackwellised targets. phasevae computes these targets and the order of the rows. pythae cannot train several models
+side by side.
 """
 
 from __future__ import annotations
@@ -40,10 +42,13 @@ def prepare(run: Run) -> dict[str, Any]:
 
 
 def start(run: Run, workers: int, threads: int) -> Contender:
+    """Return the models before their training; `workers`: number of loader processes."""
     return Pythae(run, workers, threads)
 
 
 class Pythae:
+    """One trainer per model, which take turns."""
+
     def __init__(self, run: Run, workers: int, threads: int):
         logging.disable(logging.INFO)
         torch.manual_seed(run.seed)
@@ -73,14 +78,15 @@ class Pythae:
 
 
 def make_trainer(run: Run, sigma2: float, data: BaseDataset, config: BaseTrainerConfig) -> BaseTrainer:
-    """A trainer that is ready for `train_step`."""
+    """Return a trainer of one model that is ready for `train_step`."""
     shape = {"input_dim": (run.x.shape[1],), "latent_dim": run.settings.n_latent, "reconstruction_loss": "mse"}
-    parts = BetaVAEConfig(**shape, beta=sigma2), Encoder(run.encoder), Decoder(run.decoder)
+    encoder, decoder = run.networks
+    parts = BetaVAEConfig(**shape, beta=sigma2), Encoder(encoder), Decoder(decoder)
     plain = (
         not run.settings.antithetic and run.settings.rao_blackwell_group == 1 and not run.settings.moment_matched_noise
     )
     model = BetaVAE(*parts) if plain else VarianceReducedBetaVAE(*parts, run.settings, torch.from_numpy(run.x).mean(0))
-    # pythae seeds torch here, alike for each model.
+    # The trainer seeds torch, with the same seed for each model.
     schedule = Schedule(run, sigma2)
     trainer = BaseTrainer(model, data, training_config=config, callbacks=[schedule])
     trainer.prepare_training()
@@ -88,14 +94,14 @@ def make_trainer(run: Run, sigma2: float, data: BaseDataset, config: BaseTrainer
         loader = trainer.train_loader
         options = {"batch_size": loader.batch_size, "num_workers": loader.num_workers}
         trainer.train_loader = DataLoader(loader.dataset, sampler=BalancedRows(run), **options)
-    # Without its progress bar.
+    # This removes the progress bar.
     trainer.callback_handler.callbacks = [schedule]
     schedule.begin(trainer)
     return trainer
 
 
 class BalancedRows(Sampler[int]):
-    """The orders that phasevae shows rows in, an epoch each time."""
+    """phasevae's balanced order of the rows, one epoch per iteration."""
 
     def __init__(self, run: Run):
         self._size = len(run.x)
@@ -109,6 +115,8 @@ class BalancedRows(Sampler[int]):
 
 
 class Encoder(BaseEncoder):
+    """The encoder of the loop."""
+
     def __init__(self, widths: list[int]):
         super().__init__()
         self.net = perceptron(widths)
@@ -119,6 +127,8 @@ class Encoder(BaseEncoder):
 
 
 class Decoder(BaseDecoder):
+    """The decoder of the loop."""
+
     def __init__(self, widths: list[int]):
         super().__init__()
         self.net = perceptron(widths)
@@ -128,7 +138,7 @@ class Decoder(BaseDecoder):
 
 
 class VarianceReducedBetaVAE(BetaVAE):
-    """Uses each noise draw with both signs, and for the decoder's gradient targets that rows share, as settings say."""
+    """BetaVAE with the settings' antithetic and moment-matched noise and Rao-Blackwellised targets of the decoder."""
 
     def __init__(
         self, config: BetaVAEConfig, encoder: Encoder, decoder: Decoder, settings: Settings, data_mean: Tensor
@@ -148,7 +158,7 @@ class VarianceReducedBetaVAE(BetaVAE):
             z = moment_matched_noise(z[None, None], mu[None], logvar[None])[0, 0]
         z = torch.cat([mu + sign * (z - mu) for sign in self._signs])
         rows = [part.repeat(len(self._signs), 1) for part in (x, mu, logvar)]
-        # An epoch's last batch may be a short one.
+        # The last batch of an epoch may be shorter.
         group = rows_sharing(len(x), self._rao_blackwell_group)
         if group > 1:
             return self._with_targets(group, z, *rows)
@@ -156,13 +166,13 @@ class VarianceReducedBetaVAE(BetaVAE):
         return as_output(self.loss_function(recon, *rows, z), recon, z)
 
     def _with_targets(self, group: int, z: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> ModelOutput:
-        """The loss for x, with the derivative by the decoder's parameters of that for its targets; decodes once."""
+        """The loss for x, whose derivative by the decoder's parameters is that for the targets; decodes once."""
         leaf = z.detach().requires_grad_()
         recon = self.decoder(leaf)["reconstruction"]
-        # What the draws share stands in the first of them.
-        own = [part.unflatten(0, (len(self._signs), -1))[:1] for part in (x, mu, logvar)]
+        # x, mu and logvar are the same for both signs of the noise.
+        shared = [part.unflatten(0, (len(self._signs), -1))[:1] for part in (x, mu, logvar)]
         drawn = [part.unflatten(0, (1, len(self._signs), -1)) for part in (z, recon)]
-        targets = rao_blackwell_targets(own[0], self._data_mean, *own[1:], *drawn, group).flatten(0, 2)
+        targets = rao_blackwell_targets(shared[0], self._data_mean, *shared[1:], *drawn, group).flatten(0, 2)
         loss, recon_loss, reg_loss = self.loss_function(recon, x, mu, logvar, z)
         (by_z,) = torch.autograd.grad(recon_loss, leaf, retain_graph=True)
         _, of_decoder, _ = self.loss_function(recon, targets, mu, logvar, z)
@@ -171,12 +181,13 @@ class VarianceReducedBetaVAE(BetaVAE):
 
 
 def as_output(losses: tuple[Tensor, Tensor, Tensor], recon: Tensor, z: Tensor) -> ModelOutput:
+    """The output of a pythae model, from its losses (total, reconstruction, KL)."""
     loss, recon_loss, reg_loss = losses
     return ModelOutput(recon_loss=recon_loss, reg_loss=reg_loss, loss=loss, recon_x=recon, z=z)
 
 
 class Schedule(TrainingCallback):
-    """Decoder variance (pythae's beta) and learning rate of every step, as the settings say."""
+    """Sets the decoder variance (pythae's beta) and the learning rate of every step to those of the settings."""
 
     def __init__(self, run: Run, sigma2: float):
         self._settings = run.settings
@@ -198,7 +209,7 @@ class Schedule(TrainingCallback):
 
 
 class ShortLoader:
-    """The first batches of a loader, epoch after epoch, as one epoch of `count` batches."""
+    """An epoch of `count` batches, taken from as many epochs of a loader as needed."""
 
     def __init__(self, loader: DataLoader, count: int):
         self.dataset = loader.dataset

@@ -1,4 +1,4 @@
-"""Table and figure of the rows that the contenders have left."""
+"""Tables and figures of the measured rows of all contenders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from phasevae.artifacts.files import read_table, replacing, write_figure, write_table
+from phasevae.artifacts.figures import write_figure
+from phasevae.artifacts.files import replacing
+from phasevae.artifacts.tables import read_table, write_table
 from phasevae.errors import InputError
 from phasevae.figures.marks import BLACK, GREY, PALETTE, STYLE, figure_of
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TARGETS = (0.004, 0.002)
-"""RMS errors of the KL curve, in nats, to which the time is told."""
+"""RMS errors of the KL curve, in nats; the table has the time until each is reached."""
 KEYS = ["contender", "protocol"]
 COLORS = dict(zip(("phasevae", "loop", "pythae", "jax"), PALETTE, strict=False))
 MARKERS = {"phasevae": "o", "loop": "s", "pythae": "^", "jax": "D"}
@@ -31,15 +33,15 @@ LABELS = {
 
 
 def read_rows(folder: Path) -> pd.DataFrame:
-    """All rows of the tables in `folder`. Raises InputError when there are none, or runs that cannot be compared."""
+    """All rows of the tables in `folder`. Raises InputError if there are none, or if the runs cannot be compared."""
     tables = [read_table(path) for path in sorted(folder.glob("*.csv"))]
     if not tables:
         raise InputError(f"{folder}: holds no results yet")
     rows = pd.concat(tables, ignore_index=True)
     for column in ("rows", "threads"):
-        found = rows[column].unique()
-        if found.size > 1:
-            raise InputError(f"{folder}: holds runs with {column} {', '.join(map(str, found))}, must be of one kind")
+        values = rows[column].unique()
+        if values.size > 1:
+            raise InputError(f"{folder}: holds runs with {column} {', '.join(map(str, values))}, must all be the same")
     return rows
 
 
@@ -56,13 +58,13 @@ def text(rows: pd.DataFrame) -> str:
 
 
 def overview(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a contender and protocol: its longest run, and the seconds to the targets.
+    """One row per contender and protocol: its longest run, and the seconds to the targets.
 
-    Seconds are those of training; `+ start` is what importing, building and compiling take. `RMS at T`: that of the
-    last checkpoint within T, the seconds phasevae takes to the first target.
+    Seconds are those of training; `+ start` are those of importing, building and compiling. `RMS at T` is the error of
+    the last checkpoint within T, the seconds in which phasevae reaches the first target.
     """
     limit = seconds_to(ours_of(rows), TARGETS[0])
-    found = []
+    table = []
     for keys, of_entry in rows.groupby(KEYS, sort=False):
         longest = of_entry.loc[of_entry.groupby("seed")["seconds"].idxmax()]
         row = {**dict(zip(KEYS, keys, strict=True)), "seeds": longest["seed"].nunique()}
@@ -73,8 +75,8 @@ def overview(rows: pd.DataFrame) -> pd.DataFrame:
         row["critical %"] = 100 * longest["critical_error"].median()
         row |= {f"s to {target}": seconds_to(of_entry, target) for target in TARGETS}
         row["RMS at T"] = rms_at(of_entry, limit)
-        found.append(row | {"detail": longest["detail"].iloc[0]})
-    return pd.DataFrame(found)
+        table.append(row | {"detail": longest["detail"].iloc[0]})
+    return pd.DataFrame(table)
 
 
 def ours_of(rows: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +85,7 @@ def ours_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_budget(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a budget of the runs with schedules; `worst` is over seeds."""
+    """One row per budget of the runs with schedules; `worst` is over seeds."""
     scheduled = rows[rows["protocol"] == "ours"].assign(abs_critical=100 * rows["critical_error"].abs())
     columns = {
         "seeds": ("seed", "nunique"),
@@ -98,14 +100,21 @@ def by_budget(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def seconds_to(rows: pd.DataFrame, target: float) -> float:
-    """Least seconds of training after which the RMS error is at or under `target`, the median over seeds; infinite
-    where a seed never gets there. Nothing is interpolated."""
+    """Return the least seconds of training until the error is at most `target`, without interpolation.
+
+    It is the median over seeds; a seed that never reaches the target counts as infinite.
+
+    Parameters
+    ----------
+    rows : measured rows of one contender and protocol
+    target : RMS error of KL, in nats
+    """
     seconds = [of_seed[of_seed["kl_rms"] <= target]["seconds"].min() for _, of_seed in rows.groupby("seed")]
     return float(np.median(np.nan_to_num(seconds, nan=math.inf))) if seconds else math.inf
 
 
 def rms_at(rows: pd.DataFrame, seconds: float) -> float:
-    """RMS error at the last checkpoint, or of the longest run, within `seconds`; undefined where there is none."""
+    """RMS error of the last checkpoint, or of the longest run, within `seconds`; NaN if there is none."""
     within = rows[rows["seconds"] <= seconds]
     if within.empty or not math.isfinite(seconds):
         return math.nan
@@ -113,7 +122,7 @@ def rms_at(rows: pd.DataFrame, seconds: float) -> float:
 
 
 def draw(rows: pd.DataFrame) -> Figure:
-    """RMS error of the KL curve against seconds of training, one line a contender, protocol and seed."""
+    """Draw the RMS error of the KL curve against seconds of training, one line per contender, protocol and seed."""
     import matplotlib
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -153,15 +162,21 @@ def draw(rows: pd.DataFrame) -> Figure:
 
 
 def write(folder: Path, runs: Path) -> str:
-    """Write the merged table, its text and one figure a set into `folder`; return the text."""
+    """Write the merged table, its text and one figure per data set; return the text.
+
+    Parameters
+    ----------
+    folder : folder to write into
+    runs : folder of the tables of all runs
+    """
     rows = read_rows(runs)
     write_table(folder / "time_to_accuracy.csv", rows)
     for name, of_set in rows.groupby("set"):
         write_figure(folder / f"time_to_accuracy-{name}", draw(of_set))
-    words = text(rows)
+    tables = text(rows)
     with replacing(folder / "time_to_accuracy.txt") as temporary:
-        temporary.write_text(words)
-    return words
+        temporary.write_text(tables)
+    return tables
 
 
 def _printed(table: pd.DataFrame) -> str:

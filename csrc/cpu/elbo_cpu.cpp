@@ -1,4 +1,4 @@
-// The operations on the CPU: rows shared out among torch's threads.
+// The operations on the CPU: the rows are divided among torch's threads.
 
 #include <ATen/Parallel.h>
 
@@ -7,7 +7,7 @@
 namespace phasevae {
 namespace {
 
-// About 20 microseconds of work: less is not worth waking a thread for.
+// About 20 microseconds of work; for less it does not pay to wake a thread.
 constexpr int64_t kGrain = 16384;
 
 template <class F>
@@ -32,13 +32,13 @@ struct Cpu {
   }
 
   template <class T>
-  void reparam_eps(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps) const {
-    share_rows(models * rows, latents, [&](int64_t b, int64_t e) { cpu::reparam_eps(in, rows, latents, eps, b, e); });
+  void normals(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps) const {
+    share_rows(models * rows, latents, [&](int64_t b, int64_t e) { cpu::normals(in, rows, latents, eps, b, e); });
   }
 
   template <class T>
   void gaussian_nll(const Residual<T>& in, T* nll) const {
-    // A row without features has an error too: 0.
+    // A row without features has an error as well, 0.
     const int64_t columns = std::max<int64_t>(1, in.features);
     share_rows(in.models * in.draws * in.rows, columns,
                [&](int64_t b, int64_t e) { cpu::gaussian_nll(in, nll, b, e); });
@@ -48,11 +48,6 @@ struct Cpu {
   void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient) const {
     share_rows(in.models * in.draws * in.rows, in.features,
                [&](int64_t b, int64_t e) { cpu::gaussian_nll_backward(in, gradient, b, e); });
-  }
-
-  template <class T>
-  void adam_step(const Adam<T>& in) const {
-    share_rows(in.models * in.size, 1, [&](int64_t b, int64_t e) { cpu::adam_step(in, b, e); });
   }
 };
 

@@ -1,6 +1,6 @@
-// The CPU kernels: one thread's share of rows, in chunks that stay in the first-level cache.
+// The CPU kernels for one thread's share of the rows, in chunks that stay in the first-level cache.
 //
-// Each float kernel is compiled for several instruction sets and chosen when it is first called.
+// Each float kernel is compiled for several instruction sets; the processor decides at the first call.
 
 #include <algorithm>
 
@@ -43,7 +43,7 @@ PHASEVAE_INLINE void for_each_chunk(int64_t rows, int64_t columns, int64_t begin
   }
 }
 
-// The chunk of a view as contiguous numbers: in place where it is, else gathered into `buffer`.
+// The chunk of a view as contiguous numbers: in place if it is contiguous, else gathered into `buffer`.
 template <class T>
 PHASEVAE_INLINE const T* contiguous(const View<T>& view, const Chunk& chunk, T* buffer) {
   const T* source = view.data + chunk.model * view.model + chunk.row * view.row + chunk.column * view.column;
@@ -62,7 +62,8 @@ PHASEVAE_INLINE const T* contiguous(const View<T>& view, const Chunk& chunk, T* 
 template <class T>
 PHASEVAE_INLINE void draw(const Stream& stream, const Chunk& chunk, T* __restrict eps) {
   const uint64_t key = static_cast<uint64_t>(stream.keys[chunk.model]);
-  const uint64_t step = static_cast<uint64_t>(stream.step + (stream.device_step ? *stream.device_step : 0));
+  const int64_t on_device = stream.device_steps ? stream.device_steps[chunk.model * stream.stride] : 0;
+  const uint64_t step = static_cast<uint64_t>(stream.step + on_device);
   const int64_t blocks = (chunk.n_columns + kWordsPerCounter - 1) / kWordsPerCounter;
   const int64_t count = chunk.n_rows * blocks;
   uint32_t w0[kCounters], w1[kCounters], w2[kCounters], w3[kCounters];
@@ -75,7 +76,7 @@ PHASEVAE_INLINE void draw(const Stream& stream, const Chunk& chunk, T* __restric
   const uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   const uint32_t s0 = static_cast<uint32_t>(step), s1 = static_cast<uint32_t>(step >> 32);
   uint64_t m0 = kPhilox0, m1 = kPhilox1;
-  // A compiler that knows the factors makes sums of shifts of the products, which is slower.
+  // A compiler that knows the factors replaces the products by sums of shifts, which are slower.
   asm("" : "+r"(m0), "+r"(m1));
 #pragma omp simd
   for (int64_t q = 0; q < count; ++q) {
@@ -196,26 +197,6 @@ PHASEVAE_INLINE void differentiate_error(const Residual<T>& in, const ResidualGr
   }
 }
 
-template <class T>
-PHASEVAE_INLINE void update(const Adam<T>& in, int64_t begin, int64_t end) {
-  for (int64_t at = begin; at < end;) {
-    const int64_t model = at / in.size, stop = std::min(end, (model + 1) * in.size);
-    if (in.active[model]) {
-      const AdamFactors<T> f =
-          adam_factors<T>(in.learning_rates[model], in.beta1, in.beta2, in.epsilon, *in.steps_done);
-      T* __restrict parameters = in.parameters;
-      T* __restrict first = in.first_moment;
-      T* __restrict second = in.second_moment;
-      const T* __restrict gradients = in.gradients;
-#pragma omp simd
-      for (int64_t i = at; i < stop; ++i) {
-        adam(f, gradients[i], parameters[i], first[i], second[i]);
-      }
-    }
-    at = stop;
-  }
-}
-
 }  // namespace
 
 #define PHASEVAE_KERNELS(T, CLONES)                                                                                    \
@@ -225,7 +206,7 @@ PHASEVAE_INLINE void update(const Adam<T>& in, int64_t begin, int64_t end) {
   CLONES void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) {      \
     differentiate(in, g, begin, end);                                                                                  \
   }                                                                                                                    \
-  CLONES void reparam_eps(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {             \
+  CLONES void normals(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {                 \
     draw_all(in, rows, n, eps, begin, end);                                                                            \
   }                                                                                                                    \
   CLONES void gaussian_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {                                \
@@ -233,8 +214,7 @@ PHASEVAE_INLINE void update(const Adam<T>& in, int64_t begin, int64_t end) {
   }                                                                                                                    \
   CLONES void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end) { \
     differentiate_error(in, g, begin, end);                                                                            \
-  }                                                                                                                    \
-  CLONES void adam_step(const Adam<T>& in, int64_t begin, int64_t end) { update(in, begin, end); }
+  }
 
 PHASEVAE_KERNELS(float, PHASEVAE_CLONES)
 PHASEVAE_KERNELS(double, )

@@ -1,11 +1,12 @@
-// A block of rows through all layers of a network and back, for the instruction set of the file that includes this.
+// The passes of a block of rows through all layers of a network, forward and back, for the instruction set of the file
+// that includes this header.
 //
-// That file defines a vector `V` of `kLanes` floats and the few operations on it, and how many rows by two vectors stay
-// in its registers, `kTileRows`, inside an anonymous namespace.
-// Nothing here may use a function of the standard library that is not compiled already: the linker keeps one copy of
-// each, and it could be this one, for a processor that others do not have.
+// Inside an anonymous namespace, that file defines a vector `V` of `kLanes` floats, the operations on it, and
+// `kTileRows`: the number of rows, two vectors wide, that fit in the registers.
+// Templates and inline functions of the standard library are not allowed here. The linker keeps one copy of each, and
+// it could be the copy of this file, compiled for a processor that others do not have.
 //
-// All three matrix products are one: c[r][:] += a(r, k) b(k, :), with a's number broadcast and b's row in vectors.
+// All three matrix products have one form: c[r][:] += a(r, k) b(k, :), with a(r, k) broadcast and b(k, :) in vectors.
 
 template <int N>
 struct Count {
@@ -16,8 +17,8 @@ PHASEVAE_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 PHASEVAE_INLINE void copy(const float* from, int64_t count, float* to) { std::memcpy(to, from, count * sizeof(float)); }
 PHASEVAE_INLINE void clear(float* to, int64_t count) { std::memset(to, 0, count * sizeof(float)); }
 
-// c = start + a b for kTileRows rows and `Vectors` vectors of columns, handed to `finish`. start: a row that all begin
-// with, null for zeros.
+// Computes c = start + a b for kTileRows rows and `Vectors` vectors of columns and passes it to `finish`. start: the
+// initial value of every row, null for zeros.
 template <int Vectors, class Finish>
 PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_row, int64_t a_step,
                           const float* __restrict b, int64_t b_step, const float* start, const Finish& finish) {
@@ -53,7 +54,7 @@ PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_ro
   }
 }
 
-// Calls visit(column, width in vectors as a constant) for the panels of columns that a product goes through.
+// Calls visit(column, width in vectors as a constant) for the panels of columns of a product.
 template <class Visit>
 PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
   int64_t column = 0;
@@ -65,7 +66,8 @@ PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
   }
 }
 
-// A matrix [depth, columns], element (k, c) at source[k * step + c * column_step], as panels that are read in order.
+// Packs a matrix [depth, columns] with element (k, c) at source[k * step + c * column_step] into panels that are read
+// in order.
 PHASEVAE_INLINE void pack(const float* source, int64_t depth, int64_t columns, int64_t step, int64_t column_step,
                           float* __restrict packed) {
   for_each_panel(padded(columns), [&](int64_t column, auto vectors) PHASEVAE_LAMBDA {
@@ -120,8 +122,9 @@ class Arena {
   int64_t used_ = 0;
 };
 
-// One layer of a block: out = in W + b, rectified where it is an inner one. packed: W's panels; bias: padded.
-template <bool Rectified>
+// Computes one layer of a block: out = in W + b, with a ReLU if it is not the last. packed: the panels of W; bias:
+// padded.
+template <bool WithRelu>
 PHASEVAE_INLINE void layer_forward(const float* in, int64_t fan_in, int64_t fan_out, const float* packed,
                                    const float* bias, float* out) {
   const int64_t in_row = pitch(fan_in), out_row = pitch(fan_out);
@@ -131,13 +134,13 @@ PHASEVAE_INLINE void layer_forward(const float* in, int64_t fan_in, int64_t fan_
       float* to = out + row * out_row + column;
       tile<kVectors>(fan_in, in + row * in_row, in_row, 1, packed + column * fan_in, kVectors * kLanes, bias + column,
                      [&](int64_t r, int v, V value)
-                         PHASEVAE_LAMBDA { store(to + r * out_row + v * kLanes, Rectified ? rectify(value) : value); });
+                         PHASEVAE_LAMBDA { store(to + r * out_row + v * kLanes, WithRelu ? relu(value) : value); });
     }
   });
 }
 
-// The gradient that a layer's input gets: in = out W^T, zero where the rectifier before it (its values: `active`) was
-// off; active is null for the first layer. packed: the panels of W^T.
+// Computes the gradient of a layer's input: in = out W^T, masked by the ReLU before the layer. active: the output of
+// that ReLU, null for the first layer; packed: the panels of W^T.
 template <bool Masked>
 PHASEVAE_INLINE void layer_backward(const float* out, int64_t fan_in, int64_t fan_out, const float* packed,
                                     const float* active, float* in) {
@@ -155,7 +158,7 @@ PHASEVAE_INLINE void layer_backward(const float* out, int64_t fan_in, int64_t fa
   });
 }
 
-// `count` of a vector's numbers, stored or, when `add`, added to what stands there.
+// Stores the first `count` numbers of a vector, or adds them if `add`.
 PHASEVAE_INLINE void put(float* to, int64_t count, bool add, V value) {
   if (count >= kLanes) {
     store(to, add ? sum(load(to), value) : value);
@@ -168,7 +171,8 @@ PHASEVAE_INLINE void put(float* to, int64_t count, bool add, V value) {
   }
 }
 
-// A layer's gradients, weight [in, out] and bias [out]: in^T out and the sum of out, over the rows of a block.
+// Computes the gradients of a layer over the rows of a block: in^T out for the weight [in, out], the sum of out for the
+// bias [out].
 PHASEVAE_INLINE void layer_gradients(const float* in, const float* out, int64_t fan_in, int64_t fan_out, bool add,
                                      float* gradients) {
   const int64_t in_row = pitch(fan_in), out_row = pitch(fan_out);
@@ -306,10 +310,10 @@ void backward(const NetworkBackward& in, int64_t begin, int64_t end) {
           layer_backward<true>(buffers[1][now], fan_in, fan_out, transposed, hidden, buffers[1][1 - now]);
         }
       } else if (in.grad_input) {
-        float* const found = buffers[of_its_own][1 - now];
-        layer_backward<false>(buffers[of_its_own][now], fan_in, fan_out, transposed, nullptr, found);
+        float* const gradient = buffers[of_its_own][1 - now];
+        layer_backward<false>(buffers[of_its_own][now], fan_in, fan_out, transposed, nullptr, gradient);
         for (int64_t r = 0; r < rows; ++r) {
-          copy(found + r * pitch(fan_in), fan_in, in.grad_input + (model * in.rows + row + r) * fan_in);
+          copy(gradient + r * pitch(fan_in), fan_in, in.grad_input + (model * in.rows + row + r) * fan_in);
         }
       }
     }

@@ -1,4 +1,4 @@
-// The networks' operations on the CPU: arguments checked, blocks of rows shared out among torch's threads.
+// The operations of the networks on the CPU: arguments are checked, blocks of rows are divided among torch's threads.
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
@@ -18,8 +18,8 @@
 namespace phasevae {
 namespace {
 
-// Those for this processor; null where there are none. Torch's ATEN_CPU_CAPABILITY (default, avx2) binds them too.
-const cpu::NetworkKernels* find_kernels() {
+// The kernels for this processor, null if there are none. They obey ATEN_CPU_CAPABILITY (default, avx2), as torch does.
+const cpu::NetworkKernels* choose_kernels() {
 #ifdef PHASEVAE_VECTORISED
   const std::string allowed = at::get_cpu_capability();
   if (allowed == "AVX512" && __builtin_cpu_supports("x86-64-v4")) {
@@ -33,17 +33,17 @@ const cpu::NetworkKernels* find_kernels() {
 }
 
 const cpu::NetworkKernels* kernels() {
-  static const cpu::NetworkKernels* const found = find_kernels();
-  return found;
+  static const cpu::NetworkKernels* const chosen = choose_kernels();
+  return chosen;
 }
 
-// Sums of blocks of rows that are kept apart, each of the size of the gradients: more would take too much memory.
+// The largest number of blocks of rows whose sums are kept separately. Each sum has the size of the gradients.
 constexpr int64_t kMostParts = 16;
 
 const cpu::NetworkKernels& checked_kernels(const char* op) {
-  const cpu::NetworkKernels* found = kernels();
-  TORCH_CHECK(found, op, ": needs a processor with AVX2 and an extension compiled by g++ 12 or later");
-  return *found;
+  const cpu::NetworkKernels* chosen = kernels();
+  TORCH_CHECK(chosen, op, ": needs a processor with AVX2 and an extension compiled by g++ 12 or later");
+  return *chosen;
 }
 
 void check(const at::Tensor& t, at::IntArrayRef shape, const char* op, const char* name) {
@@ -67,7 +67,7 @@ Network checked_network(const at::Tensor& parameters, int64_t offset, at::IntArr
   return network;
 }
 
-// Rows [M or 1, R, width]; one model's are those of all.
+// Rows [M or 1, R, width]; with 1 they are shared by all models.
 Rows checked_rows(const at::Tensor& t, int64_t models, int64_t rows, int64_t width, const char* op, const char* name) {
   check(t, {t.dim() == 3 && t.size(0) == 1 ? 1 : models, rows, width}, op, name);
   TORCH_CHECK(t.stride(2) == 1 || width == 1 || t.numel() == 0, op, ": ", name,
@@ -95,7 +95,7 @@ std::tuple<at::Tensor, at::Tensor> mlp_forward(const at::Tensor& input, const at
   return {output, tape};
 }
 
-// The sums of each block of rows, added up in their order.
+// Adds the sums of the blocks of rows in the order of the blocks.
 void add_up(const at::Tensor& parts, int64_t size, const at::Tensor& gradients) {
   const int64_t blocks = parts.size(0), models = parts.size(1);
   const float* from = parts.const_data_ptr<float>();
@@ -117,7 +117,7 @@ void add_up(const at::Tensor& parts, int64_t size, const at::Tensor& gradients) 
 
 at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, int64_t offset, at::IntArrayRef widths,
                         const at::Tensor& tape, const at::Tensor& grad_output,
-                        const std::optional<at::Tensor>& grad_for_input, bool input_wanted, at::Tensor& gradients) {
+                        const std::optional<at::Tensor>& grad_for_input, bool with_input, at::Tensor& gradients) {
   const char* op = "mlp_backward";
   const cpu::NetworkKernels& run = checked_kernels(op);
   const Network network = checked_network(parameters, offset, widths, op);
@@ -133,7 +133,7 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
   if (grad_for_input) {
     own = checked_rows(*grad_for_input, models, rows, widths.back(), op, "grad_for_input");
   }
-  at::Tensor grad_input = at::empty({models, input_wanted ? rows : 0, widths.front()}, input.options());
+  at::Tensor grad_input = at::empty({models, with_input ? rows : 0, widths.front()}, input.options());
   NetworkBackward pass{network,
                        models,
                        rows,
@@ -141,11 +141,12 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
                        tape.const_data_ptr<float>(),
                        checked_rows(grad_output, models, rows, widths.back(), op, "grad_output"),
                        own,
-                       input_wanted ? grad_input.mutable_data_ptr<float>() : nullptr,
+                       with_input ? grad_input.mutable_data_ptr<float>() : nullptr,
                        gradients.mutable_data_ptr<float>() + offset,
                        gradients.stride(0),
                        1};
-  // Either a thread takes whole models, or blocks are added up afterwards, in the same order: the same numbers.
+  // Either a thread takes whole models, or the blocks are added afterwards. The order, and so the numbers, are the
+  // same.
   if (blocks == 1 || blocks > kMostParts || models % threads == 0 || models >= 4 * threads) {
     at::parallel_for(0, models, 1, [&](int64_t begin, int64_t end) { run.backward(pass, begin, end); });
     return grad_input;

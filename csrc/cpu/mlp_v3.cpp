@@ -1,4 +1,4 @@
-// The networks' kernels for processors with AVX2.
+// The kernels of the networks for processors with AVX2.
 
 #include <cstdlib>
 #include <cstring>
@@ -11,7 +11,7 @@
 
 #include <immintrin.h>
 
-// To the end of the file, where templates become code.
+// Up to the end of the file, where the templates are instantiated.
 #pragma GCC target("arch=x86-64-v3")
 
 namespace phasevae::cpu {
@@ -27,8 +27,8 @@ PHASEVAE_INLINE void store(float* to, V value) { _mm256_storeu_ps(to, value); }
 PHASEVAE_INLINE V broadcast(float value) { return _mm256_set1_ps(value); }
 PHASEVAE_INLINE V sum(V a, V b) { return _mm256_add_ps(a, b); }
 PHASEVAE_INLINE V multiply_add(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
-// In this order not-a-number stays what it is.
-PHASEVAE_INLINE V rectify(V a) { return _mm256_max_ps(zero(), a); }
+// In this order of the arguments NaN stays NaN.
+PHASEVAE_INLINE V relu(V a) { return _mm256_max_ps(zero(), a); }
 PHASEVAE_INLINE V where_positive(V test, V a) { return _mm256_and_ps(_mm256_cmp_ps(test, zero(), _CMP_NLE_UQ), a); }
 
 #include "mlp_block.h"

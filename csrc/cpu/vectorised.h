@@ -1,4 +1,5 @@
-// Whether this compiler makes code for several instruction sets of x86-64, and its words for inlining.
+// PHASEVAE_VECTORISED: this compiler makes code for several instruction sets of x86-64; and its attributes for
+// inlining.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// The CUDA kernels and their launchers: no atomics, so a result is the same every time.
+// The CUDA kernels and their launchers. They use no atomics, so a result is the same every time.
 
 #include <cuda_runtime.h>
 
@@ -17,7 +17,7 @@ constexpr int kWarp = 32;
 // A thread draws one counter's four numbers: those of latents [column, column + 4) of one row.
 struct Place {
   int64_t model, row, column;
-  int count;  // of the four, those that exist
+  int count;  // how many of the four exist
 };
 
 __device__ __forceinline__ bool find_place(int64_t models, int64_t rows, int64_t latents, Place& place) {
@@ -37,7 +37,8 @@ __device__ __forceinline__ bool find_place(int64_t models, int64_t rows, int64_t
 template <class T>
 __device__ __forceinline__ void draw(const Stream& stream, const Place& place, T (&eps)[kWordsPerCounter]) {
   const uint64_t key = static_cast<uint64_t>(stream.keys[place.model]);
-  const uint64_t step = static_cast<uint64_t>(stream.step + (stream.device_step ? *stream.device_step : 0));
+  const int64_t on_device = stream.device_steps ? stream.device_steps[place.model * stream.stride] : 0;
+  const uint64_t step = static_cast<uint64_t>(stream.step + on_device);
   uint32_t c0 = static_cast<uint32_t>(place.column / kWordsPerCounter), c1 = static_cast<uint32_t>(place.row);
   uint32_t c2 = static_cast<uint32_t>(step), c3 = static_cast<uint32_t>(step >> 32);
   philox(c0, c1, c2, c3, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(kThreads) reparam_kl_backward_kernel(Sampled<T
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    reparam_eps_kernel(Stream in, int64_t models, int64_t rows, int64_t latents, T* out) {
+    normals_kernel(Stream in, int64_t models, int64_t rows, int64_t latents, T* out) {
   Place place;
   if (!find_place(models, rows, latents, place)) {
     return;
@@ -113,8 +114,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// A group of `lanes` neighbours, a power of two up to a warp, has one row. Its sum runs over its own lanes alone: the
-// rest of the warp may have no row left.
+// A group of `lanes` neighbours, a power of two up to a warp, computes one row. The sum covers the lanes of the group
+// alone, since the rest of the warp may have no row left.
 template <class T>
 __device__ __forceinline__ T sum_of_group(T value, int lanes) {
   const unsigned first = threadIdx.x % kWarp / lanes * lanes;
@@ -162,26 +163,22 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// blockIdx.y is the model: its factors are computed once a block.
 template <class T>
 __global__ void __launch_bounds__(kThreads) adam_kernel(Adam<T> in) {
-  const int64_t model = blockIdx.y;
-  if (!in.active[model]) {
-    return;
-  }
+  // One thread computes the factors for its block. The rate is rounded to T, as torch's fused Adam does on CUDA.
   __shared__ AdamFactors<T> factors;
   if (threadIdx.x == 0) {
-    factors = adam_factors<T>(in.learning_rates[model], in.beta1, in.beta2, in.epsilon, *in.steps_done);
+    const T rate = static_cast<T>(*in.learning_rate);
+    factors = adam_factors<T>(rate, in.beta1, in.beta2, in.epsilon, *in.steps_done);
   }
   __syncthreads();
-  const int64_t inside = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (inside < in.size) {
-    const int64_t i = model * in.size + inside;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < in.size) {
     adam(factors, in.gradients[i], in.parameters[i], in.first_moment[i], in.second_moment[i]);
   }
 }
 
-// Blocks for so many threads; 0 when there is nothing to do.
+// The number of blocks for a number of threads; 0 if there is nothing to do.
 unsigned blocks_for(int64_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); }
 
 unsigned blocks_for_counters(int64_t rows, int64_t latents) {
@@ -219,10 +216,10 @@ int reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient,
 }
 
 template <class T>
-int reparam_eps(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps, void* stream) {
+int normals(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps, void* stream) {
   const unsigned blocks = blocks_for_counters(models * rows, latents);
   if (blocks > 0) {
-    reparam_eps_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, models, rows, latents, eps);
+    normals_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, models, rows, latents, eps);
   }
   return cudaGetLastError();
 }
@@ -249,8 +246,8 @@ int gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& grad
 
 template <class T>
 int adam_step(const Adam<T>& in, void* stream) {
-  const dim3 blocks(blocks_for(in.size), static_cast<unsigned>(in.models));
-  if (blocks.x > 0 && blocks.y > 0) {
+  const unsigned blocks = blocks_for(in.size);
+  if (blocks > 0) {
     adam_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in);
   }
   return cudaGetLastError();
@@ -261,7 +258,7 @@ const char* error_string(int error) { return cudaGetErrorString(static_cast<cuda
 #define PHASEVAE_LAUNCHERS(T)                                                                   \
   template int reparam_kl<T>(const Posterior<T>&, const Sample<T>&, void*);                     \
   template int reparam_kl_backward<T>(const Sampled<T>&, const SampleGradient<T>&, void*);      \
-  template int reparam_eps<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);             \
+  template int normals<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);                 \
   template int gaussian_nll<T>(const Residual<T>&, T*, void*);                                  \
   template int gaussian_nll_backward<T>(const Residual<T>&, const ResidualGradient<T>&, void*); \
   template int adam_step<T>(const Adam<T>&, void*);

@@ -1,73 +1,128 @@
-"""Two passes over the same decoder variances, and where they disagree.
+"""Bracketing: two sweeps over the same decoder variances from opposite sides, and where they disagree.
 
-One pass reaches each point from the active side (schedule `anneal`), the other starts at it from fresh seeds, next to
-the collapsed state (`scratch`). Training is slow by 1 / |sigma2 - sigma2_c| near a transition, so the first
+The first sweep reaches each point from the active side (schedule `anneal`). The second starts there from fresh seeds,
+next to the collapsed state (`scratch`). Training is slow by 1 / |sigma2 - sigma2_c| near a transition, so the first
 collapses slightly too late and the second too early: the truth lies between the two. Where they agree, both have
-found the optimum that there is; where they do not, one reading is at work:
+reached the optimum. A disagreement has two possible readings:
 
-``slowing down``   one of them has not relaxed: more training would bring them together
-``coexistence``    the collapsed state is stable (beta * sigma2 at or above lambda_1), yet the pass with the larger KL
+``slowing down``   a sweep has not relaxed: more training would bring the two together
+``coexistence``    the collapsed state is stable (beta * sigma2 at or above lambda_1), yet the sweep with the larger KL
                    has an ELBO above it: two optima, a first-order transition with hysteresis
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.analysis.kl_fit.critical_point import fit_critical_point
-from phasevae.analysis.sweep_table import SD_ABSOLUTE, SD_RELATIVE, checked_points
+from phasevae.analysis.kl_fit.critical_point import CriticalPoint, fit_critical_point
+from phasevae.analysis.records import Interval
+from phasevae.analysis.sweep_table import COLUMNS, SD_ABSOLUTE, SD_RELATIVE, check_table, require_columns, seed_means
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from phasevae.spectrum.spectrum import Spectrum
 
-AT = ["beta", "sigma2"]
+
 GAP = ("elbo", "elbo_gap", "elbo_gap_standard_error")
-"""Columns that a comparison reads beside those of the fit."""
+"""Columns that a comparison reads in addition to those of the fit."""
 
 BEYOND = 3.0
 """Standard errors from which a difference counts: two of them would flag a point that agrees in every other sweep."""
 
-PASSES = ("first", "second")
+SWEEPS = ("first", "second")
 
 
-def compare_passes(first: pd.DataFrame, second: pd.DataFrame, spectrum: Mapping[str, Any]) -> pd.DataFrame:
-    """Both passes at each (beta, sigma2) that they share, ascending in beta and sigma2; the content of bracketing.csv.
+@dataclass(frozen=True)
+class BracketingSweep:
+    """Training schedule of one of the two sweeps, and its fitted critical variance."""
 
-    `first` and `second` are sweep tables, `spectrum` the content of spectrum.json. Columns: sigma2, beta; KL and ELBO
-    (nats, means over seeds) and the number of seeds of each pass; kl_difference and elbo_difference, first less
-    second, with standard errors; disagree; reading (``agree`` or one of the two above).
+    schedule: str | None  # None for a table without this column
+    critical_variance: float | None
+    ci95: Interval | None
+    model: str | None
+    n_points: int
+    n_seeds: int
+    reason: str | None
 
-    The standard error of KL takes the scatter of a pass's seeds, but never less than trained networks scatter by
-    (`measured.SD_ABSOLUTE`, `SD_RELATIVE`): of few seeds the own scatter is often too small, of one there is none.
-    That of ELBO is the seeds' alone, undefined for a single one. Passes disagree when their KL differ by more than
-    BEYOND standard errors. Raises InputError for tables that `critical.fit` refuses or that share no point.
+
+@dataclass(frozen=True)
+class LargestDifference:
+    """The point where the KL of the two sweeps differs most, first less second, in nats."""
+
+    sigma2: float
+    beta: float
+    kl_difference: float
+    kl_standard_error: float
+
+
+@dataclass(frozen=True)
+class BracketingSummary:
+    """Critical variances of both sweeps and where they disagree; the content of bracketing.json."""
+
+    first: BracketingSweep
+    second: BracketingSweep
+    predicted: float  # largest eigenvalue
+    bracket: list[float] | None  # both critical variances, ascending
+    holds_prediction: bool | None  # the predicted value lies between them, their 95 % intervals included
+    n_points: int
+    n_disagree: int
+    disagreement: list[list[float]]  # [lowest, highest] x of each run of neighbouring points that disagree
+    readings: dict[str, int]
+    largest: LargestDifference
+    n_latent: int | None
+    abscissa: str = "beta * sigma2"
+
+
+def compare_bracketing(first: pd.DataFrame, second: pd.DataFrame, spectrum: Spectrum) -> pd.DataFrame:
+    """Compare both sweeps at each (beta, sigma2) that they share.
+
+    The sweeps disagree where their KL differ by more than BEYOND standard errors. The standard error of KL takes the
+    scatter of a sweep's seeds, but never less than that of trained networks (`sweep_table.SD_ABSOLUTE`,
+    `SD_RELATIVE`): the scatter of few seeds is often too small. That of ELBO is the seeds' alone, undefined for one
+    seed.
+
+    Parameters
+    ----------
+    first, second
+        Sweep tables.
+    spectrum
+        Spectrum of the data.
+
+    Returns
+    -------
+    DataFrame
+        The content of bracketing.csv, ascending in beta and sigma2: KL and ELBO (nats, means over seeds) and number
+        of seeds of each sweep; kl_difference and elbo_difference, first less second, with standard errors; disagree;
+        reading, ``agree`` or ``slowing down`` or ``coexistence``.
+
+    Raises
+    ------
+    InputError
+        For tables that no fit can read or that share no point.
     """
-    means = []
-    for name, sweep in zip(PASSES, (first, second), strict=True):
-        _check(name, sweep)
-        means.append(_seed_means(sweep).add_suffix(f"_{name}"))
+    means = [
+        _means(sweep, f"{name} sweep").add_suffix(f"_{name}")
+        for name, sweep in zip(SWEEPS, (first, second), strict=True)
+    ]
     both = means[0].join(means[1], how="inner").sort_index().reset_index()
     if both.empty:
         raise InputError("bracketing: the two sweeps share no value of sigma2 and beta, must be of the same grid")
     difference = both["kl_first"] - both["kl_second"]
     error = np.hypot(both["kl_error_first"], both["kl_error_second"])
     disagree = difference.abs() > BEYOND * error
-    active = np.where(difference > 0, "first", "second")
     gap, gap_error = (
-        np.where(active == "first", both[f"{column}_first"], both[f"{column}_second"])
+        np.where(difference > 0, both[f"{column}_first"], both[f"{column}_second"])
         for column in ("elbo_gap", "gap_error")
     )
-    stable = both["beta"] * both["sigma2"] >= _largest_eigenvalue(spectrum)
+    stable = both["beta"] * both["sigma2"] >= float(spectrum.eigenvalues[0])
     coexist = stable & (gap > BEYOND * gap_error)
     columns = {
-        "sigma2": both["sigma2"],
-        "beta": both["beta"],
-        **{f"{key}_{name}": both[f"{key}_{name}"] for key in ("kl", "elbo", "n_seeds") for name in PASSES},
+        **{f"{key}_{name}": both[f"{key}_{name}"] for key in ("kl", "elbo", "n_seeds") for name in SWEEPS},
         "kl_difference": difference,
         "kl_standard_error": error,
         "elbo_difference": both["elbo_first"] - both["elbo_second"],
@@ -75,94 +130,79 @@ def compare_passes(first: pd.DataFrame, second: pd.DataFrame, spectrum: Mapping[
         "disagree": disagree,
         "reading": np.where(disagree, np.where(coexist, "coexistence", "slowing down"), "agree"),
     }
-    return both.iloc[:, :0].assign(**columns)
+    return both[["sigma2", "beta"]].assign(**columns)
 
 
-def summarise_passes(
-    table: pd.DataFrame,
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    spectrum: Mapping[str, Any],
-    n_latent: int | None = None,
-) -> dict[str, Any]:
-    """Critical variances of both passes and where they disagree; the content of bracketing.json.
+def summarise_bracketing(
+    table: pd.DataFrame, first: pd.DataFrame, second: pd.DataFrame, spectrum: Spectrum, n_latent: int | None = None
+) -> BracketingSummary:
+    """Fit the critical variance of both sweeps and summarise where they disagree.
 
-    `table` is what `compare` made of the others; each pass is fitted by `critical.fit`. ``bracket`` holds the two
-    critical variances in ascending order (None when a pass has none); ``holds_prediction`` says whether the predicted
-    one lies between them, their 95 % intervals included. ``disagreement`` lists runs of neighbouring points that
-    disagree, as [lowest, highest] beta * sigma2.
+    Parameters
+    ----------
+    table
+        Comparison of both sweeps by `compare_bracketing`.
+    first, second
+        Sweep tables.
+    spectrum
+        Spectrum of the data.
+    n_latent
+        Number of latents of the networks.
     """
-    fits = {
-        name: fit_critical_point(sweep, spectrum, n_latent) for name, sweep in zip(PASSES, (first, second), strict=True)
-    }
-    kept = ("critical_variance", "ci95", "model", "n_points", "n_seeds", "reason")
-    values = [fit["critical_variance"] for fit in fits.values()]
-    bracket = None if None in values else sorted(values)
-    predicted = _largest_eigenvalue(spectrum)
+    fits = [fit_critical_point(sweep, spectrum, n_latent) for sweep in (first, second)]
+    values = [fit.critical_variance for fit in fits]
+    predicted = float(spectrum.eigenvalues[0])
     worst = table.loc[table["kl_difference"].abs().idxmax()]
-    return {
-        **{
-            name: {"schedule": _schedule(sweep)} | {key: fits[name][key] for key in kept}
-            for name, sweep in zip(PASSES, (first, second), strict=True)
-        },
-        "predicted": predicted,
-        "bracket": bracket,
-        "holds_prediction": None if bracket is None else _holds(fits, predicted),
-        "n_points": len(table),
-        "n_disagree": int(table["disagree"].sum()),
-        "disagreement": _runs(table),
-        "readings": table["reading"].value_counts().sort_index().to_dict(),
-        "largest": {key: float(worst[key]) for key in ("sigma2", "beta", "kl_difference", "kl_standard_error")},
-        "n_latent": n_latent,
-        "abscissa": "beta * sigma2",
-    }
-
-
-def _check(name: str, sweep: pd.DataFrame) -> None:
-    try:
-        checked_points(sweep)
-        for column in GAP:
-            if column not in sweep.columns:
-                raise InputError(f"sweep: column '{column}' is missing (found: {', '.join(map(str, sweep.columns))})")
-    except InputError as error:
-        raise InputError(f"{name} pass: {error}") from None
-
-
-def _seed_means(sweep: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds and their standard errors, indexed by beta and sigma2."""
-    scatter = SD_ABSOLUTE + SD_RELATIVE * sweep["kl"].abs()
-    gap_variance = sweep["elbo_gap_standard_error"].fillna(0.0) ** 2
-    groups = sweep.assign(scatter=scatter, gap_variance=gap_variance).groupby(AT)
-    n = groups.size()
-    found = groups[["kl", "elbo", "elbo_gap"]].mean()
-    kl_sd = groups["kl"].std().fillna(0.0).clip(lower=groups["scatter"].mean())
-    return found.assign(
-        n_seeds=n,
-        kl_error=kl_sd / np.sqrt(n),
-        elbo_error=groups["elbo"].std() / np.sqrt(n),
-        # Of one point: how well a finite data set tells its gap; seeds share the data, so it does not average out.
-        gap_error=np.sqrt(groups["gap_variance"].mean()),
+    return BracketingSummary(
+        *(_summary(fit, sweep) for fit, sweep in zip(fits, (first, second), strict=True)),
+        predicted=predicted,
+        bracket=None if None in values else sorted(values),
+        holds_prediction=None if None in values else _holds(fits, predicted),
+        n_points=len(table),
+        n_disagree=int(table["disagree"].sum()),
+        disagreement=_runs(table),
+        readings=table["reading"].value_counts().sort_index().to_dict(),
+        largest=LargestDifference(
+            *(float(worst[key]) for key in ("sigma2", "beta", "kl_difference", "kl_standard_error"))
+        ),
+        n_latent=n_latent,
     )
 
 
-def _largest_eigenvalue(spectrum: Mapping[str, Any]) -> float:
-    if "eigenvalues" not in spectrum:
-        raise InputError("spectrum: key 'eigenvalues' is missing")
-    return float(spectrum["eigenvalues"][0])
+def _means(sweep: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Means over seeds and their standard errors, indexed by beta and sigma2."""
+    check_table(sweep, COLUMNS, name)
+    require_columns(sweep, GAP, name)
+    scatter = SD_ABSOLUTE + SD_RELATIVE * sweep["kl"].abs()
+    gap_variance = sweep["elbo_gap_standard_error"].fillna(0.0) ** 2
+    means = seed_means(
+        sweep.assign(scatter=scatter, gap_variance=gap_variance),
+        ["kl", "elbo", "elbo_gap", "scatter", "gap_variance"],
+        by=("beta", "sigma2"),
+    )
+    mean, std = (means.xs(statistic, axis=1, level=1) for statistic in ("mean", "std"))
+    n = means["kl", "count"]
+    return mean[["kl", "elbo", "elbo_gap"]].assign(
+        n_seeds=n,
+        kl_error=std["kl"].fillna(0.0).clip(lower=mean["scatter"]) / np.sqrt(n),
+        elbo_error=std["elbo"] / np.sqrt(n),
+        # The seeds share the data, so the error over rows does not average out.
+        gap_error=np.sqrt(mean["gap_variance"]),
+    )
 
 
-def _schedule(sweep: pd.DataFrame) -> str | None:
-    """The one training schedule of a sweep, where its table tells."""
-    return str(sweep["schedule"].iloc[0]) if "schedule" in sweep.columns else None
+def _summary(fit: CriticalPoint, sweep: pd.DataFrame) -> BracketingSweep:
+    schedule = str(sweep["schedule"].iloc[0]) if "schedule" in sweep.columns else None
+    return BracketingSweep(schedule, fit.critical_variance, fit.ci95, fit.model, fit.n_points, fit.n_seeds, fit.reason)
 
 
-def _holds(fits: Mapping[str, Mapping[str, Any]], predicted: float) -> bool:
+def _holds(fits: list[CriticalPoint], predicted: float) -> bool:
     """Whether `predicted` lies between the fits' critical variances, or in one of their intervals."""
-    edges = [edge for fit in fits.values() for edge in fit["ci95"]]
-    low = [edge for edge in edges[::2] if edge is not None]
-    high = [edge for edge in edges[1::2] if edge is not None]
-    above = len(low) < len(PASSES) or predicted >= min(low)
-    return above and (len(high) < len(PASSES) or predicted <= max(high))
+    low, high = (
+        [edge for edge in edges if edge is not None] for edges in zip(*(fit.ci95 for fit in fits), strict=True)
+    )
+    above = len(low) < len(fits) or predicted >= min(low)
+    return above and (len(high) < len(fits) or predicted <= max(high))
 
 
 def _runs(table: pd.DataFrame) -> list[list[float]]:

@@ -1,8 +1,9 @@
-"""Points whose training did not come to rest (`converged` of a sweep): counted, named, and left out on request."""
+"""Points that are not at their optimum: training has not converged, or the network of another point is better."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,41 +17,67 @@ if TYPE_CHECKING:
 
 COLUMN = "converged"
 MOST_NAMED = 12
-"""A warning names this many decoder variances at most."""
+"""A warning names at most this many decoder variances."""
+
+TOLERANCE = 2e-3
+"""Nats by which another network may be better: twice the largest value of the converged reference sweep."""
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Points that have not converged or whose convergence is unknown, and how many of both are left out."""
+
+    n_unconverged: int
+    n_unknown: int
+    n_left_out: int
+    sigma2: list[float]  # of the points that have not converged
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """The largest shortfall in nats, and the decoder variances of points above TOLERANCE; None without mse."""
+
+    largest: float | None
+    sigma2: list[float]
 
 
 def convergence_states(sweep: pd.DataFrame) -> NDArray[np.object_]:
-    """`converged` of each point as True, False, or None where it is not known (empty, or no such column).
+    """Return `converged` of each point as True, False, or None where it is unknown (empty, or no such column).
 
     Raises InputError for anything else.
     """
     if COLUMN not in sweep:
         return np.full(len(sweep), None, dtype=object)
     known = {"True": True, "False": False, "nan": None, "None": None, "": None}
-    found = []
     for row, value in enumerate(sweep[COLUMN]):
         if str(value) not in known:
             raise InputError(f"sweep: column '{COLUMN}', row {row + 1}: {value!r}, must be True, False or empty")
-        found.append(known[str(value)])
-    return np.array(found, dtype=object)
+    return np.array([known[str(value)] for value in sweep[COLUMN]], dtype=object)
 
 
-def convergence_summary(sweep: pd.DataFrame, converged_only: bool) -> dict[str, Any]:
-    """{n_unconverged, n_unknown, n_left_out, sigma2}: points of the sweep that have not converged and their decoder
-    variances, points of which it is not known, and how many `converged_only` leaves out, which is both."""
+def convergence_summary(sweep: pd.DataFrame, converged_only: bool) -> Convergence:
+    """Count the points that have not converged.
+
+    Parameters
+    ----------
+    sweep
+        Sweep table.
+    converged_only
+        Whether the analysis leaves out the points that are not known to have converged.
+    """
     state = convergence_states(sweep)
     unconverged = np.array([value is False for value in state], dtype=bool)
-    unknown = np.array([value is None for value in state], dtype=bool)
-    return {
-        "n_unconverged": int(unconverged.sum()),
-        "n_unknown": int(unknown.sum()),
-        "n_left_out": int(unconverged.sum() + unknown.sum()) if converged_only else 0,
-        "sigma2": np.unique(column_values(sweep, "sigma2")[unconverged]).tolist() if unconverged.any() else [],
-    }
+    n_unconverged, n_unknown = int(unconverged.sum()), sum(value is None for value in state)
+    return Convergence(
+        n_unconverged=n_unconverged,
+        n_unknown=n_unknown,
+        n_left_out=n_unconverged + n_unknown if converged_only else 0,
+        sigma2=np.unique(column_values(sweep, "sigma2")[unconverged]).tolist() if unconverged.any() else [],
+    )
 
 
 def converged_points(sweep: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are known to have converged. Raises InputError when there is none."""
+    """Return the rows that are known to have converged. Raises InputError if there is none."""
     kept = sweep[[value is True for value in convergence_states(sweep)]]
     if kept.empty:
         raise InputError(f"sweep: none of its {len(sweep)} points is known to have converged, so none would be left")
@@ -58,33 +85,37 @@ def converged_points(sweep: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows_of(points: pd.DataFrame, table: pd.DataFrame | None) -> pd.DataFrame | None:
-    """The rows of another table of the sweep (dimensions, histories) that belong to `points`."""
+    """Return the rows of another table of the sweep (dimensions, histories) that belong to `points`."""
     if table is None or not set(IDENTITY) <= set(table.columns):
         return table
     kept = set(points[[*IDENTITY]].itertuples(index=False, name=None))
     return table[[identity in kept for identity in table[[*IDENTITY]].itertuples(index=False, name=None)]]
 
 
-def convergence_warning(found: dict[str, Any], n_points: int) -> str | None:
-    """One line about the points of `summary` that have not converged, None if all have or may have."""
-    if not found["n_unconverged"]:
+def convergence_warning(convergence: Convergence, n_points: int) -> str | None:
+    """Return a line about the points that have not converged, None if there is none.
+
+    Parameters
+    ----------
+    convergence
+        Summary of the sweep.
+    n_points
+        Number of points of the sweep.
+    """
+    if not convergence.n_unconverged:
         return None
-    values = [f"{value:g}" for value in found["sigma2"]]
+    values = [f"{value:g}" for value in convergence.sigma2]
     named = ", ".join(values[:MOST_NAMED]) + (", ..." if len(values) > MOST_NAMED else "")
-    counted = f"{found['n_unconverged']} of {n_points} points have not converged, sigma2 = {named}"
-    advice = "they are left out" if found["n_left_out"] else "train longer, or leave them out (--converged-only)"
+    counted = f"{convergence.n_unconverged} of {n_points} points have not converged, sigma2 = {named}"
+    advice = "they are left out" if convergence.n_left_out else "train longer, or leave them out (--converged-only)"
     return f"{counted}: {advice}"
 
 
-TOLERANCE = 2e-3
-"""Nats that another network may be better by: twice the largest of the converged reference sweep (docs/training.md)."""
-
-
 def shortfall(sweep: pd.DataFrame) -> NDArray[np.float64]:
-    """By how much the best network of the sweep, measured at each point's sigma2 and beta, beats the one trained there.
+    """Return by how many nats of ELBO the best network of the sweep, measured at each point, beats the point's own.
 
-    sweep: columns sigma2, beta, mse, kl, all of one data set. Returns nats of ELBO, [points], 0 where the point's own
-    network is the best: a lower bound of its distance from the optimum.
+    The sweep has the columns sigma2, beta, mse and kl, all of one data set. The shortfall, shape [points], is 0 where
+    the point's own network is the best; it is a lower bound of the distance from the optimum.
     """
     sigma2, beta, mse, kl = (column_values(sweep, column) for column in ("sigma2", "beta", "mse", "kl"))
     own = mse / (2 * sigma2) + beta * kl
@@ -94,22 +125,20 @@ def shortfall(sweep: pd.DataFrame) -> NDArray[np.float64]:
     return own - best
 
 
-def optimality_summary(sweep: pd.DataFrame) -> dict[str, Any]:
-    """{largest, sigma2}: the largest shortfall in nats, and the decoder variances of points above TOLERANCE; None and
-    an empty list for a sweep without mse."""
+def optimality_summary(sweep: pd.DataFrame) -> Consistency:
+    """Find the points at which the network of another point is better."""
     if "mse" not in sweep:
-        return {"largest": None, "sigma2": []}
-    found = shortfall(sweep)
-    beaten = np.unique(column_values(sweep, "sigma2")[found > TOLERANCE])
-    return {"largest": float(found.max()), "sigma2": beaten.tolist()}
+        return Consistency(None, [])
+    nats = shortfall(sweep)
+    return Consistency(float(nats.max()), np.unique(column_values(sweep, "sigma2")[nats > TOLERANCE]).tolist())
 
 
-def optimality_warning(found: dict[str, Any]) -> str | None:
-    """One line about the points of `summary` that another network beats, None if there is none."""
-    if not found["sigma2"]:
+def optimality_warning(consistency: Consistency) -> str | None:
+    """Return a line about the points at which another network is better, None if there is none."""
+    if not consistency.sigma2:
         return None
-    named = ", ".join(f"{value:g}" for value in found["sigma2"])
+    named = ", ".join(f"{value:g}" for value in consistency.sigma2)
     return (
-        f"at sigma2 = {named} the network of another point has a better ELBO, by up to {found['largest']:.2g} nats: "
+        f"at sigma2 = {named} the network of another point has a better ELBO, by up to {consistency.largest:.2g} nats: "
         "train longer there"
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from phasevae.analysis.beta_equivalence import compare_sweeps
-from phasevae.analysis.exponents import fit_exponents
-from phasevae.analysis.hysteresis import measured_hysteresis, predicted_hysteresis
-from phasevae.analysis.kl_fit.critical_point import fit_critical_point
+from phasevae.analysis.beta_equivalence import BetaEquivalence, compare_sweeps
+from phasevae.analysis.exponents import Exponents, fit_exponents
+from phasevae.analysis.hysteresis import Hysteresis, MeasuredHysteresis, fit_hysteresis
+from phasevae.analysis.kl_fit.critical_point import CriticalPoint, fit_critical_point
 from phasevae.analysis.optimality import (
+    Consistency,
+    Convergence,
     converged_points,
     convergence_summary,
     convergence_warning,
@@ -17,18 +19,34 @@ from phasevae.analysis.optimality import (
     optimality_warning,
     rows_of,
 )
-from phasevae.analysis.order import transition_order
-from phasevae.analysis.slowing import fit_slowing
+from phasevae.analysis.order import Order, transition_order
+from phasevae.analysis.slowing import Slowing, fit_slowing
 from phasevae.analysis.sweep_table import check_belongs
-from phasevae.analysis.thresholds import fit_thresholds
+from phasevae.analysis.thresholds import Thresholds, fit_thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from phasevae.spectrum.spectrum import Spectrum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis(CriticalPoint):
+    """The critical point with all else that the tables show. A part without its input has a `reason` instead."""
+
+    convergence: Convergence
+    consistency: Consistency
+    order: Order
+    exponents: Exponents
+    cascade: Thresholds
+    beta_equivalence: BetaEquivalence | None  # None for a single beta
+    slowing: Slowing
+    hysteresis: Hysteresis
+
 
 def analyse(
     sweep: pd.DataFrame,
-    spectrum: Mapping[str, Any] | None = None,
+    spectrum: Spectrum | None = None,
     n_latent: int | None = None,
     dimensions: pd.DataFrame | None = None,
     histories: pd.DataFrame | None = None,
@@ -36,65 +54,77 @@ def analyse(
     model: str | None = None,
     window: tuple[float, float] | None = None,
     converged_only: bool = False,
-) -> dict[str, Any]:
-    """`critical.fit` with what else the tables tell.
+) -> Analysis:
+    """Fit the critical point of a sweep and analyse its tables.
 
-    Adds order and exponents (`order`; the sweep must have elbo_gap), cascade (`cascade`; dimensions.csv),
-    beta_equivalence (`equivalence`; None for one beta), slowing (`slowing`; histories.csv) and hysteresis
-    (`hysteresis`: predicted from the spectrum, measured in hysteresis.csv). What has no input has a reason instead.
-    convergence (`rest`) counts the points that have not converged; `converged_only` leaves them out everywhere.
-    The order is 1 where the upward sweep shows hysteresis, whatever the sweep itself shows.
-    consistency (`consistency`) tells where the network of another point has a better ELBO.
+    Parameters
+    ----------
+    sweep
+        Content of sweep.csv; order and exponents need its column elbo_gap.
+    spectrum
+        Spectrum of the data; predictions need it.
+    n_latent
+        Number of latents of the networks.
+    dimensions
+        Content of dimensions.csv, for the thresholds of the modes.
+    histories
+        Content of histories.csv, for critical slowing down.
+    upward
+        Content of hysteresis.csv, for measured hysteresis.
+    model, window
+        See `fit_critical_point`.
+    converged_only
+        Leave out the points that are not known to have converged.
+
+    Raises
+    ------
+    InputError
+        For tables that no fit can read, and for points of other tables that the sweep lacks.
     """
     for table, name in ((dimensions, "dimensions"), (histories, "histories")):
         if table is not None:
             check_belongs(table, name, sweep)
-    at_rest = convergence_summary(sweep, converged_only)
-    warning = convergence_warning(at_rest, len(sweep))
+    convergence = convergence_summary(sweep, converged_only)
+    warning = convergence_warning(convergence, len(sweep))
     if converged_only:
         sweep = converged_points(sweep)
         dimensions, histories = (rows_of(sweep, table) for table in (dimensions, histories))
-    result = fit_critical_point(sweep, spectrum, n_latent, model, window)
-    result["convergence"] = at_rest
-    result["consistency"] = optimality_summary(sweep)
-    told = warning, optimality_warning(result["consistency"])
-    result["warnings"] += [line for line in told if line is not None]
-    if "elbo_gap" in sweep:
-        result["order"] = transition_order(sweep, spectrum, result)
-        result["exponents"] = fit_exponents(sweep, spectrum, result)
-    else:
-        missing = {"reason": "sweep: column 'elbo_gap' is missing"}
-        result |= {"order": {"value": None} | missing, "exponents": missing}
+    point = fit_critical_point(sweep, spectrum, n_latent, model, window)
+    consistency = optimality_summary(sweep)
+    warnings = [line for line in (warning, optimality_warning(consistency)) if line is not None]
+    missing = "sweep: column 'elbo_gap' is missing"
+    has_gap = "elbo_gap" in sweep
+    order = transition_order(sweep, spectrum, point) if has_gap else Order(None, missing)
+    exponents = fit_exponents(sweep, spectrum, point) if has_gap else Exponents(reason=missing)
     if dimensions is None:
-        result["cascade"] = {"modes": [], "staircase": None, "reason": "no dimensions.csv is given"}
+        cascade = Thresholds([], None, "no dimensions.csv is given")
     else:
-        result["cascade"] = fit_thresholds(dimensions, spectrum, n_latent)
-    result["beta_equivalence"] = compare_sweeps(sweep)
+        cascade = fit_thresholds(dimensions, spectrum, n_latent)
+    equivalence = compare_sweeps(sweep)
     if histories is None:
-        result["slowing"] = {"exponent": None, "reason": "no histories.csv is given"}
+        slowing = Slowing(reason="no histories.csv is given")
     else:
-        result["slowing"] = fit_slowing(histories, result["critical_variance"])
-    result["hysteresis"] = _hysteresis(spectrum, upward)
-    result["order"] = _order(result["order"], result["hysteresis"]["measured"])
-    return result
+        slowing = fit_slowing(histories, point.critical_variance)
+    hysteresis = fit_hysteresis(spectrum, upward)
+    return Analysis(
+        **(vars(point) | {"warnings": point.warnings + warnings}),
+        convergence=convergence,
+        consistency=consistency,
+        order=_with_hysteresis(order, hysteresis.measured),
+        exponents=exponents,
+        cascade=cascade,
+        beta_equivalence=equivalence,
+        slowing=slowing,
+        hysteresis=hysteresis,
+    )
 
 
-def _order(of_sweep: dict[str, Any], measured: dict[str, Any] | None) -> dict[str, Any]:
-    """The order that the sweep shows, or 1 where an upward sweep shows hysteresis: the states that exchange there may
-    differ by less than a jump of KL must have to be seen."""
+def _with_hysteresis(order: Order, measured: MeasuredHysteresis | None) -> Order:
+    """The order that the sweep shows, or 1 where an upward sweep shows hysteresis: the two states may differ by less
+    KL than the smallest jump that the sweep can show."""
     evidence = "sweep"
-    if measured is not None and measured["hysteresis"] and of_sweep["value"] != 1:
-        places = ", ".join(f"{x:.4g}" for x in measured["beyond"])
+    if measured is not None and measured.hysteresis and order.value != 1:
+        places = ", ".join(f"{x:.4g}" for x in measured.beyond)
         reason = f"hysteresis: active models have an ELBO above the collapsed one's beyond lambda_1, at {places}"
-        of_sweep, evidence = of_sweep | {"value": 1, "reason": reason}, "hysteresis"
-    return of_sweep | {"evidence": evidence if of_sweep["value"] else None}
-
-
-def _hysteresis(spectrum: Mapping[str, Any] | None, upward: pd.DataFrame | None) -> dict[str, Any]:
-    """Prediction and measurement; the variance proxy alone can exclude what no upward sweep looked for."""
-    predicted = predicted_hysteresis(spectrum)
-    if upward is None or spectrum is None:
-        missing = "no hysteresis.csv is given" if spectrum is not None else "no spectrum is given"
-        return {"predicted": predicted, "measured": None, "reason": missing}
-    measured = measured_hysteresis(upward, float(spectrum["eigenvalues"][0]))
-    return {"predicted": predicted, "measured": measured, "reason": measured["reason"]}
+        order, evidence = replace(order, value=1, reason=reason), "hysteresis"
+    return replace(order, evidence=evidence if order.value else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Points:
-    """Measured KL, one entry an abscissa: x = beta * sigma2 ascending, KL in nats, weights 1 / sd and the number of
-    trained models behind each, all of shape [n]."""
+    """Measured KL at each x = beta * sigma2, ascending: KL in nats, weights 1 / (standard error) and the number of
+    trained models behind each mean, all of shape [n]."""
 
     x: NDArray
     kl: NDArray
@@ -26,15 +27,15 @@ class Points:
     count: NDArray
 
     def select(self, keep: NDArray) -> Points:
-        """The points at a boolean mask."""
+        """Return the points at a boolean mask."""
         return Points(self.x[keep], self.kl[keep], self.weight[keep], self.count[keep])
 
     def above(self, lower: float) -> Points:
-        """The points with x >= lower."""
+        """Return the points with x >= lower."""
         return self.select(self.x >= lower)
 
     def with_kl(self, kl: NDArray) -> Points:
-        """Other measured values at the same abscissae and weights."""
+        """Return other measured values at the same abscissae and weights."""
         return replace(self, kl=kl)
 
 
@@ -42,13 +43,13 @@ COLUMNS = ("sigma2", "beta", "seed", "kl", "active_dims")
 """Columns of the sweep table that every fit reads."""
 
 IDENTITY = ("sigma2", "beta", "seed")
-"""Columns that name a point."""
+"""Columns that identify a point."""
 
 LARGEST = 1e100
-"""Larger numbers, and decoder variances below its inverse, are no measurements: their squares are beyond a float."""
+"""Larger numbers, and decoder variances below its inverse, are rejected: their squares overflow a float."""
 
 NEGATIVE_KL = -0.2
-"""KL in nats is never negative; simulated noise may take it a little below zero, not this far."""
+"""KL in nats is never negative; simulated noise may take it a little below zero, but not this far."""
 
 RANGES = {
     "sigma2": (1 / LARGEST, LARGEST, f"a positive number up to {LARGEST:g}"),
@@ -57,13 +58,13 @@ RANGES = {
     "elbo_gap_standard_error": (0.0, LARGEST, f"a finite number from 0 to {LARGEST:g}"),
     "mean_eigenvalue": (-1e-3, LARGEST, f"a finite number from 0 to {LARGEST:g}"),
 }
-"""Lowest and highest number that a column may hold, and how that is put; rounding may pass 0."""
+"""Lowest and highest allowed number of a column and the words for this range; rounding may go below 0."""
 
 COLLAPSED_KL = 5e-3
-"""A sweep whose KL stays above this many nats at every point has no collapsed point (2.5 times the error of one)."""
+"""A sweep whose KL exceeds this many nats everywhere has no collapsed point (2.5 times the error of such a point)."""
 
 ACTIVE_AGAIN = 0.02
-"""A sweep that has collapsed somewhere and ends with more nats of KL than this is no sweep through a transition."""
+"""A sweep with a collapsed point must not end with more nats of KL than this: it would not cross the transition."""
 
 SD_ABSOLUTE, SD_RELATIVE = 2e-3, 1e-2
 """Scatter of one trained network about the optimum, SD_ABSOLUTE + SD_RELATIVE KL nats; a mean over seeds has less."""
@@ -75,72 +76,133 @@ slows down as 1 / |x - c|, so networks keep less KL than they should just below 
 MIN_POINTS = 4
 
 
-def checked_points(sweep: pd.DataFrame) -> Points:
-    """Means over seeds of a sweep's KL at each x = beta * sigma2, ascending, weighted by the scatter of networks.
+def seed_means(table: pd.DataFrame, columns: Iterable[str], by: Iterable[str] = ("x",)) -> pd.DataFrame:
+    """Average measured columns over the seeds.
 
-    Raises InputError for missing columns, undefined or non-positive values and points that stand in it twice.
+    Parameters
+    ----------
+    table
+        One row per trained model, with columns sigma2 and beta.
+    columns
+        Columns to average.
+    by
+        Columns that the averaged rows share; ``x`` is beta * sigma2.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by `by`, ascending, with columns (measured column, statistic); the statistics are ``mean``, ``std``
+        (undefined for one seed), ``min``, ``max`` and ``count``.
     """
-    check_table(sweep, COLUMNS)
-    x = abscissa(sweep)
-    distinct, inverse, count = np.unique(x, return_inverse=True, return_counts=True)
-    mean = np.bincount(inverse, column_values(sweep, "kl")) / count
-    return weighted(Points(distinct, mean, np.ones_like(mean), count))
+    groups = table.assign(x=abscissa(table)).groupby(list(by))
+    means = groups[list(columns)].agg(["mean", "std", "min", "max", "count"])
+    for column in columns:
+        # A plain sum: the compensated sum of pandas differs in the last digit, which decides ties in the fits.
+        total = np.bincount(groups.ngroup(), table[column].fillna(0.0))
+        count = means[column, "count"]
+        means[column, "mean"] = total / count.where(count > 0)
+    return means
+
+
+def checked_points(sweep: pd.DataFrame, name: str = "sweep") -> Points:
+    """Average the KL of a sweep over seeds and weight it by the scatter of trained networks.
+
+    Parameters
+    ----------
+    sweep
+        Table with the columns COLUMNS.
+    name
+        What error messages call the table.
+
+    Raises
+    ------
+    InputError
+        For missing columns, undefined or non-positive values, and points that appear twice.
+    """
+    check_table(sweep, COLUMNS, name)
+    means = seed_means(sweep, ["kl"])["kl"]
+    x, kl, count = means.index.to_numpy(), means["mean"].to_numpy(), means["count"].to_numpy()
+    return weighted(Points(x, kl, np.ones_like(kl), count))
 
 
 def weighted(points: Points, critical: float | None = None) -> Points:
-    """The points with weights 1 / sd; near a `critical` point that is known roughly, with the error of slow
-    relaxation as well."""
+    """Return the points with weights 1 / (standard error).
+
+    Parameters
+    ----------
+    points
+        Means over seeds.
+    critical
+        Rough critical point; if given, the errors include that of slow relaxation near it.
+    """
     variance = (SD_ABSOLUTE + SD_RELATIVE * np.abs(points.kl)) ** 2 / points.count
     if critical is not None:
         variance += (SD_CRITICAL / (1 + (np.log(points.x / critical) / CRITICAL_WIDTH) ** 2)) ** 2
     return Points(points.x, points.kl, variance**-0.5, points.count)
 
 
-def check_table(
-    table: pd.DataFrame, columns: tuple[str, ...], name: str = "sweep", rows: tuple[str, ...] | None = ()
-) -> None:
-    """Raise InputError unless the table has rows, the columns with numbers that can be, and each row once.
-
-    name: what messages call the table. rows: columns that tell the rows of one point apart; None if they may repeat.
-    """
+def require_columns(table: pd.DataFrame, columns: Iterable[str], name: str = "sweep") -> None:
+    """Raise InputError that names the first of `columns` that the table lacks."""
     for column in columns:
         if column not in table.columns:
-            raise InputError(f"{name}: column '{column}' is missing (found: {', '.join(map(str, table.columns))})")
+            raise InputError(f"{name}: column '{column}' is missing (has: {', '.join(map(str, table.columns))})")
+
+
+def check_table(
+    table: pd.DataFrame, columns: tuple[str, ...], name: str = "sweep", key: tuple[str, ...] | None = IDENTITY
+) -> None:
+    """Check that a table has rows, numbers in their allowed range in `columns`, and no row twice.
+
+    Parameters
+    ----------
+    table
+        Table to check.
+    columns
+        Columns that must hold numbers.
+    name
+        What error messages call the table.
+    key
+        Columns that identify a row; None if rows may repeat.
+
+    Raises
+    ------
+    InputError
+        Naming the table, the column and the row.
+    """
+    require_columns(table, columns, name)
     if table.empty:
         raise InputError(f"{name}: has no rows")
     for column in columns:
         values = column_values(table, column, name)
-        low, high, wanted = RANGES.get(column, (-LARGEST, LARGEST, "a finite number"))
+        low, high, allowed = RANGES.get(column, (-LARGEST, LARGEST, "a finite number"))
         bad = ~((values >= low) & (values <= high))
         if bad.any():
             row = int(np.argmax(bad))
-            raise InputError(f"{name}: column '{column}', row {row + 1}: {values[row]}, must be {wanted}")
-    if rows is None:
-        return
-    keys = [*IDENTITY, *rows]
-    repeated = table.duplicated(keys)
-    if repeated.any():
+            raise InputError(f"{name}: column '{column}', row {row + 1}: {values[row]}, must be {allowed}")
+    if key is not None and (repeated := table.duplicated([*key])).any():
         row = table[repeated].iloc[0]
-        place = ", ".join(f"{key}={row[key]}" if key in ("sigma2", "beta") else f"{key}={row[key]:g}" for key in keys)
-        raise InputError(f"{name}: {place} stands in it twice, must be one row a {'point' if not rows else rows[-1]}")
+        place = ", ".join(f"{k}={row[k]}" if k in ("sigma2", "beta") else f"{k}={row[k]:g}" for k in key)
+        raise InputError(
+            f"{name}: {place} appears twice, must be one row per {'point' if key == IDENTITY else key[-1]}"
+        )
 
 
 def check_belongs(table: pd.DataFrame, name: str, sweep: pd.DataFrame) -> None:
-    """Raise InputError for a point of another table of the sweep (dimensions, histories) that the sweep has not."""
+    """Raise InputError if another table of the sweep (dimensions, histories) has a point that the sweep lacks."""
     if not set(IDENTITY) <= set(table.columns) & set(sweep.columns):
         return
     known, points = (
-        dict.fromkeys(zip(*(column_values(of, column, called).tolist() for column in IDENTITY), strict=True))
-        for of, called in ((sweep, "sweep"), (table, name))
+        dict.fromkeys(zip(*(column_values(rows, column, label).tolist() for column in IDENTITY), strict=True))
+        for rows, label in ((sweep, "sweep"), (table, name))
     )
     for point in points:
         if point not in known:
             place = ", ".join(f"{key}={value:g}" for key, value in zip(IDENTITY, point, strict=True))
-            raise InputError(f"{name}: {place} is no point of the sweep, must be a table of the same sweep")
+            raise InputError(f"{name}: {place} is not a point of the sweep, must be a table of the same sweep")
 
 
 def undetermined(points: Points) -> str | None:
-    """Why the points cannot hold a transition between them, or None."""
+    """Return why the points cannot enclose a transition, or None."""
     if points.x.size < MIN_POINTS:
         return f"{points.x.size} values of beta * sigma2, needs {MIN_POINTS}"
     if points.kl.max() < ACTIVE_KL:
@@ -152,27 +214,22 @@ def undetermined(points: Points) -> str | None:
     return None
 
 
-def by_seed(sweep: pd.DataFrame, x: NDArray, column: str = "kl") -> NDArray:
-    """A measured column as [seeds, x], NaN where a seed has no such point; several betas at one x are averaged."""
-    table = sweep.assign(x=abscissa(sweep))
-    return table.pivot_table(index="seed", columns="x", values=column).reindex(columns=x).to_numpy(dtype=float)
+def kl_by_seed(sweep: pd.DataFrame, x: NDArray) -> NDArray:
+    """Return the KL of each seed at the abscissae `x` [n], shape [seeds, n]: NaN where a seed has no point, the mean
+    where several betas give one x."""
+    table = seed_means(sweep, ["kl"], by=("seed", "x"))["kl"]["mean"].unstack("x")
+    return table.reindex(columns=x).to_numpy(dtype=float)
 
 
 def abscissa(table: pd.DataFrame) -> NDArray:
-    """x = beta * sigma2 of each row, [rows], without the rounding of the product: 1 * 0.3 and 3 * 0.1 are one place."""
+    """Return x = beta * sigma2 of each row, [rows], without the rounding of the product: 1 * 0.3 equals 3 * 0.1."""
     product = column_values(table, "beta") * column_values(table, "sigma2")
     return np.array([float(f"{x:.12g}") for x in product])
 
 
 def column_values(table: pd.DataFrame, column: str, name: str = "sweep") -> NDArray:
-    """A column as float64. Raises InputError, by the table's `name`, when it does not hold numbers."""
+    """Return a column as float64. Raises InputError, with the table's `name`, if it does not hold numbers."""
     try:
         return table[column].to_numpy(dtype=float)
     except (TypeError, ValueError):
         raise InputError(f"{name}: column '{column}' holds {table[column].dtype}, must be numbers") from None
-
-
-def seed_means(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Columns x = beta * sigma2, mean, min, max and count over seeds of one measured column, ascending in x."""
-    grouped = table.assign(x=abscissa(table)).groupby("x")[column]
-    return grouped.agg(["mean", "min", "max", "count"]).reset_index()

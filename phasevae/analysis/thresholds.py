@@ -1,4 +1,4 @@
-"""Each latent's own threshold, whatever basis the network has chosen, and how many latents are active.
+"""Threshold of each latent mode, independent of the network's basis, and the number of active latents.
 
 Rotating two active latents costs almost nothing when their eigenvalues are close, so the posterior variance of one
 latent may miss sigma2 / lambda_j. The eigenvalues e_j of Cov_x mu(x) do not rotate: at the optimum of Gaussian data
@@ -8,8 +8,8 @@ lambda_j.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 from phasevae.analysis.kl_fit.cascade import cascade_profile
 from phasevae.analysis.kl_fit.fit import fit_form
 from phasevae.analysis.kl_fit.forms import N_PARAMETERS, form_profile
+from phasevae.analysis.records import Interval
 from phasevae.analysis.sweep_table import (
+    IDENTITY,
     SD_ABSOLUTE,
     SD_CRITICAL,
     SD_RELATIVE,
     Points,
-    abscissa,
     check_table,
     column_values,
+    seed_means,
     weighted,
 )
-from phasevae.spectrum.spectrum import looks_gaussian
+from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
 from phasevae.theory.ppca import ppca_active_dims, ppca_exact_above
 
 if TYPE_CHECKING:
@@ -36,82 +38,112 @@ if TYPE_CHECKING:
 
 COLUMNS = ("sigma2", "beta", "seed", "latent", "mean_eigenvalue")
 DEPTH = 0.5
-"""A threshold is fitted to points down to this part of the place where it is seen, and to all above."""
+"""A threshold is fitted to the points above this part of its rough value."""
 
 _LARGEST = 1 - 1e-9
 
 
-def mode_kl(dimensions: pd.DataFrame) -> tuple[NDArray, NDArray]:
-    """(x [n], KL of each mode [n, n_latent] in nats), seeds averaged, modes by size.
+@dataclass(frozen=True)
+class Mode:
+    """Threshold of one mode as beta * sigma2, None with the `reason` if it collapses nowhere or is never active."""
 
-    `dimensions` is the content of dimensions.csv. Raises InputError when it has no `mean_eigenvalue`.
+    mode: int  # from 1
+    threshold: float | None
+    ci95: Interval | None
+    amplitude: float | None
+    n_points: int
+    reason: str | None
+    predicted: float | None  # eigenvalue
+    relative_error: float | None
+
+
+@dataclass(frozen=True)
+class Staircase:
+    """Number of active modes at each x = beta * sigma2, measured and, with a spectrum, predicted."""
+
+    x: list[float]
+    active: list[int]
+    predicted: list[int] | None
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds of all modes and the staircase of active dimensions, or the `reason` why there are none."""
+
+    modes: list[Mode]
+    staircase: Staircase | None
+    reason: str | None
+
+
+def mode_kl(dimensions: pd.DataFrame) -> tuple[NDArray, NDArray]:
+    """Return x [n] and the KL of each mode [n, n_latent] in nats, averaged over seeds, with modes in order of size.
+
+    Raises InputError if the table (the content of dimensions.csv) has no `mean_eigenvalue`.
     """
-    check_table(dimensions, COLUMNS, "dimensions", rows=("latent",))
+    check_table(dimensions, COLUMNS, "dimensions", key=(*IDENTITY, "latent"))
     kl = -0.5 * np.log1p(-np.clip(column_values(dimensions, "mean_eigenvalue"), 0.0, _LARGEST))
-    x = abscissa(dimensions)
-    table = dimensions.assign(x=x, kl=kl)
-    table["mode"] = table.groupby(["sigma2", "beta", "seed"])["kl"].rank(ascending=False, method="first").astype(int)
-    means = table.pivot_table(index="x", columns="mode", values="kl")
+    table = dimensions.assign(kl=kl)
+    table["mode"] = table.groupby([*IDENTITY])["kl"].rank(ascending=False, method="first").astype(int)
+    means = seed_means(table, ["kl"], by=("x", "mode"))["kl"]["mean"].unstack("mode")
     return means.index.to_numpy(), means.to_numpy()
 
 
 def fit_thresholds(
-    dimensions: pd.DataFrame, spectrum: Mapping[str, Any] | None = None, n_latent: int | None = None
-) -> dict[str, Any]:
-    """Threshold of each mode with its 95 % interval, and the staircase of active dimensions.
+    dimensions: pd.DataFrame, spectrum: Spectrum | None = None, n_latent: int | None = None
+) -> Thresholds:
+    """Fit the threshold of each mode with its 95 % interval, and count the active modes at each point.
 
-    Returns {modes: [{mode, threshold, ci95, predicted, relative_error, n_points, reason}], staircase: {x, active,
-    predicted}, reason}. A mode is active above SD_CRITICAL nats, what slow relaxation may leave of it; one that
-    collapses nowhere on the grid, or is never active, has no threshold and a reason.
+    A mode is active above SD_CRITICAL nats: slow relaxation may leave that much of a collapsed mode.
+
+    Parameters
+    ----------
+    dimensions
+        Content of dimensions.csv.
+    spectrum
+        Spectrum of the data, for the predicted thresholds.
+    n_latent
+        Number of latents of the networks; taken from the table if not given.
     """
     if "mean_eigenvalue" not in dimensions:
-        reason = "dimensions: column 'mean_eigenvalue' is missing; collect the points again"
-        return {"modes": [], "staircase": None, "reason": reason}
+        return Thresholds([], None, "dimensions: column 'mean_eigenvalue' is missing; collect the points again")
     x, kl = mode_kl(dimensions)
-    eigenvalues = None if spectrum is None else np.asarray(spectrum["eigenvalues"], dtype=float)
+    eigenvalues = None if spectrum is None else spectrum.eigenvalues
     gaussian = spectrum is None or looks_gaussian(spectrum)
     lower = 0.0 if eigenvalues is None else ppca_exact_above(eigenvalues, n_latent or kl.shape[1])
     exact = x >= lower
-    found = []
+    modes = []
     for j in range(kl.shape[1]):
         predicted = None if eigenvalues is None or j >= eigenvalues.size else float(eigenvalues[j])
-        found.append({"mode": j + 1, **_threshold(x[exact], kl[exact, j], gaussian), "predicted": predicted})
-        value = found[-1]["threshold"]
-        found[-1]["relative_error"] = None if value is None or not predicted else value / predicted - 1
+        modes.append(_fit_mode(j + 1, x[exact], kl[exact, j], gaussian, predicted))
     active = (kl > SD_CRITICAL).sum(1)
     steps = None
     if eigenvalues is not None:
         steps = ppca_active_dims(eigenvalues, x, n_latent or kl.shape[1]).tolist()
-    staircase = {"x": x.tolist(), "active": active.tolist(), "predicted": steps}
-    return {"modes": found, "staircase": staircase, "reason": None}
+    return Thresholds(modes, Staircase(x.tolist(), active.tolist(), steps), None)
 
 
-def _threshold(x: NDArray, kl: NDArray, gaussian: bool) -> dict[str, Any]:
-    """Hinge of one mode's KL: with the amplitude 1/2 of Gaussian data, or with a free one."""
-    none = {"threshold": None, "ci95": None, "amplitude": None, "n_points": 0}
+def _fit_mode(mode: int, x: NDArray, kl: NDArray, gaussian: bool, predicted: float | None) -> Mode:
+    """Hinge of one mode's KL: with the amplitude 1/2 of Gaussian data, or with a free amplitude."""
     active = x[kl > SD_CRITICAL]
     if not active.size:
-        return none | {"reason": "never active where theory is exact"}
+        return Mode(mode, None, None, None, 0, "never active where theory is exact", predicted, None)
     if active.max() == x.max():
-        return none | {"reason": "active at every beta * sigma2"}
+        return Mode(mode, None, None, None, 0, "active at every beta * sigma2", predicted, None)
     near = x >= DEPTH * active.max()
-    # As if of one seed: what seeds have in common, a mode that has not quite settled, is the larger part of the error.
+    # Weights as for one seed: the error that all seeds share, of a mode that has not quite settled, is larger.
     ones = np.ones(near.sum(), int)
-    points = weighted(Points(x[near], kl[near], ones, ones), _seen(x[near], kl[near]))
+    points = weighted(Points(x[near], kl[near], ones, ones), _rough_threshold(x[near], kl[near]))
     if gaussian:
-        fitted = fit_form(points, cascade_profile(points, 1, [[active.max()]]), 2)
+        fit = fit_form(points, cascade_profile(points, 1, [[active.max()]]), 2)
     else:
-        fitted = fit_form(points, form_profile("log", points), N_PARAMETERS["log"])
-    return {
-        "threshold": fitted["critical_variance"],
-        "ci95": fitted["ci95"],
-        "amplitude": 0.5 if gaussian else (fitted["parameters"] or {}).get("amplitude"),
-        "n_points": int(near.sum()),
-        "reason": fitted["reason"],
-    }
+        fit = fit_form(points, form_profile("log", points), N_PARAMETERS["log"])
+    amplitude = 0.5 if gaussian else (fit.parameters or {}).get("amplitude")
+    threshold = fit.critical_variance
+    error = None if threshold is None or not predicted else threshold / predicted - 1
+    return Mode(mode, threshold, fit.ci95, amplitude, int(near.sum()), fit.reason, predicted, error)
 
 
-def _seen(x: NDArray, kl: NDArray) -> float:
-    """Rough threshold: the median of x exp(2 KL) where KL is above its error."""
+def _rough_threshold(x: NDArray, kl: NDArray) -> float:
+    """Median of x exp(2 KL) where KL is above its error."""
     above = kl > 2 * (SD_ABSOLUTE + SD_RELATIVE * kl)
     return float(np.median((x * np.exp(2 * kl))[above])) if above.any() else float(x.max())

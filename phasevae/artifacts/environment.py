@@ -1,4 +1,4 @@
-"""TODO."""
+"""The version, the commit and the Python that a result is made with."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from phasevae.artifacts.source_hash import PACKAGE
 
 
 def environment() -> dict[str, Any]:
-    """{version, git, dirty, python}: git is the commit of a source checkout, dirty whether tracked files differ from
-    it; both are None elsewhere."""
+    """Return {version, git, dirty, python}.
+
+    `git` is the commit of a source checkout and `dirty` whether tracked files differ from it. Both are None elsewhere.
+    """
     from phasevae import __version__
 
     commit, _, mark = (git_commit(PACKAGE.parent) or "").partition("-")
-    known = {"git": commit, "dirty": bool(mark)} if commit else {"git": None, "dirty": None}
-    return {"version": __version__, **known, "python": platform.python_version()}
+    state = {"git": commit, "dirty": bool(mark)} if commit else {"git": None, "dirty": None}
+    return {"version": __version__, **state, "python": platform.python_version()}
 
 
 def git_commit(root: Path) -> str | None:
-    """Commit of `root` with '-dirty' when tracked files differ from it; None unless `root` is itself the top of
-    phasevae's work tree: a virtual environment inside somebody's repository is not."""
+    """Return the commit of `root`, with '-dirty' if tracked files differ from it.
+
+    None unless `root` is the top of phasevae's own work tree. A virtual environment in another repository is not.
+    """
     if not _is_checkout(root):
         return None
     try:

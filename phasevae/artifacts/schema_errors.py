@@ -1,4 +1,4 @@
-"""TODO."""
+"""What violates a JSON Schema, as one line: the key, the value and what would be right."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ _TYPE_NAMES = {
     "array": "a list",
     "boolean": "true or false",
     "integer": "a whole number",
+    "null": "null",
     "number": "a number",
     "object": "a mapping of keys",
     "string": "text",
 }
 
 _RANGE_WORDS = {
+    "minItems": "at least",
+    "maxItems": "at most",
     "minimum": "at least",
     "exclusiveMinimum": "above",
     "maximum": "at most",
@@ -23,40 +26,48 @@ _RANGE_WORDS = {
 }
 
 
-def explain(error: Any) -> str:
-    """One jsonschema error as one line: key, value found, what to write instead."""
-    key, value, wanted, rule = dotted_key(error.path), error.instance, error.validator_value, error.schema
+def explain(error: Any, yaml: bool = True) -> str:
+    """Explain an error of jsonschema in one line.
+
+    Parameters
+    ----------
+    error : jsonschema.ValidationError
+    yaml : bool
+        Whether the user wrote the value in YAML: then the line says how to spell a value of the wrong type.
+    """
+    key, value, limit, rule = dotted_key(error.path), error.instance, error.validator_value, error.schema
     match error.validator:
         case "additionalProperties":
             unknown = next(name for name in value if name not in rule["properties"])
-            told = f"unknown key '{unknown}'; {suggestion(unknown, rule['properties'])}"
+            message = f"unknown key '{unknown}'; {suggestion(unknown, rule['properties'])}"
         case "required":
-            missing = next(name for name in wanted if name not in value)
-            told = f"key '{missing}' is missing{_example(rule['properties'][missing])}"
+            missing = next(name for name in limit if name not in value)
+            message = f"key '{missing}' is missing{_example(rule['properties'][missing])}"
         case "type":
-            told = f"{shown(value)}, {_type_hint(value, wanted)}"
+            message = f"{shown(value)}, {_type_hint(value, [limit] if isinstance(limit, str) else limit, yaml)}"
         case "enum":
-            told = f"{shown(value)}, {suggestion(value, wanted, 'must be one of')}"
-        case "minItems" | "minProperties" | "minLength":
-            told = f"{shown(value)}, must not be empty"
+            message = f"{shown(value)}, {suggestion(value, limit, 'must be one of')}"
+        case "minItems" | "minProperties" | "minLength" if limit == 1:
+            message = f"{shown(value)}, must not be empty"
+        case "minItems" | "maxItems":
+            message = f"{shown(value)}, must have {_RANGE_WORDS[error.validator]} {limit} items"
         case "pattern" if "examples" in rule:
-            told = f"{shown(value)}, must be like {', '.join(rule['examples'])}"
+            message = f"{shown(value)}, must be like {', '.join(rule['examples'])}"
         case "pattern":
-            told = f"'{value}' cannot be a data set's name; use letters, digits and _, a letter first"
+            message = f"'{value}' cannot be a data set's name; use letters, digits and _, a letter first"
         case bound:
-            told = f"{shown(value)}, must be {_RANGE_WORDS[bound]} {wanted}"
-    return f"{key}: {told}" if key else told
+            message = f"{shown(value)}, must be {_RANGE_WORDS[bound]} {limit}"
+    return f"{key}: {message}" if key else message
 
 
-def _type_hint(value: Any, wanted: str | list[str]) -> str:
-    """What to write for a value of the wrong type."""
-    kinds = [wanted] if isinstance(wanted, str) else wanted
+def _type_hint(value: Any, kinds: list[str], yaml: bool) -> str:
+    """What to write instead of a value of the wrong type."""
     numeric = {"number", "integer"} & set(kinds)
-    if numeric and isinstance(value, str) and (number := _yaml_number(value)):
+    if yaml and numeric and isinstance(value, str) and (number := _yaml_number(value)):
         return f"which YAML reads as text; write {number}"
-    if "array" in kinds and not numeric and not isinstance(value, Mapping):
+    if yaml and "array" in kinds and not numeric and not isinstance(value, Mapping):
         return f"must be a list; write [{value if not isinstance(value, list) else ''}]"
-    if "string" in kinds and isinstance(value, int | float):
+    if yaml and "string" in kinds and isinstance(value, int | float):
         return f"must be text; write '{value}' with quotes"
     return "must be " + " or ".join(_TYPE_NAMES[kind] for kind in kinds)
 
@@ -75,6 +86,17 @@ def _yaml_number(text: str) -> str | None:
 
 
 def suggestion(name: Any, known: Iterable[str], words: str = "known:") -> str:
+    """Return the known names as text, with the closest to an unknown `name` in front if there is a close one.
+
+    Parameters
+    ----------
+    name : object
+        What the user wrote.
+    known : iterable of str
+        The names that are right.
+    words : str
+        Words in front of the known names.
+    """
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=1)
     listed = f"{words} {', '.join(known)}"
@@ -88,13 +110,11 @@ def _example(rule: Mapping[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
+    """Return `value` as Python writes it, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def dotted_key(path: Iterable[str | int]) -> str:
-    """Dotted key of a path into the configuration: datasets.digits.sigma2[3]."""
-    key = ""
-    for step in path:
-        key += f"[{step}]" if isinstance(step, int) else f".{step}" if key else str(step)
-    return key
+    """Return the dotted key of a path into a nested mapping: datasets.digits.sigma2[3]."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")

@@ -1,7 +1,4 @@
-"""What the JSON files of results must hold for those who read them, as JSON Schemas.
-
-Keys that are not listed may hold anything.
-"""
+"""JSON Schemas of the JSON files of results: the keys that phasevae reads. Other keys may hold anything."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from phasevae.artifacts.schema_errors import dotted_key, explain
 from phasevae.errors import InputError
 
 _NUMBER = {"type": "number"}
@@ -105,37 +103,28 @@ SCHEMAS = {
         derivatives=_object(null=True, x=_list({"type": "number"})),
     ),
 }
-_BOUNDS = {"exclusiveMinimum": "above", "minimum": "at least", "minItems": "at least", "maxItems": "at most"}
-_WORDS = {
-    "array": "a list",
-    "boolean": "true or false",
-    "integer": "a whole number",
-    "null": "null",
-    "number": "a number",
-    "object": "an object",
-    "string": "text",
-}
 
 
 def check_record(path: Path | str, value: Mapping[str, Any], kind: str) -> None:
-    """Raises InputError that names the file, the first key that is not as the schema `kind` has it, the value found
-    and what would be right."""
-    errors = sorted(_validator(kind).iter_errors(value), key=lambda error: [str(step) for step in error.path])
-    if not errors:
-        return
-    error = errors[0]
-    key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.path).removeprefix(".")
-    if error.validator == "required":
-        missing = next(name for name in error.validator_value if name not in error.instance)
-        raise InputError(f"{path}: key '{key}.{missing}' is missing")
-    if error.validator == "type":
-        kinds = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
-        wanted = " or ".join(_WORDS[one] for one in kinds)
-    else:
-        wanted = f"{_BOUNDS[error.validator]} {error.validator_value}"
-        wanted = f"a list of {wanted} items" if error.validator.endswith("Items") else wanted
-    found = repr(error.instance)
-    raise InputError(f"{path}: key '{key}' is {found[:60]}{'...' * (len(found) > 60)}, must be {wanted}")
+    """Check the content of a JSON file.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file, for the message.
+    value : mapping
+        Its content.
+    kind : str
+        Which of `SCHEMAS` it must meet.
+
+    Raises
+    ------
+    InputError
+        One line: the file, the first key that does not meet the schema, its value and what would be right.
+    """
+    errors = sorted(_validator(kind).iter_errors(value), key=lambda error: dotted_key(error.path))
+    if errors:
+        raise InputError(f"{path}: {explain(errors[0], yaml=False)}")
 
 
 @functools.cache

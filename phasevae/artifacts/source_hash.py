@@ -1,12 +1,11 @@
-"""A hash of the code that a result depends on, found without importing anything.
+"""A hash of the code that a result depends on, computed from the sources without importing them.
 
-It is taken over syntax trees without docstrings, and over what can be reached only: from the definitions that a
-stage starts with, through the names they use, to the definitions behind those names, in whatever module of phasevae
-they stand. So words about the code, and functions that a stage never calls, may change freely, while any change of
-what it does changes the hash.
+The hash starts at the functions that a stage runs. It follows the names they use to the definitions behind them, in
+every module of phasevae and through re-exports. It covers the syntax trees of these definitions without docstrings.
+Comments, docstrings and functions that a stage never calls do not change the hash. Any other change of the code does.
 
-What cannot be followed is taken whole: a module that is used other than by `module.name`, definitions under a decorator
-that may register them, and statements that are neither a definition nor an import. Only `importlib` escapes.
+Where a name cannot be followed, the hash covers more: all of a module that is used as a value, definitions whose
+decorator may register them, and the statements that run when a module is imported. It does not follow `importlib`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import ast
 import functools
 import hashlib
 import symtable
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,111 +24,175 @@ from phasevae.artifacts.files import json_sha256
 from phasevae.errors import InputError
 
 PACKAGE = Path(__file__).parents[1]
-_EVERYTHING = "*"
+
+Target = tuple[str, str]
+"""A module and a dotted name in it: EVERYTHING for the whole module, "" for no more than its import."""
+
+EVERYTHING = "*"
+
 _PLAIN_DECORATORS = {"cache", "contextmanager", "dataclass", "lru_cache", "no_grad"}
-"""They leave no trace elsewhere, so that what they decorate counts only if it is used."""
-
-
-@dataclass(frozen=True)
-class _Module:
-    """A source file: its top-level statements, and which of them bind a name."""
-
-    statements: list[ast.stmt] = field(default_factory=list)
-    binding: dict[str, list[int]] = field(default_factory=dict)  # name -> numbers of the statements that bind it
-    always: list[int] = field(default_factory=list)  # numbers of those that run whatever is used
-    names: list[set[str]] = field(default_factory=list)  # of the module that each statement refers to
-    package: tuple[str, ...] = ()  # what relative imports are relative to
-    sums: dict[int, str] = field(default_factory=dict)  # hashes of the statements that were asked for
-    uses: dict[int, list[tuple[str, str]]] = field(default_factory=dict)  # what they use, likewise
+"""They register nothing, so what they decorate counts only if it is used."""
 
 
 @functools.lru_cache
 def source_hash(*roots: str, without: tuple[str, ...] = (), package: Path = PACKAGE) -> str:
-    """sha256 (hex) of the syntax trees, without docstrings, of all that `roots` reach within phasevae.
+    """Return the sha256 (hex) of the code of phasevae that `roots` reach.
 
-    A root is a module such as 'phasevae.measurement.tables', for all of it, or one of its
-    definitions, 'phasevae.training.job:run_job'.
-    Modules and definitions of `without`, named in the same way, are not entered. Imports inside functions and
-    relative ones are followed too; the top-level __init__, which holds the version and lazy names, is not.
-    Raises InputError when a root does not exist.
+    Parameters
+    ----------
+    roots : str
+        Whole modules, such as 'phasevae.measurement.tables', or definitions, such as 'phasevae.training.job:run_job'.
+    without : tuple of str
+        Modules and definitions that are not followed, named in the same way.
+    package : Path
+        The folder of the sources. Its own __init__, which holds the version and lazy names, is not covered.
+
+    Raises
+    ------
+    InputError
+        If a module or definition of `roots` or `without` does not exist.
     """
-    modules: dict[str, _Module] = {}
-    reached: dict[str, set[int]] = {}
-    waiting = [_checked_root(root, package) for root in roots]
-    done = set()
+    waiting = [_checked(root, package) for root in roots]
+    excluded = {_checked(name, package) for name in without}
+    done: set[Target] = set()
+    reached: dict[str, set[ast.stmt]] = defaultdict(set)
     while waiting:
-        name, definition = target = waiting.pop()
-        if target in done or name in without or f"{name}:{definition}" in without:
+        name, path = target = waiting.pop()
+        is_ours = _head(name) == "phasevae"
+        if target in done or not is_ours or not excluded.isdisjoint({(name, EVERYTHING), (name, _head(path))}):
             continue
         done.add(target)
-        if name not in modules:
-            file = _file_of(name, package)
-            modules[name] = _parsed(file, name) if file else _Module()
-            waiting += [*_parents(name), *_imported_with(modules[name], package)]
-        module = modules[name]
-        for number in _wanted(module, definition):
-            if number not in reached.setdefault(name, set()):
-                reached[name].add(number)
-                if number not in module.uses:
-                    module.uses[number] = list(_used(module, number, name, package))
-                waiting += module.uses[number]
-    return json_sha256({name: _hashes(modules[name], numbers) for name, numbers in reached.items()})
+        module = _module(name, package)
+        new = _statements(module, path) - reached[name]
+        reached[name] |= new
+        waiting += [*_leads(module, path), *(target for statement in new for target in _uses(statement, module))]
+    return json_sha256({name: _hashes(statements) for name, statements in reached.items() if statements})
 
 
-def _hashes(module: _Module, numbers: set[int]) -> list[str]:
-    for number in numbers - module.sums.keys():
-        module.sums[number] = hashlib.sha256(_dump(module.statements[number]).encode()).hexdigest()
-    return [module.sums[number] for number in sorted(numbers)]
+def _checked(name: str, package: Path) -> Target:
+    """The target that the name of a root means. Raises InputError when it does not exist."""
+    module, _, definition = name.partition(":")
+    file = _file_of(module, package)
+    if file is None:
+        raise InputError(f"{module}: no such module in {package}")
+    if definition and not {definition} & {*_module(module, package).definitions, *_module(module, package).imports}:
+        raise InputError(f"{name}: no such definition in {file}")
+    return module, definition or EVERYTHING
 
 
-def _checked_root(root: str, package: Path) -> tuple[str, str]:
-    name, _, definition = root.partition(":")
+# From a target to statements and to further targets
+
+
+def _statements(module: _Module, path: str) -> set[ast.stmt]:
+    """The statements of a module that run when a dotted name of it is used."""
+    names = module.definitions if path == EVERYTHING else [_head(path)]
+    return {*module.run, *(statement for name in names for statement in module.definitions.get(name, ()))}
+
+
+def _leads(module: _Module, path: str) -> Iterator[Target]:
+    """The targets in other modules that a dotted name of a module leads to."""
+    yield module.name.rpartition(".")[0], ""
+    yield from module.imports.get("", ())
+    head, _, rest = path.partition(".")
+    if head not in ("", EVERYTHING):
+        yield f"{module.name}.{head}", rest or EVERYTHING  # if it is a submodule
+    for name in module.imports if path == EVERYTHING and module.is_package else [head]:
+        for origin, original in module.imports.get(name, ()):
+            yield origin, _joined(original, rest)
+    if head not in module.imports and head not in module.definitions:
+        for origin, _ in module.imports.get("*", ()):
+            yield origin, path
+
+
+@functools.cache
+def _uses(statement: ast.stmt, module: _Module) -> list[Target]:
+    """The targets that a statement uses: names of its own module, and names that it imports itself."""
+    imports: dict[str, list[Target]] = defaultdict(list)
+    for bound, target in _imports(statement, module):
+        imports[bound].append(target)
+    global_names = _global_names(statement, module)
+    targets, heads = [], set()
+    for dotted in _dotted_names(statement):
+        head, _, rest = dotted.partition(".")
+        heads.add(head)
+        targets += [(module.name, dotted)] if head in global_names else []
+        targets += [(origin, _joined(original, rest)) for origin, original in imports.get(head, ())]
+    return targets + [target for bound in imports.keys() - heads for target in imports[bound]]
+
+
+def _global_names(statement: ast.stmt, module: _Module) -> set[str]:
+    """Names of the module, or builtins, that a statement refers to; its local variables are not among them."""
+    first = min(node.lineno for node in [statement, *getattr(statement, "decorator_list", [])])
+    outermost = symtable.symtable("\n".join(module.lines[first - 1 : statement.end_lineno]), module.name, "exec")
+    tables, names = [outermost], set()
+    for table in tables:
+        names |= {symbol.get_name() for symbol in table.get_symbols() if table is outermost or symbol.is_global()}
+        tables += table.get_children()
+    return names
+
+
+def _dotted_names(statement: ast.stmt) -> set[str]:
+    """Each name in a statement with the attributes behind it: `module.function` of `module.function(x).shape`."""
+    nodes = list(ast.walk(statement))
+    inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    return {name for node in nodes if id(node) not in inner and (name := _dotted(node))}
+
+
+def _dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    owner = _dotted(node.value) if isinstance(node, ast.Attribute) else ""
+    return owner and f"{owner}.{node.attr}"
+
+
+def _head(path: str) -> str:
+    return path.partition(".")[0]
+
+
+def _joined(*parts: str) -> str:
+    return ".".join(filter(None, parts))
+
+
+# From a source file to its statements
+
+
+@dataclass(frozen=True, eq=False)
+class _Module:
+    """The statements at the top of a source file, by the names that they bind."""
+
+    name: str
+    is_package: bool = False
+    lines: list[str] = field(default_factory=list)
+    run: list[ast.stmt] = field(default_factory=list)  # those that run at import and do more than bind a name
+    definitions: dict[str, list[ast.stmt]] = field(default_factory=lambda: defaultdict(list))
+    imports: dict[str, list[Target]] = field(default_factory=lambda: defaultdict(list))
+
+
+@functools.cache
+def _module(name: str, package: Path) -> _Module:
+    """The statements of a module; none for phasevae itself and where there is no such file."""
     file = _file_of(name, package)
     if file is None:
-        raise InputError(f"{name}: no such module in {package}")
-    if definition and definition not in _parsed(file, name).binding:
-        raise InputError(f"{root}: no such definition in {file}")
-    return name, definition or _EVERYTHING
-
-
-def _wanted(module: _Module, definition: str) -> list[int]:
-    """Numbers of the statements that a module runs when one of its definitions is used; all for `_EVERYTHING`."""
-    if definition == _EVERYTHING:
-        return [n for n, statement in enumerate(module.statements) if not _is_import(statement)]
-    return module.always + module.binding.get(definition, [])
-
-
-@functools.lru_cache
-def _parsed(file: Path, name: str) -> _Module:
+        return _Module(name)
     text = file.read_text(encoding="utf-8")
-    scopes = symtable.symtable(text, str(file), "exec").get_children()
-    tree = ast.parse(text, filename=str(file))
-    statements = [item for item in _without_docstrings(tree).body if not _is_for_checkers(item)]
-    parts = tuple(name.split("."))
-    module = _Module(statements, package=parts if file.name == "__init__.py" else parts[:-1])
-    module.names.extend(_names(statement, scopes) for statement in statements)
-    for number, statement in enumerate(statements):
-        names = list(_bound(statement))
+    module = _Module(name, file.name == "__init__.py", text.splitlines())
+    for statement in _without_docstrings(ast.parse(text, filename=str(file))).body:
+        names = list(_bound_names(statement))
         for bound in names:
-            module.binding.setdefault(bound, []).append(number)
-        decorators = {_last_name(node) for node in getattr(statement, "decorator_list", [])}
-        if not names or decorators - _PLAIN_DECORATORS:
-            module.always.append(number)
+            module.definitions[bound].append(statement)
+        is_import = isinstance(statement, ast.Import | ast.ImportFrom)
+        if not is_import and (not names or not _decorators(statement) <= _PLAIN_DECORATORS):
+            module.run.append(statement)
+        if not names:  # an import, or a block that may hold imports, such as `try`
+            for bound, target in _imports(statement, module):
+                module.imports[bound].append(target)
     return module
 
 
-def _last_name(decorator: ast.expr) -> str:
-    """`lru_cache` of `@functools.lru_cache(maxsize=2)`."""
-    node = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-
-
-def _bound(statement: ast.stmt) -> Iterator[str]:
-    """Names that a statement binds and does nothing else with."""
+def _bound_names(statement: ast.stmt) -> Iterator[str]:
+    """Names that a definition or a plain assignment binds."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield statement.name
-    elif isinstance(statement, ast.Import | ast.ImportFrom):
-        yield from (alias.asname or alias.name.split(".")[0] for alias in statement.names)
     elif isinstance(statement, ast.Assign | ast.AnnAssign):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         names = [node for target in targets for node in getattr(target, "elts", [target])]
@@ -136,83 +200,30 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
             yield from (node.id for node in names)
 
 
-def _used(module: _Module, number: int, name: str, package: Path) -> Iterator[tuple[str, str]]:
-    """What a statement uses: definitions of its own module, and those behind its imports."""
-    statement = module.statements[number]
-    if _is_import(statement):
-        return
-    nodes = list(ast.walk(statement))
-    imports = [item for node in nodes if _is_import(node) for item in _imported(node, module)]
-    if number in module.always:  # what `try: import` binds may be used anywhere in the module
-        imports = [(bound, dotted, True) for bound, dotted, _ in imports]
-    for used in module.names[number]:
-        for binder in module.binding.get(used, []):
-            if _is_import(module.statements[binder]):
-                imports += [item for item in _imported(module.statements[binder], module) if item[0] == used]
-            else:
-                yield name, used
-    for bound, dotted, whole in imports:
-        if _file_of(dotted, package) is None:
-            yield dotted.rpartition(".")[::2]
-        elif whole:
-            yield dotted, _EVERYTHING
-        else:
-            yield from ((dotted, attribute) for attribute in _attributes(nodes, bound))
+def _decorators(statement: ast.stmt) -> set[str]:
+    """Last names of the decorators: `lru_cache` of `@functools.lru_cache(maxsize=2)`."""
+    return {_dotted(getattr(node, "func", node)).split(".")[-1] for node in getattr(statement, "decorator_list", [])}
 
 
-def _names(statement: ast.stmt, scopes: list[symtable.SymbolTable]) -> set[str]:
-    """Names of the module that a statement refers to, those of the builtins included; local variables are not.
-
-    scopes: those of the file that lie at its top.
-    """
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        # Beside its body: what is evaluated where it stands.
-        outside = [*statement.decorator_list, *getattr(statement, "bases", []), *getattr(statement, "keywords", [])]
-        outside += [statement.args, statement.returns] if hasattr(statement, "args") else []
-    else:
-        outside = [statement]
-    nodes = [node for part in outside if part for node in ast.walk(part)]
-    names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    first = min(node.lineno for node in [statement, *getattr(statement, "decorator_list", [])])
-    inside = [table for table in scopes if first <= table.get_lineno() <= statement.end_lineno]
-    for table in inside:
-        names |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
-        inside += table.get_children()
-    return names
+def _imports(statement: ast.stmt, module: _Module) -> Iterator[tuple[str, Target]]:
+    """Each name that imports in a statement bind, with its target; the modules that they import have the name ""."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.ImportFrom):
+            origin = _origin(node, module)
+            for alias in node.names:
+                yield alias.asname or alias.name, (origin, alias.name)
+                yield "", (f"{origin}.{alias.name}", "")  # and `origin`, as the folder that it is in
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                top, _, rest = alias.name.partition(".")
+                yield (alias.asname, (top, rest)) if alias.asname else (top, (top, ""))
+                yield "", (alias.name, "")
 
 
-def _attributes(nodes: list[ast.AST], module: str) -> set[str]:
-    """Attributes of the module bound to a name that the nodes of a statement use; `_EVERYTHING` if they use the module
-    itself."""
-    owners = {id(node.value): node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == module]
-    return {owners.get(id(node), _EVERYTHING) for node in uses} or {""}
-
-
-def _imported(node: ast.AST, module: _Module) -> Iterator[tuple[str, str, bool]]:
-    """(name it is bound to, dotted name of the module or definition, whether all of it may be used through other names)
-    of each name of an import statement."""
-    if isinstance(node, ast.Import):
-        yield from ((alias.asname or "", alias.name, alias.asname is None) for alias in node.names)
-        return
-    up = len(module.package) - max(node.level - 1, 0)
-    base = ".".join([*(module.package[:up] if node.level else ()), *filter(None, [node.module])])
-    for alias in node.names:
-        star = alias.name == "*"
-        yield ("", base, True) if star else (alias.asname or alias.name, f"{base}.{alias.name}", False)
-
-
-def _imported_with(module: _Module, package: Path) -> Iterator[tuple[str, str]]:
-    """What runs because a module is imported: its imports' own statements, or all of what it takes whole."""
-    for statement in filter(_is_import, module.statements):
-        for _, dotted, whole in _imported(statement, module):
-            origin = dotted if _file_of(dotted, package) else dotted.rpartition(".")[0]
-            yield origin, _EVERYTHING if whole else ""
-
-
-def _parents(name: str) -> Iterator[tuple[str, str]]:
-    parts = name.split(".")
-    return ((".".join(parts[:depth]), "") for depth in range(1, len(parts)))
+def _origin(node: ast.ImportFrom, module: _Module) -> str:
+    """The module that `from MODULE import` or `from ..MODULE import` names."""
+    parts = module.name.split(".") if node.level else []
+    return _joined(*parts[: len(parts) - node.level + module.is_package], node.module)
 
 
 @functools.cache
@@ -226,22 +237,15 @@ def _file_of(name: str, package: Path) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _is_import(node: ast.AST) -> bool:
-    return isinstance(node, ast.Import | ast.ImportFrom)
-
-
-def _is_for_checkers(statement: ast.stmt) -> bool:
-    """`if TYPE_CHECKING:` without an else, which never runs."""
-    is_if = isinstance(statement, ast.If) and not statement.orelse
-    return is_if and ast.unparse(statement.test).endswith("TYPE_CHECKING")
+# Statements without words, and their hashes
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """The tree with every string that stands alone as a statement removed."""
+    """The tree without `if TYPE_CHECKING:` and without strings that stand alone as a statement."""
     for node in ast.walk(tree):
         for name, value in ast.iter_fields(node):
             if isinstance(value, list):
-                kept = [item for item in value if not _is_bare_string(item)]
+                kept = [item for item in value if not _is_bare_string(item) and not _is_for_checkers(item)]
                 emptied = name == "body" and value and not kept and not isinstance(node, ast.Module)
                 setattr(node, name, [ast.Pass()] if emptied else kept)
     return tree
@@ -249,6 +253,21 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 def _is_bare_string(node: Any) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_for_checkers(node: Any) -> bool:
+    """`if TYPE_CHECKING:` without an else, which never runs."""
+    return isinstance(node, ast.If) and not node.orelse and _dotted(node.test).split(".")[-1] == "TYPE_CHECKING"
+
+
+def _hashes(statements: set[ast.stmt]) -> list[str]:
+    """Hashes of statements of one module, in their order in the file."""
+    return [_sha256(item) for item in sorted(statements, key=lambda item: (item.lineno, item.col_offset))]
+
+
+@functools.cache
+def _sha256(statement: ast.stmt) -> str:
+    return hashlib.sha256(_dump(statement).encode()).hexdigest()
 
 
 def _dump(node: Any) -> str:

@@ -1,15 +1,18 @@
-"""Verbs for what a sweep shows: fit the transition, draw figures."""
+"""Verbs that analyse a sweep: fit the transition, refine its grid, compare sweeps, draw figures."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from phasevae.artifacts.files import json_sha256, read_json, read_table, write_figure, write_json, write_table
-from phasevae.cli.arguments import json_object, latents_of, numbers, record, spectrum_record, table_of
+from phasevae.artifacts.figures import write_figure
+from phasevae.artifacts.files import json_sha256, read_json, write_json
+from phasevae.artifacts.tables import read_table, write_table
+from phasevae.cli.arguments import json_object, latents_of, matching_spectrum, numbers, table_of
 from phasevae.cli.options import DimensionsFile, HysteresisFile, OutputJson, SpectrumFile
 from phasevae.config import completed_settings, dataset_settings
 from phasevae.errors import InputError
@@ -23,7 +26,9 @@ def fit(
     dimensions: DimensionsFile = None,
     histories: Annotated[Path | None, typer.Option(help="histories.csv: adds critical slowing down.")] = None,
     hysteresis: HysteresisFile = None,
-    model: Annotated[str | None, typer.Option(help="Form that speaks for the sweep (default: by the data).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Form that gives the critical variance (default: by the data).")
+    ] = None,
     window: Annotated[
         str | None, typer.Option(help="LOW,HIGH of the single-mode forms (default: by the data).")
     ] = None,
@@ -39,13 +44,13 @@ def fit(
 
     table, upward = read_table(sweep), table_of(hysteresis)
     if upward is not None:
-        spectrum_record(spectrum, upward)
+        matching_spectrum(spectrum, upward)
     edges = numbers("--window", window)
     if edges is not None and len(edges) != 2:
         raise InputError(f"--window: {window!r}, must be two numbers, the lowest and the highest beta * sigma2")
     result = analyse(
         table,
-        spectrum_record(spectrum, table),
+        matching_spectrum(spectrum, table),
         latents_of(sweep, table),
         dimensions=table_of(dimensions),
         histories=table_of(histories),
@@ -55,22 +60,20 @@ def fit(
         converged_only=converged_only,
     )
     inputs = (sweep, spectrum, dimensions, histories, hysteresis)
-    write_json(output, {**result, "provenance": provenance_record(output, "fit", inputs)})
-    for warning in result["warnings"]:
+    write_json(output, {**asdict(result), "provenance": provenance_record(output, "fit", inputs)})
+    for warning in result.warnings:
         print(f"phasevae: warning: {warning}", file=sys.stderr)
-    if result["critical_variance"] is None:
-        print(f"{output}: no critical variance: {result['reason']}")
+    if result.critical_variance is None:
+        print(f"{output}: no critical variance: {result.reason}")
     else:
-        low, high = ("open" if edge is None else f"{edge:.6g}" for edge in result["ci95"])
-        told = f"order {result['order']['value']}" if result["order"]["value"] else "order not determined"
-        print(
-            f"{output}: critical variance {result['critical_variance']:.6g} [{low}, {high}], {result['model']}, {told}"
-        )
+        low, high = ("open" if edge is None else f"{edge:.6g}" for edge in result.ci95)
+        order = f"order {result.order.value}" if result.order.value else "order not determined"
+        print(f"{output}: critical variance {result.critical_variance:.6g} [{low}, {high}], {result.model}, {order}")
 
 
 def plot(
     figure: Annotated[
-        str, typer.Argument(help="landscape | elbo | latent_variance | kl | ...; a wrong one lists all.")
+        str, typer.Argument(help="landscape | elbo | latent_variance | kl | ...; an unknown name lists all.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="STEM", help="Writes STEM.pdf and STEM.png.")],
     sweep: Annotated[Path | None, typer.Option(help="sweep.csv")] = None,
@@ -79,26 +82,29 @@ def plot(
     fit: Annotated[Path | None, typer.Option(help="fit.json")] = None,
     spectrum: SpectrumFile = None,
     bracketing: Annotated[Path | None, typer.Option(help="bracketing.csv")] = None,
-    passes: Annotated[Path | None, typer.Option(help="bracketing.json")] = None,
+    bracketing_summary: Annotated[Path | None, typer.Option(help="bracketing.json")] = None,
 ) -> None:
     """Draw one figure.
 
     Example: phasevae plot spectrum --spectrum results/mine/spectrum.json -o spectrum
     """
+    from phasevae.analysis.bracketing import BracketingSummary
+    from phasevae.analysis.pipeline import Analysis
+    from phasevae.analysis.records import from_json
     from phasevae.figures.registry import render_figure
 
-    table = table_of(sweep)
+    table, summary = table_of(sweep), bracketing_summary
     drawn = render_figure(
         figure,
         sweep=table,
         dimensions=table_of(dimensions),
         hysteresis=table_of(hysteresis),
-        fit=record(fit, "fit"),
-        spectrum=spectrum_record(spectrum, table),
+        fit=fit and from_json(Analysis, read_json(fit, kind="fit"), str(fit)),
+        spectrum=matching_spectrum(spectrum, table),
         bracketing=table_of(bracketing),
-        passes=record(passes),
+        bracketing_summary=summary and from_json(BracketingSummary, read_json(summary), str(summary)),
     )
-    inputs = (sweep, dimensions, hysteresis, fit, spectrum, bracketing, passes)
+    inputs = (sweep, dimensions, hysteresis, fit, spectrum, bracketing, bracketing_summary)
     print(*write_figure(output, drawn, provenance_record(output, "figure", inputs, figure)))
 
 
@@ -110,7 +116,7 @@ def refine(
     dataset: Annotated[str | None, typer.Option(help="Which of the config's data sets.")] = None,
     settings: Annotated[str | None, typer.Option(help="The data set's settings as JSON instead.")] = None,
 ) -> None:
-    """Plan further points of a sweep about each transition that its fit shows.
+    """Plan further points of a sweep around each transition that its fit shows.
 
     Example: phasevae refine fit.json --config config.yaml --dataset gaussian -o refined.csv
     """
@@ -128,45 +134,45 @@ def refine(
     if chosen.get("sigma2_ratio"):
         if spectrum is None:
             raise InputError("refine: the grid is relative to the largest eigenvalue; give --spectrum spectrum.json")
-        unit = spectrum_record(spectrum, None)["critical_variance"]
-    found = transitions(read_json(fit, kind="fit"), chosen["refine_transitions"])
+        unit = matching_spectrum(spectrum, None).critical_variance
+    shown = transitions(read_json(fit, kind="fit"), chosen["refine_transitions"])
     grid = grid_values(chosen)
-    added = {beta: refined_values(found, grid, unit * beta) for beta in betas(chosen)}
+    added = {beta: refined_values(shown, grid, unit * beta) for beta in betas(chosen)}
     points = make_plan(chosen, added)
     write_plan(output, points, provenance_record(output, "refine", (fit, spectrum), config_digest=json_sha256(chosen)))
     n_new = len(points) - len(make_plan(chosen))
-    print(f"{output}: {n_new} new points about {len(found)} transitions, {len(points)} in all")
+    print(f"{output}: {n_new} new points around {len(shown)} transitions, {len(points)} in all")
 
 
 def bracket(
-    first: Annotated[Path, typer.Argument(help="sweep.csv of the one pass.")],
-    second: Annotated[Path, typer.Argument(help="sweep.csv of the other pass, over the same grid.")],
+    first: Annotated[Path, typer.Argument(help="sweep.csv of the first sweep, from the active side.")],
+    second: Annotated[Path, typer.Argument(help="sweep.csv of the second sweep, from scratch, over the same grid.")],
     spectrum: Annotated[Path, typer.Option(help="spectrum.json of `phasevae spectrum`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="bracketing.csv to write.")],
     summary: Annotated[Path | None, typer.Option(help="bracketing.json to write: critical variances.")] = None,
 ) -> None:
-    """Compare two passes over the same decoder variances, one from the active side and one from scratch.
+    """Compare two sweeps over the same decoder variances, one from the active side and one from scratch.
 
     Example: phasevae bracket sweep.csv second/sweep.csv --spectrum spectrum.json -o bracketing.csv
     """
-    from phasevae.analysis.bracketing import PASSES, compare_passes, summarise_passes
+    from phasevae.analysis.bracketing import compare_bracketing, summarise_bracketing
 
     tables = [read_table(path) for path in (first, second)]
-    known, _ = (spectrum_record(spectrum, table) for table in tables)
-    compared = compare_passes(*tables, known)
-    found = summarise_passes(compared, *tables, known, latents_of(first, tables[0]))
+    known, _ = (matching_spectrum(spectrum, table) for table in tables)
+    compared = compare_bracketing(*tables, known)
+    result = summarise_bracketing(compared, *tables, known, latents_of(first, tables[0]))
     inputs = (first, second, spectrum)
     write_table(output, compared, provenance_record(output, "bracket", inputs))
     if summary is not None:
-        write_json(summary, {**found, "provenance": provenance_record(summary, "bracket", inputs)})
-    values = [found[name]["critical_variance"] for name in PASSES]
+        write_json(summary, {**asdict(result), "provenance": provenance_record(summary, "bracket", inputs)})
+    values = (result.first.critical_variance, result.second.critical_variance)
     shown = " and ".join("none" if value is None else f"{value:.6g}" for value in values)
-    print(f"{output}: {found['n_disagree']} of {found['n_points']} points disagree; critical variance {shown}")
+    print(f"{output}: {result.n_disagree} of {result.n_points} points disagree; critical variance {shown}")
 
 
 def stability(
     point: Annotated[Path, typer.Argument(help="Folder of a trained point that has collapsed.")],
-    data: Annotated[Path, typer.Argument(help="The folder of `phasevae dataset` it was trained on.")],
+    data: Annotated[Path, typer.Argument(help="The folder of `phasevae dataset` that it was trained on.")],
     output: OutputJson,
     directions: Annotated[int, typer.Option(min=1, help="How many principal directions of the data.")] = 2,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What the command line's arguments mean: lists, JSON, and settings completed by the config's rules."""
+"""How arguments of the command line are read: lists, JSON, tables and spectra."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phasevae.artifacts.files import read_json, read_table
+from phasevae.artifacts.tables import read_table
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from phasevae.spectrum.spectrum import Spectrum
+
 
 def numbers(option: str, text: str | None, kind: type = float) -> list | None:
-    """A comma-separated list of numbers; None when the option is not given."""
+    """Read numbers separated by commas.
+
+    Parameters
+    ----------
+    option : str
+        Name of the option, for messages.
+    text : str or None
+        Its value; None gives None.
+    kind : type
+        int or float.
+    """
     if text is None:
         return None
     try:
@@ -24,7 +36,7 @@ def numbers(option: str, text: str | None, kind: type = float) -> list | None:
 
 
 def json_object(option: str, text: str | None) -> dict[str, Any]:
-    """A JSON object; an empty one when the option is not given."""
+    """Read a JSON object; None gives an empty one. `option` is the name of the option, for messages."""
     if text is None:
         return {}
     try:
@@ -37,34 +49,29 @@ def json_object(option: str, text: str | None) -> dict[str, Any]:
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
+    """Return the options that were given."""
     return {key: value for key, value in options.items() if value is not None}
 
 
-def record(path: Path | None, kind: str | None = None) -> dict[str, Any] | None:
-    """The content of a JSON file, checked by the schema of its kind; None when the option is not given."""
-    return None if path is None else read_json(path, kind=kind)
-
-
 def table_of(path: Path | None) -> pd.DataFrame | None:
-    """The content of a CSV table; None when the option is not given."""
+    """Read a CSV table; None when the option is not given."""
     return None if path is None else read_table(path)
 
 
-def spectrum_record(path: Path | None, sweep: pd.DataFrame | None) -> dict[str, Any] | None:
-    """The checked content of spectrum.json. Raises InputError when the sweep is of other data."""
+def matching_spectrum(path: Path | None, sweep: pd.DataFrame | None) -> Spectrum | None:
+    """Read spectrum.json; None when the option is not given. Raises InputError when the sweep is of other data."""
     from phasevae.spectrum.spectrum import read_spectrum
 
     if path is None:
         return None
-    data_sha256 = read_spectrum(path).data_sha256
-    if sweep is not None and "data_sha256" in sweep and not (sweep["data_sha256"] == data_sha256).all():
+    spectrum = read_spectrum(path)
+    if sweep is not None and "data_sha256" in sweep and not (sweep["data_sha256"] == spectrum.data_sha256).all():
         raise InputError(f"{path}: is the spectrum of other data than the sweep's")
-    return read_json(path)
+    return spectrum
 
 
 def latents_of(path: Path, sweep: pd.DataFrame) -> int | None:
-    """Number of latents of the sweep's networks; None for a table that does not tell."""
+    """Return the largest number of latents of a sweep's networks, None if the table in `path` lacks the column."""
     if "n_latent" not in sweep:
         return None
     if sweep["n_latent"].dtype.kind != "i" or sweep["n_latent"].min() < 1:

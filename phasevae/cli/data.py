@@ -1,4 +1,4 @@
-"""Verbs for data: build a set, compute its spectrum."""
+"""Verbs for data: build a data set, compute its spectrum."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from phasevae.artifacts.files import file_sha256
 from phasevae.cli.arguments import given, json_object, numbers
-from phasevae.cli.options import Grey, Key, OutputJson, Size, Split, Standardize
+from phasevae.cli.options import Grey, Key, OutputJson, Size, Standardize
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 def dataset(
     kind: Annotated[str, typer.Argument(help="synthetic | mixture | clusters | cifar10 | digits | images | array.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for data.npy and data.json.")],
-    path: Annotated[Path | None, typer.Argument(help="images, array: the file or folder to read.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write data.npy and data.json to.")],
+    path: Annotated[Path | None, typer.Argument(help="images, array: file or folder to read.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set (default: its kind).")] = None,
-    eigenvalues: Annotated[str | None, typer.Option(help="synthetic, mixture: covariance eigenvalues.")] = None,
+    eigenvalues: Annotated[str | None, typer.Option(help="synthetic, mixture: eigenvalues of the covariance.")] = None,
     n_samples: Annotated[int | None, typer.Option(help="synthetic, mixture, clusters: number of samples.")] = None,
     seed: Annotated[int | None, typer.Option(help="synthetic, mixture, clusters: random seed.")] = None,
     separation: Annotated[float | None, typer.Option(help="mixture: distance of the components, 0 to 1.")] = None,
-    weights: Annotated[str | None, typer.Option(help="clusters: their probabilities.")] = None,
-    noise: Annotated[float | None, typer.Option(help="clusters: standard deviation around each.")] = None,
-    archive: Annotated[Path | None, typer.Option(help="cifar10: a local copy instead of a download.")] = None,
-    split: Split = None,
+    weights: Annotated[str | None, typer.Option(help="clusters: probabilities of the clusters.")] = None,
+    noise: Annotated[float | None, typer.Option(help="clusters: standard deviation around each cluster.")] = None,
+    archive: Annotated[Path | None, typer.Option(help="cifar10: local copy instead of a download.")] = None,
+    split: Annotated[str | None, typer.Option(help="cifar10: train | test | all.")] = None,
     size: Size = None,
     grey: Grey = None,
     key: Key = None,
@@ -66,70 +66,78 @@ def dataset(
 
 def spectrum(
     data: Annotated[
-        list[Path], typer.Argument(help="A folder of `phasevae dataset`, a table, or images; or files of moments.")
+        list[Path], typer.Argument(help="Folder of `phasevae dataset`, table, images, or files of moments.")
     ],
     output: OutputJson,
-    moments: Annotated[bool, typer.Option("--moments", help="DATA are the parts from `phasevae moments`.")] = False,
-    basis: Annotated[Path | None, typer.Option(help="With --moments: file to write for their second pass.")] = None,
+    moments: Annotated[bool, typer.Option("--moments", help="DATA are files of `phasevae moments`.")] = False,
+    basis: Annotated[Path | None, typer.Option(help="With --moments: file to write for the second pass.")] = None,
     size: Size = None,
     grey: Grey = None,
     key: Key = None,
     standardize: Standardize = None,
 ) -> None:
-    """Compute the covariance eigenvalues of a data set with their standard errors; the first is the critical variance.
+    """Compute the covariance eigenvalues of data with standard errors. The largest is the critical variance.
 
     Example: phasevae spectrum photos.tar.xz --size 8 --grey --standardize per-feature -o spectrum.json
     """
     from phasevae.datasets.registry import dataset_from_path
+    from phasevae.datasets.store import is_saved
     from phasevae.spectrum.spectrum import spectrum_of, write_spectrum
 
     options = given({"size": size, "grey": grey, "key": key, "standardize": standardize})
     if moments and options:
-        raise InputError(f"spectrum: {', '.join(options)}: belong to `phasevae moments`, not to --moments")
+        raise InputError(f"spectrum: {', '.join(options)}: must be given to `phasevae moments`, not with --moments")
     if not moments and (basis is not None or len(data) > 1):
         raise InputError("spectrum: --basis and several DATA go with --moments")
-    found = spectrum_of_parts(data, basis) if moments else spectrum_of(dataset_from_path(data[0], **options))
-    saved = [path / "data.json" for path in data if (path / "data.json").is_file()]
-    made_by = provenance_record(output, "moments" if moments else "spectrum", saved, data_sha256=found.data_sha256)
-    write_spectrum(output, found, made_by)
+    result = spectrum_of_parts(data, basis) if moments else spectrum_of(dataset_from_path(data[0], **options))
+    saved = [path / "data.json" for path in data if is_saved(path)]
+    made_by = provenance_record(output, "moments" if moments else "spectrum", saved, data_sha256=result.data_sha256)
+    write_spectrum(output, result, made_by)
     print(
-        f"{output}: critical variance {found.critical_variance:.6g} +- {found.standard_errors[0]:.2g}, "
-        f"trace {found.trace:.6g}, {found.n_samples} samples of {found.dimension} features"
+        f"{output}: critical variance {result.critical_variance:.6g} +- {result.standard_errors[0]:.2g}, "
+        f"trace {result.trace:.6g}, {result.n_samples} samples of {result.dimension} features"
     )
 
 
 def moments(
-    data: Annotated[Path, typer.Argument(help="A folder of `phasevae dataset`, a table, or images.")],
+    data: Annotated[Path, typer.Argument(help="Folder of `phasevae dataset`, table, or images.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write, such as part1.safetensors.")],
-    shard: Annotated[str, typer.Option(help="I/N: the I-th of N equal parts of the rows.")] = "1/1",
-    basis: Annotated[Path | None, typer.Option(help="Second pass: the basis of `phasevae spectrum --moments`.")] = None,
+    shard: Annotated[str, typer.Option(help="I/N: part I of N equal parts of the rows.")] = "1/1",
+    basis: Annotated[Path | None, typer.Option(help="Second pass: file of `phasevae spectrum --basis`.")] = None,
     size: Size = None,
     grey: Grey = None,
     key: Key = None,
 ) -> None:
-    """Compute what a part of the data contributes to the spectrum of the whole, for `phasevae spectrum --moments`.
+    """Compute the contribution of a part of the data to the spectrum, for `phasevae spectrum --moments`.
 
     Example: phasevae moments results/mine --shard 3/8 -o part3.safetensors
     """
     from phasevae.datasets.registry import dataset_from_path
-    from phasevae.datasets.store import load_dataset
+    from phasevae.datasets.store import is_saved, load_dataset
     from phasevae.spectrum import sharded
 
     options = given({"size": size, "grey": grey, "key": key})
-    # Only the rows of the shard are read of a saved data set.
-    saved = (data / "data.json").is_file() and not options
-    dataset = load_dataset(data) if saved else dataset_from_path(data, **options)
+    # Of a saved data set only the rows of the shard are read.
+    dataset = load_dataset(data) if is_saved(data) and not options else dataset_from_path(data, **options)
     part, rows = sharded.part_of(dataset, _shard(shard))
     if basis is None:
-        found = sharded.moments(part, rows)
+        result = sharded.moments(part, rows)
     else:
-        found = sharded.shape(part, rows, sharded.read(basis, sharded.Basis), file_sha256(basis))
-    sharded.write(output, found)
+        result = sharded.shape(part, rows, sharded.read(basis, sharded.Basis), file_sha256(basis))
+    sharded.write(output, result)
     print(f"{output}: rows {part.start} to {part.stop - 1} of {part.n_rows}, {rows.dimension} features")
 
 
 def spectrum_of_parts(files: list[Path], basis: Path | None) -> Spectrum:
-    """Spectrum from files of `phasevae moments`; after the first pass also the basis for the second, if it is given."""
+    """Compute the spectrum from files of `phasevae moments`.
+
+    Parameters
+    ----------
+    files : list of Path
+        All parts of a pass.
+    basis : Path or None
+        After the first pass: file to write for the second pass.
+    """
     from phasevae.spectrum import sharded
 
     first = sharded.read(files[0], sharded.Moments, sharded.Shape)
@@ -146,5 +154,5 @@ def spectrum_of_parts(files: list[Path], basis: Path | None) -> Spectrum:
 def _shard(text: str) -> tuple[int, int]:
     number, slash, count = text.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal()):
-        raise InputError(f"--shard: {text!r}, must be like 3/8, the third of eight")
+        raise InputError(f"--shard: {text!r}, must be like 3/8, the third of eight parts")
     return int(number), int(count)

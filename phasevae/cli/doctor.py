@@ -1,54 +1,51 @@
-"""The verb that tells what is at work here."""
+"""The verb that shows versions and backends."""
 
 from __future__ import annotations
 
 import json
 import platform
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from phasevae.cli.options import Json
 from phasevae.kernels import backends
-
-
-def doctor(json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Say which versions and which backends are at work here.
-
-    Example: phasevae doctor --json
-    """
-
-    found = examine()
-    if json_output:
-        print(json.dumps(found, indent=1))
-        return
-    for name, version in found["versions"].items():
-        print(f"{name:12} {version or 'not installed'}")
-    for name, state in found["backends"].items():
-        print(f"{name:12} {'available' if state['available'] else 'not available'}: {state['reason']}")
-
 
 _PACKAGES = ("phasevae", "torch", "numpy", "scipy", "pandas", "matplotlib", "snakemake")
 
 
-def examine() -> dict[str, Any]:
-    """{versions: {package: version or None}, backends: {name: {available, reason}}}.
+def doctor(json_output: Json = False) -> None:
+    """Show the versions of phasevae and its packages, and which backends can be used.
 
-    Unlike `backends.states`, which every process must answer alike without loading torch, this loads the extension.
+    Example: phasevae doctor --json
+    """
+    report = examine()
+    if json_output:
+        print(json.dumps(report, indent=1))
+        return
+    for name, version in report["versions"].items():
+        print(f"{name:12} {version or 'not installed'}")
+    for name, state in report["backends"].items():
+        print(f"{name:12} {'available' if state['available'] else 'not available'}: {state['reason']}")
+
+
+def examine() -> dict[str, Any]:
+    """Return {versions: {package: version or None}, backends: {name: {available, reason}}}.
+
+    Unlike `backends.states`, which loads no torch and is the same in every process, this loads the extension.
     """
     versions = {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
     states = {name: state._asdict() for name, state in backends.states().items()}
-    found = {name: {key: state[key] for key in ("available", "reason")} for name, state in states.items()}
-    if found["native_cpu"]["available"]:
+    usable = {name: {key: state[key] for key in ("available", "reason")} for name, state in states.items()}
+    if usable["native_cpu"]["available"]:
         loaded, reason = _load()
         for name in ("native_cpu", "native_cuda"):
-            if found[name]["available"]:
-                found[name] = {"available": loaded, "reason": reason}
-    return {"versions": versions, "backends": found}
+            if usable[name]["available"]:
+                usable[name] = {"available": loaded, "reason": reason}
+    return {"versions": versions, "backends": usable}
 
 
 def _load() -> tuple[bool, str]:
-    """Whether the extension can be loaded, and what it was built with or why not."""
+    """Whether the extension can be loaded, and how it was built or why it cannot be loaded."""
     try:
         from phasevae.kernels import native
     except (ImportError, OSError) as error:

@@ -1,7 +1,8 @@
-"""The command line: `phasevae VERB`. Each rule of the workflow calls one verb, so each step can be run by hand."""
+"""The command line: `phasevae VERB`. Each rule of the workflow calls a verb, so each step can be run by hand."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from typing import Any
@@ -46,8 +47,11 @@ for verb in VERBS:
 
 
 def main() -> None:
-    """Entry point: bad input is one line on standard error and exit code 2, an interruption 128 + its signal."""
+    """Run a verb. Bad input ends it with one line on standard error and exit code 2, a signal with 128 + its number."""
     warnings.showwarning = _show_warning
+    logger = logging.getLogger("phasevae")
+    logger.handlers = [_Messages()]
+    logger.setLevel(logging.INFO)
     try:
         app()
     except InputError as error:
@@ -68,6 +72,13 @@ def _fail(message: str, code: int) -> None:
     # Messages of libraries may have several lines.
     print(f"phasevae: {' '.join(message.splitlines())}", file=sys.stderr)
     sys.exit(code)
+
+
+class _Messages(logging.Handler):
+    """Shows the messages of a logger as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"phasevae: {record.getMessage()}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

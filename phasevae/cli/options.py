@@ -1,4 +1,4 @@
-"""Options that verbs of several groups take."""
+"""Options that several verbs share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 Standardize = Annotated[str | None, typer.Option(help="none | center | global | per-feature.")]
-Size = Annotated[int | None, typer.Option(help="Resize images to SIZE x SIZE (antialiased bilinear).")]
-Grey = Annotated[bool | None, typer.Option("--grey/--colour", help="ITU-R 601 grey, or the three colours.")]
-Split = Annotated[str | None, typer.Option(help="cifar10: train | test | all.")]
-Key = Annotated[str | None, typer.Option(help="array: which array of an .npz file.")]
+Size = Annotated[int | None, typer.Option(help="Resize images to SIZE x SIZE pixels (antialiased bilinear).")]
+Grey = Annotated[bool | None, typer.Option("--grey/--colour", help="Take images as grey (ITU-R 601) or in colour.")]
+Key = Annotated[str | None, typer.Option(help="Which array of an .npz file, or layer of a .h5ad file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutputJson = Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")]
 SettingsJson = Annotated[str | None, typer.Option(help="Training settings as JSON, as the workflow gives them.")]
 DimensionsFile = Annotated[Path | None, typer.Option(help="dimensions.csv of `phasevae collect`.")]

@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, a plain line now and then elsewhere."""
+"""The progress of a training: a bar on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLAIN_SECONDS = 10.0
 
 @contextmanager
 def training_progress() -> Iterator[Callable[[Trainer], None]]:
-    """Yield the function to call with the trainer whenever it has news."""
+    """Yield the function to call with the trainer after each new record of its history."""
     if sys.stderr.isatty():
         with _bar() as show:
             yield show
@@ -69,7 +69,7 @@ def _bar() -> Iterator[Callable[[Trainer], None]]:
 
 
 def _rate() -> Callable[[Trainer], float]:
-    """Samples a second of all models together since the last call."""
+    """Return a function that gives the samples per second, of all models together, since its last call."""
     before = (time.monotonic(), 0)
 
     def speed(trainer: Trainer) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +17,31 @@ from phasevae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-from dataclasses import dataclass
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".h5ad")
 _KEYED = (".npz", ".h5ad")
 
 
 def array(*, path: Path | str | list[Path | str], key: str | None = None, standardize: str = "none") -> Dataset:
-    """One sample a row: a .npy array (memory-mapped), the array `key` of a .npz file (or its only one), or the
-    numeric columns of a .csv (with or without a line of names) or .parquet table, or the matrix X (or the layer `key`)
-    of a .h5ad file, which needs anndata. Axes after the first are flattened.
-    A list of such files is one data set, their rows one after the other.
+    """Build a data set of arrays or tables with one sample a row; axes after the first are flattened.
+
+    Parameters
+    ----------
+    path : path or list of paths
+        A .npy array (memory-mapped), an array of an .npz file, the numeric columns of a .csv (with or without a line of
+        names) or .parquet table, or the matrix X or a layer of a .h5ad file, which needs anndata. The rows of several
+        files follow each other.
+    key : str, optional
+        Which array of an .npz file with several, or which layer of a .h5ad file.
+    standardize : str
+        See `phasevae.datasets.standardize`.
     """
     if not isinstance(path, list):
         path = _checked_file(path, key)
         return standardized(_read(path, key), standardize, str(path), archives.source_of_file(path))
     if not path:
         raise InputError("path: an empty list, must name at least one file")
-    files = [_checked_file(one, key) for one in path]
+    files = [_checked_file(item, key) for item in path]
     parts = [_flattened(_read(file, key), file) for file in files]
     for file, part in zip(files, parts, strict=True):
         if part.shape[1] != parts[0].shape[1]:
@@ -86,8 +94,10 @@ def _chosen_key(path: Path, key: str | None, keys: list[str]) -> str:
     if key is None and len(keys) == 1:
         return keys[0]
     if key not in keys:
-        told = "holds several arrays: key" if key is None else f"key {key!r}"
-        raise InputError(f"{path}: {told} must be one of {', '.join(keys)}" if keys else f"{path}: holds no arrays")
+        if not keys:
+            raise InputError(f"{path}: holds no arrays")
+        mistake = "holds several arrays: key" if key is None else f"key {key!r}"
+        raise InputError(f"{path}: {mistake} must be one of {', '.join(keys)}")
     return key
 
 
@@ -110,7 +120,7 @@ def _read_table(path: Path) -> NDArray:
             raise InputError(f"{path}: column '{name}' holds {_no_number(column)!r}, must hold numbers only")
     if table.columns[0] == "Unnamed: 0" and np.array_equal(np.diff(table.iloc[:, 0]), np.ones(len(table) - 1)):
         raise InputError(f"{path}: the first column has no name and counts the rows, must be left out")
-    # Missing values of nullable columns become NaN, which is told with row and column later.
+    # Missing values of nullable columns become NaN; the later error for NaN names row and column.
     return table.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
@@ -138,7 +148,7 @@ def _read_h5ad(path: Path, key: str | None) -> NDArray:
     matrix = data.X if key is None else data.layers[key]
     if matrix is None:
         raise InputError(f"{path}: has no X, must be a layer ({', '.join(data.layers) or 'it has none'})")
-    if hasattr(matrix, "to_memory"):  # sparse ones fit, and are not sliced on disk by every anndata with every scipy
+    if hasattr(matrix, "to_memory"):  # a sparse matrix fits, and some versions of anndata cannot slice it on disk
         matrix = matrix.to_memory()
     x = new_array(tuple(data.shape))
     for rows in row_slices(*x.shape):
@@ -149,8 +159,11 @@ def _read_h5ad(path: Path, key: str | None) -> NDArray:
 
 
 def _has_header(path: Path) -> bool:
-    """Whether the first line has a cell that is neither empty nor a number. Raises InputError for a table with other
-    separators than commas, or with more columns than names, whose first ones pandas would leave out."""
+    """Whether the first line has a cell that is neither empty nor a number.
+
+    Raises InputError for a table with other separators than commas, or with more columns than names: pandas would leave
+    out its first columns.
+    """
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
         lines = csv.reader(stream)
         first, second = next(lines, []), next(lines, [])
@@ -196,8 +209,8 @@ class Stacked:
         if isinstance(rows, int):
             return self[rows : rows + 1][0]
         start, stop, step = rows.indices(len(self))
-        found, first = [], 0
+        pieces, first = [], 0
         for part in self.parts:
-            found.append(part[max(start - first, 0) : max(stop - first, 0)])
+            pieces.append(part[max(start - first, 0) : max(stop - first, 0)])
             first += len(part)
-        return np.concatenate(found, dtype=self.dtype)[::step]
+        return np.concatenate(pieces, dtype=self.dtype)[::step]

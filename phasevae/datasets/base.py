@@ -17,14 +17,14 @@ from phasevae.errors import InputError
 
 @dataclass(frozen=True)
 class SampleStream:
-    """Samples that can be read again and again: `read()` yields float64 blocks [b, D] that together are all rows."""
+    """Samples that can be read repeatedly: `read()` yields float64 blocks [b, D] that together are all rows."""
 
     read: Callable[[], Iterator[NDArray[np.float64]]]
     dimension: int
     label: str = "data"
 
     def mapped(self, function: Callable[[NDArray], NDArray]) -> SampleStream:
-        """The same rows with `function` applied to each block; it must keep the shape."""
+        """Return the same rows with `function`, which must keep the shape, applied to each block."""
         return replace(self, read=lambda: map(function, self.read()))
 
 
@@ -33,10 +33,7 @@ BLOCK_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples as they are fed to the network, and how they came about.
-
-    The raw sample is ``x * scale + mean``.
-    """
+    """Samples as they are fed to the network, and their origin. The raw sample is ``x * scale + mean``."""
 
     name: str
     x: NDArray[np.float32]  # [N, D], possibly memory-mapped
@@ -46,11 +43,19 @@ class Dataset:
     constant_features: list[int]
     provenance: dict[str, Any]
     sha256: str | None = None
-    """sha256 of data.npy; None for a data set that was not saved."""
+    """sha256 of data.npy; None for a data set that is not saved."""
 
 
 def row_slices(n_rows: int, dimension: int, most_rows: int | None = None) -> Iterator[slice]:
-    """Slices that cover `n_rows` in order, each at most 64 MiB in float64 (and at most `most_rows` rows)."""
+    """Yield slices that cover all rows in order.
+
+    Parameters
+    ----------
+    n_rows, dimension : int
+        Shape of the data.
+    most_rows : int, optional
+        The most rows of a slice. A slice is always at most 64 MiB in float64.
+    """
     step = max(1, BLOCK_BYTES // (8 * max(1, dimension)))
     if most_rows is not None:
         step = max(1, min(step, most_rows))
@@ -59,9 +64,13 @@ def row_slices(n_rows: int, dimension: int, most_rows: int | None = None) -> Ite
 
 
 def write_npy(x: NDArray, stream: BinaryIO | None = None) -> str:
-    """Write `x` [N, D] as a float32 .npy file in constant memory; return the sha256 (hex) of its bytes.
+    """Write a float32 .npy file in constant memory and return the sha256 (hex) of its bytes.
 
-    Without a stream the bytes are only hashed.
+    Parameters
+    ----------
+    x : array [N, D]
+    stream : binary stream, optional
+        Without a stream the bytes are only hashed.
     """
     header = io.BytesIO()
     description = {"descr": "<f4", "fortran_order": False, "shape": tuple(x.shape)}
@@ -81,19 +90,22 @@ def _npy_blocks(header: bytes, x: NDArray) -> Iterator[bytes | memoryview]:
 
 
 def file_name(path: Path | str) -> str:
-    """Last part of a path, that of the working folder for "."."""
+    """Return the last part of a path; for "." that of the working folder."""
     return Path(path).name or Path(path).resolve().name
 
 
 def checked_path(key: str, value: Any) -> Path:
-    """`value` as a path with the home folder expanded. Raises InputError that names the key."""
+    """Return an option's value as a path with ~ expanded. Raises InputError that names the option `key`."""
     if not isinstance(value, str | Path) or not str(value):
         raise InputError(f"{key}: {value!r}, must be the path of a file or folder")
     return Path(value).expanduser()
 
 
 def checked_int(key: str, value: Any, least: int) -> int:
-    """`value` as an integer of at least `least` (1e5 counts as one). Raises InputError that names the key."""
+    """Return an option's value as an integer, at least `least`; 1e5 counts as an integer.
+
+    Raises InputError that names the option `key`.
+    """
     whole = isinstance(value, int | np.integer) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not whole or value < least:
         raise InputError(f"{key}: {value!r}, must be an integer of at least {least}")
@@ -101,14 +113,14 @@ def checked_int(key: str, value: Any, least: int) -> int:
 
 
 def checked_choice(key: str, value: Any, choices: tuple[str, ...]) -> str:
-    """`value` if it is one of `choices`. Raises InputError that names the key."""
+    """Return an option's value if it is among `choices`. Raises InputError that names the option `key`."""
     if value not in choices:
         raise InputError(f"{key}: {value!r}, must be one of {', '.join(choices)}")
     return value
 
 
 def checked_flag(key: str, value: Any) -> bool:
-    """`value` if it is true or false. Raises InputError that names the key."""
+    """Return an option's value if it is true or false. Raises InputError that names the option `key`."""
     if not isinstance(value, bool):
         raise InputError(f"{key}: {value!r}, must be true or false")
     return value

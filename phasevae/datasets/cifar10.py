@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.datasets import archives, images
+from phasevae.datasets import archives
 from phasevae.datasets.base import Dataset, checked_choice, checked_flag, checked_path
 from phasevae.datasets.fetch import fetched
-from phasevae.datasets.images import checked_size, from_pixels
+from phasevae.datasets.images import checked_size, converted, from_pixels
 from phasevae.errors import InputError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -23,10 +23,10 @@ BATCHES = {
     "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
     "test": ("test_batch.bin",),
 }
+BATCHES["all"] = BATCHES["train"] + BATCHES["test"]
+
 N_SAMPLES = {"train": 50_000, "test": 10_000, "all": 60_000}
 """Images in the canonical archive."""
-
-BATCHES["all"] = BATCHES["train"] + BATCHES["test"]
 
 
 def cifar10(
@@ -37,11 +37,21 @@ def cifar10(
     grey: bool = True,
     standardize: str = "per-feature",
 ) -> Dataset:
-    """The CIFAR-10 images, training batches first, preprocessed as `images` does.
+    """Build a data set of the CIFAR-10 images, training batches first.
 
-    Without `archive` the canonical file is fetched once and kept in the user's cache (or PHASEVAE_CACHE). A local
-    archive may hold any number of records in the canonical layout: files data_batch_1..5.bin and test_batch.bin of
-    1 label byte and 3 x 1024 pixel bytes a record.
+    Parameters
+    ----------
+    archive : path, optional
+        A local archive or folder with files data_batch_1..5.bin and test_batch.bin. Each holds any number of records of
+        1 label byte and 3 x 1024 pixel bytes. By default the canonical archive is downloaded once and kept in the
+        user's cache (or PHASEVAE_CACHE).
+    split : {"all", "train", "test"}
+    size, grey, standardize
+        As in `phasevae.datasets.images.images`.
+
+    References
+    ----------
+    A. Krizhevsky, Learning multiple layers of features from tiny images (2009).
     """
     checked_choice("split", split, tuple(BATCHES))
     size = checked_size(size)
@@ -50,7 +60,7 @@ def cifar10(
     stacks, names = {}, []
     for name, content in archives.members(path, lambda name: PurePosixPath(name).name in BATCHES[split]):
         batch = PurePosixPath(name).name
-        stacks[batch] = _preprocessed(_planes(content, f"{path}: {name}"), size, grey)
+        stacks[batch] = _converted_batch(_pixels(content, f"{path}: {name}"), size, grey)
         names.append(name)
     missing = [batch for batch in BATCHES[split] if batch not in stacks]
     if missing:
@@ -59,20 +69,18 @@ def cifar10(
     return from_pixels(stack, str(path), standardize, grey, archives.source_of(path, names))
 
 
-def _planes(content: bytes, label: str) -> NDArray[np.uint8]:
-    """Pixels [N, 3, 32, 32] of the records of one batch file."""
+def _pixels(content: bytes, label: str) -> NDArray[np.uint8]:
+    """Pixels [N, 32, 32, 3] of the records of a batch file."""
     if not content or len(content) % RECORD:
         raise InputError(f"{label}: {len(content)} bytes, must be a positive multiple of {RECORD} (CIFAR-10 records)")
     records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
     if records[:, 0].max() >= N_CLASSES:
         row = int(np.argmax(records[:, 0] >= N_CLASSES))
         raise InputError(f"{label}: record {row} has label {records[row, 0]}, must be 0 to {N_CLASSES - 1}")
-    return records[:, 1:].reshape(-1, 3, SIDE, SIDE)
+    return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
 
 
-def _preprocessed(planes: NDArray[np.uint8], size: int | None, grey: bool) -> NDArray[np.uint8]:
-    """Grey [N, H, W] or RGB [N, H, W, 3], resized."""
-    stack = images.grey601(planes) if grey else planes
-    if size is not None:
-        stack = images.resize(stack, size)
-    return stack if grey else stack.transpose(0, 2, 3, 1)
+def _converted_batch(pixels: NDArray[np.uint8], size: int | None, grey: bool) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    return np.stack([converted(Image.fromarray(image), size, grey) for image in pixels])

@@ -13,10 +13,10 @@ N_SAMPLES, DIMENSION = 1797, 64
 
 
 def digits(*, standardize: str = "global") -> Dataset:
-    """1,797 digits of 8 x 8 pixels (Alpaydin & Kaynak 1998), three of which are constant.
+    """Build a data set of 1,797 digits of 8 x 8 pixels; three pixels are constant (Alpaydin & Kaynak 1998).
 
-    The default is one scale for all pixels: divided by its own standard deviation, a pixel that is nonzero in a
-    single image would keep that image encoded far above the largest eigenvalue.
+    The default is one scale for all pixels. If each pixel were divided by its own standard deviation, a pixel that is
+    nonzero in a single image would keep that image encoded far above the largest eigenvalue.
     """
     from sklearn.datasets import load_digits
 

@@ -1,4 +1,4 @@
-"""Fetch a file once: progress, retries, checksum, and resumption where the last attempt broke off."""
+"""Download a file once, with progress, retries, a checksum, and resumption of an interrupted download."""
 
 from __future__ import annotations
 
@@ -15,16 +15,29 @@ from phasevae.errors import InputError
 
 RETRIES = 4
 TIMEOUT = 10.0, 60.0  # seconds to connect, and between two pieces
-_CHUNK = 2**14  # what a broken connection loses at most
+_CHUNK = 2**14  # the most that a broken connection loses
 
 
 def fetched(url: str, size: int, sha256: str, folder: Path | None = None) -> Path:
-    """Path of the file at `url` (`size` bytes, `sha256` hex) in the cache; downloaded if it is not there yet.
+    """Return the path of a file in the cache; download it if it is not there.
 
-    The cache is `folder`, else the environment variable PHASEVAE_CACHE, else the user's cache folder. Bytes arrive
-    in NAME.part beside the destination, so that a later attempt goes on where this one stopped; the file gets its
-    name after its checksum is verified. Of several processes one downloads, and the others wait for its NAME.lock.
-    Raises InputError when the host cannot be reached or the checksum fails.
+    The bytes arrive in NAME.part in the same folder, so that a later attempt continues an interrupted one. After its
+    checksum is verified the file gets its name. If several processes need it, one downloads it and the others wait.
+
+    Parameters
+    ----------
+    url : str
+    size : int
+        Bytes of the file.
+    sha256 : str
+        Checksum of the file (hex).
+    folder : Path, optional
+        The cache; by default the environment variable PHASEVAE_CACHE, else the user's cache folder.
+
+    Raises
+    ------
+    InputError
+        If the host cannot be reached or the checksum is wrong.
     """
     import pooch
     from filelock import FileLock
@@ -33,7 +46,7 @@ def fetched(url: str, size: int, sha256: str, folder: Path | None = None) -> Pat
     folder = folder or Path(os.environ.get("PHASEVAE_CACHE") or pooch.os_cache("phasevae"))
     name = url.rsplit("/", 1)[-1]
     part = folder / f"{name}.part"
-    # Needs no lock, which could not be had in a cache that is shared and read-only.
+    # Without the lock, which a shared read-only cache cannot hold.
     if (folder / name).is_file() and file_sha256(folder / name) == sha256:
         return folder / name
 
@@ -54,9 +67,22 @@ def fetched(url: str, size: int, sha256: str, folder: Path | None = None) -> Pat
 
 
 def resume(url: str, part: Path, size: int, wait: Callable[[float], None] = time.sleep) -> None:
-    """Append to `part` until it holds `size` bytes. An attempt that brought bytes does not count as a failed one.
+    """Download until a file is complete. An attempt that brings bytes does not count as a failure.
 
-    Raises InputError when the server refuses or when RETRIES attempts in a row brought nothing.
+    Parameters
+    ----------
+    url : str
+    part : Path
+        The file, to whose present end the bytes are appended.
+    size : int
+        Bytes of the complete file.
+    wait : function
+        Waits a number of seconds between failures.
+
+    Raises
+    ------
+    InputError
+        If the server refuses, or after more than RETRIES failures in a row.
     """
     import requests
 
@@ -89,14 +115,14 @@ def resume(url: str, part: Path, size: int, wait: Callable[[float], None] = time
 
 
 def _receive(url: str, part: Path, size: int) -> None:
-    """One attempt, from the present end of `part` on."""
+    """One attempt, from the present end of `part`."""
     import requests
 
     have = _size(part)
     headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {"Accept-Encoding": "identity"}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         response.raise_for_status()
-        # A server without ranges answers 200 and starts over.
+        # A server that does not know ranges answers 200 and sends the file from its start.
         resumed = response.status_code == requests.codes.partial_content
         with part.open("ab" if resumed else "wb") as stream, _progress(part.stem, size) as advance:
             advance(have if resumed else 0)
@@ -118,7 +144,7 @@ def _progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _reason(error: Exception) -> str:
-    """In words: requests wraps the cause in several layers of text."""
+    """The cause in plain words; requests wraps it in several layers of text."""
     import requests
 
     if isinstance(error, requests.Timeout):

@@ -21,7 +21,6 @@ from phasevae.errors import InputError
 if TYPE_CHECKING:
     from PIL import Image
 
-
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm")
 
 
@@ -33,12 +32,20 @@ def images(
     standardize: str = "per-feature",
     skip_damaged: bool = False,
 ) -> Dataset:
-    """The images of a folder (with its subfolders), .zip or .tar(.gz|.bz2|.xz), in the order of their names.
+    """Build a data set of images in the order of their names, flattened in the order height, width, channel.
 
-    Each is made grey (ITU-R 601) or RGB (without `grey`, as the first one is), resized to `size` x `size` (antialiased
-    bilinear) and flattened in the order height, width, channel; pixels are divided by 255. Without `size` all images
-    must share one shape. An image that cannot be decoded is an error that names it; with `skip_damaged` it is left
-    out with a warning. There is a warning, too, when colours are lost because the first image is grey.
+    Parameters
+    ----------
+    path : path
+        A folder (with its subfolders), .zip or .tar(.gz|.bz2|.xz).
+    size : int, optional
+        Resize to `size` x `size` pixels (antialiased bilinear). By default all images must share one shape.
+    grey : bool, optional
+        Make the images grey (ITU-R 601) or RGB. None: as the first image is, with a warning if colours are lost.
+    standardize : str
+        See `phasevae.datasets.standardize`; pixels are divided by 255 before.
+    skip_damaged : bool
+        Leave out images that cannot be decoded, with a warning, instead of an error.
     """
     path = checked_path("path", path)
     size = checked_size(size)
@@ -46,40 +53,39 @@ def images(
     checked_flag("skip_damaged", skip_damaged)
     names: list[str] = []
     shape: tuple[int, ...] | None = None
-    left_out, asked = 0, grey is not None
+    n_damaged, check_colours = 0, grey is None
     with tempfile.TemporaryFile() as spool:
         for name, content in _progress(archives.members(path, _is_image)):
             label = f"{path}: {name}"
             try:
-                stored_grey = grey if asked else is_grey(content, label)
-                image = decoded(content, label, size, stored_grey if grey is None else grey)
+                stored_grey = is_grey(content, label) if check_colours else grey
+                pixels = decoded(content, label, size, stored_grey if grey is None else grey)
             except InputError as error:
                 if not skip_damaged:
                     raise
                 warnings.warn(f"{error}: left out", UserWarning, stacklevel=2)
-                left_out += 1
+                n_damaged += 1
                 continue
             grey = stored_grey if grey is None else grey
             if grey and not stored_grey:
                 warnings.warn(f"{label} has colours, {names[0]} is grey: all are taken as grey", stacklevel=2)
-                asked = True
-            if shape is not None and image.shape != shape:
+                check_colours = False
+            if shape is not None and pixels.shape != shape:
                 raise InputError(
-                    f"{label} is {_sides(image.shape)} pixels, {names[0]} is {_sides(shape)}: "
+                    f"{label} is {_sides(pixels.shape)} pixels, {names[0]} is {_sides(shape)}: "
                     f"must all be alike, or give 'size'"
                 )
             names.append(name)
-            shape = image.shape
-            spool.write(image.tobytes())
-        if left_out and shape is None:
-            raise InputError(f"{path}: has no image that can be decoded, {left_out} left out")
+            shape = pixels.shape
+            spool.write(pixels.tobytes())
+        if n_damaged and shape is None:
+            raise InputError(f"{path}: has no image that can be decoded, {n_damaged} left out")
         if shape is None:
             raise InputError(f"{path}: has no images (files named *{', *'.join(SUFFIXES)})")
         spool.flush()
         stack = np.memmap(spool, np.uint8, "r", shape=(len(names), *shape))
         order = sorted(range(len(names)), key=names.__getitem__)
-        source = archives.source_of(path, names)
-        return from_pixels(stack, str(path), standardize, grey, source, np.array(order))
+        return from_pixels(stack, str(path), standardize, grey, archives.source_of(path, names), np.array(order))
 
 
 def from_pixels(
@@ -90,7 +96,22 @@ def from_pixels(
     source: dict[str, Any],
     order: np.ndarray | None = None,
 ) -> Dataset:
-    """Data set of a stack of equal images, uint8 [N, H, W] or [N, H, W, 3], scaled to [0, 1]; in the `order` [N]."""
+    """Build a data set of equal images, scaled to [0, 1] and standardised.
+
+    Parameters
+    ----------
+    stack : uint8 array [N, H, W] or [N, H, W, 3]
+    label : str
+        Name of the data in messages.
+    standardize : str
+        See `phasevae.datasets.standardize`.
+    grey : bool
+        Whether the images are grey.
+    source : dict
+        The origin of the images, for the provenance.
+    order : int array [N], optional
+        The order of the samples.
+    """
     height, width = stack.shape[1:3]
     preprocessing = {
         "height": height,
@@ -108,8 +129,73 @@ def from_pixels(
 
 
 def checked_size(size: Any) -> int | None:
-    """A number of pixels, or None for the size that the images have."""
+    """Return a number of pixels, or None for the size of the stored images. Raises InputError for anything else."""
     return None if size is None else checked_int("size", size, 1)
+
+
+def decoded(content: bytes, label: str, size: int | None, grey: bool) -> NDArray[np.uint8]:
+    """Decode an image file and convert it.
+
+    Parameters
+    ----------
+    content : bytes
+    label : str
+        Name of the image in messages.
+    size, grey
+        See `converted`.
+
+    Raises
+    ------
+    InputError
+        If the image is damaged or has more than 8 bits a channel.
+    """
+    return converted(_opened(content, label, lambda image: image.convert("RGB")), size, grey)
+
+
+def converted(image: Image.Image, size: int | None, grey: bool) -> NDArray[np.uint8]:
+    """Convert an RGB image to pixels.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    size : int, optional
+        Resize to `size` x `size` (antialiased bilinear).
+    grey : bool
+        Convert to grey (ITU-R 601) first.
+
+    Returns
+    -------
+    uint8 array [H, W] or [H, W, 3]
+    """
+    from PIL import Image
+
+    if grey:
+        image = image.convert("L")
+    if size is not None:
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def is_grey(content: bytes, label: str) -> bool:
+    """Return whether an image file has one channel, by its header alone. Raises InputError as `decoded` does."""
+    return _opened(content, label, lambda image: image.mode in ("1", "L", "LA"))
+
+
+def _opened(content: bytes, label: str, read: Callable[[Image.Image], Any]) -> Any:
+    """What `read` returns for an image, the first frame of an animation."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.mode == "F" or image.mode.startswith("I"):
+                raise InputError(f"{label}: mode {image.mode}, must have 8 bits a channel")
+            return read(image)
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError(f"{label}: not an image, or damaged") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{label}: not an image, or damaged ({str(error).splitlines()[0]})") from None
 
 
 def _is_image(name: str) -> bool:
@@ -128,78 +214,3 @@ def _progress(items: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]
     columns = TextColumn("reading images"), MofNCompleteColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         yield from progress.track(items)
-
-
-_BITS = 22  # Pillow's fixed-point precision for 8-bit channels
-
-
-def decoded(content: bytes, label: str, size: int | None, grey: bool) -> NDArray[np.uint8]:
-    """Decode an image, convert it to grey or RGB and resize it to `size` x `size`. Shape [H, W] or [H, W, 3].
-
-    Raises InputError naming the image (`label`) when it is damaged or has more than 8 bits a channel.
-    """
-    from PIL import Image
-
-    pixels = _opened(content, label, lambda image: image.convert("RGB"))
-    if grey:
-        pixels = pixels.convert("L")
-    if size is not None:
-        pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(pixels)
-
-
-def is_grey(content: bytes, label: str) -> bool:
-    """Whether an encoded image has one channel, by its head alone. Raises InputError as `decoded` does."""
-    return _opened(content, label, lambda image: image.mode in ("1", "L", "LA"))
-
-
-def _opened(content: bytes, label: str, read: Callable[[Image.Image], Any]) -> Any:
-    """What `read` gives of an image; of an animation that is its first frame."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.mode == "F" or image.mode.startswith("I"):
-                raise InputError(f"{label}: mode {image.mode}, must have 8 bits a channel")
-            return read(image)
-    except InputError:
-        raise
-    except UnidentifiedImageError:
-        raise InputError(f"{label}: not an image, or damaged") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{label}: not an image, or damaged ({str(error).splitlines()[0]})") from None
-
-
-def grey601(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Luma (ITU-R 601) of planes [N, 3, H, W]: 0.299 R + 0.587 G + 0.114 B in 16-bit fixed point. Shape [N, H, W]."""
-    weights = np.array([19595, 38470, 7471], np.int32)
-    total = sum(weight * rgb[:, channel].astype(np.int32) for channel, weight in enumerate(weights))
-    return ((total + 0x8000) >> 16).astype(np.uint8)
-
-
-def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Antialiased bilinear resize of square images [..., S, S] to [..., size, size]: along the rows, then along the
-    columns, rounded in between. (For other shapes the order of the two depends on the version of Pillow.)"""
-    side = images.shape[-1]
-    if side == size:
-        return images
-    weights = _weights(side, size)
-    return _rounded(weights @ _rounded(images @ weights.T).astype(np.float64))
-
-
-def _weights(old: int, new: int) -> NDArray[np.float64]:
-    """Triangle filter of half-width max(old / new, 1), as integers in units of 2^-22. Shape [new, old]."""
-    scale = old / new
-    support = max(scale, 1.0)
-    center = (np.arange(new)[:, None] + 0.5) * scale
-    position = np.arange(old)
-    first = np.maximum(np.floor(center - support + 0.5), 0)
-    last = np.minimum(np.floor(center + support + 0.5), old)
-    triangle = np.maximum(0.0, 1 - np.abs(position - center + 0.5) / support)
-    triangle[(position < first) | (position >= last)] = 0
-    return np.floor(triangle / triangle.sum(1, keepdims=True) * 2**_BITS + 0.5)
-
-
-def _rounded(fixed_point: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Products and sums of these integers are exact in float64, so this equals integer arithmetic."""
-    return np.clip(np.floor((fixed_point + 2 ** (_BITS - 1)) / 2**_BITS), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Data sets: build one by its kind, save it as data.npy + data.json, load it memory-mapped."""
+"""The kinds of data sets, and data sets by their kind or path."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from phasevae import __version__
-from phasevae.artifacts.files import canonical_json, read_json
+from phasevae.artifacts.files import canonical_json
 from phasevae.datasets import archives, arrays, cifar10, digits, images, synthetic
 from phasevae.datasets.base import Dataset, file_name
+from phasevae.datasets.store import is_saved, load_dataset, read_record
 from phasevae.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-from phasevae.datasets.store import load_dataset
 
 KINDS: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic.synthetic,
@@ -34,11 +31,27 @@ _FILE_OPTIONS = ("archive", "path")
 
 
 def build_dataset(kind: str, *, name: str | None = None, **options: Any) -> Dataset:
-    """Build a data set of a kind of `KINDS`; `name` defaults to the kind.
+    """Build a data set.
 
-    Its provenance holds the kind, all options with their defaults (files by name only), the version of phasevae
-    and the source with the sha256 of its bytes: nothing that differs between two runs or two machines.
-    Raises InputError for an unknown kind, an unknown, missing or unusable option, or unusable data.
+    Parameters
+    ----------
+    kind : str
+        A key of `KINDS`.
+    name : str, optional
+        Name of the data set; the kind by default.
+    **options
+        The options of the kind.
+
+    Returns
+    -------
+    Dataset
+        Its provenance holds the kind, all options with their defaults (files by name only), the version of phasevae and
+        the source with the sha256 of its bytes. None of these differs between two runs or two machines.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind, an unknown, missing or unusable option, and unusable data.
     """
     if kind not in KINDS:
         raise InputError(f"kind: {kind!r}, must be one of {', '.join(KINDS)}")
@@ -47,17 +60,28 @@ def build_dataset(kind: str, *, name: str | None = None, **options: Any) -> Data
     dataset = builder(**used)
     for key in _FILE_OPTIONS:
         if isinstance(used.get(key), list):
-            used[key] = [file_name(one) for one in used[key]]
+            used[key] = [file_name(path) for path in used[key]]
         elif used.get(key) is not None:
             used[key] = file_name(used[key])
-    # As data.json will hold them, so that a built and a loaded data set are the same.
+    # In the form of data.json, so that a built and a loaded data set are the same.
     plain = json.loads(canonical_json(used))
     provenance = {"kind": kind, "options": plain, "phasevae": __version__, **dataset.provenance}
     return dataclasses.replace(dataset, name=name or kind, provenance=provenance)
 
 
 def expected_shape(kind: str, **options: Any) -> tuple[int, int] | None:
-    """(samples, features) that `build` will give, where the options alone tell them; None elsewhere."""
+    """Return the shape (samples, features) of a data set that is not built yet.
+
+    Parameters
+    ----------
+    kind, **options
+        See `build_dataset`.
+
+    Returns
+    -------
+    tuple of int or None
+        None if the shape depends on a file.
+    """
     used = _checked_options(kind, KINDS[kind], options)
     if kind in ("synthetic", "mixture"):
         return used["n_samples"], len(used["eigenvalues"])
@@ -72,8 +96,20 @@ def expected_shape(kind: str, **options: Any) -> tuple[int, int] | None:
 
 
 def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
-    """The data set at `path`: a folder made by `save` (which takes no options), an array or table file, or a folder
-    or archive of images. Raises InputError as `build` and `load` do."""
+    """Load or build the data set at a path.
+
+    Parameters
+    ----------
+    path : Path or str
+        A folder of `save_dataset`, an array or table file, or a folder or archive of images.
+    **options
+        The options of kind array or images. A saved data set takes none.
+
+    Raises
+    ------
+    InputError
+        As `build_dataset` and `load_dataset` do.
+    """
     path = Path(path)
     kind = kind_of_path(path)
     if kind == "saved":
@@ -86,14 +122,14 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
         )
     for key in options:
         if key not in inspect.signature(KINDS[kind]).parameters:
-            told = "an array or table" if kind == "array" else "a folder or archive of images"
-            raise InputError(f"{key}: must be left out for {path}, {told}")
+            content = "an array or table" if kind == "array" else "a folder or archive of images"
+            raise InputError(f"{key}: must be left out for {path}, {content}")
     return build_dataset(kind, path=path, **options)
 
 
 def kind_of_path(path: Path) -> str:
-    """The kind of what is at `path`: "saved" for a folder made by `save`, else "array" or "images"."""
-    if (path / "data.json").is_file():
+    """Return the kind of the data at `path`: "saved" for a folder of `save_dataset`, else "array" or "images"."""
+    if is_saved(path):
         return "saved"
     return "array" if path.suffix.lower() in arrays.SUFFIXES and not path.is_dir() else "images"
 
@@ -111,10 +147,23 @@ def _checked_options(kind: str, builder: Callable[..., Dataset], options: dict[s
 
 
 def data_shape(settings: dict[str, Any], folder: Path) -> tuple[int, int] | None:
-    """(samples, features) of the data set saved in `folder`, else of the one that its settings describe, if known."""
-    if (folder / "data.json").is_file():
-        saved = read_json(folder / "data.json", ("n_samples", "dimension"), "data")
-        return saved["n_samples"], saved["dimension"]
+    """Return the shape (samples, features) of a data set of a config.
+
+    Parameters
+    ----------
+    settings : dict
+        Its settings, which describe it if it is not saved yet.
+    folder : Path
+        Where it is saved.
+
+    Returns
+    -------
+    tuple of int or None
+        None if the shape is not known yet.
+    """
+    if is_saved(folder):
+        record = read_record(folder)
+        return record.n_samples, record.dimension
     if "kind" not in settings:
         return None
     options = inspect.signature(KINDS[settings["kind"]]).parameters

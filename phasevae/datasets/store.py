@@ -1,8 +1,9 @@
-"""TODO."""
+"""Data sets on disk: a folder with data.npy, the samples, and data.json, their record."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,57 +14,68 @@ from phasevae.datasets.base import Dataset, write_npy
 from phasevae.errors import InputError
 
 
-def save_dataset(dataset: Dataset, folder: Path | str, made_by: Mapping[str, Any] | None = None) -> Dataset:
-    """Write data.npy and data.json into `folder`; return the saved data set, memory-mapped.
+@dataclass(frozen=True)
+class DataRecord:
+    """The content of data.json; see `Dataset`."""
 
-    made_by: what is recorded of the code that built it.
+    name: str
+    n_samples: int
+    dimension: int
+    preprocessing: dict[str, Any]
+    constant_features: list[int]
+    mean: list[float]
+    scale: list[float]
+    sha256: str
+    provenance: dict[str, Any]
+
+
+_KEYS = tuple(field.name for field in fields(DataRecord))
+
+
+def save_dataset(dataset: Dataset, folder: Path | str, made_by: Mapping[str, Any] | None = None) -> Dataset:
+    """Write a data set.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    folder : Path or str
+    made_by : mapping, optional
+        How it was built (`phasevae.provenance.stages.provenance_record`).
+
+    Returns
+    -------
+    Dataset
+        The saved data set, memory-mapped.
     """
     folder = Path(folder)
-    record = folder / "data.json"
     with replacing(folder / "data.npy") as temporary:
         with temporary.open("wb") as stream:
             sha256 = write_npy(dataset.x, stream)
-        # No moment at which the old record describes the new array.
-        record.unlink(missing_ok=True)
+        # The old record must at no moment describe the new array.
+        (folder / "data.json").unlink(missing_ok=True)
     n_samples, dimension = dataset.x.shape
-    write_json(
-        record,
-        {
-            "name": dataset.name,
-            "n_samples": n_samples,
-            "dimension": dimension,
-            "preprocessing": dataset.preprocessing,
-            "constant_features": dataset.constant_features,
-            "mean": dataset.mean,
-            "scale": dataset.scale,
-            "sha256": sha256,
-            "provenance": dataset.provenance,
-            **({} if made_by is None else {"made_by": made_by}),
-        },
-    )
+    values = {**vars(dataset), "n_samples": n_samples, "dimension": dimension, "sha256": sha256}
+    record = {key: values[key] for key in _KEYS}
+    write_json(folder / "data.json", record if made_by is None else {**record, "made_by": made_by})
     return load_dataset(folder)
 
 
-_KEYS = (
-    "name",
-    "n_samples",
-    "dimension",
-    "preprocessing",
-    "constant_features",
-    "mean",
-    "scale",
-    "sha256",
-    "provenance",
-)
-
-
 def load_dataset(folder: Path | str, verify: bool = False) -> Dataset:
-    """Read a folder written by `save`; the samples are memory-mapped read-only. `verify` checks the sha256 as well.
+    """Read the folder of a saved data set; its samples are memory-mapped and read-only.
 
-    Raises InputError naming the file that is missing, damaged or does not fit the other.
+    Parameters
+    ----------
+    folder : Path or str
+    verify : bool
+        Whether to compare the sha256 of the samples with the record.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged or does not fit the other. It names the file.
     """
     folder = Path(folder)
-    record = read_json(folder / "data.json", _KEYS, "data")
+    record = read_record(folder)
     array = folder / "data.npy"
     try:
         x = np.load(array, mmap_mode="r", allow_pickle=False)
@@ -71,18 +83,29 @@ def load_dataset(folder: Path | str, verify: bool = False) -> Dataset:
         raise InputError(f"{array}: no such file") from None
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{array}: not a .npy file, or damaged ({error})") from None
-    expected = (record["n_samples"], record["dimension"])
+    expected = (record.n_samples, record.dimension)
     if x.shape != expected or x.dtype != np.float32:
         raise InputError(f"{array}: {x.dtype} of shape {x.shape}, must be float32 {expected} as data.json says")
-    if verify and (found := file_sha256(array)) != record["sha256"]:
-        raise InputError(f"{array}: sha256 {found}, must be {record['sha256']} as data.json says")
+    if verify and (sha256 := file_sha256(array)) != record.sha256:
+        raise InputError(f"{array}: sha256 {sha256}, must be {record.sha256} as data.json says")
     return Dataset(
-        name=record["name"],
+        name=record.name,
         x=x,
-        mean=np.asarray(record["mean"], dtype=np.float64),
-        scale=np.asarray(record["scale"], dtype=np.float64),
-        preprocessing=record["preprocessing"],
-        constant_features=record["constant_features"],
-        provenance=record["provenance"],
-        sha256=record["sha256"],
+        mean=np.asarray(record.mean, dtype=np.float64),
+        scale=np.asarray(record.scale, dtype=np.float64),
+        preprocessing=record.preprocessing,
+        constant_features=record.constant_features,
+        provenance=record.provenance,
+        sha256=record.sha256,
     )
+
+
+def is_saved(folder: Path) -> bool:
+    """Return whether `folder` is that of a saved data set."""
+    return (folder / "data.json").is_file()
+
+
+def read_record(folder: Path) -> DataRecord:
+    """Read data.json of a saved data set. Raises InputError that names the file and the wrong key."""
+    record = read_json(folder / "data.json", _KEYS, "data")
+    return DataRecord(**{key: record[key] for key in _KEYS})

@@ -1,4 +1,4 @@
-"""Samples from wherever they are, a block of rows at a time: arrays, tensors, tables, loaders, files."""
+"""Samples of any kind as blocks of rows: arrays, tensors, tables, loaders, files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,26 @@ from phasevae.datasets.registry import dataset_from_path
 from phasevae.errors import InputError
 
 _KEYS = ("data", "x", "image", "images", "input", "inputs")
-"""Where a batch that is a mapping keeps its samples."""
+"""Under which of these keys a batch that is a mapping keeps its samples."""
 
 
 def sample_stream(data: Any, most_rows: int | None = None) -> SampleStream:
-    """Rows of `data`: a `Rows`, numpy array or memory map, torch tensor, pandas table, `Dataset`, path of anything that
-    `phasevae spectrum` reads, or an iterable of batches that can be iterated anew (a torch DataLoader, a list of
-    arrays) or a torch data set of single samples. A batch is an array or tensor, the first item of a tuple or list, or
-    the item `data`, `x`, `image` or `input` of a mapping. Axes after the first are flattened.
+    """Return a stream of the rows of any data. At most one block or batch is in memory.
 
-    At most one block or batch is held in memory. Raises InputError for anything else, for values that are no real
-    numbers and for batches of unequal width.
+    Parameters
+    ----------
+    data : object
+        A `SampleStream`, numpy array or memory map, torch tensor, pandas table, `Dataset`, the path of anything that
+        `phasevae spectrum` reads, an iterable of batches that can be iterated repeatedly (a torch DataLoader, a list of
+        arrays), or a torch data set of single samples. A batch is an array or tensor, the first item of a tuple or
+        list, or the item `data`, `x`, `image` or `input` of a mapping. Axes after the first are flattened.
+    most_rows : int, optional
+        The most rows of a block.
+
+    Raises
+    ------
+    InputError
+        For anything else, for values that are not real numbers, and for batches of unequal width.
     """
     if isinstance(data, SampleStream):
         return data
@@ -88,7 +97,7 @@ def _singles(dataset: Any, size: int = 256) -> Iterable[list[NDArray]]:
 
 
 def _samples(batch: Any) -> Any:
-    """The samples in what a loader gives."""
+    """The samples in a batch of a loader."""
     if isinstance(batch, Mapping):
         for key in _KEYS:
             if key in batch:
@@ -124,7 +133,7 @@ def _is_tensor(values: Any) -> bool:
 
 
 def _is_map_style(data: Any) -> bool:
-    """A torch data set: samples by number, and not a plain list of batches or a loader."""
+    """Whether `data` is a torch data set, which gives samples by number, and no list of batches and no loader."""
     return hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, Sequence | Mapping)
 
 

@@ -1,4 +1,4 @@
-"""Samples with a given covariance, Gaussian or a two-component mixture, and clusters, whose collapse is abrupt."""
+"""Synthetic samples: Gaussian or a two-component mixture with a given covariance, and clusters."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ def synthetic(
     seed: int = 1234,
     standardize: str = "center",
 ) -> Dataset:
-    """Zero-mean Gaussian samples whose covariance has the given `eigenvalues`, in a random orthogonal basis.
+    """Build a data set of zero-mean Gaussian samples in a random orthogonal basis.
 
-    The defaults reconstruct the synthetic set of Li et al. (2026): lambda_i = exp(-0.1 (i - 1)), i = 1..8; the
-    sample mean is removed.
+    Parameters
+    ----------
+    eigenvalues : sequence of float
+        Those of the covariance. The default is the synthetic set of Li et al. (2026), exp(-0.1 (i - 1)), i = 1..8.
+    n_samples, seed : int
+    standardize : str
+        See `phasevae.datasets.standardize`; by default the sample mean is removed.
     """
     return _sampled("synthetic", _gaussian, eigenvalues, n_samples, seed, standardize)
 
@@ -38,9 +43,20 @@ def mixture(
     seed: int = 1234,
     standardize: str = "center",
 ) -> Dataset:
-    """Two Gaussian components with the covariance of `synthetic`: X = O D^(1/2) Y with
-    Y = (I - a^2 v v^T)^(1/2) G + a eta v, v = (1, ..., 1) / sqrt(D), eta = +-1 and a = `separation` in [0, 1]
-    (Li, arXiv:2610.11257).
+    """Build a data set of two Gaussian components with a given covariance.
+
+    X = O D^(1/2) Y with Y = (I - a^2 v v^T)^(1/2) G + a eta v, v = (1, ..., 1) / sqrt(D) and eta = +-1.
+
+    Parameters
+    ----------
+    eigenvalues, n_samples, seed, standardize
+        As in `synthetic`.
+    separation : float
+        a, in [0, 1].
+
+    References
+    ----------
+    Li, arXiv:2610.11257.
     """
     if isinstance(separation, bool) or not isinstance(separation, int | float) or not 0 <= separation <= 1:
         raise InputError(f"separation: {separation!r}, must be a number between 0 and 1")
@@ -64,11 +80,19 @@ def clusters(
     seed: int = 1234,
     standardize: str = "center",
 ) -> Dataset:
-    """Clusters at the corners of a simplex: a row is the unit vector of its cluster, drawn with probability `weights`
-    (normalised), plus isotropic Gaussian noise of standard deviation `noise`.
+    """Build a data set of clusters at the corners of a simplex: a row is the unit vector of its cluster plus noise.
 
-    Without noise two clusters of weights w and 1 - w are a two-point variable of variance 2 w (1 - w) along one
-    direction and constant along the other; n equal ones have n - 1 eigenvalues 1 / n.
+    Without noise, two clusters of weights w and 1 - w are a two-point variable of variance 2 w (1 - w) along one
+    direction and constant along the other. n equal clusters have n - 1 eigenvalues 1 / n.
+
+    Parameters
+    ----------
+    weights : sequence of float
+        Probabilities of the clusters, before normalisation.
+    noise : float
+        Standard deviation of the isotropic Gaussian noise.
+    n_samples, seed, standardize
+        As in `synthetic`.
     """
     probability = _checked_weights(weights)
     if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < np.inf:
@@ -114,12 +138,12 @@ def _orthogonal(rng: np.random.Generator, dimension: int) -> NDArray:
 
 def _checked_weights(weights: Any) -> NDArray:
     try:
-        found = np.asarray(weights, dtype=np.float64)
+        values = np.asarray(weights, dtype=np.float64)
     except (TypeError, ValueError):
-        found = np.empty(0)
-    if isinstance(weights, str) or found.ndim != 1 or found.size < 2 or not np.all((found > 0) & (found < np.inf)):
+        values = np.empty(0)
+    if isinstance(weights, str) or values.ndim != 1 or values.size < 2 or not np.all((values > 0) & (values < np.inf)):
         raise InputError(f"weights: {weights!r}, must be a list of two or more positive numbers")
-    return found / found.sum()
+    return values / values.sum()
 
 
 def _checked_eigenvalues(eigenvalues: Any) -> NDArray:

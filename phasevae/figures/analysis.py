@@ -1,9 +1,12 @@
-"""Figures of the analysis: exponents, slowing down, cascade, beta equivalence, hysteresis, soft modes."""
+"""Figures of the analysis: exponents, slowing down, cascade, beta equivalence, hysteresis, soft modes.
+
+Their inputs are those of `registry.render_figure`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +27,7 @@ from phasevae.figures.marks import (
     legend,
     mark_prediction,
     n_latents,
+    say_why_not,
     theory_line,
     x_label,
 )
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from phasevae.analysis.pipeline import Analysis
+    from phasevae.analysis.records import Estimate
+    from phasevae.spectrum.spectrum import Spectrum
+
 
 _SCALED = {
     "kl": ("KL (nats)", BLUE, "o", 1.0),
@@ -43,94 +51,100 @@ _SCALED = {
 }
 
 
-def exponents(sweep: pd.DataFrame, fit: Mapping[str, Any]) -> Figure:
-    """KL, decoder amplitude and ELBO gap against t = 1 - x / c on logarithmic axes, with their critical exponents."""
-    found, c = quantities(sweep), fit["critical_variance"]
+def exponents(sweep: pd.DataFrame, fit: Analysis) -> Figure:
+    """Draw KL, decoder amplitude and ELBO gap against t = 1 - x / c on logarithmic axes, with their exponents."""
+    measured, c = quantities(sweep), fit.critical_variance
     figure = figure_of(3.0)
     axes = figure.subplots()
-    axes.set(xscale="log", yscale="log", xlabel=r"$t = 1 - \beta\sigma^2 / \sigma_c^2$", ylabel="order parameters")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel=r"$t = 1 - \beta\sigma^2 / \sigma_c^2$",
+        ylabel="order parameters\n(nats; amplitude in units of data)",
+    )
     if c is None:
-        axes.set_title(f"no fit: {fit.get('reason')}", fontsize=7, wrap=True)
+        say_why_not(axes, "fit", fit.reason)
         return figure
-    for name, (label, color, marker, share) in _SCALED.items():
-        points = found["amplitude2" if name == "amplitude" else name]
+    for name, (quantity, color, marker, share) in _SCALED.items():
+        points = measured["amplitude2" if name == "amplitude" else name]
         t = 1 - points.x / c
         use = (t > 0) & (points.kl > 0)
-        result = fit["exponents"].get(name)
-        told = ""
-        if result:
-            told = _interval(result)
-            grid = np.geomspace(*(1 - np.array(fit["exponents"]["window"])[::-1] / c), 50)
-            own = 1 - c * (1 - grid) / result["critical_variance"]
-            curve = result["prefactor"] * own ** (result["value"] / share) * (1 + result["correction"] * own)
+        exponent, label = getattr(fit.exponents, name), quantity
+        if exponent is not None:
+            label += _interval(exponent)
+            grid = np.geomspace(*(1 - np.array(fit.exponents.window)[::-1] / c), 50)
+            own = 1 - c * (1 - grid) / exponent.critical_variance
+            curve = exponent.prefactor * own ** (exponent.value / share) * (1 + exponent.correction * own)
             axes.plot(grid, np.maximum(curve, 1e-12) ** share, color=color, linewidth=0.9, zorder=2)
-        axes.plot(t[use], points.kl[use] ** share, marker, color=color, label=label + told, zorder=3)
+        axes.plot(t[use], points.kl[use] ** share, marker, color=color, label=label, zorder=3)
     axes.plot([], [], color=BLACK, linewidth=0.9, label=r"fit $A t^g (1 + a t)$")
-    if fit["exponents"].get("reason"):
-        axes.set_title(f"no exponents: {fit['exponents']['reason']}", fontsize=7, wrap=True)
+    if fit.exponents.reason:
+        say_why_not(axes, "exponents", fit.exponents.reason)
     _plain_ticks(axes, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5))
     legend(figure, axes, 1)
     return figure
 
 
-def slowing(fit: Mapping[str, Any]) -> Figure:
-    """Relaxation time of KL against the distance from the transition, on logarithmic axes, with its exponent."""
-    found, c = fit["slowing"], fit["critical_variance"]
+def slowing(fit: Analysis) -> Figure:
+    """Draw the relaxation time of KL against the distance from the transition with its critical exponent."""
+    c, exponent = fit.critical_variance, fit.slowing.exponent
     figure = figure_of(2.6)
     axes = figure.subplots()
     axes.set(xscale="log", yscale="log", xlabel=r"distance from the transition $|\ln(\beta\sigma^2 / \sigma_c^2)|$")
     axes.set_ylabel("relaxation time of KL\n(learning rate $\\times$ steps)")
-    if not found.get("x"):
-        axes.set_title(f"no relaxation times: {found['reason']}", fontsize=7, wrap=True)
+    if not fit.slowing.x:
+        say_why_not(axes, "relaxation times", fit.slowing.reason)
         return figure
-    x, tau = np.array(found["x"]), np.array(found["tau"])
+    x, tau = np.array(fit.slowing.x), np.array(fit.slowing.tau)
     distance = np.abs(np.log(x / c))
-    result = found["exponent"]
     for side, keep, color, marker in (("below", x < c, BLUE, "o"), ("above", x > c, VERMILION, "s")):
         if keep.any():
             axes.plot(distance[keep], tau[keep], marker, color=color, label=f"{side} the transition", zorder=3)
-        if result and result[side] is not None:
+        prefactor = exponent and getattr(exponent, side)
+        if prefactor is not None:
             grid = np.array([distance[keep].min(), distance[keep].max()])
-            axes.plot(grid, result[side] * grid ** -result["value"], color=color, linewidth=0.9, zorder=2)
-    if result:
-        axes.plot([], [], color=BLACK, linewidth=0.9, label=r"fit $A\,|\ln(x / c)|^{-\nu}$" + _interval(result, r"\nu"))
+            axes.plot(grid, prefactor * grid**-exponent.value, color=color, linewidth=0.9, zorder=2)
+    if exponent:
+        label = r"fit $A\,|\ln(\beta\sigma^2 / \sigma_c^2)|^{-\nu}$" + _interval(exponent, r"\nu")
+        axes.plot([], [], color=BLACK, linewidth=0.9, label=label)
     else:
-        axes.set_title(f"no exponent: {found['reason']}", fontsize=7, wrap=True)
+        say_why_not(axes, "exponent", fit.slowing.reason)
     _plain_ticks(axes, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5))
     legend(figure, axes, 1)
     return figure
 
 
-def cascade(dimensions: pd.DataFrame, fit: Mapping[str, Any], spectrum: Mapping[str, Any]) -> Figure:
-    """Number of active modes against the decoder variance, and each mode's threshold against its eigenvalue."""
-    n_latent, eigenvalues = n_latents(dimensions), np.asarray(spectrum["eigenvalues"], dtype=float)
+def cascade(dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figure:
+    """Draw the number of active modes against the decoder variance, and the threshold of each mode."""
+    n_latent, eigenvalues = n_latents(dimensions), spectrum.eigenvalues
     figure = figure_of(3.9)
     top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.2])
-    x = dense(dimensions, eigenvalues.tolist(), n_latent)
+    x = dense(dimensions, eigenvalues, n_latent)
     steps = ppca_active_dims(eigenvalues, x, n_latent)
     theory_line(top, x, steps.astype(float), spectrum, n_latent)
-    found = fit["cascade"]
-    if found["staircase"] is None:
-        top.set_title(found["reason"], fontsize=7, wrap=True)
+    staircase = fit.cascade.staircase
+    if staircase is None:
+        say_why_not(top, "thresholds", fit.cascade.reason)
     else:
-        top.plot(found["staircase"]["x"], found["staircase"]["active"], "o", color=BLUE, label="active modes", zorder=3)
+        top.plot(staircase.x, staircase.active, "o", color=BLUE, label="active modes", zorder=3)
     top.set(xlabel=x_label(dimensions), ylabel="active dimensions")
-    there = [mode for mode in found["modes"] if mode["threshold"] is not None and mode["predicted"]]
     ends = np.array([eigenvalues[min(n_latent, eigenvalues.size) - 1], eigenvalues[0]])
     bottom.plot(ends, np.zeros(2), color=BLACK, linewidth=0.8)
-    for mode in there:
-        low, high = (np.nan if edge is None else edge for edge in mode["ci95"])
-        value, scale = mode["threshold"], 100 / mode["predicted"]
+    for mode in fit.cascade.modes:
+        if mode.threshold is None or not mode.predicted:
+            continue
+        low, high = (np.nan if edge is None else edge for edge in mode.ci95)
+        value, scale = mode.threshold, 100 / mode.predicted
         bars = np.nan_to_num([[scale * (value - low)], [scale * (high - value)]])
-        bottom.errorbar([mode["predicted"]], [scale * value - 100], bars, fmt="o", color=BLUE, elinewidth=0.7)
-    bottom.set(xlabel=r"predicted $\lambda_j$ (units of data$^2$)", ylabel="measured threshold\nless predicted (%)")
+        bottom.errorbar([mode.predicted], [scale * value - 100], bars, fmt="o", color=BLUE, elinewidth=0.7)
+    bottom.set(xlabel=r"predicted $\lambda_j$ (units of data$^2$)", ylabel="measured minus\npredicted threshold (%)")
     legend(figure, top, 3)
     return figure
 
 
-def beta_equivalence(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
-    """KL against beta * sigma2, one colour a sweep at fixed beta or sigma2, with the curve that all should lie on."""
-    eigenvalues, n_latent = spectrum["eigenvalues"], n_latents(dimensions)
+def beta_equivalence(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
+    """Draw KL against beta * sigma2, one colour per sweep at fixed beta or sigma2, with the theory of all."""
+    eigenvalues, n_latent = spectrum.eigenvalues, n_latents(dimensions)
     figure = figure_of(2.6)
     axes = figure.subplots()
     x = dense(sweep, eigenvalues, n_latent)
@@ -146,11 +160,13 @@ def beta_equivalence(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Ma
     return figure
 
 
-def hysteresis(hysteresis: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
-    """KL of every model of a sweep upwards from active models and of fresh ones, and the ELBO gap of the former
-    branch (mean and 3 standard errors, linear within 1e-3 nats), with lambda_1 and the binodal."""
+def hysteresis(hysteresis: pd.DataFrame, spectrum: Spectrum) -> Figure:
+    """Draw the KL of models on an upward sweep and of fresh models, and the ELBO gap of the upward sweep.
+
+    The gap has error bars of 3 standard errors and an axis that is linear within 1e-3 nats.
+    """
     up = branch_means(hysteresis).get("up")
-    measured = measured_hysteresis(hysteresis, float(spectrum["eigenvalues"][0]))
+    binodal = measured_hysteresis(hysteresis, float(spectrum.eigenvalues[0])).binodal
     figure = figure_of(3.6)
     top, bottom = figure.subplots(2, 1, sharex=True)
     looks = {"up": (VERMILION, "o", "upwards from active"), "fresh": (BLUE, "s", "fresh")}
@@ -158,45 +174,45 @@ def hysteresis(hysteresis: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
         color, marker, label = looks[name]
         top.plot(abscissa(rows), rows["kl"], marker, color=color, markerfacecolor="none", label=label, zorder=3)
     if up:
-        top.plot(up["x"], up["kl"], color=VERMILION, linewidth=0.8)
-        bars = SIGMAS * up["error"]
-        bottom.errorbar(up["x"], up["gap"], bars, fmt="o-", color=VERMILION, linewidth=0.8, elinewidth=0.7, zorder=3)
+        top.plot(up.x, up.kl, color=VERMILION, linewidth=0.8)
+        bars = SIGMAS * up.error
+        bottom.errorbar(up.x, up.gap, bars, fmt="o-", color=VERMILION, linewidth=0.8, elinewidth=0.7, zorder=3)
     bottom.set_yscale("symlog", linthresh=1e-3)
     bottom.axhline(0, color=ORANGE, linestyle="-.", linewidth=0.8, label="collapsed (Eq. 24)")
     for axes in (top, bottom):
         mark_prediction(axes, spectrum)
-        if measured["binodal"] and measured["binodal"]["value"]:
-            value = measured["binodal"]["value"]
-            axes.axvline(value, color=GREY, linestyle="--", linewidth=0.8, label=f"binodal {value:.4g}", zorder=1)
+        if binodal and binodal.value:
+            label = f"binodal {binodal.value:.4g}"
+            axes.axvline(binodal.value, color=GREY, linestyle="--", linewidth=0.8, label=label, zorder=1)
     top.set_ylabel("KL (nats)")
     bottom.set(xlabel=x_label(hysteresis), ylabel="ELBO $-$ collapsed\n(nats, 3 standard errors)")
     legend(figure, (top, bottom), 2)
     return figure
 
 
-def soft_modes(spectrum: Mapping[str, Any]) -> Figure:
-    """Lower eigenvalue of the second variation at the collapsed state for the leading directions and both channels."""
-    eigenvalues = np.asarray(spectrum["eigenvalues"], dtype=float)
+def soft_modes(spectrum: Spectrum) -> Figure:
+    """Draw the lowest curvature of the ELBO at the collapsed state for the leading directions and both channels."""
+    eigenvalues = spectrum.eigenvalues
     figure = figure_of(2.6)
     axes = figure.subplots()
     x = np.linspace(0.4, 1.6, 200) * eigenvalues[0]
-    found = stability.soft_modes(eigenvalues, x)
+    modes = stability.soft_modes(eigenvalues, x)
     for j in reversed(range(min(4, eigenvalues.size))):
-        axes.plot(x, found["mean"][:, j], color=PALETTE[j], label=rf"mean, $\lambda_{j + 1}$")
-        axes.plot(x, found["width"][:, j], "--", color=PALETTE[j])
+        axes.plot(x, modes["mean"][:, j], color=PALETTE[j], label=rf"mean, $\lambda_{j + 1}$")
+        axes.plot(x, modes["width"][:, j], "--", color=PALETTE[j])
     axes.plot([], [], "--", color=BLACK, label="width channel")
     axes.axhline(0, color=GREY, linewidth=0.6)
     mark_prediction(axes, spectrum)
     axes.set(
         xlabel=r"decoder variance $\sigma^2$ (units of data$^2$)",
-        ylabel="lowest curvature of\n$-$ELBO, collapsed (nats)",
+        ylabel="lowest curvature of $-$ELBO\nat the collapsed state (nats)",
     )
     legend(figure, axes, 3)
     return figure
 
 
 def _plain_ticks(axes: Axes, places: Sequence[float]) -> None:
-    """Plain numbers at those of `places` that a logarithmic x axis covers: powers of ten may be none or one."""
+    """Label `places` on a logarithmic x axis with plain numbers: the axis may hold at most one power of ten."""
     from matplotlib.ticker import FixedFormatter, FixedLocator
 
     axes.xaxis.set_major_locator(FixedLocator(places))
@@ -204,6 +220,6 @@ def _plain_ticks(axes: Axes, places: Sequence[float]) -> None:
     axes.tick_params(axis="x", which="minor", labelbottom=False)
 
 
-def _interval(result: Mapping[str, Any], symbol: str = "g") -> str:
-    low, high = ("open" if edge is None else f"{edge:.2f}" for edge in result["ci95"])
-    return f": ${symbol}$ = {result['value']:.2f} [{low}, {high}]"
+def _interval(exponent: Estimate, symbol: str = "g") -> str:
+    low, high = ("open" if edge is None else f"{edge:.2f}" for edge in exponent.ci95)
+    return f": ${symbol}$ = {exponent.value:.2f} [{low}, {high}]"

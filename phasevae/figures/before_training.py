@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from phasevae.figures.marks import BLACK, BLUE, VERMILION, figure_of, legend
-from phasevae.theory.ppca import critical_variance, linear_vae_elbo
+from phasevae.theory.linear_vae import linear_vae_elbo
+from phasevae.theory.ppca import critical_variance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from phasevae.spectrum.spectrum import Spectrum
+
 
 def landscape() -> Figure:
-    """ELBO of a one-latent linear VAE on unit-variance data over decoder and encoder amplitude (Fig. 1)."""
+    """Draw the ELBO of a linear VAE with one latent on unit-variance data, over both amplitudes (Fig. 1)."""
     figure = figure_of(2.1)
     panels = figure.subplots(1, 2, sharey=True)
     grid = np.linspace(-1.3, 1.3, 261)
@@ -31,19 +33,18 @@ def landscape() -> Figure:
             peaks = np.array([amplitude, -amplitude])
             axes.plot(peaks, peaks, "*", color=BLACK, markersize=6, label="maximum")
         relation = "<" if sigma2 < 1 else ">"
-        axes.set(title=rf"$\sigma^2 = {sigma2}\lambda_1 {relation} \sigma_c^2$", xlabel="decoder $u$")
+        axes.set(title=rf"$\sigma^2 = {sigma2}\lambda_1 {relation} \sigma_c^2$", xlabel="decoder amplitude $u$")
         axes.set_aspect("equal")
-    panels[0].set_ylabel("encoder $v$")
+    panels[0].set_ylabel("encoder amplitude $v$")
     bar = figure.colorbar(filled, ax=panels, shrink=0.85, ticks=[-1.2, -0.9, -0.6, -0.3, 0, 0.3])
     bar.set_label("ELBO $-$ collapsed (nats)")
     legend(figure, panels[0], 2)
     return figure
 
 
-def spectrum(spectrum: Mapping[str, Any]) -> Figure:
-    """Eigenvalues of the data covariance with their standard errors, critical variance marked (Fig. 3)."""
-    eigenvalues = np.asarray(spectrum["eigenvalues"], dtype=float)
-    errors = np.asarray(spectrum["standard_errors"], dtype=float)
+def spectrum(spectrum: Spectrum) -> Figure:
+    """Draw the eigenvalues of the data covariance with standard errors, and mark the critical variance (Fig. 3)."""
+    eigenvalues, errors = spectrum.eigenvalues, spectrum.standard_errors
     index = np.arange(1, eigenvalues.size + 1)
     positive = eigenvalues > 1e-12 * eigenvalues[0]
     figure = figure_of(2.4)
@@ -58,6 +59,6 @@ def spectrum(spectrum: Mapping[str, Any]) -> Figure:
     else:
         axes.set_ylim(0, None)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="principal component $i$", ylabel=r"eigenvalue $\lambda_i$")
+    axes.set(xlabel="principal component $i$", ylabel=r"eigenvalue $\lambda_i$ (units of data$^2$)")
     legend(figure, axes, 2)
     return figure

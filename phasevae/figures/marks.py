@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.analysis.kl_fit.forms import form_curve
-from phasevae.spectrum.spectrum import looks_gaussian
+from phasevae.analysis.sweep_table import seed_means
+from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
 from phasevae.theory.ppca import critical_variance, ppca_exact_above
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from phasevae.analysis.sweep_table import seed_means
+
+    from phasevae.analysis.kl_fit.critical_point import CriticalPoint
+    from phasevae.analysis.kl_fit.fit import FormFit
 
 BLACK, GREY = "#000000", "#8c8c8c"
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
-"""Okabe and Ito's colours, told apart by colour-blind readers."""
+"""Okabe and Ito's colours, which colour-blind readers can distinguish."""
 
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 WIDTH = 3.4
@@ -46,6 +49,9 @@ STYLE = {
     "ytick.right": True,
 }
 
+BELOW = 1 - 1e-8
+"""Just below a threshold, but farther than `theory.ppca.THRESHOLD_TOLERANCE`, so that jumps are drawn upright."""
+
 FORM_LABELS = {
     "cascade": "cascade",
     "log": "one mode",
@@ -56,18 +62,28 @@ FORM_LABELS = {
 }
 FORM_COLORS = dict(zip(FORM_LABELS, (VERMILION, GREEN, ORANGE, PURPLE, ORANGE, ORANGE), strict=True))
 DRAWN_FORMS = ("cascade", "log", "piecewise_quadratic")
-"""Drawn beside the default; the others lie on these to the eye."""
+"""Drawn in addition to the default; the others would lie on these."""
 
 
 def figure_of(height: float) -> Figure:
-    """An empty figure one column wide, `height` inches high, not registered with pyplot."""
+    """Return an empty figure of one column's width and `height` inches, not registered with pyplot."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
 def legend(figure: Figure, panels: Axes | Sequence[Axes], columns: int) -> None:
-    """One legend of all panels' labels above the figure, where it covers no data."""
+    """Draw one legend of all panels' labels above the figure, where it covers no data.
+
+    Parameters
+    ----------
+    figure
+        Figure to draw in.
+    panels
+        Its axes.
+    columns
+        Columns of the legend.
+    """
     entries: dict[str, Any] = {}
     for axes in np.atleast_1d(panels):
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -87,29 +103,62 @@ def x_label(table: pd.DataFrame) -> str:
 
 
 def n_latents(dimensions: pd.DataFrame) -> int:
-    """Number of latents of the networks behind a dimensions table."""
+    """Return the number of latents of the networks behind a dimensions table."""
     return int(dimensions["latent"].nunique())
 
 
-def linear_bound(spectrum: Mapping[str, Any], n_latent: int) -> float:
-    """Abscissa below which pPCA is only a bound: for data that look Gaussian, 0 else (it is no optimum there)."""
-    return ppca_exact_above(spectrum["eigenvalues"], n_latent) if looks_gaussian(spectrum) else 0.0
+def linear_bound(spectrum: Spectrum, n_latent: int) -> float:
+    """Return the abscissa below which pPCA is only a bound, for data that look Gaussian; 0 for other data, of which
+    pPCA is nowhere the optimum.
+
+    Parameters
+    ----------
+    spectrum
+        Spectrum of the data.
+    n_latent
+        Number of latents.
+    """
+    return ppca_exact_above(spectrum.eigenvalues, n_latent) if looks_gaussian(spectrum) else 0.0
 
 
-def dense(table: pd.DataFrame, eigenvalues: Sequence[float], n_latent: int) -> NDArray:
-    """Abscissae for curves over the table's range, with both sides of every threshold in it."""
+def dense(table: pd.DataFrame, eigenvalues: NDArray, n_latent: int) -> NDArray:
+    """Return abscissae for curves over the table's range, with both sides of every threshold in it.
+
+    Parameters
+    ----------
+    table
+        Measured points.
+    eigenvalues
+        Eigenvalues of the data, descending.
+    n_latent
+        Number of latents.
+    """
     x = table["beta"] * table["sigma2"]
     low, high = float(x.min()), float(x.max())
-    thresholds = np.asarray(eigenvalues[:n_latent])
+    thresholds = eigenvalues[:n_latent]
     thresholds = thresholds[(thresholds > low) & (thresholds < high)]
-    return np.unique(np.concatenate([np.linspace(low, high, 400), thresholds * (1 - 1e-9), thresholds]))
+    return np.unique(np.concatenate([np.linspace(low, high, 400), thresholds * BELOW, thresholds]))
 
 
 def points(
     axes: Axes, table: pd.DataFrame, column: str, color: Any, label: str | None, bound: float, marker: str = "o"
 ) -> None:
-    """Measured points: seeds' mean with a bar from least to greatest; hollow below the abscissa `bound`."""
-    means = seed_means(table, column)
+    """Draw measured points: means over seeds with bars from least to greatest.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    table
+        Measured points.
+    column
+        Measured quantity.
+    color, label, marker
+        Look of the points, and their name in the legend.
+    bound
+        Abscissa below which the points are hollow.
+    """
+    means = seed_means(table, [column])[column].reset_index()
     spread = np.array([means["mean"] - means["min"], means["max"] - means["mean"]])
     for keep, face in ((means["x"] >= bound, color), (means["x"] < bound, "white")):
         if keep.any():
@@ -129,8 +178,20 @@ def points(
             label = None
 
 
-def theory_line(axes: Axes, x: NDArray, y: NDArray, spectrum: Mapping[str, Any], n_latent: int) -> None:
-    """The pPCA curve: theory of Gaussian data where it is exact, a dashed bound below; of linear VAEs otherwise."""
+def theory_line(axes: Axes, x: NDArray, y: NDArray, spectrum: Spectrum, n_latent: int) -> None:
+    """Draw the pPCA curve: for Gaussian data theory where it is exact and a dashed bound below, else a linear VAE.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    x, y
+        The curve.
+    spectrum
+        Spectrum of the data.
+    n_latent
+        Number of latents.
+    """
     bound = linear_bound(spectrum, n_latent)
     label = "theory (pPCA)" if looks_gaussian(spectrum) else "linear VAE (pPCA)"
     axes.plot(x[x >= bound], y[x >= bound], color=BLACK, linewidth=0.8, label=label, zorder=2)
@@ -138,52 +199,80 @@ def theory_line(axes: Axes, x: NDArray, y: NDArray, spectrum: Mapping[str, Any],
         axes.plot(x[x < bound], y[x < bound], "--", color=GREY, linewidth=0.8, label="linear bound", zorder=2)
 
 
-def fitted_lines(axes: Axes, fit: Mapping[str, Any], x: NDArray, derivative: int = 0) -> None:
-    """The fitted forms or a derivative of theirs, each over its window: the default solid, the others thin dashed."""
-    for name, model in fit["models"].items():
-        if model.get("parameters") is None or name not in (*DRAWN_FORMS, fit["model"]):
+def fitted_lines(axes: Axes, fit: CriticalPoint, x: NDArray, derivative: int = 0) -> None:
+    """Draw the fitted forms or their derivatives, each over its window: the default solid, the others thin dashed.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    fit
+        Fitted forms.
+    x
+        Abscissae of the curves.
+    derivative
+        0, 1 or 2.
+    """
+    for name, model in fit.models.items():
+        if model.parameters is None or name not in (*DRAWN_FORMS, fit.model):
             continue
-        low, high = model["window"]
+        low, high = model.window
         low, high = max(low, x.min()), min(high, x.max())
         inside = np.unique(np.concatenate([x[(x >= low) & (x <= high)], _kinks(name, model, low, high)]))
-        look = {"linewidth": 1.4} if name == fit["model"] else {"linewidth": 0.8, "linestyle": "--"}
-        y = form_curve(name, model["parameters"], inside, derivative)
+        look = {"linewidth": 1.4} if name == fit.model else {"linewidth": 0.8, "linestyle": "--"}
+        y = form_curve(name, model.parameters, inside, derivative)
         axes.plot(inside, y, color=FORM_COLORS[name], label=f"fit: {FORM_LABELS[name]}", zorder=2.5, **look)
 
 
-def derivative_band(axes: Axes, fit: Mapping[str, Any], order: int, left: float) -> None:
-    """95 % band of a derivative of the default form, from x = `left` up."""
-    if not fit.get("derivatives"):
+def derivative_band(axes: Axes, fit: CriticalPoint, order: int, left: float) -> None:
+    """Draw the 95 % band of a derivative of the default form.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    fit
+        Fitted forms.
+    order
+        1 or 2.
+    left
+        Lowest abscissa.
+    """
+    if fit.derivatives is None:
         return
-    x, band = np.array(fit["derivatives"]["x"]), fit["derivatives"][("first", "second")[order - 1]]
-    low, high = (np.array(band[key])[x >= left] for key in ("low", "high"))
+    x, band = np.array(fit.derivatives.x), fit.derivatives.first if order == 1 else fit.derivatives.second
+    low, high = (np.array(edge)[x >= left] for edge in (band.low, band.high))
     axes.fill_between(
-        x[x >= left], low, high, color=FORM_COLORS[fit["model"]], alpha=0.2, linewidth=0, label="95 % band", zorder=1
+        x[x >= left], low, high, color=FORM_COLORS[fit.model], alpha=0.2, linewidth=0, label="95 % band", zorder=1
     )
 
 
-def mark_prediction(axes: Axes, spectrum: Mapping[str, Any], label: str | None = r"predicted $\lambda_1$") -> None:
-    """Dotted line at the predicted critical variance."""
-    critical = critical_variance(spectrum["eigenvalues"])
+def mark_prediction(axes: Axes, spectrum: Spectrum, label: str | None = r"predicted $\lambda_1$") -> None:
+    """Draw a dotted line at the predicted critical variance, with its label in the legend."""
+    critical = critical_variance(spectrum.eigenvalues)
     axes.axvline(critical, color=BLACK, linestyle=":", linewidth=0.8, label=label, zorder=1)
 
 
-def mark_fit(axes: Axes, fit: Mapping[str, Any]) -> None:
-    """Band of the fitted critical variance's 95 % interval, or the reason why there is none."""
-    critical = fit["critical_variance"]
+def mark_fit(axes: Axes, fit: CriticalPoint) -> None:
+    """Draw the 95 % interval of the fitted critical variance as a band, or the reason why there is none as title."""
+    critical = fit.critical_variance
     if critical is None:
-        axes.set_title(f"no fit: {fit.get('reason')}", fontsize=7, wrap=True)
+        say_why_not(axes, "fit", fit.reason)
         return
     left, right = axes.get_xlim()
-    low, high = (edge if edge is not None else end for edge, end in zip(fit["ci95"], (left, right), strict=True))
+    low, high = (edge if edge is not None else end for edge, end in zip(fit.ci95, (left, right), strict=True))
     label = rf"fitted $\sigma_c^2 = {critical:.4g}$ (95 %)"
     axes.axvspan(low, high, color=SKY, alpha=0.45, linewidth=0, label=label, zorder=0)
     axes.axvline(critical, color=SKY, linewidth=0.8, zorder=0.5)
 
 
-def _kinks(name: str, model: Mapping[str, Any], low: float, high: float) -> NDArray:
+def say_why_not(axes: Axes, missing: str, reason: str | None) -> None:
+    """Write as title what is missing in the axes, and for which reason."""
+    axes.set_title(f"no {missing}: {reason}", fontsize=7, wrap=True)
+
+
+def _kinks(name: str, model: FormFit, low: float, high: float) -> NDArray:
     """Both sides of every kink of a form within its window, so that jumps of derivatives are drawn upright."""
-    parameters = model["parameters"]
-    kinks = np.asarray(parameters["eigenvalues"] if name == "cascade" else [parameters["critical_variance"]])
+    kinks = np.array(model.parameters["eigenvalues"] if name == "cascade" else [model.parameters["critical_variance"]])
     kinks = kinks[(kinks > low) & (kinks < high)]
-    return np.concatenate([kinks * (1 - 1e-9), kinks])
+    return np.concatenate([kinks * BELOW, kinks])

@@ -1,9 +1,8 @@
-"""Figures of a sweep over the decoder variance."""
+"""Figures of a sweep over the decoder variance. Their inputs are those of `registry.render_figure`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from phasevae.figures.marks import (
     theory_line,
     x_label,
 )
-from phasevae.spectrum.spectrum import looks_gaussian
+from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
 from phasevae.theory.ppca import (
     collapsed_elbo,
     gaussian_log_likelihood,
@@ -47,20 +46,23 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from phasevae.analysis.kl_fit.critical_point import CriticalPoint
+
 
 BETA_COLORS = (BLUE, PURPLE, SKY, VERMILION)
 NEAR = 0.65
 """Derivatives are drawn from this part of the predicted critical variance up."""
 
 NEAR_INSET = 0.86, 1.2
-"""The inset of KL shows the points between these parts of the predicted critical variance, if they are at least"""
+"""The inset of KL shows the points between these parts of the predicted critical variance."""
 
 INSET_POINTS = 4
+"""Least number of points for an inset."""
 
 
-def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
-    """Trained ELBO, log likelihood and KL, the collapse line of Eq. 24 and the theory curves (Figs. 2a, 4a)."""
-    eigenvalues, n_latent = spectrum["eigenvalues"], n_latents(dimensions)
+def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
+    """Draw ELBO, log likelihood and KL, the ELBO of the collapsed state (Eq. 24) and theory (Figs. 2a, 4a)."""
+    eigenvalues, n_latent = spectrum.eigenvalues, n_latents(dimensions)
     gaussian = looks_gaussian(spectrum)
     bound = linear_bound(spectrum, n_latent)
     figure = figure_of(3.3)
@@ -70,7 +72,7 @@ def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Mapping[str, A
     for i, beta in enumerate(betas):
         x = dense(sweep[sweep["beta"] == beta], eigenvalues, n_latent)
         theory_line(top, x, ppca_elbo(eigenvalues, x / beta, n_latent, beta), spectrum, n_latent)
-        collapsed = collapsed_elbo(spectrum["trace"], len(eigenvalues), x / beta)
+        collapsed = collapsed_elbo(spectrum.trace, spectrum.dimension, x / beta)
         label = None if i else "collapsed (Eq. 24)"
         top.plot(x, collapsed, color=ORANGE, linestyle="-.", label=label, zorder=1)
     if gaussian and eigenvalues[-1] > 0:
@@ -79,7 +81,7 @@ def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Mapping[str, A
         rows, named = sweep[sweep["beta"] == beta], "" if len(betas) == 1 else rf", $\beta = {beta:g}$"
         points(top, rows, "log_likelihood", GREEN, None if i else "log likelihood", bound, marker="D")
         points(top, rows, "elbo", BETA_COLORS[i % len(BETA_COLORS)], f"ELBO{named}", bound)
-    top.set_ylabel("nats per sample")
+    top.set_ylabel("ELBO, log likelihood\n(nats per sample)")
     x = dense(sweep, eigenvalues, n_latent)
     theory_line(bottom, x, ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
     points(bottom, sweep, "kl", VERMILION, "KL", bound, marker="^")
@@ -90,11 +92,11 @@ def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Mapping[str, A
     return figure
 
 
-def latent_variance(dimensions: pd.DataFrame, spectrum: Mapping[str, Any]) -> Figure:
-    """Mean latent variances by descending information, with min(1, x / lambda_j) and its thresholds (Figs. 2b, 4b)."""
+def latent_variance(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
+    """Draw mean latent variances, the most informative first, and theory, min(1, x / lambda_j) (Figs. 2b, 4b)."""
     from matplotlib import colormaps
 
-    eigenvalues, n_latent = spectrum["eigenvalues"], n_latents(dimensions)
+    eigenvalues, n_latent = spectrum.eigenvalues, n_latents(dimensions)
     bound = linear_bound(spectrum, n_latent)
     ranked = dimensions.sort_values("kl", ascending=False, kind="stable")
     ranked = ranked.assign(rank=ranked.groupby(["sigma2", "beta", "seed"]).cumcount())
@@ -123,15 +125,16 @@ def latent_variance(dimensions: pd.DataFrame, spectrum: Mapping[str, Any]) -> Fi
     return figure
 
 
-def kl(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: Mapping[str, Any], spectrum: Mapping[str, Any]) -> Figure:
-    """KL with its piecewise fits, the theory curve, and the predicted and fitted critical variance (Figs. 2c, 4c)."""
-    eigenvalues, n_latent = spectrum["eigenvalues"], n_latents(dimensions)
+def kl(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: CriticalPoint, spectrum: Spectrum) -> Figure:
+    """Draw KL with its piecewise fits, theory, and the predicted and fitted critical variance (Figs. 2c, 4c)."""
+    eigenvalues, n_latent = spectrum.eigenvalues, n_latents(dimensions)
     figure = figure_of(3.2)
     axes = figure.subplots()
     x = dense(sweep, eigenvalues, n_latent)
     panels = [axes]
-    near = seed_means(sweep, "kl").query("@NEAR_INSET[0] * @eigenvalues[0] <= x <= @NEAR_INSET[1] * @eigenvalues[0]")
-    if len(near) >= INSET_POINTS and near["x"].min() > x.min():
+    near = seed_means(sweep, ["kl"])["kl"]
+    near = near.query("@NEAR_INSET[0] * @eigenvalues[0] <= x <= @NEAR_INSET[1] * @eigenvalues[0]")
+    if len(near) >= INSET_POINTS and near.index.min() > x.min():
         panels.append(axes.inset_axes((0.5, 0.42, 0.47, 0.55)))
     for panel in panels:
         theory_line(panel, x, ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
@@ -139,27 +142,25 @@ def kl(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: Mapping[str, Any], sp
         mark_prediction(panel, spectrum)
         points(panel, sweep, "kl", BLUE, "measured", linear_bound(spectrum, n_latent))
     for panel in panels[1:]:
-        left, right, top = near["x"].min(), near["x"].max(), near["max"].max()
+        left, right, top = near.index.min(), near.index.max(), near["max"].max()
         panel.set(xlim=(left - 0.04 * (right - left), right + 0.04 * (right - left)), ylim=(-0.08 * top, 1.08 * top))
         panel.tick_params(labelsize=6)
-    for panel in panels if fit["critical_variance"] is not None else panels[:1]:
+    for panel in panels if fit.critical_variance is not None else panels[:1]:
         mark_fit(panel, fit)
     axes.set(xlabel=x_label(sweep), ylabel="KL divergence (nats)")
     legend(figure, axes, 2)
     return figure
 
 
-def kl_derivatives(
-    sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: Mapping[str, Any], spectrum: Mapping[str, Any]
-) -> Figure:
-    """First and second derivative of the fitted KL and of theory (Fig. 2c).
+def kl_derivatives(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: CriticalPoint, spectrum: Spectrum) -> Figure:
+    """Draw the first and second derivative of the fitted KL and of theory (Fig. 2c).
 
-    Drawn from NEAR lambda_1 up, lest the slopes far below hide the jump. Points are difference quotients
-    between neighbouring decoder variances, seeds averaged. Second differences are left out: their noise is tens
-    of times the curves on any grid that resolves the transition.
+    The curves begin at NEAR lambda_1, because the steeper slopes far below would hide the jump. Points are difference
+    quotients of seed means between neighbouring decoder variances. There are no second differences: on any grid that
+    resolves the transition their noise is tens of times larger than the curves.
     """
     n_latent = n_latents(dimensions)
-    eigenvalues = spectrum["eigenvalues"]
+    eigenvalues = spectrum.eigenvalues
     figure = figure_of(3.8)
     panels = figure.subplots(2, 1, sharex=True)
     x = dense(sweep, eigenvalues, n_latent)
@@ -172,19 +173,15 @@ def kl_derivatives(
         fitted_lines(axes, fit, x, order)
         mark_prediction(axes, spectrum)
         mark_fit(axes, fit)
-    means = seed_means(sweep, "kl")
-    middle = (means["x"].to_numpy()[1:] + means["x"].to_numpy()[:-1]) / 2
-    quotient = np.diff(means["mean"]) / np.diff(means["x"])
+    means = seed_means(sweep, ["kl"])["kl"]["mean"]
+    grid = means.index.to_numpy()
+    middle, quotient = (grid[1:] + grid[:-1]) / 2, np.diff(means) / np.diff(grid)
     panels[0].plot(
         middle[middle >= left], quotient[middle >= left], "o", color=BLUE, label="difference quotients", zorder=3
     )
-    first, second = (
-        (r"\mathrm{d}\sigma^2", r"\mathrm{d}(\sigma^2)^2")
-        if single_beta(sweep)
-        else (r"\mathrm{d}(\beta\sigma^2)", r"\mathrm{d}(\beta\sigma^2)^2")
-    )
-    panels[0].set_ylabel(rf"$\mathrm{{d}}\mathrm{{KL}}/{first}$ (nats)")
-    panels[1].set_ylabel(rf"$\mathrm{{d}}^2\mathrm{{KL}}/{second}$ (nats)")
+    over = r"(\sigma^2)" if single_beta(sweep) else r"(\beta\sigma^2)"
+    panels[0].set_ylabel(rf"$\mathrm{{d}}\mathrm{{KL}}/\mathrm{{d}}{over}$" "\n(nats / data$^2$)")
+    panels[1].set_ylabel(rf"$\mathrm{{d}}^2\mathrm{{KL}}/\mathrm{{d}}{over}^2$" "\n(nats / data$^4$)")
     panels[1].set_xlabel(x_label(sweep))
     legend(figure, panels[0], 2)
     return figure

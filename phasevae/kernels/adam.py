@@ -1,4 +1,4 @@
-"""TODO."""
+"""Adam (Kingma & Ba, 2015) over the flat buffer of an ensemble."""
 
 from __future__ import annotations
 
@@ -6,33 +6,53 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from phasevae.kernels.elbo import backend
+from phasevae.kernels.dispatch import backend, implementation
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class Adam:
-    """Adam (Kingma & Ba, 2015) over the flat buffer [M, P] of an ensemble: one launch of ours on CUDA with the native
-    kernels, torch's fused one elsewhere. `moments`: the running means of gradients and of their squares, [M, P]."""
+    """Adam for all models at once: one native launch on CUDA, torch's fused Adam elsewhere.
+
+    Parameters
+    ----------
+    parameters
+        The buffer [M, P] that `step` will update; the moments get its shape, type and device.
+
+    Attributes
+    ----------
+    moments
+        Running means of the gradients and of their squares, each [M, P].
+    """
 
     def __init__(self, parameters: Tensor):
         self.moments = (torch.zeros_like(parameters), torch.zeros_like(parameters))
         self._steps = torch.zeros((), dtype=torch.float32, device=parameters.device)
-        self._native = parameters.device.type == "cuda" and backend("cuda") == "native_cuda"
-        self._rates = parameters.new_zeros(parameters.shape[0])
-        self._active = torch.ones_like(self._rates, dtype=torch.bool)
+        self._native = parameters.is_cuda and backend("cuda") == "native_cuda"
 
     @torch.no_grad()
     def step(self, parameters: Tensor, gradients: Tensor, learning_rate: Tensor, steps_done: Tensor) -> None:
-        """Update `parameters` in place; learning_rate and steps_done: scalar tensors on their device."""
-        if self._native:
-            from phasevae.kernels import native
+        """Update `parameters` in place.
 
-            self._rates.copy_(learning_rate)
-            native.adam_step(parameters, gradients, self.moments, self._rates, self._active, steps_done)
+        Scalars are tensors on the device of the parameters, so that a captured CUDA graph reads their present values.
+
+        Parameters
+        ----------
+        parameters, gradients
+            Buffers [M, P].
+        learning_rate
+            float64 [].
+        steps_done
+            int64 [], the number of steps before this one.
+        """
+        if self._native:
+            native = implementation("cuda")
+            native.adam_step(parameters, gradients, self.moments, learning_rate, steps_done, BETA1, BETA2, EPSILON)
             return
         self._steps.copy_(steps_done)
-        # On CUDA the learning rate is read as float32, on the CPU it is read in full.
+        # torch's fused kernel reads the learning rate as float32 on CUDA, in full on the CPU.
         rate = learning_rate.float() if learning_rate.is_cuda else learning_rate
         first, second = self.moments
         buffers = ([parameters], [gradients], [first], [second], [], [self._steps])
-        constants = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
+        constants = {"beta1": BETA1, "beta2": BETA2, "eps": EPSILON, "weight_decay": 0.0}
         adam(*buffers, fused=True, capturable=True, lr=rate, amsgrad=False, maximize=False, **constants)

@@ -1,7 +1,7 @@
-"""Which implementation of the ELBO operations and of the networks computes, decided without loading torch.
+"""The choice between the native kernels and PyTorch, made without loading torch.
 
-A native build leaves a record beside the extension: the torch it was built against and a hash of its sources. The
-extension counts as usable when both are still what is installed, so every process decides alike: the Snakefile,
+A native build leaves a record next to the extension: the torch it was built for and a hash of its sources. The
+extension is usable if both still agree with what is installed. So every process makes the same choice: the Snakefile,
 which must not load torch, and the training.
 """
 
@@ -25,7 +25,7 @@ RECORD = "_build_info.json"
 
 
 class State(NamedTuple):
-    """Whether a backend can be used, and a reason that says why or why not.
+    """Whether a backend can be used, and why or why not.
 
     broken: it was built but cannot be used, which deserves a warning.
     """
@@ -36,7 +36,7 @@ class State(NamedTuple):
 
 
 def forced() -> str | None:
-    """The backend that PHASEVAE_BACKEND asks for, None when it is not set.
+    """Return the backend that PHASEVAE_BACKEND names, None when it is not set.
 
     Raises InputError when there is no such backend or it is not available.
     """
@@ -51,8 +51,11 @@ def forced() -> str | None:
 
 
 def family() -> str:
-    """'native' or 'torch': what a result's digest says. Backends of one family are not told apart, as devices are
-    not, so that results made on machines with and without a GPU go together."""
+    """Return 'native' or 'torch', the part of the choice that enters the digest of a result.
+
+    The digest does not distinguish the native backends, as it does not distinguish devices: results of machines with
+    and without a GPU belong together.
+    """
     name = forced()
     if name is not None:
         return name.split("_")[0]
@@ -60,9 +63,9 @@ def family() -> str:
 
 
 def choose(device_type: str) -> str:
-    """The backend for tensors on 'cpu' or 'cuda': native where it can be used, else torch.
+    """Return the backend for tensors on 'cpu' or 'cuda': native where it can be used, else torch.
 
-    Raises InputError when the one that PHASEVAE_BACKEND forces is not for that device.
+    Raises InputError when PHASEVAE_BACKEND names a backend of another device.
     """
     name = forced()
     native = f"native_{device_type}"
@@ -75,7 +78,7 @@ def choose(device_type: str) -> str:
 
 @functools.cache
 def states() -> dict[str, State]:
-    """The state of every backend of BACKENDS."""
+    """Return the state of every backend of BACKENDS."""
     has_torch = torch_build() is not None
     cpu = _native_state()
     cuda = cpu
@@ -86,7 +89,7 @@ def states() -> dict[str, State]:
 
 
 def build_record() -> dict[str, str | None] | None:
-    """{torch, cuda, sources} of the native build, None where there is none or it is damaged."""
+    """Return {torch, cuda, sources} of the native build, None if its record is missing or damaged."""
     try:
         record = json.loads((PACKAGE / RECORD).read_text())
         return {key: record[key] for key in ("torch", "cuda", "sources")}
@@ -95,7 +98,7 @@ def build_record() -> dict[str, str | None] | None:
 
 
 def torch_build() -> str | None:
-    """Version and commit of the installed torch, read from its files; None when there is none."""
+    """Return version and commit of the installed torch, read from its files; None if there is no torch."""
     spec = importlib.util.find_spec("torch")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -109,11 +112,11 @@ def torch_build() -> str | None:
 
 
 def sources_hash(root: Path) -> str:
-    """sha256 (hex) of the names and bytes of all files of csrc/ in `root`."""
-    found = hashlib.sha256()
+    """Return the sha256 (hex) of the names and bytes of all files of csrc/ in `root`."""
+    digest = hashlib.sha256()
     for file in sorted(file for file in (root / "csrc").rglob("*") if file.is_file()):
-        found.update(f"{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return found.hexdigest()
+        digest.update(f"{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def _native_state() -> State:
@@ -121,9 +124,9 @@ def _native_state() -> State:
         return State(False, "the extension is not built; `make build` builds it")
     record = build_record()
     if record is None:
-        return State(False, f"the extension has no sound {RECORD} beside it; `make build` renews both", broken=True)
+        return State(False, f"the extension has no valid {RECORD} next to it; `make build` renews both", broken=True)
     if record["torch"] != torch_build():
-        reason = f"the extension was built for torch {record['torch']}, found {torch_build()}; `make build` renews it"
+        reason = f"the extension was built for torch {record['torch']}, not {torch_build()}; `make build` renews it"
         return State(False, reason, broken=True)
     if (PACKAGE.parent / "csrc").is_dir() and record["sources"] != sources_hash(PACKAGE.parent):
         return State(False, "the extension was built from other sources; `make build` renews it", broken=True)

@@ -1,25 +1,18 @@
 """The operations of the evidence lower bound, batched over an ensemble of models.
 
-The decoder stands between sampling and reconstruction error, so the ELBO is two operations.
-M models, B rows, A draws per row (2 when antithetic), n latents, D features.
-
-The native kernels compute them where they can be used, PyTorch elsewhere: `phasevae.kernels.backends` chooses, and the
-environment variable PHASEVAE_BACKEND forces one.
+The decoder stands between sampling and reconstruction error, so the ELBO is two operations. Shapes: M models, B rows,
+A draws per row (2 if antithetic), n latents, D features. `phasevae.kernels.dispatch` chooses who computes them; the
+environment variable PHASEVAE_BACKEND forces a backend.
 """
 
 from __future__ import annotations
-
-import warnings
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from phasevae.errors import InputError
-from phasevae.kernels import backends, reference
-
-_chosen: dict[str, str] = {}
-_loaded: dict[str, ModuleType] = {"torch": reference}
+from phasevae.kernels import reference
+from phasevae.kernels.dispatch import implementation
 
 
 def reparam_kl(
@@ -27,26 +20,85 @@ def reparam_kl(
 ) -> tuple[Tensor, Tensor]:
     """Draw latents by reparameterisation and give the analytic KL divergence from the prior (Eq. 17).
 
-    mu, logvar: [M, B, n]; keys: int64 [M], one noise stream a model; step: which draw of the streams, a number or
-    an int64 scalar tensor on the same device.
-    Returns z [M, A, B, n] with z = mu +- exp(logvar / 2) eps (A = 2, antithetic) or + alone (A = 1), and
-    kl [M, B, n] = (mu^2 + e^logvar - 1 - logvar) / 2 in nats, exact near the collapsed state.
-    Raises InputError when shapes do not fit, or PHASEVAE_BACKEND asks for what cannot be.
+    Parameters
+    ----------
+    mu, logvar
+        Posterior means and log variances, [M, B, n].
+    keys
+        int64 [M], one noise stream per model.
+    step
+        Which draw of the streams: a number, or an int64 scalar tensor on the same device.
+    antithetic
+        Draw two latents per row, with opposite noise.
+
+    Returns
+    -------
+    z
+        [M, A, B, n]: mu + exp(logvar / 2) eps, and for A = 2 also mu - exp(logvar / 2) eps.
+    kl
+        [M, B, n] in nats: (mu^2 + e^logvar - 1 - logvar) / 2, exact near the collapsed state.
+
+    Raises
+    ------
+    InputError
+        When shapes do not fit, or PHASEVAE_BACKEND names a backend that cannot be used.
     """
-    if mu.ndim != 3 or mu.shape != logvar.shape or keys.shape != mu.shape[:1]:
-        raise InputError(
-            f"reparam_kl: mu {tuple(mu.shape)}, logvar {tuple(logvar.shape)}, keys {tuple(keys.shape)}; "
-            "must be [M, B, n], [M, B, n], [M]"
-        )
-    return _implementation(mu.device.type).reparam_kl(mu, logvar, keys, step, antithetic)
+    _check_posterior("reparam_kl", mu, logvar, keys)
+    return implementation(mu.device.type).reparam_kl(mu, logvar, keys, step, antithetic)
+
+
+@torch.no_grad()
+def posterior_draws(mu: Tensor, logvar: Tensor, keys: Tensor, steps: Tensor, antithetic: bool = False) -> Tensor:
+    """Draw latents at several steps at once: those that `reparam_kl` draws at each of them, without derivatives.
+
+    Parameters
+    ----------
+    mu, logvar, keys, antithetic
+        As in `reparam_kl`.
+    steps
+        int64 [S], on the same device.
+
+    Returns
+    -------
+    Tensor
+        z [M, S * A, B, n], the draws of a step side by side.
+
+    Raises
+    ------
+    InputError
+        When shapes do not fit, or PHASEVAE_BACKEND names a backend that cannot be used.
+    """
+    _check_posterior("posterior_draws", mu, logvar, keys)
+    models, rows, n_latent = mu.shape
+    streams, draws = keys.repeat_interleave(steps.numel()), steps.repeat(models)
+    eps = implementation(mu.device.type).normals(streams, draws, rows, n_latent, mu.dtype)
+    scale, _, _ = reference.width(logvar)
+    spread = scale[:, None] * eps.unflatten(0, (models, -1))
+    mu = mu[:, None]
+    return torch.stack((mu + spread, mu - spread), 2).flatten(1, 2) if antithetic else mu + spread
 
 
 def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
-    """Scaled squared error |x - xhat|^2 / (2 sigma2): the reconstruction term of Eq. 17 without its constant.
+    """Compute |x - xhat|^2 / (2 sigma2), the reconstruction term of Eq. 17 without its constant.
 
-    x: [M, B, D], or [1, B, D] shared by all models; xhat: [M, A, B, D]; sigma2: [M], the decoder variances.
-    Returns [M, A, B] in nats; gradients flow to xhat alone.
-    Raises InputError when shapes do not fit, or PHASEVAE_BACKEND asks for what cannot be.
+    Parameters
+    ----------
+    x
+        [M, B, D], or [1, B, D] shared by all models.
+    xhat
+        [M, A, B, D], the decoder means; gradients flow to it alone.
+    sigma2
+        [M], the decoder variances.
+
+    Returns
+    -------
+    Tensor
+        [M, A, B] in nats.
+
+    Raises
+    ------
+    InputError
+        When shapes do not fit, or PHASEVAE_BACKEND names a backend that cannot be used.
     """
     models, _, *row = xhat.shape if xhat.ndim == 4 else (0, 0)
     if x.ndim != 3 or list(x.shape[1:]) != row or x.shape[0] not in (1, models) or sigma2.shape != (models,):
@@ -54,44 +106,12 @@ def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
             f"gaussian_nll: x {tuple(x.shape)}, xhat {tuple(xhat.shape)}, sigma2 {tuple(sigma2.shape)}; "
             "must be [M or 1, B, D], [M, A, B, D], [M]"
         )
-    return _implementation(xhat.device.type).gaussian_nll(x, xhat, sigma2)
+    return implementation(xhat.device.type).gaussian_nll(x, xhat, sigma2)
 
 
-# torch.compile cannot trace a choice that reads files, and need not: it is made once a process.
-@torch.compiler.assume_constant_result
-def backend(device_type: str) -> str:
-    """Name of the backend, one of `phasevae.kernels.backends.BACKENDS`, that computes on 'cpu' or 'cuda'.
-
-    Raises InputError when PHASEVAE_BACKEND asks for what cannot be.
-    """
-    if device_type not in _chosen:
-        _chosen[device_type] = _choose(device_type)
-    return _chosen[device_type]
-
-
-def _implementation(device_type: str) -> ModuleType:
-    name = backend(device_type)
-    return _loaded[name]
-
-
-def _choose(device_type: str) -> str:
-    name = backends.choose(device_type)
-    if name == "torch":
-        state = backends.states()["native_cpu"]
-        if state.broken and backends.forced() is None:
-            _warn(state.reason)
-        return name
-    try:
-        from phasevae.kernels import native
-    except (ImportError, OSError) as error:
-        reason = f"the extension cannot be loaded ({str(error).splitlines()[0]}); `make build` renews it"
-        if backends.forced() is not None:
-            raise InputError(f"PHASEVAE_BACKEND: {name} is not available: {reason}") from None
-        _warn(reason)
-        return "torch"
-    _loaded[name] = native
-    return name
-
-
-def _warn(reason: str) -> None:
-    warnings.warn(f"native kernels are not used, PyTorch computes: {reason}", stacklevel=4)
+def _check_posterior(operation: str, mu: Tensor, logvar: Tensor, keys: Tensor) -> None:
+    if mu.ndim != 3 or mu.shape != logvar.shape or keys.shape != mu.shape[:1]:
+        raise InputError(
+            f"{operation}: mu {tuple(mu.shape)}, logvar {tuple(logvar.shape)}, keys {tuple(keys.shape)}; "
+            "must be [M, B, n], [M, B, n], [M]"
+        )

@@ -1,7 +1,8 @@
-"""Functions of float32 tensors by polynomials, from single sums, products and roots alone.
+"""Elementary functions of float32 tensors as polynomials.
 
-These are rounded alike everywhere, where a library's logarithm is not: so PyTorch and the kernels of csrc/elbo_math.h,
-which has the same polynomials in the same order, give the same bits. Coefficients: Moshier, Cephes.
+They are made of sums, products and square roots, which are rounded the same way everywhere, unlike the logarithm of a
+library. csrc/elbo_math.h has the same polynomials in the same order, so PyTorch and the native kernels give the same
+bits. Coefficients: Moshier, Cephes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _LOG = (
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
 _COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
-_LOG2 = (0.693359375, -2.12194440e-4)  # log 2 in two parts, the first one short
+_LOG2 = (0.693359375, -2.12194440e-4)  # log 2 in two parts, the first with few bits
 _ROUND = 12582912.0  # 1.5 * 2^23: adding it leaves an integer in the low bits
 _SERIES = tuple(1.0 / math.factorial(k) for k in range(12, 1, -1))
 
@@ -58,13 +59,16 @@ def cos_sin_turns(u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def root(x: Tensor) -> Tensor:
-    """Square root, correctly rounded: that of float32 may be off by a bit, depending on torch's library. A float32's
-    root is never so close to the middle between two others that one in float64 could err."""
+    """Square root, correctly rounded.
+
+    That of float32 may be wrong by a bit, depending on the library of torch. The root in float64 cannot be: the root of
+    a float32 number is never that close to the middle between two float32 numbers.
+    """
     return x.double().sqrt_().to(x.dtype)
 
 
 def exponential(x: Tensor) -> Tensor:
-    """e^x: 0 and infinity beyond the range, NaN stays NaN."""
+    """e^x, with 0 and infinity beyond the range; NaN stays NaN."""
     clamped = x.clamp(-104.0, 89.0)
     shifted = clamped * math.log2(math.e) + _ROUND
     exponent = shifted - _ROUND
@@ -78,7 +82,7 @@ def exponential(x: Tensor) -> Tensor:
 
 
 def width(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of a log variance t: e^(t/2), e^t - 1 - t without cancellation, and its derivative e^t - 1."""
+    """Return e^(t/2), e^t - 1 - t without cancellation, and its derivative e^t - 1 for log variances t."""
     scale = exponential(0.5 * t)
     small = t.abs() < 1.0
     near = torch.where(small, t, 0.0)
@@ -88,7 +92,7 @@ def width(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
-    """From the highest power down, a product and a sum at a time: one rounding each."""
+    """Evaluate a polynomial from the highest power down, with one rounding for each product and each sum."""
     y = x * coefficients[0] + coefficients[1]
     for coefficient in coefficients[2:]:
         y = y.mul_(x).add_(coefficient)

@@ -1,8 +1,9 @@
-"""One network of each of M models: linear layers with rectifiers between them, forward and back.
+"""Forward and backward passes of one network for M models at once: linear layers with ReLUs between them.
 
-Derivatives are written out instead of recorded: a decoder is to be differentiated twice, by what its parameters and by
-what its input minimise, and neither pass needs all that a recorded one would compute. On the CPU the native kernels
-take a block of rows through all layers while it stays in the cache (csrc/cpu/mlp_block.h); PyTorch computes elsewhere.
+The derivatives are written out, not recorded by autograd. A training step differentiates two objectives through the
+decoder, one by its parameters and one by its input, and neither pass needs all that a recorded one would compute. On
+the CPU the native kernels take a block of rows through all layers while it stays in the cache (csrc/cpu/mlp_block.h);
+elsewhere PyTorch computes.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phasevae.kernels.elbo import backend
+from phasevae.kernels.dispatch import implementation
 
 _THIN = 16
-"""Libraries' matrix products with so few columns are several times slower than those with so few rows."""
+"""Matrix products with this many columns or fewer are several times slower in the libraries than their transposes."""
 
 
 class Layer(NamedTuple):
-    """A linear layer: its widths, and where its weight [in, out] begins in a model's row; the bias follows."""
+    """A linear layer: its widths, and the offset of its weight [in, out] in a model's parameters; the bias follows."""
 
     fan_in: int
     fan_out: int
@@ -29,9 +30,21 @@ class Layer(NamedTuple):
 
 
 class Network:
-    """Layers of the given widths, whose parameters begin at `offset` in each row of a buffer [M, P].
+    """A network of the same widths for each of M models. It records nothing for autograd.
 
-    Not for autograd: `forward` records nothing for it.
+    Parameters
+    ----------
+    widths
+        Widths of the input, of the hidden layers and of the output.
+    offset
+        Where the parameters begin in each row of a buffer [M, P].
+
+    Attributes
+    ----------
+    layers
+        The linear layers from the input to the output.
+    end
+        Where the parameters end.
     """
 
     def __init__(self, widths: Sequence[int], offset: int):
@@ -45,9 +58,23 @@ class Network:
 
     @torch.no_grad()
     def forward(self, parameters: Tensor, x: Tensor, keep: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """What the network gives, [M, R, out], and with `keep` what `backward` needs of it.
+        """Compute the output of the network.
 
-        parameters: [M, P]; x: [M, R, in], or [1, R, in] shared by all models.
+        Parameters
+        ----------
+        parameters
+            [M, P].
+        x
+            [M, R, in], or [1, R, in] shared by all models.
+        keep
+            Whether `backward` will be called.
+
+        Returns
+        -------
+        output
+            [M, R, out].
+        kept
+            With `keep` what `backward` needs, else an empty list.
         """
         if _native_kernels(parameters, x):
             x = x if x.stride(-1) == 1 else x.contiguous()
@@ -75,20 +102,35 @@ class Network:
         grad_output: Tensor,
         gradients: Tensor,
         grad_for_input: Tensor | None = None,
-        input_wanted: bool = False,
+        with_input: bool = False,
     ) -> Tensor | None:
-        """Put the derivative by the parameters into their place in `gradients` [M, P]; return that by the input.
+        """Write the derivative by the parameters into its place in `gradients`; return the derivative by the input.
 
-        parameters, x: as given to `forward`, the latter of unit stride in its last dimension; kept: what it returned;
-        grad_output: the derivative by the output of what is differentiated, [M, R, out]; grad_for_input: of what is
-        differentiated by the input, when that is something else; input_wanted: whether to compute the derivative by the
-        input, [M, R, in].
+        Parameters
+        ----------
+        parameters, x
+            As given to `forward`; x with unit stride in its last dimension.
+        kept
+            What `forward` returned.
+        grad_output
+            [M, R, out], the derivative of the parameters' objective by the output.
+        gradients
+            [M, P]; only the entries of this network are written.
+        grad_for_input
+            [M, R, out], the derivative of the input's objective by the output, if it is another objective.
+        with_input
+            Whether to compute the derivative by the input.
+
+        Returns
+        -------
+        Tensor or None
+            [M, R, in] with `with_input`, else None.
         """
         if _native_kernels(parameters, x):
-            found = torch.ops.phasevae.mlp_backward(
-                x, parameters, self._offset, self.widths, kept[0], grad_output, grad_for_input, input_wanted, gradients
+            grad_input = torch.ops.phasevae.mlp_backward(
+                x, parameters, self._offset, self.widths, kept[0], grad_output, grad_for_input, with_input, gradients
             )
-            return found if input_wanted else None
+            return grad_input if with_input else None
         inputs = [x.expand(parameters.shape[0], -1, -1), *kept]
         grad = grad_output
         for layer, h in zip(reversed(self.layers), reversed(inputs), strict=True):
@@ -97,7 +139,7 @@ class Network:
             weight.copy_((grad.mT @ h).mT if layer.fan_out <= _THIN else h.mT @ grad)
             if layer.offset > self._offset:
                 grad = _to_input(layer, parameters, grad, h)
-        if not input_wanted:
+        if not with_input:
             return None
         if grad_for_input is not None:
             grad = grad_for_input
@@ -107,23 +149,18 @@ class Network:
 
 
 def _of(layer: Layer, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The views [M, in, out] and [M, 1, out] of a layer's weight and bias in rows [M, P]."""
+    """Return views [M, in, out] and [M, 1, out] of a layer's weight and bias in rows [M, P]."""
     end = layer.offset + layer.fan_in * layer.fan_out
     weight = rows[:, layer.offset : end].unflatten(1, (layer.fan_in, layer.fan_out))
     return weight, rows[:, None, end : end + layer.fan_out]
 
 
 def _to_input(layer: Layer, parameters: Tensor, grad: Tensor, h: Tensor) -> Tensor:
-    """The derivative by what went into the rectifier that gave h."""
+    """Return the derivative by the input of the ReLU whose output is h, the input of the layer."""
     grad = grad @ _of(layer, parameters)[0].mT
     return torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
 
 
 def _native_kernels(parameters: Tensor, x: Tensor) -> bool:
-    if parameters.device.type != "cpu" or parameters.dtype != torch.float32 or x.dtype != torch.float32:
-        return False
-    if backend("cpu") != "native_cpu":
-        return False
-    from phasevae.kernels import native
-
-    return native.HAS_NETWORK_KERNELS
+    on_cpu = parameters.device.type == "cpu" and parameters.dtype == x.dtype == torch.float32
+    return on_cpu and implementation("cpu").HAS_NETWORK_KERNELS

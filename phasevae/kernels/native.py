@@ -1,6 +1,6 @@
-"""The compiled operations: importing this module loads the extension and gives its operations their derivatives.
+"""The compiled operations: importing this module loads the extension and registers the derivatives of its operations.
 
-The kernels stand in csrc/. Raises ImportError when the extension is missing or of another torch.
+The kernels are in csrc/. Raises ImportError when the extension is missing or was built for another torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HAS_NETWORK_KERNELS: bool = _extension.has_network_kernels()
 
 
 def build_info() -> dict[str, object]:
-    """What the extension was compiled with: {torch, compiler, cxx_standard, openmp, cuda}."""
+    """Return what the extension was compiled with: {torch, compiler, cxx_standard, openmp, cuda}."""
     return _extension.build_info()
 
 
@@ -34,27 +34,34 @@ def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
     return _ops.gaussian_nll(x, xhat, sigma2)
 
 
-def reparam_eps(keys: Tensor, rows: int, n: int, step: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The noise [M, rows, n] that `reparam_kl` draws and does not keep; for tests."""
-    return _ops.reparam_eps(keys, rows, n, step, dtype)
+def normals(keys: Tensor, steps: Tensor, rows: int, n: int, dtype: torch.dtype) -> Tensor:
+    """See `phasevae.kernels.reference.normals`."""
+    return _ops.normals(keys, steps, rows, n, dtype)
 
 
 def adam_step(
     parameters: Tensor,
     gradients: Tensor,
     moments: tuple[Tensor, Tensor],
-    learning_rates: Tensor,
-    active: Tensor,
+    learning_rate: Tensor,
     steps_done: Tensor,
-    betas: tuple[float, float] = (0.9, 0.999),
-    epsilon: float = 1e-8,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
 ) -> None:
-    """One step of Adam, in place, on the flat buffers [M, P] of `parameters` and both `moments`.
+    """Do one step of Adam in place, on CUDA.
 
-    learning_rates: [M]; active: bool [M], models that are not stay as they are; steps_done: int64 scalar tensor on
-    the same device, the number of steps before this one, so that a captured graph need not know it.
+    Parameters
+    ----------
+    parameters, gradients, moments
+        Buffers of one shape.
+    learning_rate, steps_done
+        float64 [] and int64 [] on the same device: a captured CUDA graph reads their present values. `steps_done` is
+        the number of steps before this one.
+    beta1, beta2, epsilon
+        Constants of Kingma & Ba (2015).
     """
-    _ops.adam_step(parameters, gradients, *moments, learning_rates, active, steps_done, *betas, epsilon)
+    _ops.adam_step(parameters, gradients, *moments, learning_rate, steps_done, beta1, beta2, epsilon)
 
 
 def _fake_reparam_kl(mu, logvar, keys, step, device_step, antithetic):
@@ -66,7 +73,7 @@ def _fake_reparam_kl_backward(grad_z, grad_kl, mu, logvar, z):
     return mu.new_empty(mu.shape), mu.new_empty(mu.shape)
 
 
-def _fake_reparam_eps(keys, rows, latents, step, dtype):
+def _fake_normals(keys, steps, rows, latents, dtype):
     return keys.new_empty(keys.shape[0], rows, latents, dtype=dtype)
 
 
@@ -101,7 +108,7 @@ def _differentiate_gaussian_nll(ctx: FunctionCtx, grad_nll: Tensor) -> tuple:
 for _name, _fake in (
     ("reparam_kl", _fake_reparam_kl),
     ("reparam_kl_backward", _fake_reparam_kl_backward),
-    ("reparam_eps", _fake_reparam_eps),
+    ("normals", _fake_normals),
     ("gaussian_nll", _fake_gaussian_nll),
     ("gaussian_nll_backward", _fake_gaussian_nll_backward),
     ("adam_step", _fake_adam_step),

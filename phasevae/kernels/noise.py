@@ -1,9 +1,7 @@
-"""Counter-based random numbers: Philox4x32-10 keyed by what the numbers are for.
+"""Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror & Shaw, SC 2011), keyed by their purpose.
 
-A number is a function of (purpose, identity, step, row, coordinate) alone, so what a model draws does not
-depend on which models share its ensemble, and a resumed training draws what the interrupted one would have.
-
-Philox is due to Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+A number is a function of (purpose, identity, step, row, coordinate) alone. So the noise of a model does not depend on
+the other models of its ensemble, and a resumed training draws what the interrupted training would have drawn.
 """
 
 from __future__ import annotations
@@ -24,8 +22,20 @@ _MASK = 0xFFFFFFFF
 
 
 def key(purpose: str, identity: object) -> int:
-    """64-bit stream key as a signed integer: the first 8 bytes (little endian) of
-    sha256("phasevae1|purpose|identity"). `purpose` is one of PURPOSES."""
+    """Return the key of a stream: the first 8 bytes, little endian, of sha256("phasevae1|purpose|identity").
+
+    Parameters
+    ----------
+    purpose
+        One of PURPOSES.
+    identity
+        What the stream belongs to; its `str` counts.
+
+    Returns
+    -------
+    int
+        Signed, 64 bits.
+    """
     if purpose not in PURPOSES:
         raise ValueError(f"purpose {purpose!r}, must be one of {', '.join(PURPOSES)}")
     head = hashlib.sha256(f"phasevae1|{purpose}|{identity}".encode()).digest()[:8]
@@ -33,15 +43,24 @@ def key(purpose: str, identity: object) -> int:
 
 
 def point_key(purpose: str, seed: int, sigma2: float, beta: float) -> int:
-    """Key of one trained point: its identity is "seed,sigma2,beta" with the shortest exact floats."""
+    """Return the key of a point's stream; its identity is "seed,sigma2,beta" with the shortest exact floats."""
     return key(purpose, f"{int(seed)},{float(sigma2)!r},{float(beta)!r}")
 
 
 def philox(keys: Tensor, counter: tuple[Tensor | int, Tensor | int, Tensor | int, Tensor | int]) -> list[Tensor]:
-    """Philox4x32-10: four random 32-bit words per counter.
+    """Compute Philox4x32-10: four random 32-bit words per counter.
 
-    keys: int64, any shape; counter: four 32-bit words broadcast against it. Returns four int64 tensors of the
-    broadcast shape with values in [0, 2^32).
+    Parameters
+    ----------
+    keys
+        int64 of any shape.
+    counter
+        Four 32-bit words, broadcast against the keys.
+
+    Returns
+    -------
+    list of Tensor
+        Four int64 tensors of the broadcast shape, with values in [0, 2^32).
     """
     k0, k1 = keys & _MASK, (keys >> 32) & _MASK
     c0, c1, c2, c3 = (torch.as_tensor(word, dtype=torch.int64, device=keys.device) for word in counter)
@@ -58,29 +77,42 @@ def philox(keys: Tensor, counter: tuple[Tensor | int, Tensor | int, Tensor | int
     return [c0, c1, c2, c3]
 
 
-def words(keys: Tensor, rows: Tensor, n: int, step: int) -> Tensor:
-    """Random 32-bit words of `n` coordinates for each key and row.
+def words(keys: Tensor, rows: Tensor, n: int, step: int | Tensor) -> Tensor:
+    """Draw random 32-bit words for each stream and row.
 
-    keys: int64 [M]; rows: int64 [R]; returns int64 [M, R, n].
+    Parameters
+    ----------
+    keys
+        int64 [M], the streams.
+    rows
+        int64 [R], row numbers.
+    n
+        Words per row.
+    step
+        Which draw of the streams: a number, an int64 scalar tensor, or int64 [M] with a step per stream.
+
+    Returns
+    -------
+    Tensor
+        int64 [M, R, n].
     """
     blocks = torch.arange((n + 3) // 4, dtype=torch.int64, device=keys.device)
+    step = step.view(-1, 1, 1) if isinstance(step, Tensor) else step
     counter = (blocks, rows[:, None], step & _MASK, step >> 32)
     return torch.stack(philox(keys[:, None, None], counter), dim=-1).flatten(2)[..., :n]
 
 
-def uniforms(keys: Tensor, rows: Tensor, n: int, step: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Uniform numbers (word + 1/2) / 2^32 in (0, 1]; rounding can reach 1. Shapes as in `words`."""
+def uniforms(keys: Tensor, rows: Tensor, n: int, step: int | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Draw uniform numbers (word + 1/2) / 2^32 in (0, 1], since rounding can reach 1; arguments as in `words`."""
     return _unit(words(keys, rows, n, step), dtype)
 
 
-def normals(keys: Tensor, rows: Tensor, n: int, step: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Standard normal numbers by Box-Muller on consecutive pairs of uniforms. Shapes as in `words`."""
+def normals(keys: Tensor, rows: Tensor, n: int, step: int | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Draw standard normal numbers by Box-Muller on consecutive pairs of uniforms; arguments as in `words`."""
     unit = _unit(words(keys, rows, 4 * ((n + 3) // 4), step), dtype).unflatten(-1, (-1, 2))
     if dtype == torch.float32:
-        radius, (cosine, sine) = (
-            float32.root(-2 * float32.log_positive(unit[..., 0])),
-            float32.cos_sin_turns(unit[..., 1]),
-        )
+        radius = float32.root(-2 * float32.log_positive(unit[..., 0]))
+        cosine, sine = float32.cos_sin_turns(unit[..., 1])
     else:
         angle = unit[..., 1] * (2 * math.pi)
         radius, cosine, sine = (-2 * unit[..., 0].log()).sqrt_(), angle.cos(), angle.sin()
@@ -88,7 +120,22 @@ def normals(keys: Tensor, rows: Tensor, n: int, step: int, dtype: torch.dtype = 
 
 
 def permutation(stream: int, epoch: int, n: int) -> Tensor:
-    """A permutation of range(n), drawn anew for each epoch. int64 [n] on the CPU."""
+    """Draw a permutation of range(n) on the CPU.
+
+    Parameters
+    ----------
+    stream
+        A key, as `key` returns it.
+    epoch
+        Which permutation of the stream.
+    n
+        Its length.
+
+    Returns
+    -------
+    Tensor
+        int64 [n].
+    """
     keys = torch.tensor([stream], dtype=torch.int64)
     return words(keys, torch.zeros(1, dtype=torch.int64), n, epoch).flatten().argsort(stable=True)
 

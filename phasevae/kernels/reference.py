@@ -1,4 +1,4 @@
-"""The two ELBO operations in plain PyTorch: the fallback, and the reference every other backend must match."""
+"""The ELBO operations in plain PyTorch: the fallback, and the reference that every other backend must match."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from phasevae.kernels import float32, noise
+
+HAS_NETWORK_KERNELS = False
+"""`phasevae.kernels.mlp` has its own PyTorch code."""
 
 _SERIES_BELOW = 0.5
 _SERIES_TERMS = 14
@@ -24,8 +27,28 @@ def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
     return _GaussianNLL.apply(x, xhat, sigma2)
 
 
+def normals(keys: Tensor, steps: Tensor, rows: int, n: int, dtype: torch.dtype) -> Tensor:
+    """Draw the noise that `reparam_kl` uses for several streams, each at a step of its own.
+
+    Parameters
+    ----------
+    keys, steps
+        int64 [M], on one device: the streams and their steps.
+    rows, n
+        Rows per stream and latents per row.
+    dtype
+        float32 or float64.
+
+    Returns
+    -------
+    Tensor
+        Standard normal numbers [M, rows, n].
+    """
+    return noise.normals(keys, torch.arange(rows, device=keys.device), n, steps, dtype)
+
+
 class _ReparamKL(torch.autograd.Function):
-    """Each number by the same operations in the same order as in csrc/cpu/elbo_rows.cpp: in float32 the bits agree."""
+    """Does the same operations in the same order as csrc/cpu/elbo_rows.cpp: in float32 the bits agree."""
 
     @staticmethod
     def forward(
@@ -51,8 +74,10 @@ class _ReparamKL(torch.autograd.Function):
 
 
 def width(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of log variances t: e^(t/2), e^t - 1 - t and its derivative e^t - 1. The second is the Taylor series for small t,
-    where the naive form loses every digit (t^2/2 against rounding of 1)."""
+    """Return e^(t/2), e^t - 1 - t and its derivative e^t - 1 for log variances t.
+
+    The second is a Taylor series for small t, where the naive form loses all digits (t^2/2 next to 1).
+    """
     if t.dtype == torch.float32:
         return float32.width(t)
     slope = t.expm1()
@@ -65,7 +90,7 @@ def width(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _GaussianNLL(torch.autograd.Function):
-    """Keeps the residual only, where autograd would keep it twice."""
+    """Keeps the residual once, where autograd would keep it twice."""
 
     @staticmethod
     def forward(ctx, x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
-"""A trained model becomes numbers: the ELBO and its parts over the full data set, with standard errors.
+"""Measurement of a trained model: the ELBO and its parts over the full data set, with standard errors.
 
-All sums run in float64 over blocks of rows; the noise is keyed by the point, the block and the row in it, so a
-point's numbers are its own whatever it was trained with.
+Sums run in float64 over blocks of rows. The noise is keyed by the point, the block and the row in it, so the numbers of
+a point do not depend on the ensemble that it was trained in.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,25 @@ import torch
 from torch import Tensor
 
 from phasevae.kernels import noise
-from phasevae.kernels.elbo import gaussian_nll, reparam_kl
+from phasevae.kernels.elbo import gaussian_nll, posterior_draws, reparam_kl
 from phasevae.model import VAEEnsemble
 from phasevae.sweep.settings import Member
 from phasevae.theory.ppca import ACTIVE_KL, collapsed_elbo
 
 MOST_PAIRS, ENOUGH_PAIRS = 8, 2**19
-"""Antithetic pairs of latent draws: so many a row at most, and no more a row than gives so many over all rows."""
+"""Antithetic pairs of latent draws: the most per row, and the number over all rows that is enough."""
 
 LIKELIHOOD_ROWS = 4096
 LIKELIHOOD_DRAWS = 256
 _BLOCK = 2048
+# Several draws of all rows are decoded in one pass, because a pass over few rows is mostly overhead. The outputs of a
+# layer have at most this many numbers in a pass (8 MiB in float32): larger ones leave the cache.
+_PASS_NUMBERS = 2**21
+_LEAST_WIDTH = 32
 
 
 def column_means(x: Tensor) -> Tensor:
-    """Feature means of x [N, D] in float64, [D]."""
+    """Return the feature means [D] of x [N, D] in float64."""
     return sum(block.double().sum(0) for block in x.split(_BLOCK)) / x.shape[0]
 
 
@@ -41,15 +46,30 @@ def measure_model(
     held_out: Tensor | None = None,
     with_likelihood: bool = True,
 ) -> dict[str, Any]:
-    """The numbers of one point.
+    """Measure one point. Energies are in nats per sample.
 
-    model: an ensemble of one model; x: [N, D], the full data set as fed to the network; mean: its feature
-    means [D] (`column_means`); held_out: row numbers that training did not see.
+    Parameters
+    ----------
+    model
+        An ensemble of one model.
+    x
+        [N, D], the full data set as fed to the network.
+    mean
+        [D], its feature means (`column_means`).
+    member
+        The decoder variance, beta and seed of the model.
+    held_out
+        Row numbers that training did not see.
+    with_likelihood
+        Whether to estimate the log likelihood, which takes longer than the rest.
 
-    Energies are in nats per sample; `mse` is E|x - f(z)|^2 summed over features; `elbo` is the objective
-    -(D/2) ln(2 pi sigma2) - mse / (2 sigma2) - beta kl (Eq. 17); `elbo_gap` is its distance from the collapsed
-    value (Eq. 24), paired row by row. `log_likelihood` is importance weighted (Burda et al. 2016) over a fixed
-    subset of rows. Keys that end in `_standard_error` are over rows.
+    Returns
+    -------
+    dict
+        `mse` is E|x - f(z)|^2 summed over features; `elbo` is -(D/2) ln(2 pi sigma2) - mse / (2 sigma2) - beta kl
+        (Eq. 17); `elbo_gap` is its distance from the collapsed value (Eq. 24), paired row by row; `log_likelihood` is
+        that of `log_likelihood`. Keys that end in `_standard_error` are over rows. `holdout` has the numbers of the
+        held-out rows.
     """
     n_latent, dimension = model.architecture.n_latent, x.shape[1]
     key = noise.point_key("measure", member.seed, member.sigma2, member.beta)
@@ -103,37 +123,71 @@ def measure_model(
 def _block_terms(
     model: VAEEnsemble, block: Tensor, mu: Tensor, logvar: Tensor, key: int, start: int, pairs: int
 ) -> tuple[Tensor, Tensor]:
-    """KL per latent [R, n] and squared error [R], averaged over antithetic pairs, of one block of rows."""
+    """Return the KL per latent [R, n] and the squared error [R] of a block of rows, averaged over antithetic pairs."""
     keys = torch.tensor([key], dtype=torch.int64, device=block.device)
     unit = torch.ones(1, dtype=block.dtype, device=block.device)
+    # The first row of the block is the high word of the step, so each block has rows of its own in the streams.
+    first_step = start << 32
+    _, kl = reparam_kl(mu, logvar, keys, first_step)
     sse = block.new_zeros(block.shape[1], dtype=torch.float64)
-    for pair in range(pairs):
-        # A block has rows of its own in the streams: its first row stands in the step's high word.
-        z, kl = reparam_kl(mu, logvar, keys, pair + (start << 32), antithetic=True)
-        xhat = model.decode(z.flatten(1, 2)).unflatten(1, z.shape[1:3])
-        sse += 2 * gaussian_nll(block, xhat, unit)[0].double().mean(0)
+    for steps in _passes(model, 2 * block.shape[1], pairs):
+        z = posterior_draws(mu, logvar, keys, steps.to(block.device) + first_step, antithetic=True)
+        nll = gaussian_nll(block, _decode_draws(model, z), unit)[0].unflatten(0, (-1, 2))
+        for pair in nll.double().mean(1):
+            sse += 2 * pair
     return kl[0].double(), sse / pairs
 
 
 @torch.no_grad()
 def log_likelihood(model: VAEEnsemble, x: Tensor, member: Member) -> dict[str, float]:
-    """Importance-weighted log likelihood ln (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x), K = LIKELIHOOD_DRAWS, averaged
-    over at most LIKELIHOOD_ROWS rows that are the same for every point of a data set (Burda et al. 2016)."""
+    """Estimate the log likelihood by importance weighting: ln (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x).
+
+    Parameters
+    ----------
+    model
+        An ensemble of one model.
+    x
+        [N, D], the full data set as fed to the network.
+    member
+        The decoder variance, beta and seed of the model.
+
+    Returns
+    -------
+    dict
+        `log_likelihood` in nats per sample, with K = LIKELIHOOD_DRAWS, averaged over at most LIKELIHOOD_ROWS rows that
+        are the same for every point of a data set; and `log_likelihood_standard_error` over these rows.
+
+    References
+    ----------
+    Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
+    """
     order = noise.permutation(noise.key("likelihood", "rows"), 0, x.shape[0])[:LIKELIHOOD_ROWS]
     rows = x[order.to(x.device)]
     key = noise.point_key("likelihood", member.seed, member.sigma2, member.beta)
     keys = torch.tensor([key], dtype=torch.int64, device=x.device)
     sigma2 = torch.tensor([member.sigma2], dtype=x.dtype, device=x.device)
     mu, logvar = model.encode(rows[None])
+    variance = logvar.exp()
     weights = []
-    for draw in range(LIKELIHOOD_DRAWS):
-        z, _ = reparam_kl(mu, logvar, keys, draw, antithetic=False)
-        nll = gaussian_nll(rows[None], model.decode(z[:, 0])[:, None], sigma2)[0, 0]
-        standard = (z[0, 0] - mu[0]).square() / logvar[0].exp()
-        weights.append(-nll.double() + 0.5 * (standard + logvar[0] - z[0, 0].square()).double().sum(-1))
-    per_row = torch.logsumexp(torch.stack(weights), dim=0) - math.log(LIKELIHOOD_DRAWS)
+    for steps in _passes(model, rows.shape[0], LIKELIHOOD_DRAWS):
+        z = posterior_draws(mu, logvar, keys, steps.to(x.device))
+        nll = gaussian_nll(rows[None], _decode_draws(model, z), sigma2)[0]
+        log_ratio = 0.5 * ((z[0] - mu).square() / variance + logvar - z[0].square())
+        weights.append(-nll.double() + log_ratio.double().sum(-1))
+    per_row = torch.logsumexp(torch.cat(weights), dim=0) - math.log(LIKELIHOOD_DRAWS)
     constant = float(collapsed_elbo(0.0, x.shape[1], member.sigma2))
     return {
         "log_likelihood": float(per_row.mean()) + constant,
         "log_likelihood_standard_error": float(per_row.std()) / math.sqrt(per_row.numel()),
     }
+
+
+def _passes(model: VAEEnsemble, rows: int, draws: int) -> Iterator[Tensor]:
+    """Yield the numbers of the draws of each pass; its size keeps the activations of `rows` rows per draw in cache."""
+    widths = (*model.architecture.hidden, model.architecture.dimension, _LEAST_WIDTH)
+    yield from torch.arange(draws).split(max(1, _PASS_NUMBERS // (rows * max(widths))))
+
+
+def _decode_draws(model: VAEEnsemble, z: Tensor) -> Tensor:
+    """Decode draws [1, A, B, n] in one pass, [1, A, B, D]."""
+    return model.decode(z.flatten(1, 2)).unflatten(1, z.shape[1:3])

@@ -1,7 +1,7 @@
-"""Is a trained collapsed network where theory says the collapsed state is? Finite differences of its ELBO.
+"""The second variation at a trained collapsed network, measured by finite differences and compared with theory.
 
-The network is perturbed along the modes of `phasevae.theory.stability`, added to what encoder and decoder compute;
-the second differences of -ELBO, with the same noise at every displacement, are compared with the blocks.
+The network is perturbed along the modes of `phasevae.theory.stability`, which are added to the outputs of encoder and
+decoder. The second differences of -ELBO, with the same noise at every displacement, are compared with the blocks.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from phasevae.errors import InputError
 from phasevae.model import TrainedVAE
-from phasevae.theory.ppca import ACTIVE_KL
+from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl
 from phasevae.theory.stability import stability_blocks
 
 PAIRS = 16
-"""Antithetic pairs of latent draws a row."""
+"""Antithetic pairs of latent draws per row."""
 
 MOST_ROWS = 8_192
 _STEP = 0.02
@@ -29,21 +29,37 @@ _STEP = 0.02
 def measure_stability(
     model: TrainedVAE, x: np.ndarray, latents: Sequence[int] | None = None, directions: Sequence[int] = (0, 1)
 ) -> dict[str, Any]:
-    """Blocks of the second variation at a trained collapsed model, measured and predicted.
+    """Measure and predict the blocks of the second variation at a trained collapsed model.
 
-    x: [N, D], data as fed to the network (thinned to MOST_ROWS rows); latents: all by default; directions: principal
-    components, counted from 0. Returns {sigma2, beta, kl, eigenvalues, blocks: [{latent, direction, channel, measured,
-    predicted, soft_mode, predicted_soft_mode}], largest_error}: 2 x 2 lists in nats; errors relative to the larger
-    diagonal entry. The eigenvalues are those of the rows used.
+    Parameters
+    ----------
+    model : TrainedVAE
+        Trained with beta = 1, and collapsed.
+    x : array [N, D]
+        Data as fed to the network, thinned to MOST_ROWS rows.
+    latents : sequence of int, optional
+        All by default.
+    directions : sequence of int
+        Principal components, counted from 0.
 
-    Raises InputError for a network that has not collapsed and for latents or directions that do not exist.
+    Returns
+    -------
+    dict
+        {sigma2, beta, kl, eigenvalues, blocks: [{latent, direction, channel, measured, predicted, soft_mode,
+        predicted_soft_mode, relative_error}], largest_error}. Blocks are 2 x 2 lists in nats; errors are relative to
+        the larger diagonal entry. The eigenvalues are those of the rows used.
+
+    Raises
+    ------
+    InputError
+        If the network has not collapsed, and for latents or directions that do not exist.
     """
     if model.beta != 1:
         raise InputError(f"stability: the model has beta {model.beta:g}, the blocks are those of beta = 1")
     rows = torch.from_numpy(np.array(x[:: max(1, -(-len(x) // MOST_ROWS))], dtype=np.float64))
     with torch.no_grad():
         mu, variance = (part.double() for part in model.encode(rows))
-    kl = float(0.5 * (mu**2 + variance - 1 - variance.log()).sum(1).mean())
+    kl = float(_kl(mu, variance.log()))
     if kl > 10 * ACTIVE_KL:
         raise InputError(
             f"stability: KL is {kl:.4g} nats at sigma2={model.sigma2:g}, must be that of a collapsed model"
@@ -79,15 +95,20 @@ def measure_stability(
     }
 
 
+def _kl(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Return the KL divergence of a posterior [N, n], averaged over the rows."""
+    return gaussian_kl(mu, logvar, torch.expm1).sum(1).mean()
+
+
 class _State:
-    """A model's posterior at some rows with fixed noise: -ELBO (less its constant) under perturbations."""
+    """A model's posterior at some rows with fixed noise; gives -ELBO, without its constant, under perturbations."""
 
     def __init__(self, model: TrainedVAE, x: Tensor, mu: Tensor, sigma: Tensor, noise: Tensor):
         self._model, self._x, self._mu, self._sigma, self._noise = model, x, mu, sigma, noise
 
     @torch.no_grad()
     def energy(self, channel: str, latent: int, e: Tensor, y: Tensor, u: float, v: float) -> float:
-        """-ELBO with f + u g(z) e for g of the channel, and mu or sigma of one latent moved by v y."""
+        """Return -ELBO with f + u g(z) e for g of the channel, and mu or sigma of one latent displaced by v y."""
         mu, sigma = self._mu.clone(), self._sigma.clone()
         (mu if channel == "mean" else sigma)[:, latent] += v * y
         if (sigma <= 0).any():
@@ -98,12 +119,11 @@ class _State:
             mode = z[:, latent] if channel == "mean" else (z[:, latent] ** 2 - 1) / 2**0.5
             decoded = self._model.decode(z.float()).double() + u * mode[:, None] * e
             total += float((self._x - decoded).square().sum(1).mean())
-        kl = 0.5 * (mu**2 + sigma**2 - 1 - 2 * sigma.log()).sum(1).mean()
-        return total / len(self._noise) / (2 * self._model.sigma2) + float(kl)
+        return total / len(self._noise) / (2 * self._model.sigma2) + float(_kl(mu, 2 * sigma.log()))
 
 
 def _block(state: _State, channel: str, latent: int, e: Tensor, y: Tensor) -> np.ndarray:
-    """Second differences of the energy in (u, v)."""
+    """Return the second differences of the energy in (u, v)."""
 
     def energy(u: float, v: float) -> float:
         return state.energy(channel, latent, e, y, u, v)

@@ -1,4 +1,4 @@
-"""Finished points become tables: one row a point, one row a latent, and the time they took."""
+"""Tables of finished points: one row per point, per latent or per record of the training, and the time it took."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from phasevae.artifacts.files import read_json, read_table
+from phasevae.artifacts.files import read_json
+from phasevae.artifacts.tables import read_table
 from phasevae.errors import InputError
 from phasevae.sweep.convergence import is_converged
 from phasevae.sweep.digest import point_digest
@@ -37,7 +38,7 @@ _REQUIRED = (*_SWEEP, *_LATENT.values(), "mean_covariance", "convergence", "sett
 
 
 def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """The points of a plan. Raises InputError that names a point that is missing or was made by another plan."""
+    """Read the points of a plan. Raises InputError that names a point that is missing or belongs to another plan."""
     points = []
     for task in tasks:
         path = task.folder / "point.json"
@@ -51,9 +52,9 @@ def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
 
 
 def read_folder(folder: Path | str) -> list[dict[str, Any]]:
-    """All points below `folder`, which must be of one sweep: equal settings, data and code.
+    """Read all points below a folder, which must belong to one sweep: equal settings, data and code.
 
-    Raises InputError that names the folder when it holds none, and the point that is damaged or of another sweep.
+    Raises InputError that names the folder if it has no points, or the point that is damaged or of another sweep.
     """
     paths = sorted(Path(folder).rglob("point.json"))
     if not paths:
@@ -75,7 +76,7 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A checked point, with `converged`."""
+    """Read and check a point; add `converged`, by the present thresholds."""
     point = read_json(path, _REQUIRED, "point")
     sizes = {len(point[key]) for key in (*_LATENT.values(), "mean_covariance")}
     sizes |= {len(row) for row in point["mean_covariance"]}
@@ -88,8 +89,21 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def provenance_of(points: Sequence[dict[str, Any]], output: Path) -> dict[str, Any]:
-    """What the points of a table at `output` were made of: their digests by their paths relative to it, and the
-    distinct values of what else their point.json record."""
+    """Collect the provenance of the points of a table.
+
+    Parameters
+    ----------
+    points : sequence of dict
+        As returned by `read_planned` or `read_folder`.
+    output : Path
+        Where the table will be written.
+
+    Returns
+    -------
+    dict
+        `points`, the digests of the points by their paths relative to the table; and the distinct values of what else
+        the points record.
+    """
     keys = ("data_sha256", "backend", "device", "torch", "cuda")
     values = {key: _distinct(point["provenance"].get(key) for point in points) for key in keys}
     digests = {os.path.relpath(point["folder"], output.parent): point["config_digest"] for point in points}
@@ -101,7 +115,7 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """sweep.csv: one row a point, sorted by beta, sigma2 and seed."""
+    """Make sweep.csv: one row per point, sorted by beta, sigma2 and seed."""
     rows = [
         {key: point[key] for key in _COLUMNS}
         | {key: point["settings"][key] for key in ("n_latent", "schedule")}
@@ -112,10 +126,10 @@ def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """dimensions.csv: one row a point and latent; latents as the network numbers them.
+    """Make dimensions.csv: one row per point and latent, with the latents as the network numbers them.
 
-    `mean_eigenvalue` is not of the latent but of the network: the eigenvalues of the covariance of the posterior
-    means, largest first, which do not change when latents are rotated.
+    `mean_eigenvalue` belongs to the network, not to the latent of the row: the eigenvalues of the covariance of the
+    posterior means, largest first, which do not change when latents are rotated.
     """
     eigenvalues = [np.linalg.eigvalsh(np.array(point["mean_covariance"]))[::-1] for point in points]
     rows = [
@@ -130,8 +144,11 @@ def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """histories.csv: what each point's training recorded, one row a record. `current_sigma2` is the decoder variance
-    while it rises to its target, `learning_time` the sum of the learning rates of all steps so far."""
+    """Make histories.csv: one row per record of each point's training.
+
+    `current_sigma2` is the decoder variance while it rises to its target, `learning_time` the sum of the learning rates
+    of all steps so far.
+    """
     rows = []
     for point in points:
         settings = Settings.from_keys(point["settings"]).extended(point.get("extended", 1))
@@ -148,7 +165,7 @@ def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def timing_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """timing.csv: seconds a point took (its share of its ensemble's) and samples a second while training."""
+    """Make timing.csv: the seconds of each point, its share of its ensemble, and the samples per second of training."""
     rows = []
     for point in points:
         path = point["folder"] / "timing.json"

@@ -1,8 +1,8 @@
-"""Loss conventions of VAE code, and the decoder variance that each of them stands for.
+"""The losses that VAE code uses, and the effective variance of each.
 
 A loss a * (squared error summed over features) + b * KL has the optimum of a Gaussian decoder with
-beta * sigma2 = b / (2 a) (`theory.effective_variance`), whatever the names of its parts. Averages over features or
-latents are factors of D and n in a and b: the usual reason why a weight that looks small is not.
+beta * sigma2 = b / (2 a) (`theory.ppca.effective_variance`). Averages over features or latents are factors of D and n
+in a and b. They are the usual reason why a weight that looks small is not.
 
 Every library preset names the line of public code that it models, at a commit or a release.
 """
@@ -15,15 +15,19 @@ from phasevae.errors import InputError
 from phasevae.theory.ppca import effective_variance
 
 FIXED, BERNOULLI, LEARNED, PER_FEATURE = "fixed", "bernoulli", "learned", "per-feature"
+"""Kinds of decoder."""
+
+FIXED_VARIANCE = "sigma2"
+"""Name of the loss whose decoder variance is given."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """One way to write the loss: scale * error + kl_weight * KL, each summed unless it says averaged.
+    """A loss of VAE code: scale * error + kl_weight * KL. Both are sums over features and latents unless averaged.
 
-    decoder: ``fixed`` (squared error), ``bernoulli`` (cross entropy; the error is then the squared one in units of
-    p (1 - p) per feature, to second order), ``learned`` (one variance for all features, learned) or ``per-feature``
-    (one learned variance a feature).
+    The decoder is ``fixed`` (squared error), ``bernoulli`` (cross entropy: to second order the squared error in units
+    of p (1 - p) of each feature), ``learned`` (one learned variance for all features) or ``per-feature`` (one learned
+    variance for each feature).
     """
 
     name: str
@@ -32,34 +36,68 @@ class Loss:
     scale: float = 0.5
     mean_over_features: bool = False
     mean_over_latents: bool = False
-    kl_weight: float = 1.0  # the default of the code it models
+    kl_weight: float = 1.0  # default of the code that it models
     source: str = ""
     note: str = ""
 
     def weights(self, kl_weight: float, dimension: int, n_latent: int) -> tuple[float, float]:
-        """(a, b) of a * (error summed over features) + b * (KL summed over latents)."""
+        """Return the weights of the summed error and of the summed KL.
+
+        Parameters
+        ----------
+        kl_weight : float
+            Weight of KL as the loss is written.
+        dimension : int
+            Number of features D.
+        n_latent : int
+
+        Returns
+        -------
+        (a, b) : floats
+            The loss is a * (error summed over features) + b * (KL summed over latents).
+        """
         a = self.scale / (dimension if self.mean_over_features else 1)
         return a, kl_weight / (n_latent if self.mean_over_latents else 1)
 
     def effective_variance(self, kl_weight: float, dimension: int, n_latent: int) -> float:
-        """beta * sigma2, in squared units of the data, or in units of the decoder's own variances (see `decoder`)."""
+        """Return beta * sigma2 of the loss.
+
+        Parameters
+        ----------
+        kl_weight, dimension, n_latent : as for `weights`
+
+        Returns
+        -------
+        float
+            In squared units of the data, or relative to p (1 - p) for a Bernoulli decoder.
+        """
         return effective_variance(*self.weights(kl_weight, dimension, n_latent))
 
     def kl_weight_of(self, variance: float, dimension: int, n_latent: int) -> float:
-        """The weight of KL whose effective variance is `variance`: the inverse of `effective_variance`."""
+        """Return the weight of KL that has an effective variance: the inverse of `effective_variance`.
+
+        Parameters
+        ----------
+        variance : float
+        dimension, n_latent : as for `weights`
+
+        Returns
+        -------
+        float
+        """
         return variance / self.effective_variance(1.0, dimension, n_latent)
 
 
 def fixed_variance_loss(sigma2: float) -> Loss:
-    """The paper's loss with decoder variance `sigma2`: squared error / (2 sigma2) + kl_weight * KL."""
+    """Return the paper's loss with decoder variance `sigma2`: squared error / (2 sigma2) + kl_weight * KL."""
     if not sigma2 > 0:
         raise InputError(f"sigma2: {sigma2}, must be positive")
-    return Loss("sigma2", f"SSE / (2 * {sigma2:g}) + w * KL", scale=0.5 / sigma2)
+    return Loss(FIXED_VARIANCE, f"SSE / (2 * {sigma2:g}) + w * KL", scale=0.5 / sigma2)
 
 
 LOSSES: dict[str, Loss] = {
-    convention.name: convention
-    for convention in (
+    loss.name: loss
+    for loss in (
         Loss("half-sse", "0.5 * SSE + w * KL", source="Kingma & Welling, arXiv:1312.6114, with sigma = 1"),
         Loss("sse", "SSE + w * KL", scale=1.0),
         Loss("mean-se", "SSE / D + w * KL", scale=1.0, mean_over_features=True),
@@ -74,12 +112,12 @@ LOSSES: dict[str, Loss] = {
         ),
     )
 }
-"""By name. SSE, BCE: squared error, binary cross entropy summed over the D features of a sample; KL summed over the n
-latents; all averaged over the batch."""
+"""Losses by name. SSE and BCE are squared error and binary cross entropy, summed over the D features of a sample. KL is
+summed over the n latents. All are averaged over the batch."""
 
 LIBRARIES: dict[str, Loss] = {
-    convention.name: convention
-    for convention in (
+    loss.name: loss
+    for loss in (
         Loss(
             "pythae",
             "0.5 * SSE + w * KL",
@@ -129,7 +167,7 @@ LIBRARIES: dict[str, Loss] = {
             "SSE_g / (2 s2_g) + (1/2) ln s2_g summed over genes + w * KL, s2_g learned",
             decoder=PER_FEATURE,
             source="scvi-tools 1.4.2, scvi/module/_vae.py, lines 516-518, 531-532 and 578 (gene_likelihood='normal')",
-            note="library size and covariates are taken to be accounted for in the data",
+            note="the data must already be corrected for library size and covariates",
         ),
         Loss(
             "mlcolvar",
@@ -147,11 +185,28 @@ LIBRARIES: dict[str, Loss] = {
         ),
     )
 }
-"""Presets of public code; their `kl_weight` is the default there."""
+"""Presets of public code, by name. Their `kl_weight` is the default of that code."""
 
 
 def find_loss(loss: str | None = None, library: str | None = None) -> Loss:
-    """The convention of that name. Raises InputError that lists the names."""
+    """Return a loss by its name.
+
+    Parameters
+    ----------
+    loss : str, optional
+        A name in LOSSES.
+    library : str, optional
+        A name in LIBRARIES, which comes first.
+
+    Returns
+    -------
+    Loss
+
+    Raises
+    ------
+    InputError
+        For an unknown name, with the known ones.
+    """
     table, key, name = (LOSSES, "loss", loss) if library is None else (LIBRARIES, "library", library)
     if name not in table:
         raise InputError(f"{key}: {name!r}, must be one of {', '.join(table)}")

@@ -1,6 +1,7 @@
-"""Watch a VAE train: KL of each latent, active units, the distance to the prediction, and a warning before it is over.
+"""Compare a VAE in training with its prediction, and warn while KL is on its way to zero although it need not be.
 
-For a loop of one's own (`update`, `end_epoch`), for pythae (the monitor is a callback) and for Lightning (`lightning`).
+The monitor works in your own training loop (`update`, `end_epoch`), with pythae, whose callback it is, and with
+Lightning (`lightning`).
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 3
-"""Reports in a row with a falling KL before it counts as a trend."""
+"""A KL that falls in this many reports in a row is a trend."""
 
 HORIZON = 20
-"""A warning comes when the trend leads to collapse within this many reports."""
+"""The monitor warns when the trend leads to collapse within this many reports."""
 
 STATUSES = OK, BEHIND, COLLAPSING, COLLAPSED, EXPECTED, DIVERGED = (
     "ok",
@@ -40,15 +41,15 @@ STATUSES = OK, BEHIND, COLLAPSING, COLLAPSED, EXPECTED, DIVERGED = (
 
 @dataclass(frozen=True)
 class Report:
-    """One epoch. KL in nats per sample; `distance` is the measured KL less the predicted one."""
+    """The state of one epoch. KL is in nats per sample."""
 
     epoch: int  # from 1
     kl: float
     kl_per_dim: NDArray  # [n_latent], in the network's order
-    active_units: int  # latents with a KL above theory.ACTIVE_KL
+    active_units: int  # latents with a KL above theory.ppca.ACTIVE_KL
     predicted_kl: float
     predicted_active_units: int
-    distance: float
+    distance: float  # measured less predicted KL
     status: str  # one of STATUSES
     message: str
 
@@ -62,9 +63,9 @@ class Report:
 
 
 class CollapseMonitor:
-    """Compares a VAE in training with its prediction.
+    """Compare a VAE in training with its prediction.
 
-    In a loop of one's own::
+    In your own training loop::
 
         monitor = CollapseMonitor(x_train, n_latent=8, loss="mean-se", kl_weight=0.01)
         for epoch in range(epochs):
@@ -74,9 +75,28 @@ class CollapseMonitor:
                 ...
             print(monitor.end_epoch())
 
-    With pythae ``callbacks=[monitor]``, with Lightning ``Trainer(callbacks=[monitor.lightning()])``: both watch the
-    submodule `encoder` of the model. `reports` has one `Report` an epoch. A status that calls for action is also a
-    Python warning, once for each status.
+    With pythae pass ``callbacks=[monitor]``, with Lightning ``Trainer(callbacks=[monitor.lightning()])``. Both watch
+    the submodule `encoder` of the model. `reports` holds one `Report` per epoch. A status that calls for action is also
+    a Python warning, given once for each status.
+
+    Parameters
+    ----------
+    prediction : Prediction, or data
+        Data come with `n_latent` and the options of `predict`.
+    n_latent : int, optional
+        Number of latents, with data only.
+    encoder : str
+        Name of the submodule whose output is watched; dots are allowed.
+    select : function, optional
+        Returns (mu, logvar), each [batch, n_latent], from that output. By default these are pythae's embedding and
+        log_covariance, the first two of a tuple, or the halves of one tensor.
+    **loss
+        Options of `predict` that describe the loss, with data only.
+
+    Raises
+    ------
+    InputError
+        For a prediction together with options of the loss, and for data without `n_latent`.
     """
 
     def __init__(
@@ -88,28 +108,28 @@ class CollapseMonitor:
         select: Callable[[Any], tuple[Tensor, Tensor]] | None = None,
         **loss: Any,
     ):
-        """prediction: a `Prediction`, or data with `n_latent` and the options of `predict`.
-
-        encoder: name of the submodule whose output is watched, dots allowed. select: what makes (mu, logvar), each
-        [batch, n_latent], of that output; by default pythae's embedding and log_covariance, a pair, or one tensor of
-        both halves.
-        """
         if not isinstance(prediction, Prediction):
             if n_latent is None:
                 raise InputError("n_latent: missing, must be the number of latents when data are given")
             prediction = predict(prediction, n_latent, **loss)
         elif n_latent is not None or loss:
-            raise InputError("CollapseMonitor: takes a prediction alone, or data with n_latent and a loss")
+            raise InputError("CollapseMonitor: takes only a prediction, or data with n_latent and a loss")
         self.prediction = prediction
         self.reports: list[Report] = []
         self._encoder, self._select = encoder, select or _mu_and_logvar
         self._sum: Tensor | None = None
         self._rows = 0
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._hook: Any = None
 
     def update(self, mu: Tensor, logvar: Tensor) -> None:
-        """Add a batch: posterior means and log variances, each [batch, n_latent] (tensors or arrays)."""
+        """Add a batch.
+
+        Parameters
+        ----------
+        mu, logvar : tensors or arrays [batch, n_latent]
+            Means and log variances of the posterior.
+        """
         import torch
 
         mu, logvar = (torch.as_tensor(part).detach() for part in (mu, logvar))
@@ -117,13 +137,13 @@ class CollapseMonitor:
         if mu.shape != logvar.shape or mu.ndim != 2 or mu.shape[1] != n:
             shapes = f"{tuple(mu.shape)} and {tuple(logvar.shape)}"
             raise InputError(f"mu, logvar: shapes {shapes}, must both be [batch, {n}]")
-        # Summed on the device: a report, not each step, waits for it.
+        # The sum stays on the device, so that only a report waits for it and not each step.
         batch = gaussian_kl(mu.double(), logvar.double(), torch.expm1).sum(0)
         self._sum = batch if self._sum is None else self._sum + batch
         self._rows += mu.shape[0]
 
     def end_epoch(self, kl_weight: float | None = None) -> Report:
-        """Report on what was added since the last report. `kl_weight`: the weight of KL now, where it changes."""
+        """Report on the batches since the last report; `kl_weight` is the present weight of KL if it changes."""
         if not self._rows:
             raise InputError(
                 "CollapseMonitor: no batch since the last report; call update, or name the encoder to watch"
@@ -134,13 +154,13 @@ class CollapseMonitor:
         self._sum, self._rows = None, 0
         report = self._reported(per_dim)
         self.reports.append(report)
-        if report.status not in (OK, BEHIND) and report.status not in self._told:
-            self._told.add(report.status)
+        if report.status not in (OK, BEHIND) and report.status not in self._warned:
+            self._warned.add(report.status)
             warnings.warn(str(report), UserWarning, stacklevel=2)
         return report
 
     def watch(self, model: nn.Module) -> None:
-        """Take mu and logvar from the encoder's forward passes in training mode, until `unwatch`."""
+        """Read mu and logvar from the encoder's forward passes in training mode, until `unwatch`."""
         self.unwatch()
         try:
             module = model.get_submodule(self._encoder)
@@ -189,26 +209,24 @@ class CollapseMonitor:
             )
         if active == 0:
             remedy = "start again with a small KL weight and raise it slowly"
-            return COLLAPSED, f"collapsed, though the optimum keeps {predicted.active_dims} latents: {remedy}"
+            return COLLAPSED, f"collapsed, although the optimum keeps {predicted.active_dims} latents: {remedy}"
         left = self._reports_left(kl)
         if kl < predicted.kl and left <= HORIZON:
-            return (
-                COLLAPSING,
-                f"KL is falling and gone in about {left:.0f} reports, though {predicted.kl:.4g} nats are optimal",
-            )
+            optimal = f"although {predicted.kl:.4g} nats are optimal"
+            return COLLAPSING, f"KL is falling and will be gone in about {left:.0f} reports, {optimal}"
         if active < predicted.active_dims:
             return BEHIND, ""
         return OK, ""
 
     def _reports_left(self, kl: float) -> float:
-        """How many reports a falling KL lasts at its present rate until it is below theory.ACTIVE_KL."""
+        """Return after how many reports a falling KL is below ACTIVE_KL at its present rate."""
         recent = [report.kl for report in self.reports[-PATIENCE:]] + [kl]
         if len(recent) <= PATIENCE or not np.all(np.diff(recent) < 0):
             return math.inf
         rate = math.log(recent[0] / recent[-1]) / PATIENCE
         return math.log(kl / ACTIVE_KL) / rate
 
-    # pythae calls these by name; the events of no use here are answered by __getattr__.
+    # pythae calls these by name. __getattr__ answers its other events.
 
     def on_train_begin(self, training_config: Any, **more: Any) -> None:
         self.watch(more["model"])
@@ -225,8 +243,11 @@ class CollapseMonitor:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def lightning(self) -> Any:
-        """A Lightning callback that watches `pl_module.<encoder>`, reports after each training epoch, and logs
-        `collapse/kl`, `collapse/active_units` and `collapse/distance`. Raises InputError without Lightning."""
+        """Return a Lightning callback, or raise InputError without Lightning.
+
+        It watches `pl_module.<encoder>`, reports after each training epoch, and logs `collapse/kl`,
+        `collapse/active_units` and `collapse/distance`.
+        """
         monitor = self
 
         class Callback(_lightning_callback()):
@@ -245,7 +266,7 @@ class CollapseMonitor:
 
 
 def _nothing(*arguments: Any, **more: Any) -> None:
-    """An event that is none of the monitor's business."""
+    """Ignore an event."""
 
 
 def _mu_and_logvar(output: Any) -> tuple[Tensor, Tensor]:
@@ -255,7 +276,7 @@ def _mu_and_logvar(output: Any) -> tuple[Tensor, Tensor]:
         return output[0], output[1]
     if hasattr(output, "chunk"):
         return output.chunk(2, dim=-1)
-    raise InputError(f"encoder: gives a {type(output).__name__}; say by `select` what mu and logvar are")
+    raise InputError(f"encoder: gives a {type(output).__name__}; give `select`, which returns mu and logvar")
 
 
 def _lightning_callback() -> type:

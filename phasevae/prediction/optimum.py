@@ -1,4 +1,4 @@
-"""The optimum that training would converge to, and where each latent dies, for a loss and a spectrum."""
+"""The optimum that training converges to, and the KL weight at which each latent dies, for a loss and a spectrum."""
 
 from __future__ import annotations
 
@@ -11,39 +11,43 @@ from phasevae.datasets.feature_statistics import FeatureStatistics
 from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
 from phasevae.spectrum.spectrum import Spectrum
 from phasevae.theory import factor_analysis
-from phasevae.theory.ppca import learned_threshold, learned_variance, ppca_kl_per_dim, ppca_mse
+from phasevae.theory.learned_variance import learned_threshold, learned_variance
+from phasevae.theory.ppca import NO_VARIANCE, is_active, ppca_kl_per_dim, ppca_mse
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a prediction is made from. `spectrum` is in units of the decoder: squared units of the data, of p (1 - p)
-    for a Bernoulli decoder, of each feature's variance for one learned variance a feature."""
+    """The loss, the model and the data of a prediction.
 
-    convention: Loss
+    `spectrum` is in units of the decoder: squared units of the data; relative to p (1 - p) for a Bernoulli decoder;
+    relative to each feature's variance for one learned variance per feature.
+    """
+
+    loss: Loss
     n_latent: int
     kl_weight: float
     spectrum: Spectrum
     features: FeatureStatistics | None = None  # None if only the spectrum is known
-    variances: NDArray | None = None  # of each feature, in squared units of the data
-    correlation: NDArray | None = None  # for one learned variance a feature
+    variances: NDArray | None = None  # [D] of the features, in squared units of the data
+    correlation: NDArray | None = None  # [D, D] of the features that vary, for one learned variance per feature
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where latent number `latents` (by descending eigenvalue) dies, and the KL weights that keep exactly so many."""
+    """Where a latent dies. Latents are numbered from 1 by descending eigenvalue."""
 
-    latents: int
-    variance: float
-    kl_weight: float
-    keeps: tuple[float, float]
+    latents: int  # the number of this latent, and of those that live just below the threshold
+    variance: float  # effective variance at which it dies
+    kl_weight: float  # KL weight at which it dies
+    keeps: tuple[float, float]  # KL weights that keep exactly this many latents
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """What training would converge to.
+    """The state that training converges to.
 
-    KL is in nats per sample. Variances and errors are in the units of `Setting.spectrum`, except that with learned
-    variances `mse` is in squared units of the data. `mse` is summed over features.
+    KL is in nats per sample. Variances and errors are in the units of `Setting.spectrum`. With one learned variance per
+    feature, however, `mse` is in squared units of the data. `mse` is summed over features.
     """
 
     setting: Setting
@@ -58,12 +62,12 @@ class Optimum:
 
     @property
     def critical_kl_weight(self) -> float:
-        """The weight of KL at and above which every latent is collapsed."""
+        """The KL weight at and above which every latent is collapsed."""
         return self.thresholds[0].kl_weight
 
 
 def find_optimum(setting: Setting) -> Optimum:
-    """The optimum for a complete setting."""
+    """Return the optimum for a complete setting."""
     effective, per_dim, mse = kl_and_error(setting)
     active = int((per_dim > 0).sum())
     return Optimum(
@@ -80,46 +84,47 @@ def find_optimum(setting: Setting) -> Optimum:
 
 
 def kl_and_error(setting: Setting) -> tuple[float, NDArray, float]:
-    """Effective variance, KL of each latent [n_latent] in nats, and expected squared error."""
+    """Return the effective variance, the KL of each latent [n_latent] in nats, and the expected squared error."""
     spectrum, n, weight = setting.spectrum, setting.n_latent, setting.kl_weight
-    if setting.convention.decoder == PER_FEATURE:
-        fitted = factor_analysis.fit(setting.correlation, n, weight)
-        per_dim = np.zeros(n)
-        per_dim[: fitted.eigenvalues.size] = 0.5 * np.log(np.maximum(fitted.eigenvalues / weight, 1))
-        kept = setting.variances[setting.variances > 0]
-        return weight, per_dim if fitted.bounded else np.where(per_dim > 0, np.inf, 0), float(fitted.variances @ kept)
+    if setting.loss.decoder == PER_FEATURE:
+        factors = factor_analysis.fit(setting.correlation, n, weight)
+        lam, per_dim = factors.eigenvalues, np.zeros(n)
+        per_dim[: lam.size] = np.where(is_active(lam, weight), 0.5 * np.log(lam / weight), 0)
+        varying = setting.variances[setting.variances > 0]
+        per_dim = per_dim if factors.bounded else np.where(per_dim > 0, np.inf, 0)
+        return weight, per_dim, float(factors.variances @ varying)
     s = _effective_variance(setting)
     lam = spectrum.eigenvalues
     if s == 0:
         return s, np.where(np.arange(n) < lam.size, np.inf, 0.0), float(spectrum.trace - lam[:n].sum())
-    beyond = max(0.0, spectrum.trace - lam.sum())  # eigenvalues that were not computed
-    return s, ppca_kl_per_dim(lam, s, n), float(ppca_mse(lam, s, n)) + beyond
+    not_computed = max(0.0, spectrum.trace - lam.sum())
+    return s, ppca_kl_per_dim(lam, s, n), float(ppca_mse(lam, s, n)) + not_computed
 
 
 def _effective_variance(setting: Setting) -> float:
     spectrum = setting.spectrum
-    if setting.convention.decoder == LEARNED:
+    if setting.loss.decoder == LEARNED:
         return learned_variance(
             spectrum.eigenvalues, setting.n_latent, setting.kl_weight, spectrum.trace, spectrum.dimension
         )
-    return setting.convention.effective_variance(setting.kl_weight, spectrum.dimension, setting.n_latent)
+    return setting.loss.effective_variance(setting.kl_weight, spectrum.dimension, setting.n_latent)
 
 
 def _thresholds(setting: Setting) -> list[Threshold]:
-    """One for each latent that some KL weight keeps."""
+    """Return the threshold of each latent that some KL weight keeps."""
     spectrum, n = setting.spectrum, setting.n_latent
     lam = spectrum.eigenvalues[:n]
-    lam = lam[lam > 1e-12 * lam[0]]
-    if setting.convention.decoder == LEARNED:
+    lam = lam[lam > NO_VARIANCE * lam[0]]
+    if setting.loss.decoder == LEARNED:
         weights = [
             learned_threshold(spectrum.eigenvalues, j, n, spectrum.trace, spectrum.dimension)
             for j in range(1, len(lam) + 1)
         ]
-    elif setting.convention.decoder == PER_FEATURE:
+    elif setting.loss.decoder == PER_FEATURE:
         # In units of the learned variances the variance at which a latent dies is the weight itself.
         lam = weights = factor_analysis.thresholds(setting.correlation, n, min(setting.kl_weight, lam[-1])).tolist()
     else:
-        weights = [setting.convention.kl_weight_of(value, spectrum.dimension, n) for value in lam]
+        weights = [setting.loss.kl_weight_of(value, spectrum.dimension, n) for value in lam]
     lower = [*weights[1:], 0.0]
     return [
         Threshold(j, float(value), float(weight), (float(low), float(weight)))

@@ -1,4 +1,4 @@
-"""All files of a results folder in one list, with their digests and where they come from."""
+"""The manifest of a results folder: all files with their digests and origin."""
 
 from __future__ import annotations
 
@@ -7,34 +7,63 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.environment import environment
-from phasevae.artifacts.files import file_sha256, read_provenance
+from phasevae.artifacts.files import file_sha256
 from phasevae.errors import InputError
+from phasevae.provenance.stages import read_provenance
 
 MANIFEST = "manifest.json"
-_PASSED_OVER = {"logs", "benchmarks", "checkpoints", "shards"}
+_SKIPPED_FOLDERS = {"logs", "benchmarks", "checkpoints", "shards"}
 _SUFFIXES = {".json", ".csv", ".npy", ".png", ".pdf", ".safetensors"}
 _KEPT = ("stage", "version", "git", "dirty", "code_hash")
 
 
 def artifact_files(folder: Path, names: Sequence[str] = ()) -> list[Path]:
-    """The files of results below a folder, sorted; of the data sets `names` if any are given. Logs, benchmarks,
-    checkpoints, reports and the manifest itself are none. Raises InputError when a folder does not exist."""
+    """Return the sorted files of results in a folder, without logs, benchmarks, checkpoints, reports and the manifest.
+
+    Parameters
+    ----------
+    folder : Path
+        The results folder.
+    names : sequence of str
+        Only these data sets; by default all files.
+
+    Raises
+    ------
+    InputError
+        If a folder does not exist.
+    """
     roots = [folder / name for name in names] or [folder]
     for root in roots:
         if not root.is_dir():
-            raise InputError(f"{root}: no such folder, must be one of results")
+            raise InputError(f"{root}: no such folder, must be a folder of results")
     files = []
     for path in sorted(path for root in roots for path in root.rglob("*")):
         parts = path.relative_to(folder).parts
-        hidden = any(part.startswith(".") for part in parts) or _PASSED_OVER & set(parts)
+        hidden = any(part.startswith(".") for part in parts) or _SKIPPED_FOLDERS & set(parts)
         if path.suffix in _SUFFIXES and path.is_file() and not hidden and parts != (MANIFEST,):
             files.append(path)
     return files
 
 
 def build_manifest(folder: Path, names: Sequence[str] = ()) -> dict[str, Any]:
-    """The content of manifest.json: {environment, n_files, files: [{path, bytes, sha256, stage, version, git, dirty,
-    code_hash}]}; the last five where a file carries its origin. Raises InputError for an empty folder."""
+    """Return the content of manifest.json.
+
+    Parameters
+    ----------
+    folder, names
+        See `artifact_files`.
+
+    Returns
+    -------
+    dict
+        {environment, n_files, files: [{path, bytes, sha256, stage, version, git, dirty, code_hash}]}. A file that does
+        not carry its origin lacks the last five keys.
+
+    Raises
+    ------
+    InputError
+        If there are no results.
+    """
     files = artifact_files(folder, names)
     if not files:
         raise InputError(f"{folder}: holds no results of phasevae")

@@ -1,5 +1,9 @@
-"""A finished run as an RO-Crate (Soiland-Reyes et al., Data Science 5, 97, 2022; specification 1.1): the files with a
-machine-readable description of what they are and what made them, for a repository or a reader years from now."""
+"""Finished results as an RO-Crate: the files with a machine-readable description of their content and origin.
+
+References
+----------
+S. Soiland-Reyes et al., Packaging research artefacts with RO-Crate, Data Science 5, 97 (2022). Specification 1.1.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from phasevae.errors import InputError
 from phasevae.provenance.manifest import MANIFEST, artifact_files
 from phasevae.provenance.verify import verify_results
 
-_KINDS = {
+_MEDIA_TYPES = {
     ".json": "application/json",
     ".csv": "text/csv",
     ".npy": "application/x-npy",
@@ -22,7 +26,7 @@ _KINDS = {
     ".safetensors": "application/x-safetensors",
 }
 
-_WORDS = {
+_DESCRIPTIONS = {
     "data.npy": "Samples as they were fed to the networks, float32 [N, D]",
     "data.json": "The data set: size, preprocessing, source, digest",
     "spectrum.json": "Eigenvalues of the data covariance; the largest is the predicted critical decoder variance",
@@ -37,21 +41,33 @@ _WORDS = {
 
 
 def export(folder: Path, output: Path, with_data: bool = False, date: datetime.date | None = None) -> int:
-    """Write the results of `folder` as a crate: a zip file if `output` is named so, else a new folder.
-    data.npy is left out unless `with_data`: data.json says how it is made again, with its digest.
+    """Write results as a crate and return its number of files.
 
-    Returns the number of files. Raises InputError when there are no results, one was altered after it was written,
-    `output` exists or rocrate is not there.
+    Parameters
+    ----------
+    folder : Path
+        The results folder.
+    output : Path
+        A new .zip file, or else a new folder.
+    with_data : bool
+        Whether data.npy is included. Without it, data.json says how to make it again, with its digest.
+    date : date, optional
+        The date of publication; today by default.
+
+    Raises
+    ------
+    InputError
+        If there are no results, a file was altered, `output` exists or the package rocrate is not installed.
     """
     try:
         from rocrate.rocrate import ROCrate
     except ImportError:
         raise InputError("export: needs the package rocrate, which is not installed (pip install rocrate)") from None
     if output.exists():
-        raise InputError(f"{output}: is there already, must be a new folder or .zip file")
-    altered = [one for one in verify_results(folder)[0] if one.state == "altered"]
+        raise InputError(f"{output}: exists, must be a new folder or .zip file")
+    altered = [finding for finding in verify_results(folder)[0] if finding.state == "altered"]
     if altered:
-        raise InputError(f"{folder / altered[0].path}: {altered[0].reason}; `phasevae verify` tells all")
+        raise InputError(f"{folder / altered[0].path}: {altered[0].reason}; `phasevae verify` lists all")
     files = [path for path in artifact_files(folder) if with_data or path.name != "data.npy"]
     files += [path for path in (folder / MANIFEST, folder / "report.html") if path.is_file()]
     crate = ROCrate()
@@ -69,10 +85,10 @@ def export(folder: Path, output: Path, with_data: bool = False, date: datetime.d
 
 def _properties(path: Path) -> dict[str, Any]:
     name = path.name
-    described = _WORDS.get(name) or (f"Figure: {path.stem}" if path.suffix in (".png", ".pdf") else "")
+    described = _DESCRIPTIONS.get(name) or (f"Figure: {path.stem}" if path.suffix in (".png", ".pdf") else "")
     return {
         "name": name,
-        "encodingFormat": _KINDS.get(path.suffix, "text/html"),
+        "encodingFormat": _MEDIA_TYPES.get(path.suffix, "text/html"),
         "contentSize": str(path.stat().st_size),
         "sha256": file_sha256(path),
         **({"description": described} if described else {}),
@@ -81,16 +97,16 @@ def _properties(path: Path) -> dict[str, Any]:
 
 def _described(folder: Path) -> str:
     """Each data set with its predicted and its fitted critical variance."""
-    told = []
+    sentences = []
     for path in sorted(folder.glob("*/fit.json")):
         fit = read_json(path, ("critical_variance", "predicted"), "fit")
         predicted = (fit["predicted"] or {}).get("critical_variance")
-        told.append(f"{path.parent.name}: critical variance {fit['critical_variance']}, predicted {predicted}")
-    return "; ".join(told) or "Results of phasevae"
+        sentences.append(f"{path.parent.name}: critical variance {fit['critical_variance']}, predicted {predicted}")
+    return "; ".join(sentences) or "Results of phasevae"
 
 
 def _add_run(crate: Any, files: list[Any]) -> None:
-    """The software and the run that made the files (the terms of the profile Process Run Crate)."""
+    """Describe the software and the run that made the files, in the terms of the profile Process Run Crate."""
     from rocrate.model.contextentity import ContextEntity
 
     made = environment()

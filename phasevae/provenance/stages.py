@@ -1,4 +1,4 @@
-"""What produced a result: a hash of the code it depends on, the backend, the version and the commit."""
+"""The origin of a result: the stage that made it, a hash of its code, its inputs, the version and the commit."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.environment import environment
-from phasevae.artifacts.files import file_sha256, json_sha256
+from phasevae.artifacts.figures import read_png_origin
+from phasevae.artifacts.files import file_sha256, json_sha256, read_json
 from phasevae.artifacts.source_hash import source_hash
+from phasevae.artifacts.tables import metadata_path
 from phasevae.errors import InputError
 from phasevae.sweep.digest import NOT_ENTERED, VERDICT, training_code_hash
 
 
 class UnknownStageError(InputError):
-    """A stage, or a figure, that this version does not have."""
+    """A stage or a figure that this version does not have."""
 
 
 _STAGES = {
@@ -30,13 +32,22 @@ _STAGES = {
     "verdict": (VERDICT,),
     "stability": ("phasevae.measurement.stability",),
 }
-"""What each stage starts with."""
+"""The code that each stage starts with."""
 
 
 def stage_code(stage: str, entry: str = "") -> str:
-    """Hash of the code of a stage of the workflow. `entry`: the kind of the stage dataset, the figure of figure.
+    """Return the hash of the code of a stage of the workflow.
 
-    Raises UnknownStageError when there is no such stage or figure.
+    Parameters
+    ----------
+    stage : str
+    entry : str
+        For the stage dataset the kind of data, for the stage figure the name of the figure.
+
+    Raises
+    ------
+    UnknownStageError
+        If there is no such stage or figure.
     """
     if stage == "train":
         return training_code_hash()
@@ -53,14 +64,14 @@ def stage_code(stage: str, entry: str = "") -> str:
         roots = (
             _root(FIGURES[entry].draw),
             "phasevae.figures.registry:render_figure",
-            "phasevae.artifacts.files:write_figure",
+            "phasevae.artifacts.figures:write_figure",
         )
     elif stage not in _STAGES:
         raise UnknownStageError(f"stage '{stage}': phasevae has none of this name")
     else:
         roots = _STAGES[stage]
-    found = source_hash(*roots, without=NOT_ENTERED)
-    return json_sha256([found, training_code_hash()]) if stage == "hysteresis" else found
+    code = source_hash(*roots, without=NOT_ENTERED)
+    return json_sha256([code, training_code_hash()]) if stage == "hysteresis" else code
 
 
 def _root(function: Callable) -> str:
@@ -70,11 +81,40 @@ def _root(function: Callable) -> str:
 def provenance_record(
     output: Path, stage: str, inputs: Iterable[Path | None] = (), entry: str = "", **more: Any
 ) -> dict[str, Any]:
-    """Where an artifact at `output` comes from: {stage, version, git, dirty, python, code_hash, inputs, ...more}.
+    """Return the origin of an artifact: {stage, entry, version, git, dirty, python, code_hash, inputs, ...more}.
 
-    inputs: sha256 of each input by its path relative to the folder of `output`, so that results may be moved; None
-    stands for an input that was not given.
+    Parameters
+    ----------
+    output : Path
+        The artifact.
+    stage, entry : str
+        See `stage_code`.
+    inputs : iterable of Path or None
+        The files it is made from; None for an input that was not given. They are recorded with their sha256, and with
+        paths relative to the folder of `output`, so that results may be moved.
+    **more
+        Further keys.
     """
-    sums = {os.path.relpath(path, output.parent): file_sha256(path) for path in inputs if path is not None}
-    named = {"stage": stage, "entry": entry} if entry else {"stage": stage}
-    return {**named, **environment(), "code_hash": stage_code(stage, entry), "inputs": sums, **more}
+    digests = {os.path.relpath(path, output.parent): file_sha256(path) for path in inputs if path is not None}
+    names = {"stage": stage, "entry": entry} if entry else {"stage": stage}
+    return {**names, **environment(), "code_hash": stage_code(stage, entry), "inputs": digests, **more}
+
+
+def read_provenance(path: Path | str) -> dict[str, Any] | None:
+    """Return the origin that an artifact (JSON, a table, PNG) carries; None if it carries none.
+
+    Raises InputError that names a file that is missing or damaged.
+    """
+    path = Path(path)
+    if path.suffix == ".csv":
+        if not metadata_path(path).is_file():
+            return None
+        notes = read_json(metadata_path(path)).get("notes")
+        described = isinstance(notes, list) and notes and isinstance(notes[0], dict)
+        origin = notes[0].get("provenance") if described else None
+    elif path.suffix == ".png":
+        origin = read_png_origin(path)
+    else:
+        record = read_json(path)
+        origin = record.get("made_by", record.get("provenance"))
+    return origin if isinstance(origin, dict) else None

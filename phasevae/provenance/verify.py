@@ -1,7 +1,7 @@
-"""Are results what they say they are? Digests are computed again and compared with what was recorded.
+"""Check results: compute digests again and compare them with the recorded ones.
 
-A file is `missing` when something was made with it or it stands in the manifest, `altered` when its content is not what
-was written, and `stale` when it is, but its inputs or the code that made it have changed since.
+A file is `missing` if it is in the manifest or was an input of another file, and is not there. It is `altered` if its
+content is not the one that was written. It is `stale` if its inputs or the code that made it have changed since.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phasevae.artifacts.files import file_sha256, read_json, read_provenance
+from phasevae.artifacts.files import file_sha256, read_json
 from phasevae.errors import InputError
 from phasevae.provenance.manifest import MANIFEST, artifact_files
-from phasevae.provenance.stages import UnknownStageError, stage_code
+from phasevae.provenance.stages import UnknownStageError, read_provenance, stage_code
 from phasevae.sweep.digest import point_digest
 from phasevae.sweep.settings import Member, Settings
 
@@ -25,23 +25,22 @@ _METADATA = ".csv-metadata.json"
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with one file; `path` is relative to the results folder, where it lies in it."""
+    """What is wrong with a file."""
 
-    path: str
+    path: str  # relative to the results folder if it is in it
     state: str  # missing | altered | stale
     reason: str
 
 
 def verify_results(folder: Path) -> tuple[list[Finding], int]:
-    """All that is wrong below a results folder, sorted, and how many files there are. Raises InputError when there are
-    none."""
+    """Return the findings in a results folder, sorted, and its number of files. Raises InputError if it is empty."""
     files = artifact_files(folder)
     if not files:
         raise InputError(f"{folder}: holds no results of phasevae")
     _sha256.cache_clear()
-    found = [*_by_manifest(folder), *(finding for file in files for finding in _checked(file, folder))]
-    unique = {(one.path, one.state): one for one in reversed(found)}
-    return sorted(unique.values(), key=lambda one: (one.path, one.state)), len(files)
+    findings = [*_by_manifest(folder), *(finding for file in files for finding in _checked(file, folder))]
+    unique = {(finding.path, finding.state): finding for finding in reversed(findings)}
+    return [unique[key] for key in sorted(unique)], len(files)
 
 
 @functools.cache
@@ -64,7 +63,7 @@ def _by_manifest(folder: Path) -> Iterator[Finding]:
 
 
 def _checked(file: Path, folder: Path) -> Iterator[Finding]:
-    """What is wrong with one artifact that says where it comes from, and with what it was made of."""
+    """What is wrong with an artifact that carries its origin, and with its inputs."""
     try:
         if file.name == "data.json":
             yield from _data(file, folder)
@@ -84,7 +83,7 @@ def _checked(file: Path, folder: Path) -> Iterator[Finding]:
     except InputError as error:
         yield Finding(_shown(file, folder), "altered", _reason(error, file))
     except (AttributeError, KeyError, TypeError, ValueError):
-        yield Finding(_shown(file, folder), "altered", "what it records of its origin is damaged")
+        yield Finding(_shown(file, folder), "altered", "the record of its origin is damaged")
 
 
 def _data(file: Path, folder: Path) -> Iterator[Finding]:
@@ -93,7 +92,7 @@ def _data(file: Path, folder: Path) -> Iterator[Finding]:
 
 
 def _point(file: Path, folder: Path) -> Iterator[Finding]:
-    """A trained point: its own digest, its files, its data and the training code."""
+    """What is wrong with a trained point: its digest, its files, its data and the training code."""
     shown = _shown(file, folder)
     keys = ("settings", "config_digest", "provenance", "weights_sha256", "history_sha256", "sigma2", "beta", "seed")
     point = read_json(file, keys)
@@ -101,37 +100,37 @@ def _point(file: Path, folder: Path) -> Iterator[Finding]:
     member = Member(point["sigma2"], point["beta"], point["seed"])
     settings = Settings.from_keys(point["settings"])
     if point["config_digest"] != point_digest(settings, member, origin["data_sha256"], origin["code_hash"]):
-        yield Finding(shown, "altered", "its digest is not that of its own keys")
+        yield Finding(shown, "altered", "its digest is not that of its keys")
     for name, key in (("weights.safetensors", "weights_sha256"), ("history.csv", "history_sha256")):
         yield from _compared(file.with_name(name), point[key], folder, file.name)
     if origin["code_hash"] != stage_code("train"):
-        yield Finding(shown, "stale", "trained by other code, or another backend, than is here")
+        yield Finding(shown, "stale", "trained by other code or another backend than this version's")
     data = next((above / "data.json" for above in file.parents if (above / "data.json").is_file()), None)
     if data is not None and read_json(data, ("sha256",))["sha256"] != origin["data_sha256"]:
-        yield Finding(shown, "stale", f"trained on other data than those of {_shown(data, folder)}")
+        yield Finding(shown, "stale", f"trained on other data than {_shown(data, folder)}")
 
 
 def _origin(file: Path, origin: Mapping[str, Any] | None, folder: Path) -> Iterator[Finding]:
-    """Whether code and inputs of an artifact are still those it was made with."""
+    """What has changed in the code and the inputs of an artifact."""
     if origin is None or "stage" not in origin:
         return
     shown = _shown(file, folder)
     stage, entry = origin["stage"], origin.get("entry", "")
     try:
         if origin["code_hash"] != stage_code(stage, entry):
-            yield Finding(shown, "stale", f"made by other code of '{stage}' than is here")
+            yield Finding(shown, "stale", f"made by other code of '{stage}' than this version's")
     except UnknownStageError:
-        yield Finding(shown, "stale", f"made by '{' '.join(filter(None, (stage, entry)))}', which is not here")
+        yield Finding(shown, "stale", f"made by '{' '.join(filter(None, (stage, entry)))}', which this version lacks")
     for name, sha256 in origin["inputs"].items():
         path = Path(os.path.normpath(file.parent / name))
         if not path.is_file():
-            yield Finding(_shown(path, folder), "missing", f"{shown} was made with it")
+            yield Finding(_shown(path, folder), "missing", f"{shown} was made from it")
         elif _sha256(path) != sha256:
             yield Finding(shown, "stale", f"{_shown(path, folder)} has changed since")
     for name, digest in origin.get("points", {}).items():
         path = Path(os.path.normpath(file.parent / name / "point.json"))
         if not path.is_file():
-            yield Finding(_shown(path, folder), "missing", f"{shown} was made with it")
+            yield Finding(_shown(path, folder), "missing", f"{shown} was made from it")
         elif read_json(path, ("config_digest",))["config_digest"] != digest:
             yield Finding(shown, "stale", f"{_shown(path, folder)} has changed since")
 

@@ -1,4 +1,4 @@
-"""Moments of streamed samples: features, covariance matrix or its leading part, and the shape of components.
+"""Moments of streamed samples: the covariance matrix or its leading eigenpairs, and the shape of the components.
 
 Everything is summed in float64 over blocks of rows, in memory that does not grow with their number. Blocks are
 shifted by the first row: a constant feature is then exactly zero, and a large offset costs no digits.
@@ -16,45 +16,77 @@ from phasevae.datasets.feature_statistics import FeatureStatistics
 from phasevae.errors import InputError
 
 _NULL = 1e-12
-"""Eigenvalues below this fraction of the first are rounding: their moments are undefined."""
+"""Eigenvalues below this fraction of the first are rounding errors, and their moments are undefined."""
 
 WHOLLY_MEASURED, THINNED_ROWS = 64, 16_384
-"""Components whose shape is measured on all rows, and the rows for that of the others, enough for standard errors."""
+"""The shape of this number of components is measured on all rows, that of the others on this number of rows, which is
+enough for standard errors."""
 
 _EXTRA = 16
-"""Directions of a block beyond those wanted."""
+"""Directions of a block in addition to the required ones."""
 
 _MOST_BLOCKS = 40
 _RESIDUAL = 3e-3
-"""Leading eigenvectors are accepted when C v - lambda v is shorter than this part of lambda; the error of lambda is of
-second order in it where the next eigenvalue is not close, and where it is, both are right to within this part."""
+"""An eigenvector is accepted when |C v - lambda v| is below this fraction of lambda. The error of lambda is of second
+order in it if the next eigenvalue is not close. If it is close, both are right to within this fraction."""
 
 _SETTLED = 1e-5
+"""An eigenvalue has converged when a block changes it by less than this fraction."""
 
 
-def covariance_matrix(rows: SampleStream, found: FeatureStatistics) -> NDArray:
-    """Covariance (1/N), [D, D]."""
+def covariance_matrix(rows: SampleStream, features: FeatureStatistics) -> NDArray:
+    """Return the covariance (1/N) of the features, [D, D].
+
+    Parameters
+    ----------
+    rows : SampleStream
+    features : FeatureStatistics
+        Those of the rows.
+    """
     covariance = np.zeros((rows.dimension, rows.dimension))
-    for centred in _centred(rows, found):
+    for centred in _centred(rows, features):
         covariance += centred.T @ centred
-    return covariance / found.n_samples
+    return covariance / features.n_samples
 
 
 def eigendecomposition(covariance: NDArray) -> tuple[NDArray, NDArray]:
-    """Eigenvalues [D], descending and not below zero, and vectors [D, D] signed so that their largest entry is
-    positive."""
+    """Return eigenvalues [D], descending and not negative, and vectors [D, D] whose largest entries are positive."""
     values, vectors = np.linalg.eigh(covariance)
     return np.maximum(values[::-1], 0.0), _signed(vectors[:, ::-1])
 
 
-def leading_eigenpairs(rows: SampleStream, found: FeatureStatistics, k: int) -> tuple[NDArray, NDArray, NDArray]:
-    """The k largest eigenvalues [k], their vectors [D, k] and the variance of each feature [D], without the matrix.
+def leading_eigenpairs(rows: SampleStream, features: FeatureStatistics, k: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Compute the largest eigenvalues of the covariance without the matrix.
 
-    Block Krylov iteration (Musco & Musco, NeurIPS 2015) from random directions of a fixed seed, with
-    Rayleigh-Ritz values over all blocks: one pass over the rows a block, until the residuals are small.
-    Raises InputError when they do not become so.
+    Block Krylov iteration from random directions of a fixed seed, with Rayleigh-Ritz values over all blocks. Each block
+    takes one pass over the rows. The iteration ends when the residuals are small.
+
+    Parameters
+    ----------
+    rows : SampleStream
+    features : FeatureStatistics
+        Those of the rows.
+    k : int
+        Number of eigenvalues.
+
+    Returns
+    -------
+    eigenvalues : array [k]
+    vectors : array [D, k]
+    variances : array [D]
+        Of the features.
+
+    Raises
+    ------
+    InputError
+        If the iteration does not converge.
+
+    References
+    ----------
+    C. Musco and C. Musco, Randomized block Krylov methods for stronger and faster approximate singular value
+    decomposition, NeurIPS (2015).
     """
-    dimension, n = rows.dimension, found.n_samples
+    dimension, n = rows.dimension, features.n_samples
     k = min(k, dimension, n)
     width = min(k + _EXTRA, dimension)
     block = np.random.default_rng(0).standard_normal((dimension, width))
@@ -64,7 +96,7 @@ def leading_eigenpairs(rows: SampleStream, found: FeatureStatistics, k: int) -> 
         block = _orthonormal(block, basis)
         product = np.zeros_like(block)
         square = np.zeros(dimension)
-        for centred in _centred(rows, found):
+        for centred in _centred(rows, features):
             product += centred.T @ (centred @ block)
             if variance is None:
                 square += np.square(centred).sum(0)
@@ -76,7 +108,7 @@ def leading_eigenpairs(rows: SampleStream, found: FeatureStatistics, k: int) -> 
         vectors = basis @ mixing
         residual = np.linalg.norm(products @ mixing - vectors * values, axis=0)
         settled = (np.abs(values - before) <= _SETTLED * values) & (residual <= _RESIDUAL * values)
-        settled |= values <= _NULL * values[0]  # of fewer rows than directions, or dependent features
+        settled |= values <= _NULL * values[0]  # fewer rows than directions, or dependent features
         left = dimension - basis.shape[1]
         if left == 0 or settled.all():
             return np.maximum(values, 0.0), _signed(vectors), variance
@@ -87,23 +119,51 @@ def leading_eigenpairs(rows: SampleStream, found: FeatureStatistics, k: int) -> 
 
 
 def shape_moments(
-    rows: SampleStream, found: FeatureStatistics, vectors: NDArray, eigenvalues: NDArray
+    rows: SampleStream, features: FeatureStatistics, vectors: NDArray, eigenvalues: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """Skewness and excess kurtosis of the projections on the columns of `vectors` [D, k]. Shapes [k]; NaN where the
-    eigenvalue is rounding. Columns beyond the first 64 are measured on at most 16,384 rows, evenly thinned."""
-    return shape_of_powers(power_sums(rows, found, vectors), eigenvalues)
+    """Compute skewness and excess kurtosis of principal components.
+
+    Parameters
+    ----------
+    rows : SampleStream
+    features : FeatureStatistics
+        Those of the rows.
+    vectors : array [D, k]
+        The components. Those after the first 64 are measured on at most 16,384 rows, evenly thinned.
+    eigenvalues : array [k] or longer
+
+    Returns
+    -------
+    skewness, excess kurtosis : array [k]
+        NaN where the eigenvalue is a rounding error.
+    """
+    return shape_of_powers(power_sums(rows, features, vectors), eigenvalues)
 
 
-def power_sums(rows: SampleStream, found: FeatureStatistics, vectors: NDArray, first_row: int = 0) -> NDArray:
-    """Sums over rows of the powers 0, 2, 3 and 4 of the projections on the columns of `vectors` [D, k]. Shape [4, k].
+def power_sums(rows: SampleStream, features: FeatureStatistics, vectors: NDArray, first_row: int = 0) -> NDArray:
+    """Sum powers of the principal components over the rows; the sums of parts add up to those of the whole.
 
-    `found` is of all rows; `rows` may be a part of them, from number `first_row` on: sums of parts add up.
+    Parameters
+    ----------
+    rows : SampleStream
+        All rows or a part of them.
+    features : FeatureStatistics
+        Those of all rows.
+    vectors : array [D, k]
+        The components.
+    first_row : int
+        The number of the first row of the part.
+
+    Returns
+    -------
+    array [4, k]
+        Sums of the powers 0, 2, 3 and 4.
     """
     first, rest = vectors[:, :WHOLLY_MEASURED], vectors[:, WHOLLY_MEASURED:]
-    step = _step(found.n_samples, THINNED_ROWS)
+    step = _step(features.n_samples, THINNED_ROWS)
     sums = np.zeros((4, vectors.shape[1]))
     start = first_row
-    for centred in _centred(rows, found):
+    for centred in _centred(rows, features):
         sums[:, : first.shape[1]] += _powers(centred @ first)
         if rest.size:
             sums[:, first.shape[1] :] += _powers(_thinned(centred, start, step) @ rest)
@@ -112,22 +172,49 @@ def power_sums(rows: SampleStream, found: FeatureStatistics, vectors: NDArray, f
 
 
 def shape_of_powers(sums: NDArray, eigenvalues: NDArray) -> tuple[NDArray, NDArray]:
-    """Skewness and excess kurtosis, each [k], from the `power_sums` of all rows."""
+    """Return skewness and excess kurtosis.
+
+    Parameters
+    ----------
+    sums : array [4, k]
+        The `power_sums` of all rows.
+    eigenvalues : array [k] or longer
+
+    Returns
+    -------
+    skewness, excess kurtosis : array [k]
+        NaN where the eigenvalue is a rounding error.
+    """
     second, third, fourth = sums[1:] / np.maximum(sums[0], 1)
     second = np.where(eigenvalues[: second.size] > _NULL * eigenvalues[0], second, np.nan)
     return third / second**1.5, fourth / second**2 - 3
 
 
 def principal_components(
-    rows: SampleStream, found: FeatureStatistics, vectors: NDArray, most_rows: int, first_row: int = 0
+    rows: SampleStream, features: FeatureStatistics, vectors: NDArray, most_rows: int, first_row: int = 0
 ) -> NDArray:
-    """Projections on the columns of `vectors` [D, k] of at most `most_rows` rows, evenly thinned. Shape [rows, k].
+    """Project evenly thinned rows on the principal components.
 
-    `found` is of all rows; `rows` may be a part of them, from number `first_row` on.
+    Parameters
+    ----------
+    rows : SampleStream
+        All rows or a part of them.
+    features : FeatureStatistics
+        Those of all rows.
+    vectors : array [D, k]
+        The components.
+    most_rows : int
+        The most rows of the whole that are projected.
+    first_row : int
+        The number of the first row of the part.
+
+    Returns
+    -------
+    array [rows, k]
     """
-    step = _step(found.n_samples, most_rows)
+    step = _step(features.n_samples, most_rows)
     parts, start = [], first_row
-    for centred in _centred(rows, found):
+    for centred in _centred(rows, features):
         parts.append(_thinned(centred, start, step) @ vectors)
         start += len(centred)
     return np.concatenate(parts)
@@ -138,7 +225,7 @@ def _step(n_rows: int, most_rows: int) -> int:
 
 
 def _thinned(block: NDArray, start: int, step: int) -> NDArray:
-    """Every `step`-th of all rows, of a block whose first one is number `start`."""
+    """Every `step`-th of all rows that is in a block whose first row has the number `start`."""
     return block[-start % step :: step]
 
 
@@ -149,15 +236,15 @@ def _powers(projected: NDArray) -> NDArray:
     return np.stack([np.full(projected.shape[1], float(len(projected))), squared.sum(0), *higher])
 
 
-def _centred(rows: SampleStream, found: FeatureStatistics) -> Iterator[NDArray[np.float64]]:
+def _centred(rows: SampleStream, features: FeatureStatistics) -> Iterator[NDArray[np.float64]]:
     for block in rows.read():
-        centred = block - found.origin
-        centred -= found.shift
+        centred = block - features.origin
+        centred -= features.shift
         yield centred
 
 
 def _orthonormal(block: NDArray, basis: NDArray) -> NDArray:
-    """An orthonormal basis of what `block` has outside the span of `basis`. Twice, as once leaves rounding."""
+    """An orthonormal basis of the part of `block` outside the span of `basis`. Done twice, as once leaves rounding."""
     for _ in range(2):
         block = np.linalg.qr(block - basis @ (basis.T @ block))[0]
     return block

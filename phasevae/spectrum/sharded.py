@@ -1,9 +1,13 @@
-"""The spectrum of a data set in parts, each computed where its rows are, merged exactly.
+"""The spectrum of a data set from parts that are computed separately and merged exactly.
 
-Two passes over the parts give what one computation over all rows does. The first finds each part's means and
-covariance, whose merge is that of the whole (Chan, Golub & LeVeque, The American Statistician 37, 242, 1983). The
-second, with the eigenvectors of the whole, sums powers of each part's principal components, which give the standard
-errors.
+Two passes over the parts give the same result as one computation over all rows. The first pass computes means and
+covariance of each part; their merge is that of the whole. The second pass uses the eigenvectors of the whole and sums
+powers of the principal components of each part, which give the standard errors.
+
+References
+----------
+T. F. Chan, G. H. Golub and R. J. LeVeque, Algorithms for computing the sample variance, The American Statistician 37,
+242 (1983).
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.artifacts.files import read_tensors, write_tensors
+from phasevae.artifacts.tensors import read_tensors, write_tensors
 from phasevae.datasets.base import Dataset, SampleStream, write_npy
 from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
 from phasevae.datasets.streams import sample_stream
@@ -36,7 +40,7 @@ _FEATURES = ("origin", "shift", "low", "high")
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `start` up to `stop`, of `n_rows`, of a data set."""
+    """The rows from `start` to `stop`, exclusive, of a data set of `n_rows`."""
 
     name: str
     data_sha256: str
@@ -68,56 +72,64 @@ class Basis:
 
 @dataclass(frozen=True)
 class Shape:
-    """A part's `covariance.power_sums` [4, k] of the principal components, and projections [rows, 8] of some of its
-    rows; `basis_sha256` says of which basis."""
+    """The contribution of a part to the shape of the principal components."""
 
     parts: list[Part]
-    powers: NDArray
-    projections: NDArray
+    powers: NDArray  # `power_sums`, [4, k]
+    projections: NDArray  # of some of its rows, [rows, 8]
     eigenvalues: NDArray
     trace: float
-    basis_sha256: str
+    basis_sha256: str  # which basis the components are from
 
 
 def part_of(dataset: Dataset, shard: tuple[int, int] = (1, 1)) -> tuple[Part, SampleStream]:
-    """Shard `shard[0]` (counted from 1) of `shard[1]` of a data set: what it is, and its rows.
+    """Return a part of a data set and the stream of its rows.
 
-    Raises InputError when there are fewer rows than shards.
+    Parameters
+    ----------
+    dataset : Dataset
+    shard : tuple of int
+        Which part (counted from 1), and the number of equal parts.
+
+    Raises
+    ------
+    InputError
+        If there are fewer rows than parts.
     """
     number, count = shard
     n_rows = len(dataset.x)
     if not 1 <= number <= count <= n_rows:
         raise InputError(f"shard {number}/{count} of {n_rows} rows: must be I/N with 1 <= I <= N <= {n_rows}")
     start, stop = (number - 1) * n_rows // count, number * n_rows // count
-    # The bytes of data.npy that this data set has, or would have.
+    # That of data.npy, also if the data set is not saved.
     sha256 = dataset.sha256 or write_npy(dataset.x)
     part = Part(dataset.name, sha256, start, stop, n_rows, dataset.provenance)
     return part, replace(sample_stream(dataset.x[start:stop]), label=dataset.name or "data")
 
 
 def moments(part: Part, rows: SampleStream) -> Moments:
-    """First pass over a part. Raises InputError for values that are not finite or more than 20,000 features."""
-    found = feature_statistics(rows, of_part=True)
-    return Moments([part], found, covariance_matrix(rows, found))
+    """Compute the first pass over a part. Raises InputError for unusable values or more than 20,000 features."""
+    features = feature_statistics(rows, first_row=part.start)
+    return Moments([part], features, covariance_matrix(rows, features))
 
 
-def merge(found: Iterable[Moments]) -> Moments:
-    """Moments of all parts together, in the memory of two. Raises InputError when the features differ."""
+def merge(moments_of_parts: Iterable[Moments]) -> Moments:
+    """Merge the moments of all parts, in the memory of two. Raises InputError if they do not fit."""
     parts, merged, matrix = [], None, None
-    for one in found:
-        parts += one.parts
+    for added in moments_of_parts:
+        parts += added.parts
         if merged is None:
-            merged, matrix = one.features, one.covariance.copy()
+            merged, matrix = added.features, added.covariance.copy()
             continue
-        first, second = merged, one.features
+        first, second = merged, added.features
         if first.origin.shape != second.origin.shape:
             sizes = f"{second.origin.size} features, must have {first.origin.size}"
-            raise InputError(f"{one.parts[0].name}: {sizes} as {parts[0].name} has")
+            raise InputError(f"{added.parts[0].name}: {sizes} as {parts[0].name} has")
         n = first.n_samples + second.n_samples
         weight = second.n_samples / n
         between = (second.origin - first.origin) + (second.shift - first.shift)
         matrix *= 1 - weight
-        matrix += weight * one.covariance
+        matrix += weight * added.covariance
         matrix += (weight * (1 - weight)) * np.outer(between, between)
         merged = FeatureStatistics(
             n_samples=n,
@@ -132,7 +144,7 @@ def merge(found: Iterable[Moments]) -> Moments:
 
 
 def basis_of(whole: Moments) -> Basis:
-    """Eigenvalues and vectors. Raises InputError when every feature is constant."""
+    """Compute eigenvalues and vectors of the whole. Raises InputError when every feature is constant."""
     eigenvalues, vectors = eigendecomposition(whole.covariance)
     if eigenvalues[0] == 0:
         raise InputError("data: every feature is constant, at least one must vary")
@@ -141,7 +153,23 @@ def basis_of(whole: Moments) -> Basis:
 
 
 def shape(part: Part, rows: SampleStream, basis: Basis, basis_sha256: str) -> Shape:
-    """Second pass over a part. Raises InputError when the basis is of other data."""
+    """Compute the second pass over a part.
+
+    Parameters
+    ----------
+    part : Part
+    rows : SampleStream
+        Its rows.
+    basis : Basis
+        The eigenvectors of the whole.
+    basis_sha256 : str
+        The sha256 of the file of the basis.
+
+    Raises
+    ------
+    InputError
+        If the basis is of other data.
+    """
     if part not in basis.parts:
         raise InputError(f"{part.name}: rows {part.start} to {part.stop} are not among those of the basis")
     powers = power_sums(rows, basis.features, basis.vectors, first_row=part.start)
@@ -153,30 +181,29 @@ def shape(part: Part, rows: SampleStream, basis: Basis, basis_sha256: str) -> Sh
 
 
 def spectrum_of_basis(basis: Basis) -> Spectrum:
-    """The spectrum after the first pass: with the standard errors of Gaussian data, and no moments of higher order."""
+    """Return the spectrum after the first pass, with the standard errors of Gaussian data and no higher moments."""
     unknown = np.full(basis.vectors.shape[1], np.nan)
     return _named(basis.parts, basis.eigenvalues, basis.trace, (unknown, unknown), None)
 
 
-def spectrum_of_shapes(found: Sequence[Shape]) -> Spectrum:
-    """The spectrum after the second pass, that of the whole. Raises InputError when the parts are not all of the rows
-    of one basis."""
-    found = sorted(found, key=lambda one: one.parts[0].start)
-    parts = [part for one in found for part in one.parts]
-    for one in found:
-        if one.basis_sha256 != found[0].basis_sha256:
-            raise InputError(f"{one.parts[0].name}: moments about another basis than those of {parts[0].name}")
+def spectrum_of_shapes(shapes: Sequence[Shape]) -> Spectrum:
+    """Return the spectrum after the second pass. Raises InputError unless the parts are all rows of one basis."""
+    shapes = sorted(shapes, key=lambda shape: shape.parts[0].start)
+    parts = [part for shape in shapes for part in shape.parts]
+    for shape in shapes:
+        if shape.basis_sha256 != shapes[0].basis_sha256:
+            raise InputError(f"{shape.parts[0].name}: moments about another basis than those of {parts[0].name}")
     _check_whole(parts)
-    skewness, kurtosis = shape_of_powers(sum(one.powers for one in found), found[0].eigenvalues)
-    ratio = variance_proxy_ratio(np.concatenate([one.projections for one in found]))
-    eigenvalues = found[0].eigenvalues
-    return _named(parts, eigenvalues, found[0].trace, (skewness, kurtosis), float(eigenvalues[0] * ratio))
+    eigenvalues = shapes[0].eigenvalues
+    skewness_and_kurtosis = shape_of_powers(sum(shape.powers for shape in shapes), eigenvalues)
+    ratio = variance_proxy_ratio(np.concatenate([shape.projections for shape in shapes]))
+    return _named(parts, eigenvalues, shapes[0].trace, skewness_and_kurtosis, float(eigenvalues[0] * ratio))
 
 
-def write(path: Path | str, found: Moments | Basis | Shape) -> None:
-    """Write any of the three as safetensors."""
-    arrays, metadata = {}, {"kind": type(found).__name__}
-    for key, value in vars(found).items():
+def write(path: Path | str, content: Moments | Basis | Shape) -> None:
+    """Write the result of a pass as safetensors; `read` is the inverse."""
+    arrays, metadata = {}, {"kind": type(content).__name__}
+    for key, value in vars(content).items():
         if isinstance(value, FeatureStatistics):
             arrays |= {name: getattr(value, name) for name in _FEATURES}
             metadata |= {"n_samples": value.n_samples, "share_binary": value.share_binary}
@@ -188,12 +215,25 @@ def write(path: Path | str, found: Moments | Basis | Shape) -> None:
 
 
 def read(path: Path | str, *kinds: type) -> Any:
-    """Read what `write` wrote, of one of `kinds`. Raises InputError that names the file."""
+    """Read a file of `write`.
+
+    Parameters
+    ----------
+    path : Path or str
+    *kinds : type
+        What it may hold: `Moments`, `Basis` or `Shape`.
+
+    Raises
+    ------
+    InputError
+        If it holds anything else or is damaged. It names the file.
+    """
     arrays, metadata = read_tensors(path)
     known = {kind.__name__: kind for kind in (Moments, Basis, Shape)}
     kind = known.get(metadata.pop("kind", None)) if isinstance(metadata, dict) else None
     if kind not in kinds:
-        raise InputError(f"{path}: must be {' or '.join(one.__name__.lower() for one in kinds)} of `phasevae moments`")
+        names = " or ".join(kind.__name__.lower() for kind in kinds)
+        raise InputError(f"{path}: must be {names} of `phasevae moments`")
     try:
         values = {**arrays, **metadata, "parts": [Part(**part) for part in metadata["parts"]]}
         if kind is not Shape:
@@ -205,20 +245,20 @@ def read(path: Path | str, *kinds: type) -> Any:
 
 
 def _check_whole(parts: Sequence[Part]) -> None:
-    """Every row of every data set exactly once."""
+    """Check that the parts are every row of every data set exactly once."""
     if not parts:
         raise InputError("moments: no parts, must be at least one")
-    wanted = {part.data_sha256: 0 for part in parts}
+    next_row = {part.data_sha256: 0 for part in parts}
     for part in sorted(parts, key=lambda part: part.start):
-        expected = wanted[part.data_sha256]
+        expected = next_row[part.data_sha256]
         if part.start != expected:
-            told = "are given twice" if part.start < expected else "are missing"
+            mistake = "are given twice" if part.start < expected else "are missing"
             first, last = sorted((part.start, expected))
-            raise InputError(f"{part.name}: rows {first} to {last - 1} {told}; each shard must be given once")
-        wanted[part.data_sha256] = part.stop
+            raise InputError(f"{part.name}: rows {first} to {last - 1} {mistake}; each shard must be given once")
+        next_row[part.data_sha256] = part.stop
     for part in parts:
-        if wanted[part.data_sha256] != part.n_rows:
-            rows = f"rows {wanted[part.data_sha256]} to {part.n_rows - 1}"
+        if next_row[part.data_sha256] != part.n_rows:
+            rows = f"rows {next_row[part.data_sha256]} to {part.n_rows - 1}"
             raise InputError(f"{part.name}: {rows} are missing; each shard must be given once")
 
 
@@ -226,15 +266,15 @@ def _named(
     parts: Sequence[Part],
     eigenvalues: NDArray,
     trace: float,
-    shape: tuple[NDArray, NDArray],
+    skewness_and_kurtosis: tuple[NDArray, NDArray],
     variance_proxy: float | None,
 ) -> Spectrum:
-    """A spectrum with the name, sha256 and provenance of its data; of several data sets, with what they were."""
+    """A spectrum with name, sha256 and provenance of its data; for several data sets, with a list of them."""
     n_samples = sum(part.stop - part.start for part in parts)
-    found = assemble_spectrum(eigenvalues, trace, n_samples, *shape, variance_proxy)
+    spectrum = assemble_spectrum(eigenvalues, trace, n_samples, *skewness_and_kurtosis, variance_proxy)
     if len({part.data_sha256 for part in parts}) == 1:
         part = parts[0]
-        return replace(found, name=part.name, data_sha256=part.data_sha256, provenance=part.provenance)
+        return replace(spectrum, name=part.name, data_sha256=part.data_sha256, provenance=part.provenance)
     sources = {part.data_sha256: {"name": part.name, "n_samples": part.n_rows, **part.provenance} for part in parts}
     listed = [{"data_sha256": sha256, **source} for sha256, source in sources.items()]
-    return replace(found, name=f"{len(sources)} data sets", provenance={"parts": listed})
+    return replace(spectrum, name=f"{len(sources)} data sets", provenance={"parts": listed})

@@ -1,8 +1,8 @@
-"""The sub-Gaussian variance proxy of the data: up to which decoder variance an active state can survive.
+"""The sub-Gaussian variance proxy of the data, up to which an active state can survive.
 
-P = sup_t 2 ln E exp(t . (x - mean)) / |t|^2 is at least lambda_1, and from beta * sigma2 >= P on the collapsed state is
-the global optimum. P = lambda_1 for Gaussian, uniform and symmetric two-point data: nothing but a continuous collapse
-is possible there. Where P > lambda_1 the active and the collapsed state may coexist in between.
+P = sup_t 2 ln E exp(t . (x - mean)) / |t|^2 is at least lambda_1. For beta * sigma2 >= P the collapsed state is the
+global optimum. P = lambda_1 for Gaussian, uniform and symmetric two-point data, whose collapse can only be continuous.
+If P > lambda_1, active and collapsed state may coexist for beta * sigma2 between lambda_1 and P.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 COEXISTENCE_RATIO = 1.05
-"""Collapsed and active states may coexist where the variance proxy exceeds lambda_1 by this factor: it is an estimate,
-and a smaller excess may be its error."""
+"""Collapsed and active states may coexist if the variance proxy exceeds lambda_1 by this factor. The proxy is an
+estimate, and a smaller excess may be its error."""
 
 N_COMPONENTS = 8
 MOST_ROWS = 65_536
-"""More rows are thinned: half of them choose t, half give the value."""
+"""More rows than this are thinned. One half of the rows chooses t, the other half gives the value."""
 
 _DIRECTIONS = 24
 _RADII = np.geomspace(0.05, 30.0, 60)
@@ -24,10 +24,10 @@ _REFINED = 4
 
 
 def variance_proxy_ratio(y: NDArray) -> float:
-    """Estimate of P / lambda_1, at least 1, from principal components `y` [N, k] (the leading N_COMPONENTS are used).
+    """Estimate P / lambda_1, at least 1, from principal components y [N, k]; the leading N_COMPONENTS are used.
 
-    t is chosen on every other row, P and lambda_1 are those of the rest, lest a few extreme rows be fitted. So the
-    estimate is a lower bound, up to the sampling error of the rest; fewer than four rows, or constant ones, give 1.
+    t is chosen on every other row, and P and lambda_1 are those of the remaining rows, so that t does not fit a few
+    extreme rows. The estimate is a lower bound up to the sampling error. It is 1 for less than four or constant rows.
     """
     y = np.asarray(y, dtype=float)[:: max(1, -(-len(y) // MOST_ROWS)), :N_COMPONENTS]
     if len(y) < 4:
@@ -40,12 +40,19 @@ def variance_proxy_ratio(y: NDArray) -> float:
 
 
 def proxy_at(y: NDArray, t: NDArray) -> float:
-    """2 ln E exp(t . y) / |t|^2 of rows y [N, k] at t [k]."""
+    """Return 2 ln E exp(t . y) / |t|^2.
+
+    Parameters
+    ----------
+    y : array [N, k]
+        Rows.
+    t : array [k]
+    """
     return float(_curve(y @ t, np.ones(1))[0] / (t @ t))
 
 
 def _candidates(y: NDArray, variance: float) -> list[NDArray]:
-    """Local maxima of the objective from the axes and the directions of the farthest rows."""
+    """Local maxima of the objective, from starts on the axes and in the directions of the farthest rows."""
     axes = np.eye(y.shape[1])
     far = y[np.argsort(np.square(y).sum(1))[::-1][: _DIRECTIONS * 40 : 40]]
     directions = np.concatenate([axes, -axes, far])
@@ -62,7 +69,7 @@ def _candidates(y: NDArray, variance: float) -> list[NDArray]:
 
 
 def _climbed(y: NDArray, start: NDArray) -> NDArray:
-    """The maximum uphill of `start`."""
+    """The local maximum that is uphill from `start`."""
     from scipy.optimize import minimize
 
     def negative(t: NDArray) -> tuple[float, NDArray]:

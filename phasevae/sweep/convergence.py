@@ -1,7 +1,7 @@
-"""Whether a training came to rest, from its own history and moments: no theory of the data is asked.
+"""Whether a training has converged, judged from its own history and moments, without theory of the data.
 
-With a learning rate that decays to zero every training ends still, converged or not. So what is compared is how KL and
-ELBO moved while the learning rate was still high, and, for every latent, an identity that holds at any optimum.
+The learning rate decays to zero, so every training ends at rest, converged or not. We therefore look at how KL and ELBO
+moved while the learning rate was still high, and at an identity that every latent satisfies at any optimum.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from phasevae.errors import InputError
 
 EARLY, LATE = (0.2, 0.5), (0.9, 1.0)
-"""Parts of the training at constant sigma2 whose means are compared."""
+"""The two windows whose means are compared, as fractions of the training at constant sigma2."""
 
 DRIFT_ABSOLUTE, DRIFT_RELATIVE = 2.5e-3, 0.02
-"""Most that KL and ELBO may differ between the two: nats, and part of KL. docs/training.md tells what they catch.
-Thresholds are asked when points are collected: another one judges the same trainings again. With extend_unconverged
-above 1 they are asked before, too: a point that no longer counts as converged is trained with more samples."""
+"""Largest allowed difference of KL and ELBO between the windows: in nats, plus a fraction of KL. The thresholds apply
+when points are collected, so a changed threshold judges finished trainings anew. With extend_unconverged above 1 they
+also decide which points are trained with more samples. docs/research/training.md shows what they catch."""
 
 SECOND_MOMENT_DEVIATION = 4e-3
-"""Most that E mu_j^2 + E sigma_j^2 may differ from 1, its value at every stationary point."""
+"""Largest allowed deviation of E mu_j^2 + E sigma_j^2 from 1, its value at every stationary point."""
 
 _DRIFTS = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error")
 
@@ -34,14 +34,23 @@ def assess_convergence(
     constant_from: float,
     second_moment: NDArray[np.float64],
 ) -> dict[str, float | None]:
-    """Convergence of one trained model.
+    """Measure how far one trained model is from convergence.
 
-    samples, kl, elbo: [R], the rows of its history, means over equal stretches up to so many samples; constant_from:
-    the part of the training from which sigma2 had its final value; second_moment: [n], E mu_j^2 + E sigma_j^2 over the
-    data.
-    Returns {kl_late, kl_drift, elbo_drift, elbo_drift_standard_error, second_moment_deviation}: the mean KL of the late
-    part, and drifts late minus early, in nats, None where the history is too short to tell; and the largest deviation
-    of a second moment from 1.
+    Parameters
+    ----------
+    samples, kl, elbo : array [R]
+        The rows of its history: samples shown so far, and the means of KL and ELBO since the row before, in nats.
+    constant_from : float
+        Fraction of the training after which sigma2 has its final value.
+    second_moment : array [n]
+        E mu_j^2 + E sigma_j^2 of each latent over the data.
+
+    Returns
+    -------
+    dict
+        kl_late, the mean KL of the late window; kl_drift and elbo_drift, late minus early window, and
+        elbo_drift_standard_error, in nats, None if the history is too short; second_moment_deviation, the largest
+        deviation of a second moment from 1.
     """
     progress = (samples / samples[-1] - constant_from) / (1.0 - constant_from) if constant_from < 1 else samples * 0
     early, late = ((progress > low) & (progress <= high) for low, high in (EARLY, LATE))
@@ -53,24 +62,24 @@ def assess_convergence(
     return dict(zip(_DRIFTS, drifts, strict=True)) | {"second_moment_deviation": deviation}
 
 
-def is_converged(found: Mapping[str, float | None]) -> bool | None:
-    """Whether what `assess` found is within the thresholds; None where there is no telling.
+def is_converged(assessed: Mapping[str, float | None]) -> bool | None:
+    """Whether the numbers of `assess_convergence` are within the thresholds; None if they are not known.
 
-    The ELBO, which scatters with the rows of a batch, counts beyond three standard errors of its drift. Raises
-    InputError when it is not what `assess` gives.
+    The ELBO scatters with the rows of the batches, so its drift may exceed the threshold by three standard errors.
+    Raises InputError if the argument is not what `assess_convergence` returns.
     """
-    if not isinstance(found, Mapping):
-        raise InputError(f"convergence: is {found!r}, must be an object")
+    if not isinstance(assessed, Mapping):
+        raise InputError(f"convergence: is {assessed!r}, must be an object")
     for key in (*_DRIFTS, "second_moment_deviation"):
-        value = found.get(key, "nothing")
+        value = assessed.get(key, "nothing")
         if not isinstance(value, float | int | None):
             raise InputError(f"convergence: '{key}' is {value!r}, must be a number or null")
-    if found["second_moment_deviation"] is None or any(found[key] is None for key in _DRIFTS):
+    if assessed["second_moment_deviation"] is None or any(assessed[key] is None for key in _DRIFTS):
         return None
-    kl_late, kl_drift, elbo_drift, elbo_error = (found[key] for key in _DRIFTS)
+    kl_late, kl_drift, elbo_drift, elbo_error = (assessed[key] for key in _DRIFTS)
     tolerance = DRIFT_ABSOLUTE + DRIFT_RELATIVE * kl_late
     still = abs(kl_drift) <= tolerance and abs(elbo_drift) <= tolerance + 3 * elbo_error
-    return bool(still and found["second_moment_deviation"] <= SECOND_MOMENT_DEVIATION)
+    return bool(still and assessed["second_moment_deviation"] <= SECOND_MOMENT_DEVIATION)
 
 
 def _difference(early: NDArray[np.float64], late: NDArray[np.float64]) -> tuple[float, float]:

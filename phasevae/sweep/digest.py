@@ -1,4 +1,4 @@
-"""TODO."""
+"""The digest of a point: the identity of its numbers, from its settings, its data and the code of the training."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from phasevae.kernels import backends
 from phasevae.sweep.settings import Member, Settings
 
 NOT_ENTERED = (
-    "phasevae.artifacts.environment",  # what is recorded about the origin of a result is none of its numbers
+    "phasevae.artifacts.environment",  # records the origin of a result, which changes no number
     "phasevae.sweep.digest",
+    "phasevae.sweep.sections",  # defaults and descriptions: the values of settings are in the digest of a point
     "phasevae.provenance.stages",
     "phasevae.artifacts.schemas",  # refuses damaged files
-    "phasevae.datasets.registry:KINDS",  # of the registries a stage runs one entry, which is its root
+    "phasevae.datasets.registry:KINDS",  # a stage runs one entry of a registry, and that is its root
     "phasevae.figures.registry:FIGURES",
 )
 """Modules and definitions that no hash of a stage's code follows."""
 
 VERDICT = "phasevae.sweep.convergence:is_converged"
-"""Whether a point converged decides how long it is trained, but none of its numbers."""
+"""Decides how long a point is trained, but changes none of its numbers."""
 
 
 def point_digest(settings: Settings, member: Member, data_sha256: str, code_hash: str) -> str:
-    """The identity of a point's numbers: everything they depend on but the machine."""
-    keys = {"settings": asdict(settings), **asdict(member), "data_sha256": data_sha256, "code_hash": code_hash}
+    """sha256 (hex) of everything that a point's numbers depend on, except the machine."""
+    keys = {"settings": settings.model_dump(), **asdict(member), "data_sha256": data_sha256, "code_hash": code_hash}
     return json_sha256(keys)
 
 
 def training_code_hash() -> str:
-    """Hash of everything that a trained point's numbers depend on beside data and settings: the training and
-    measuring code, the family of the backend and, for native ones, the sources of the kernels. What is recorded
-    about the origin of a point is none of its numbers.
+    """Hash of the code that a trained point's numbers depend on.
 
-    Raises InputError when PHASEVAE_BACKEND asks for a backend that is not there.
+    It covers the code of training and measurement, the family of the backend and, if that is native, the sources of
+    the kernels. Raises InputError if PHASEVAE_BACKEND asks for a backend that is not available.
     """
     family = backends.family()
     record = backends.build_record() if family == "native" else None

@@ -1,7 +1,7 @@
-"""The plan of a sweep: which points there are, where each is stored and which are trained together.
+"""The plan of a sweep: its points, where each is stored, and which are trained together.
 
-A bucket is a set of points trained as one ensemble in one job. A point's bucket is a hash of its own path,
-so adding a point to a sweep moves no other point: one bucket is run again, and in it one point is trained.
+A bucket is a set of points that one job trains as one ensemble. The bucket of a point is a hash of the point's own
+path, so adding a point to a sweep moves no other point: one bucket runs again, and it trains one point.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phasevae.artifacts.files import describe_table, read_table, replacing
+from phasevae.artifacts.files import replacing
+from phasevae.artifacts.tables import describe_table, read_table
 from phasevae.errors import InputError
 
 SECOND_SEEDS = 1000
-"""Added to the seeds of a sweep for its second pass; seeds of the first lie below."""
+"""Added to the seeds of a sweep for the points that bracket it; the sweep's own seeds lie below."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One model of a sweep. `sigma2` is None when it is given as `ratio` to the largest eigenvalue.
+    """One planned model of a sweep.
 
-    `path` is relative to the data set's results folder and names the point's own folder.
+    `sigma2` is None if the decoder variance is given as a `ratio` to the largest eigenvalue, and the other way round.
+    `path` is the point's folder, relative to the results folder of the data set.
     """
 
     sigma2: float | None
@@ -39,10 +41,24 @@ class Point:
 
 
 def make_plan(settings: Mapping[str, Any], added: Mapping[float, Sequence[float]] | None = None) -> list[Point]:
-    """All points of one data set's validated settings, sorted by beta, sigma2 (or ratio) and seed.
+    """List all points of a sweep, sorted by beta, sigma2 (or ratio) and seed.
 
-    `added` holds further values of sigma2 (or ratio) for each beta. Numbers are canonical: 0.1, 0.10 and 1e-1 are one
-    point. Raises InputError when a point is given twice.
+    Parameters
+    ----------
+    settings : mapping
+        Validated settings of one data set.
+    added : mapping of float to sequence of float, optional
+        Further values of sigma2 (or ratio) for each beta.
+
+    Returns
+    -------
+    list of Point
+        Equal numbers are one point, however they are written: 0.1, 0.10 and 1e-1.
+
+    Raises
+    ------
+    InputError
+        If a point is given twice.
     """
     column = "ratio" if settings.get("sigma2_ratio") else "sigma2"
     key = "sigma2_ratio" if column == "ratio" else "sigma2"
@@ -59,10 +75,10 @@ def make_plan(settings: Mapping[str, Any], added: Mapping[float, Sequence[float]
 
 
 def second_pass(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the pass that brackets the sweep of `settings`: the same grid from fresh seeds, by the other way.
+    """Settings of the points that bracket a sweep: the same grid, fresh seeds and the other schedule.
 
-    A sweep that comes from the active side is bracketed from scratch, and the other way round. Raises InputError when
-    a seed is so large that seeds of the two passes could coincide.
+    An annealed sweep is bracketed by one from scratch, and the other way round. Raises InputError if a seed is so large
+    that the seeds of both could coincide.
     """
     for seed in settings["seeds"]:
         if seed >= SECOND_SEEDS:
@@ -74,13 +90,13 @@ def second_pass(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def betas(settings: Mapping[str, Any]) -> list[float]:
-    """The sweep's values of beta, ascending. Raises InputError when one is given twice."""
+    """The sweep's values of beta, ascending. Raises InputError if a value is given twice."""
     beta = settings["beta"]
     return _distinct("beta", map(float, beta)) if isinstance(beta, list) else [float(beta)]
 
 
 def grid_values(settings: Mapping[str, Any]) -> list[float]:
-    """The sweep's values of sigma2_ratio, or else of sigma2, as they are given."""
+    """The sweep's values of sigma2_ratio, or of sigma2 where there are none, as given."""
     return settings.get("sigma2_ratio") or settings["sigma2"]
 
 
@@ -100,7 +116,7 @@ def plan_text(points: list[Point]) -> str:
 
 
 def write_plan(path: Path | str, points: list[Point], provenance: Mapping[str, Any] | None = None) -> None:
-    """Write the table of `plan_text` to a file, and where it comes from beside it."""
+    """Write the table of `plan_text`, and its provenance to the metadata file next to it."""
     with replacing(path) as temporary:
         temporary.write_text(plan_text(points))
     if provenance is not None:
@@ -110,8 +126,8 @@ def write_plan(path: Path | str, points: list[Point], provenance: Mapping[str, A
 def read_plan(path: Path | str) -> list[Point]:
     """Read a plan written by `write_plan`.
 
-    Raises InputError that names the file, the line and the value when a column is missing, a number is not
-    positive or not whole, or a path is given twice or leaves the results folder.
+    Raises InputError that names the file, the line and the value if a column is missing, a number is not positive or
+    not whole, or a path is given twice or leaves the results folder.
     """
     table = read_table(path, required=("beta", "seed", "bucket", "path"))
     column = next((name for name in ("sigma2", "ratio") if name in table.columns), None)
@@ -126,7 +142,7 @@ def read_plan(path: Path | str) -> list[Point]:
 
 
 def _distinct(name: str, values: Any) -> list:
-    """Sorted values. Raises InputError when one occurs twice."""
+    """The values in ascending order. Raises InputError if a value occurs twice."""
     ordered = sorted(values)
     for first, second in itertools.pairwise(ordered):
         if first == second:

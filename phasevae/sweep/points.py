@@ -1,4 +1,13 @@
-"""A point of a sweep: what it is trained for, with which settings, and the digest that says its files are valid."""
+"""The trained points of a sweep: what has to be trained, and whether the files that are there are valid.
+
+The words of a sweep, from the plan to the training:
+
+Point      one planned model: decoder variance (or ratio), beta, seed, its folder and bucket (sweep/plan.py)
+Member     the decoder variance, beta and seed of one model, once the ratio is resolved (sweep/settings.py)
+Task       a member with the folder and the digest of its results: what a job has to make valid (here)
+Job        the tasks of one bucket with their data and settings (training/job.py)
+Ensemble   the tasks that are trained side by side, and the state of their training (training/checkpoints.py)
+"""
 
 from __future__ import annotations
 
@@ -15,18 +24,19 @@ from phasevae.sweep.settings import Member, Settings
 
 POINT_FILES = ("point.json", "weights.safetensors", "history.csv")
 POINT_CHECKSUMS = {"weights.safetensors": "weights_sha256", "history.csv": "history_sha256"}
-"""Files of a point and the keys of point.json that hold their sha256."""
+"""The files of a point, and the keys of point.json that hold their sha256."""
 
 
 class OutdatedPointError(InputError):
-    """A point that is whole, but was made with other settings, data or code."""
+    """A point whose files are intact, but were made with other settings, data or code."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One point to have: what to train, where it is written, and the digest that makes it valid.
+    """A point that a job has to make valid.
 
-    extend: up to how many times the samples it may be trained when it has not converged.
+    `folder` is where its files go, `digest` the identity that they must carry. `extend` is the largest factor by which
+    its training may be lengthened if it has not converged.
     """
 
     member: Member
@@ -37,32 +47,47 @@ class Task:
 
 @dataclass(frozen=True)
 class Source:
-    """The data that points are trained on; `critical_variance` is what ratios are relative to, if it is known."""
+    """The data of a sweep. `critical_variance` is the largest eigenvalue, which ratios refer to; None if not known."""
 
     data_sha256: str
     critical_variance: float | None
 
     @classmethod
     def of(cls, data: Path, spectrum: Path | None = None) -> Source:
-        """From the folder of a saved data set, and its spectrum.json (by default the one in the folder, if any).
+        """From the folder of a saved data set and its spectrum.json (by default the one in the folder, if any).
 
-        Raises InputError that names a file that is missing, damaged, or the spectrum of other data.
+        Raises InputError that names the file if it is missing, damaged, or the spectrum of other data.
         """
         sha256 = read_json(data / "data.json", ("sha256",), "data")["sha256"]
         spectrum = spectrum or data / "spectrum.json"
         if spectrum == data / "spectrum.json" and not spectrum.is_file():
             return cls(sha256, None)
-        found = read_json(spectrum, ("critical_variance", "data_sha256"), "spectrum")
-        if found["data_sha256"] != sha256:
+        record = read_json(spectrum, ("critical_variance", "data_sha256"), "spectrum")
+        if record["data_sha256"] != sha256:
             raise InputError(f"{spectrum}: is of other data than {data / 'data.npy'}; compute it again")
-        return cls(sha256, found["critical_variance"])
+        return cls(sha256, record["critical_variance"])
 
 
 def make_tasks(points: list[Point], folder: Path, settings: Settings, source: Source, extend: int = 1) -> list[Task]:
-    """Tasks of planned points under `folder`, for the training code as it is now.
+    """Make the tasks of planned points, for the training code as it is now.
 
-    extend: see `Task`; no part of the digest, since a point that has converged does not depend on it.
-    Raises InputError when a point is relative to the largest eigenvalue and that is not known.
+    Parameters
+    ----------
+    points : list of Point
+        The planned points.
+    folder : Path
+        Folder that the paths of the points are relative to.
+    settings : Settings
+        Networks and training of all points.
+    source : Source
+        Their data.
+    extend : int
+        See `Task`. It is no part of the digest: the numbers of a converged point do not depend on it.
+
+    Raises
+    ------
+    InputError
+        If a point is relative to the largest eigenvalue and that is not known.
     """
     code_hash = training_code_hash()
     tasks = []
@@ -79,15 +104,15 @@ def make_tasks(points: list[Point], folder: Path, settings: Settings, source: So
 
 
 def is_valid(task: Task) -> bool:
-    """Whether the point's files are there, whole and made for this task, and no larger budget is asked for."""
+    """Whether the point's files are there, intact and made for this task, and its training need not be lengthened."""
     return next_budget(task) is None
 
 
 def read_valid(task: Task) -> dict[str, Any]:
-    """The record of the task's point, once its files have been checked against their checksums.
+    """Check the files of a task's point against their checksums and return the content of its point.json.
 
-    Raises InputError that names the file which is missing, damaged or altered; OutdatedPointError when the files are
-    whole but made for another task.
+    Raises InputError that names the file if one is missing, damaged or altered; OutdatedPointError if the files are
+    intact but were made for another task.
     """
     for name in POINT_FILES:
         if not (task.folder / name).is_file():
@@ -103,13 +128,12 @@ def read_valid(task: Task) -> dict[str, Any]:
 
 
 def next_budget(task: Task) -> int | None:
-    """With how many times the samples the point is to be trained next; None when its files are valid as they are.
+    """The budget with which a point is to be trained next, in units of `samples`; None if its files are valid.
 
-    It starts with once the samples, and doubles them as long as the point has not converged and `task.extend` allows.
-    A point that is there with an allowed budget is never trained again with a smaller one: after the thresholds of
-    convergence were loosened it keeps the samples it was given under the tighter ones, where a fresh run would stop
-    earlier (`extended` in point.json tells). All else that a finished job leaves does not depend on what was there
-    before.
+    The first budget is 1. It doubles as long as the point has not converged and `task.extend` allows it. A point with
+    an allowed budget is never trained again with a smaller one: if the thresholds of convergence are loosened, it keeps
+    the samples it had under the tighter ones, where a fresh run would stop earlier (`extended` in point.json). Nothing
+    else that a finished job leaves depends on what was there before.
     """
     try:
         point = read_valid(task)
@@ -123,5 +147,5 @@ def next_budget(task: Task) -> int | None:
 
 
 def budgets(extend: int) -> list[int]:
-    """The budgets a point may get, in units of `samples`: 1, 2, 4, ... up to `extend`."""
+    """The budgets that a point may get, in units of `samples`: 1, 2, 4, ... up to `extend`."""
     return [2**k for k in range(int(extend).bit_length())]

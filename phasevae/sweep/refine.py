@@ -1,8 +1,8 @@
-"""Where a finished sweep should be looked at more closely: further grid points about each transition that it shows.
+"""Refinement of a finished sweep: further grid points around each transition of its fit.
 
-A transition is an eigenvalue threshold of the fit: the critical variance with its interval, and the smaller
-eigenvalues of the cascade. About each, points are multiples of a round step (1, 2 or 5 times a power of ten), so
-they have at most four digits, and an estimate that moves by less than a step leaves most of them where they were.
+A transition is an eigenvalue threshold of the fit: the critical variance with its interval, or a smaller eigenvalue of
+the cascade. The new points are multiples of a round step (1, 2 or 5 times a power of ten). They have at most four
+digits, and most of them stay where they are when the estimate moves by less than a step.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ STEPS = 3
 """Points on either side of a transition."""
 
 WINDOW = 0.03
-"""Least half width of the refined range, relative to the transition: where relaxation is critically slow, so that
-the measured KL rounds the corner and a single point says little."""
+"""Smallest half width of the refined range, relative to the transition. Within it relaxation is critically slow: the
+measured KL rounds the corner, and a single point says little."""
 
 FINEST_STEP = 1e-3
-"""Least step relative to the transition: a third of what trained networks locate it to."""
+"""Smallest step relative to the transition: a third of the accuracy to which trained networks locate it."""
 
 SAME = 0.25
-"""A new point this part of a step away from another one repeats it."""
+"""A new point that is closer to another point than this part of a step repeats it."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,19 @@ class Transition:
 
 
 def transitions(fit: Mapping[str, Any], limit: int) -> list[Transition]:
-    """The `limit` largest thresholds of a fit (the content of fit.json), in descending order; none without a
-    critical variance.
+    """Return the largest thresholds of a fit in descending order; none if the fit has no critical variance.
 
-    Eigenvalues of the cascade that lie in the critical variance's interval, or closer to the one before than
-    FINEST_STEP, are the same transition. Raises InputError when the fit lacks a key.
+    Eigenvalues of the cascade that lie in the interval of the critical variance, or within FINEST_STEP of the threshold
+    above them, are the same transition.
+
+    Parameters
+    ----------
+    fit : content of fit.json
+    limit : largest number of thresholds
+
+    Raises
+    ------
+    InputError when the fit lacks a key.
     """
     for key in ("critical_variance", "ci95", "models"):
         if key not in fit:
@@ -52,25 +60,30 @@ def transitions(fit: Mapping[str, Any], limit: int) -> list[Transition]:
         return []
     critical = float(fit["critical_variance"])
     edges = [abs(edge - critical) for edge in fit["ci95"] if edge is not None]
-    found = [Transition(critical, max(edges, default=None))]
-    lowest = critical - (found[0].half_width or 0.0)
+    thresholds = [Transition(critical, max(edges, default=None))]
+    lowest = critical - (thresholds[0].half_width or 0.0)
     for eigenvalue in sorted(_smaller_eigenvalues(fit), reverse=True):
         if eigenvalue < lowest * (1 - FINEST_STEP):
-            found.append(Transition(eigenvalue, None))
+            thresholds.append(Transition(eigenvalue, None))
             lowest = eigenvalue
-    return found[:limit]
+    return thresholds[:limit]
 
 
-def refined_values(found: Sequence[Transition], grid: ArrayLike, unit: float = 1.0) -> list[float]:
-    """New grid values about the transitions, ascending; none repeats another or one of `grid`.
+def refined_values(thresholds: Sequence[Transition], grid: ArrayLike, unit: float = 1.0) -> list[float]:
+    """Return new grid values around the transitions, in ascending order; none repeats another value.
 
-    `grid` holds the sweep's own values; `unit` is what one of them is in the transitions' abscissa (beta for a
-    grid of sigma2, beta times the largest eigenvalue for one relative to it). Only transitions strictly between
-    the grid's ends count, and no value lies beyond these ends: what is outside the sweep was not asked for.
+    Only transitions strictly between the ends of the grid count, and no new value lies outside of it.
+
+    Parameters
+    ----------
+    thresholds : transitions of the fit
+    grid : values of the sweep
+    unit : abscissa beta * sigma2 of the grid value 1: beta for a grid of sigma2, beta times the largest eigenvalue for
+        a grid of ratios
     """
     coarse = np.unique(np.asarray(grid, dtype=float))
     new: list[float] = []
-    for transition in found:
+    for transition in thresholds:
         at = transition.x / unit
         if not coarse[0] < at < coarse[-1]:
             continue
@@ -90,8 +103,11 @@ def _smaller_eigenvalues(fit: Mapping[str, Any]) -> list[float]:
 
 
 def _step(at: float, half_width: float | None, coarse: NDArray) -> float:
-    """Distance of new points: STEPS of them span the uncertainty, and they are at least twice as close as the
-    grid's two values about the transition. Without an interval, half that gap is the uncertainty."""
+    """Distance of new points.
+
+    STEPS of them span the uncertainty, and they are at least twice as close as the two grid values around the
+    transition. Without an interval, half that gap is the uncertainty.
+    """
     above = int(np.searchsorted(coarse, at))
     gap = float(coarse[above] - coarse[above - 1])
     uncertainty = gap / 2 if half_width is None else half_width
@@ -109,6 +125,6 @@ def _round_step(step: float) -> tuple[float, int]:
 
 
 def _multiples(at: float, step: float, decimals: int) -> list[float]:
-    """2 STEPS + 1 multiples of `step` about `at`, rounded so that each is the shortest decimal of its value."""
+    """2 STEPS + 1 multiples of `step` around `at`, rounded so that each is the shortest decimal of its value."""
     middle = round(at / step)
     return [round(k * step, decimals) for k in range(middle - STEPS, middle + STEPS + 1)]

@@ -1,6 +1,6 @@
-"""What a training takes: operations, time and memory of an ensemble, and what a batch system is asked for it.
+"""What jobs cost, and what a batch system is asked for: operations, time and memory of a training.
 
-Nothing here changes a number, so the training does not import it: a better estimate trains nothing again.
+No result depends on these estimates, so the training does not import them: a better estimate retrains nothing.
 """
 
 from __future__ import annotations
@@ -8,25 +8,28 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from phasevae.sweep.plan import read_plan
+from phasevae.sweep.points import budgets
 from phasevae.sweep.settings import rows_sharing
 
 CPU_FLOPS = 25e9
-"""Float32 operations a second of one thread of a present-day processor in matrix products of the sizes at hand."""
+"""Float32 operations per second of one thread of a present-day processor, in matrix products of the usual sizes."""
 
 CUDA_FLOPS = 1e12
-"""The same of a GPU: a tenth or less of what the data sheets say, as the matrices of single models are small."""
+"""The same for a GPU: at most a tenth of the data sheets' numbers, because the matrices of single models are small."""
 
 _STEP_SECONDS = 1e-3  # a training step of the smallest ensemble
-_START_SECONDS = 5.0  # imports, and reading and checking the data
+_START_SECONDS = 5.0  # imports, reading and checking the data
 _BYTES = 4  # float32
-_ROW_ORDER_BYTES = 120  # a row of the data and seed, while a permutation is drawn
+_ROW_ORDER_BYTES = 120  # per row of the data and seed, while a permutation is drawn
 MOST_PAIRS, ENOUGH_PAIRS, LIKELIHOOD_ROWS, LIKELIHOOD_DRAWS = 8, 2**19, 4096, 256
-"""Those of phasevae.measurement.measure, which loads torch."""
+"""Copies of the constants in phasevae.measurement.measure, which loads torch."""
 
 MOST_COORDINATES = 16
-"""That of phasevae.training.row_order, which loads torch."""
+"""Copy of the constant in phasevae.training.row_order, which loads torch."""
 
 
 def estimate_cost(
@@ -37,15 +40,27 @@ def estimate_cost(
     threads: int = 2,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """Rough cost of training and measuring `n_points` models as one ensemble on data of `dimension` features.
+    """Estimate the cost of training and measuring models as one ensemble.
 
-    Returns {parameters (of one model), flops (of all), seconds, memory_bytes (the most that is held at one time, beside
-    the libraries; on a GPU an upper bound for its memory and for the host's)}. `seconds` takes CPU_FLOPS a thread, or
-    CUDA_FLOPS on a `device` that starts with 'cuda'. Forward and backward pass cost 6 floating-point operations a
-    weight and sample; antithetic noise decodes twice; decoder targets that rows share need one more backward pass to
-    the decoder's inputs, 2 operations a weight and draw.
+    The forward and backward pass cost 6 floating-point operations per weight and sample. Antithetic noise decodes
+    twice. Rao-Blackwellised targets need one more backward pass to the decoder's inputs: 2 operations per weight and
+    draw.
+
+    Parameters
+    ----------
+    settings : validated settings of the data set
+    n_points : number of models
+    dimension : number of features
+    n_samples : number of samples; 0 counts the training alone
+    threads : threads of the processor, of CPU_FLOPS each
+    device : name of a torch device; one that starts with 'cuda' computes CUDA_FLOPS
+
+    Returns
+    -------
+    parameters (of one model), flops (of all models), seconds, and memory_bytes: the largest amount held at one time,
+    without the libraries; for a GPU an upper bound for its memory and for that of the host.
     """
-    encoder, decoder = _layer_widths(settings, dimension)
+    encoder, decoder = layer_widths(settings, dimension)
     draws = 2 if settings["antithetic"] else 1
     shared = rows_sharing(settings["batch"], settings["rao_blackwell_group"]) > 1
     training = 6.0 * _macs(encoder) + draws * (8.0 if shared else 6.0) * _macs(decoder)
@@ -63,11 +78,59 @@ def estimate_cost(
     }
 
 
-def estimate_hysteresis_cost(
-    settings: Mapping[str, Any], dimension: int, n_samples: int = 0, threads: int = 2, device: str = "cpu"
+def bucket_cost(
+    settings: Mapping[str, Any], n_points: int, shape: tuple[int, int], threads: int, device: str
 ) -> dict[str, float]:
-    """`estimate_cost` of an upward sweep (`phasevae.training.hysteresis`): a training of all seeds for each
-    `hysteresis_ratio`, one after the other, and one of all fresh models."""
+    """Estimate the cost of a bucket, whose points are trained as one ensemble.
+
+    With `extend_unconverged` the estimate is the worst case: no point converges, and all are trained with 1, 2, 4, ...
+    times the samples.
+
+    Parameters
+    ----------
+    settings : validated settings of the data set
+    n_points : number of points in the bucket
+    shape : (samples, features) of the data
+    threads, device : as in `estimate_cost`
+
+    Returns
+    -------
+    As `estimate_cost`.
+    """
+    n_samples, dimension = shape
+    longest = {**settings, "samples": sum(budgets(settings["extend_unconverged"])) * settings["samples"]}
+    return estimate_cost(longest, n_points, dimension, n_samples, threads, device)
+
+
+def planned_points(plan: Path | str, bucket: int) -> int:
+    """Return the number of points in a bucket of a plan; 1 while the plan does not exist, as in a dry run.
+
+    Parameters
+    ----------
+    plan : file of the plan
+    bucket : number of the bucket
+    """
+    points = read_plan(plan) if Path(plan).is_file() else []
+    return max(1, sum(point.bucket == bucket for point in points))
+
+
+def upward_cost(settings: Mapping[str, Any], shape: tuple[int, int], threads: int, device: str) -> dict[str, float]:
+    """Estimate the cost of an upward sweep (`phasevae.training.hysteresis`).
+
+    It trains all seeds at each `hysteresis_ratio`, one ratio after the other, and then all fresh models at once. Every
+    model gets `samples` once, whether it converges or not.
+
+    Parameters
+    ----------
+    settings : validated settings of the data set, with `hysteresis_ratio`
+    shape : (samples, features) of the data
+    threads, device : as in `estimate_cost`
+
+    Returns
+    -------
+    As `estimate_cost`.
+    """
+    n_samples, dimension = shape
     n_steps, n_seeds = len(settings["hysteresis_ratio"]), len(settings["seeds"])
     step, fresh = (
         estimate_cost(settings, n_points, dimension, n_samples, threads, device)
@@ -77,15 +140,31 @@ def estimate_hysteresis_cost(
 
 
 def matrices_mb(count: float, dimension: int) -> int:
-    """MiB of `count` float64 matrices of D x D."""
+    """Return the size of float64 matrices of D x D, in MiB.
+
+    Parameters
+    ----------
+    count : number of matrices
+    dimension : D
+    """
     return math.ceil(count * 8 * dimension**2 / 2**20)
 
 
 def resource_request(cost: Mapping[str, float], attempt: int = 1, device: str = "cpu") -> dict[str, int]:
-    """{mem_mb, runtime (minutes)} to ask a batch system for a job of such a cost; more at each attempt.
+    """Return what to ask a batch system for.
 
-    The libraries take 0.4 GB, and 2.5 GB more with CUDA; the two processes of Snakemake around a job 0.3 GB. The
-    estimate of time is good to a factor of about three, and the limit of a job should not be what ends it.
+    The libraries take 0.4 GB, and 2.5 GB more with CUDA. The two processes of Snakemake around a job take 0.3 GB. The
+    estimate of time is good to a factor of about three, and a job should not be ended by its time limit.
+
+    Parameters
+    ----------
+    cost : estimate of the job's cost
+    attempt : number of the attempt at the job, from 1; each attempt asks for more
+    device : name of a torch device
+
+    Returns
+    -------
+    mem_mb and runtime (minutes).
     """
     libraries = 4000 if device.startswith("cuda") else 1500
     return {
@@ -95,17 +174,28 @@ def resource_request(cost: Mapping[str, float], attempt: int = 1, device: str = 
 
 
 def further_resources(cluster: Mapping[str, Any], device: str) -> dict[str, str | int]:
-    """What a training job asks for beside memory and time: one GPU where it is to use one, and what the configuration's
-    `cluster` says of all jobs and of training jobs, which comes last and may say it otherwise."""
+    """Return what a training job asks for besides memory and time.
+
+    Parameters
+    ----------
+    cluster : section `cluster` of the configuration: resources of all `jobs`, and of `training` jobs, which win
+    device : name of a torch device; one that starts with 'cuda' asks for one GPU unless `cluster` names GPUs
+    """
     given = {**cluster["jobs"], **cluster["training"]}
     named = {"gpu", "gpu_model", "gres"} & given.keys()
     return given if named or not device.startswith("cuda") else {"gpu": 1, **given}
 
 
 def packed_buckets(n_buckets: int, cost: Mapping[str, float], least_seconds: float) -> int:
-    """Number of buckets that take `least_seconds` or more on average: `n_buckets`, halved as often as needed.
+    """Return a number of buckets that take long enough on average: `n_buckets`, halved as often as needed.
 
-    cost: of all points as one ensemble. Halving keeps the number the same while a sweep grows by a few points.
+    Halving keeps the number the same while a sweep grows by a few points.
+
+    Parameters
+    ----------
+    n_buckets : largest number of buckets
+    cost : cost of all points as one ensemble
+    least_seconds : time that a bucket should take at least
     """
     while n_buckets > 1 and cost["seconds"] / n_buckets < least_seconds:
         n_buckets = (n_buckets + 1) // 2
@@ -113,15 +203,17 @@ def packed_buckets(n_buckets: int, cost: Mapping[str, float], least_seconds: flo
 
 
 def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_samples: int) -> float:
-    """Bytes: the data twice (the file as it is read, and in memory), and the larger of two moments of the training.
+    """Largest number of bytes held at one time.
 
-    Beginning and checkpoint: random numbers of the initial weights, or copies of weights and Adam's moments, up to ten
-    arrays of the parameters' size; permutations of the rows, and features by which they are balanced. A step: weights,
-    gradients and two moments; each layer's output and its gradient, of the decoder once more where rows share targets;
-    what `decoder_targets` holds, weights before and after the softmax, the factors of their product, and targets.
+    The data count twice: the file as it is read, and the data in memory. To them comes the larger of two moments.
+    Start and checkpoint: up to ten arrays of the size of the parameters (random numbers of the initial weights, or
+    copies of weights and of Adam's moments), permutations of the rows, and the features that balance them.
+    A step: weights, gradients and two moments; the output of each layer and its gradient, once more for the decoder
+    where rows share targets; and what `rao_blackwell_targets` holds: weights before and after the softmax, the factors
+    of their product, and targets.
     """
     batch, n_latent = settings["batch"], settings["n_latent"]
-    encoder, decoder = _layer_widths(settings, dimension)
+    encoder, decoder = layer_widths(settings, dimension)
     draws = 2 if settings["antithetic"] else 1
     group = rows_sharing(batch, settings["rao_blackwell_group"])
     parameters = _n_parameters(encoder) + _n_parameters(decoder)
@@ -138,14 +230,22 @@ def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_sample
 
 
 def _n_parameters(widths: list[int]) -> int:
+    """Weights and biases of a network."""
     return _macs(widths) + sum(widths[1:])
 
 
-def _layer_widths(settings: Mapping[str, Any], dimension: int) -> tuple[list[int], list[int]]:
-    """Widths of the encoder's layers and of the decoder's, first to last."""
+def layer_widths(settings: Mapping[str, Any], dimension: int) -> tuple[list[int], list[int]]:
+    """Return the widths of the encoder's layers and of the decoder's, first to last.
+
+    Parameters
+    ----------
+    settings : settings with `hidden` and `n_latent`
+    dimension : number of features
+    """
     hidden, n_latent = settings["hidden"], settings["n_latent"]
     return [dimension, *hidden, 2 * n_latent], [n_latent, *reversed(hidden), dimension]
 
 
 def _macs(widths: list[int]) -> int:
+    """Multiplications of a network per row, which is the number of its weights."""
     return sum(a * b for a, b in itertools.pairwise(widths))

@@ -1,9 +1,10 @@
-"""Gaussian decoders with one learned variance a feature: factor analysis, with a weight beta of KL.
+"""Factor analysis with a weight beta of KL: the optimum of a Gaussian decoder that learns one variance per feature.
 
-In units of the decoder's standard deviations psi_i^(1/2) the decoder has variance 1, so that the optimum for given psi
-is that of pPCA at beta; and psi_i is the mean squared error of feature i. Alternating the two is the principal factor
-iteration (Lawley & Maxwell 1971). At the collapsed point psi_i is the variance of feature i: collapse is locally stable
-exactly if beta is at least the largest eigenvalue of the correlation matrix, because psi answers to second order only.
+The decoder variances are psi_i. Divide each feature by psi_i^(1/2): the decoder then has variance 1, and the optimum
+for given psi is that of pPCA at beta. In turn, psi_i is the mean squared error of feature i. Alternating the two is the
+principal factor iteration (Lawley & Maxwell 1971). At the collapsed point psi_i is the variance of feature i, and psi
+changes only to second order about it. Collapse is therefore locally stable exactly if beta is at least the largest
+eigenvalue of the correlation matrix.
 """
 
 from __future__ import annotations
@@ -13,32 +14,44 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from phasevae.theory.ppca import is_active
+
 SMALLEST = 1e-6
-"""Learned variances stop at this part of their feature's variance, where the likelihood would have no bound."""
+"""Learned variances stop at this part of their feature's variance where the likelihood has no bound."""
 
 _STEPS = 500
 _TOLERANCE = 1e-7
 _SMALL, _GRID, _COARSE = 256, 80, 12
-"""Up to so many features the grid of weights is the finer one."""
+"""With at most _SMALL features the grid of weights has _GRID points, otherwise _COARSE."""
 
 
 @dataclass(frozen=True)
 class Factors:
-    """variances [D] of the decoder, and the eigenvalues [n] of the data in its units."""
+    """A fitted decoder."""
 
-    variances: NDArray
-    eigenvalues: NDArray
+    variances: NDArray  # [D], learned; zero where the likelihood has no bound
+    eigenvalues: NDArray  # [n] of the data in units of the decoder's standard deviations, descending
 
     @property
     def bounded(self) -> bool:
-        """Whether no variance ran away to zero."""
+        """Whether no variance shrank to zero."""
         return bool(self.variances.min() > 0)
 
 
 def fit(covariance: NDArray, n_latent: int, beta: float) -> Factors:
-    """The optimum of factor analysis with weight `beta` for data of that covariance [D, D].
+    """Fit the decoder's variances and factors.
 
-    Features that do not vary must have been left out. A variance that runs away is returned as zero.
+    Parameters
+    ----------
+    covariance : array [D, D]
+        Of the data, without features that do not vary.
+    n_latent : int
+    beta : float
+        Weight of KL.
+
+    Returns
+    -------
+    Factors
     """
     total = np.diagonal(covariance)
     psi = total.copy()
@@ -47,7 +60,7 @@ def fit(covariance: NDArray, n_latent: int, beta: float) -> Factors:
     for _ in range(_STEPS):
         scale = np.sqrt(psi)
         lam, vectors = _leading(covariance / np.outer(scale, scale), n, vectors)
-        explained = (np.square(vectors) * np.maximum(lam - beta, 0)).sum(1)
+        explained = (np.square(vectors) * np.where(is_active(lam, beta), lam - beta, 0)).sum(1)
         new = np.maximum(total - psi * explained, SMALLEST * total)
         change = np.abs(new / psi - 1).max()
         psi = new
@@ -57,34 +70,47 @@ def fit(covariance: NDArray, n_latent: int, beta: float) -> Factors:
 
 
 def thresholds(correlation: NDArray, n_latent: int, lowest: float) -> NDArray:
-    """KL weights at which the first, second, ... factor dies, as many as live at the weight `lowest`, descending.
+    """Return the KL weights at which the first, second, ... factor dies.
 
-    The first is the largest eigenvalue of the correlation matrix. The others are where the eigenvalue of that factor,
-    in units of the variances learned at a weight, falls below this weight: interpolated on a grid of weights.
+    The first is the largest eigenvalue of the correlation matrix. Each other is the weight at which the eigenvalue of
+    that factor, in units of the variances learned at this weight, falls below the weight. It is interpolated on a grid.
+
+    Parameters
+    ----------
+    correlation : array [D, D]
+        Of the data, without features that do not vary.
+    n_latent : int
+    lowest : float
+        Smallest weight of the grid.
+
+    Returns
+    -------
+    array, descending
+        The first weight, and one for each further factor that is active at `lowest`.
     """
     from scipy.linalg import eigvalsh
 
     size = len(correlation)
     top = float(eigvalsh(correlation, subset_by_index=(size - 1, size - 1))[0])
     n = min(n_latent, size)
-    if n == 1 or lowest >= top:
+    if n == 1 or not is_active(top, lowest):
         return np.array([top])
     weights = np.geomspace(top, lowest, _GRID if size <= _SMALL else _COARSE)
-    # ln(eigenvalue / weight) of each factor at each weight: it dies where this crosses zero.
-    above = np.array([np.log(fit(correlation, n, weight).eigenvalues / weight) for weight in weights])
-    found = [top]
-    for factor in above.T[1:]:
-        alive = np.flatnonzero(factor > 0)
-        if not alive.size or alive[0] == 0:
+    eigenvalues = np.array([fit(correlation, n, weight).eigenvalues for weight in weights])
+    # A factor dies where ln(eigenvalue / weight) crosses zero.
+    excess, active = np.log(eigenvalues / weights[:, None]), is_active(eigenvalues, weights[:, None])
+    deaths = [top]
+    for factor, alive in zip(excess.T[1:], active.T[1:], strict=True):
+        if not alive.any() or alive[0]:
             break
-        i = alive[0]
+        i = int(alive.argmax())
         part = factor[i - 1] / (factor[i - 1] - factor[i])
-        found.append(float(np.exp(np.log(weights[i - 1]) + part * np.log(weights[i] / weights[i - 1]))))
-    return np.minimum.accumulate(found)
+        deaths.append(float(np.exp(np.log(weights[i - 1]) + part * np.log(weights[i] / weights[i - 1]))))
+    return np.minimum.accumulate(deaths)
 
 
 def _leading(matrix: NDArray, n: int, start: NDArray | None) -> tuple[NDArray, NDArray]:
-    """Largest n eigenvalues, descending, and their vectors [D, n]."""
+    """Return the n largest eigenvalues, descending, and their vectors [D, n]."""
     from scipy.linalg import eigh
     from scipy.sparse.linalg import eigsh
 

@@ -11,11 +11,23 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def stability_blocks(eigenvalue: float, sigma2: float) -> dict[str, NDArray]:
-    """Second variation of -ELBO at the collapsed state for one latent and one principal direction of the data.
+    """Return the second variation of -ELBO at the collapsed state for one latent and one principal direction.
 
-    2 x 2 blocks in (decoder amplitude u, encoder amplitude v), nats: ``mean`` for f = u z e, mu = v y and ``width`` for
-    f = u (z^2 - 1) / sqrt(2) e, sigma = 1 + v y, with e the direction and y the unit-variance component along it. Both
-    have a negative eigenvalue exactly if sigma2 < eigenvalue.
+    Both blocks have a negative eigenvalue exactly if sigma2 < eigenvalue.
+
+    Parameters
+    ----------
+    eigenvalue : float
+        Variance of the data along the direction.
+    sigma2 : float
+        Decoder variance, in the same units.
+
+    Returns
+    -------
+    dict of arrays [2, 2], in nats
+        Blocks in the amplitudes u of the decoder and v of the encoder. With e the direction and y the unit-variance
+        component along it, ``mean`` is the block for f = u z e, mu = v y, and ``width`` the block for
+        f = u (z^2 - 1) / sqrt(2) e, sigma = 1 + v y.
     """
     s = float(sigma2)
     coupling = np.sqrt(eigenvalue) / s
@@ -25,10 +37,21 @@ def stability_blocks(eigenvalue: float, sigma2: float) -> dict[str, NDArray]:
 
 
 def soft_modes(eigenvalues: ArrayLike, sigma2: ArrayLike) -> dict[str, NDArray]:
-    """Lower eigenvalue of each block of `stability_blocks`, {mean, width}: shape sigma2.shape + [D], nats.
+    """Return the lower eigenvalue of each block of `stability_blocks`.
 
-    [1 + s - sqrt((1 - s)^2 + 4 lambda)] / (2 s) and [1 + 2 s - sqrt((1 - 2 s)^2 + 8 lambda)] / (2 s) at s = sigma2.
-    The collapsed state is locally stable where all are positive.
+    At s = sigma2 they are [1 + s - sqrt((1 - s)^2 + 4 lambda)] / (2 s) for ``mean`` and
+    [1 + 2 s - sqrt((1 - 2 s)^2 + 8 lambda)] / (2 s) for ``width``. The collapsed state is locally stable where all are
+    positive.
+
+    Parameters
+    ----------
+    eigenvalues : array [D]
+    sigma2 : array of any shape
+
+    Returns
+    -------
+    dict of arrays of the shape of sigma2 + [D], in nats
+        The keys are ``mean`` and ``width``.
     """
     lam, s = np.asarray(eigenvalues, dtype=float), np.asarray(sigma2, dtype=float)[..., None]
     mean = (1 + s - np.sqrt((1 - s) ** 2 + 4 * lam)) / (2 * s)

@@ -1,7 +1,7 @@
-"""A training step as one CUDA graph: what changes between steps stands on the device, and nothing waits for the host.
+"""A training step as one CUDA graph, which is captured once and then replayed with a single launch.
 
-Captured once, a step is replayed with a single launch. So it must read the step's number, its learning rate and its
-rows from tensors that keep their place, which `StepInputs` provides; on the CPU the same step reads the same tensors.
+A replayed step cannot take arguments. It reads its number, its learning rate and its rows from tensors that stay at the
+same addresses, which `StepInputs` provides. On the CPU the same step reads the same tensors.
 """
 
 from __future__ import annotations
@@ -20,9 +20,16 @@ _WARM_UP = 3
 
 
 class Inputs(NamedTuple):
-    """What one step, or a block of steps along a first axis, is given.
+    """The inputs of one step, or of a block of steps along a first axis.
 
-    rows: int64 [seeds, batch], row numbers of the data; sigma2_factor and learning_rate: float64 [].
+    Attributes
+    ----------
+    rows : Tensor [seeds, batch]
+        int64, row numbers of the data.
+    sigma2_factor : Tensor []
+        float64, the decoder variance relative to its target.
+    learning_rate : Tensor []
+        float64.
     """
 
     rows: Tensor
@@ -31,9 +38,22 @@ class Inputs(NamedTuple):
 
 
 class StepInputs:
-    """The inputs of the steps to come, kept on `device` a block at a time, and which step it is.
+    """The number of the next step and the inputs of a block of steps, kept on the device.
 
-    source: gives `Inputs` of `count` steps from `first` on. `step`: int64 scalar on the device.
+    Parameters
+    ----------
+    source : callable
+        `source(first, count)` returns the `Inputs` of `count` steps from `first` on.
+    n_steps : int
+        The number of steps of the training.
+    rows : (int, int)
+        Seeds and batch, the shape of the rows of a step.
+    device : torch.device
+
+    Attributes
+    ----------
+    step : Tensor []
+        int64 on the device, the number of the next step.
     """
 
     def __init__(self, source: Callable[[int, int], Inputs], n_steps: int, rows: tuple[int, int], device: torch.device):
@@ -48,11 +68,11 @@ class StepInputs:
 
     @property
     def counters(self) -> tuple[Tensor, Tensor]:
-        """The tensors that `advance` changes."""
+        """Return the tensors that `advance` changes."""
         return self.step, self._position
 
     def prepare(self, step: int) -> None:
-        """See to it that the next `current` is that of `step`. Costs nothing but at the begin of a block."""
+        """Make `step` the next one. This costs time only at the beginning of a block."""
         if step != self._expected or step == self._end:
             count = min(BLOCK, self._n_steps - step)
             for kept, new in zip(self._block, self._source(step, count), strict=True):
@@ -63,7 +83,7 @@ class StepInputs:
         self._expected = step + 1
 
     def current(self) -> Inputs:
-        """Inputs of the step that the counters point to."""
+        """Return the inputs of the next step."""
         return Inputs(*(of_block.index_select(0, self._position)[0] for of_block in self._block))
 
     def advance(self) -> None:
@@ -73,10 +93,19 @@ class StepInputs:
 
 
 def captured(compute: Callable[[], None], state: Sequence[Tensor]) -> Callable[[], object]:
-    """`compute` as a CUDA graph, to be called in its place; `compute` itself, with one warning, when that fails.
+    """Capture a computation as a CUDA graph.
 
-    state: all tensors on which a call depends and which it changes; capturing leaves them as they were. `compute`
-    must not read the device, and use the same tensors in each call.
+    Parameters
+    ----------
+    compute : callable
+        Must not read from the device, and must use the same tensors in each call.
+    state : sequence of Tensor
+        All tensors that a call changes. Capturing leaves them as they were.
+
+    Returns
+    -------
+    callable
+        Replays the graph. If the capture fails, `compute` itself, with one warning.
     """
     before = [tensor.clone() for tensor in state]
 
@@ -94,14 +123,14 @@ def captured(compute: Callable[[], None], state: Sequence[Tensor]) -> Callable[[
 
 
 def _capture(compute: Callable[[], None], restore: Callable[[], None], device: torch.device) -> Callable[[], object]:
-    """Raises RuntimeError, or one derived from it, when the step cannot be captured."""
+    """Capture `compute`; raises RuntimeError, or an error derived from it, if that is not possible."""
     side = torch.cuda.Stream(device)
     main = torch.cuda.current_stream(device)
     side.wait_stream(main)
     graph = torch.cuda.CUDAGraph()
-    # When a capture fails, torch.cuda.graph leaves its stream current; this one is undone in any case.
+    # If a capture fails, torch.cuda.graph leaves its stream current; this context restores the stream in any case.
     with torch.cuda.stream(side):
-        # Libraries allocate and choose their kernels in the first calls, which a capture does not allow.
+        # Libraries allocate memory and choose kernels in their first calls, which a capture does not allow.
         for _ in range(_WARM_UP):
             compute()
             restore()
@@ -112,7 +141,7 @@ def _capture(compute: Callable[[], None], restore: Callable[[], None], device: t
 
 
 def _send(target: Tensor, values: Tensor) -> None:
-    """Copy without waiting: behind what the device has still to do with the old values."""
+    """Copy without waiting, in the order of the device's work, so that earlier steps still see the old values."""
     if target.device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     target.copy_(values, non_blocking=True)

@@ -1,4 +1,4 @@
-"""How the process keeps its memory: a training step that gets fresh pages from the system each time is slower."""
+"""Settings of malloc: a training step that gets fresh pages from the system each time is slower."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _PAD_BYTES = 128 << 20
 
 @functools.cache
 def keep_pages() -> bool:
-    """Have malloc keep what is freed, and take large blocks from the heap as well; whether that could be done.
+    """Make malloc keep freed memory and take large blocks from the heap too; return whether that was possible.
 
-    By default glibc returns blocks of some MB to the system when they are freed, and a step allocates dozens of them:
-    zeroing their pages anew costs about a tenth of a step on CPU. The process holds its largest use until it ends.
-    Only glibc's malloc is told; where it is another one nothing changes.
+    By default glibc returns blocks of some MB to the system when they are freed. A step allocates dozens of them, and
+    zeroing their pages again costs about a tenth of a step on the CPU. With these settings the process holds its
+    largest use of memory until it ends. They exist in glibc only; with another malloc nothing changes.
     """
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None)
     if not (hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt")):
         return False
-    wanted = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _PAD_BYTES))
-    return all(libc.mallopt(parameter, value) for parameter, value in wanted)
+    options = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _PAD_BYTES))
+    return all(libc.mallopt(parameter, value) for parameter, value in options)

@@ -1,12 +1,13 @@
-"""Less chance in a batch: rows in such an order, and noise of such a scale, that second moments are nearly the whole's.
+"""Discrepancy-balanced order: every window of the training rows has nearly the second moments of the full data.
 
-A VAE sees its data through their covariance first, and its noise through its variance. What a batch's differ by from
-those of all rows moves the model, and averages out only as slowly as chance does; both are known, so it need not be.
+A VAE sees its data through their covariance first. The covariance of a small batch differs from that of the full data,
+and this sampling noise dominates the error of the KL curve. Both covariances are known, so we choose the order of the
+rows such that every window matches the full data.
 
-Rows are divided in two again and again, each time by a walk that puts of two rows one on either side, so that the sums
-of their features stay as equal as they can (Alweiss, Liu & Sawhney, "Discrepancy minimization via a self-balancing
-walk", STOC 2021; for the order of training rows: Lu, Guo & De Sa, "GraB", NeurIPS 2022). Features are the
-leading principal coordinates of the rows and the products of any two of them.
+The rows are divided into two halves again and again. Each division is a self-balancing walk: it assigns the two rows of
+a pair to different halves such that the sums of their features stay as equal as possible (Alweiss, Liu & Sawhney,
+"Discrepancy minimization via a self-balancing walk", STOC 2021; for the order of training rows: Lu, Guo & De Sa,
+"GraB", NeurIPS 2022). The features are the leading principal coordinates of the rows and their pairwise products.
 """
 
 from __future__ import annotations
@@ -20,21 +21,33 @@ from phasevae.errors import InputError
 from phasevae.kernels import noise
 
 LEAST_ROWS = 32
-"""Groups of fewer than twice as many rows are not divided further."""
+"""Groups of fewer than twice this number of rows are not divided further."""
 
 MOST_COORDINATES = 16
-_WALK = 128  # steps of a walk that is not cut: longer ones balance better, more of them side by side are faster
-_AXES_ROWS = 8192  # that the coordinates' axes are found from
-# Features are multiples of _GRAIN and not above _LARGEST, so that sums of them, and in float64 those of products of
-# two, are exact: then every device, and any number of threads, walks the same way.
+_WALK = 128  # steps of a walk that is not cut: longer walks balance better, more walks side by side are faster
+_AXES_ROWS = 8192  # rows from which the axes of the coordinates are computed
+# Features are multiples of _GRAIN and at most _LARGEST, so that sums of them, and sums of products in float64, are
+# exact. Then the walks are the same on every device and with any number of threads.
 _GRAIN, _LARGEST = 1 / 16, 32.0
 
 
 def balanced_groups(x: Tensor, n_coordinates: int) -> Tensor:
-    """Row numbers of x [N, D] in K groups, a power of two: [K, LEAST_ROWS to twice as many], -1 where there is no row.
+    """Divide the rows into balanced groups. They depend on the data alone.
 
-    What was divided is balanced: any group, and the 2, 4, 8, ... that were one. In so many leading coordinates,
-    MOST_COORDINATES at most. Groups depend on the data alone: seeds and epochs differ in what `shuffled` makes of them.
+    Every group is balanced, and so is every 2, 4, 8, ... groups that were one before a division. Seeds and epochs
+    differ in how `shuffled_groups` arranges the groups.
+
+    Parameters
+    ----------
+    x : Tensor [N, D]
+        The rows.
+    n_coordinates : int
+        The number of leading principal coordinates to balance; MOST_COORDINATES at most.
+
+    Returns
+    -------
+    Tensor [K, size]
+        int64 row numbers, -1 where there is no row. K is a power of two, the size of a group LEAST_ROWS to twice that.
     """
     n = x.shape[0]
     n_groups = 1
@@ -42,7 +55,7 @@ def balanced_groups(x: Tensor, n_coordinates: int) -> Tensor:
         n_groups *= 2
     size = -(-n // n_groups)
     nodes = torch.full((1, n_groups * size), -1, dtype=torch.int64, device=x.device)
-    # Where rows are missing is spread evenly, or the last groups would be short.
+    # Missing rows are spread evenly; otherwise the last groups would be short.
     order = noise.permutation(noise.key("order", "groups"), 0, n).to(x.device)
     nodes[0, torch.arange(n, device=x.device) * nodes.shape[1] // n] = order
     features = _features(x, min(n_coordinates, MOST_COORDINATES))
@@ -57,10 +70,23 @@ def balanced_groups(x: Tensor, n_coordinates: int) -> Tensor:
 
 
 def shuffled_groups(grouped: Tensor, streams: Tensor, epoch: Tensor) -> Tensor:
-    """A permutation [streams, N] of the rows in `groups` that keeps each stretch as balanced as it is.
+    """Permute rows at random such that every window stays balanced.
 
-    At random are the order within a group and, of any two halves that were divided, which one comes first. streams:
-    int64 [S], keys of `phasevae.kernels.noise`; epoch: int64 scalar on the same device.
+    Random are the order within a group, and which half of each division comes first.
+
+    Parameters
+    ----------
+    grouped : Tensor [K, size]
+        The groups of `balanced_groups`.
+    streams : Tensor [S]
+        int64, keys of `phasevae.kernels.noise`.
+    epoch : Tensor []
+        int64 on the same device: which permutation of the streams.
+
+    Returns
+    -------
+    Tensor [S, N]
+        int64, a permutation of the row numbers for each stream.
     """
     n_groups, size = grouped.shape
     row = torch.zeros(1, dtype=torch.int64, device=grouped.device)
@@ -79,10 +105,10 @@ def shuffled_groups(grouped: Tensor, streams: Tensor, epoch: Tensor) -> Tensor:
 
 
 def _features(x: Tensor, n_coordinates: int) -> Tensor:
-    """Leading principal coordinates and their products, each of mean 0 and variance 1, [N, k (k + 3) / 2]."""
+    """Return the leading principal coordinates and their products, standardised, [N, k (k + 3) / 2]."""
     some = x[:: -(-x.shape[0] // _AXES_ROWS)].double().cpu()
     k = min(n_coordinates, *some.shape)
-    # It draws from the process's generator, which is not ours to change.
+    # svd_lowrank draws from the global generator, whose state belongs to the caller.
     state = torch.default_generator.get_state()
     try:
         torch.default_generator.manual_seed(0)
@@ -91,10 +117,10 @@ def _features(x: Tensor, n_coordinates: int) -> Tensor:
         torch.default_generator.set_state(state)
     coordinates = torch.cat([rows.double() @ axes for rows in x.split(_AXES_ROWS)]).T
     columns = [_standardised(column) for column in coordinates]
-    # One after another: in float64 all would take twice the memory.
-    found = [_rounded(column) for column in columns]
-    found += [_rounded(_standardised(columns[i] * columns[j])) for i in range(k) for j in range(i, k)]
-    return torch.stack(found, 1)
+    # Rounded one by one to float32: all features in float64 would take twice the memory.
+    features = [_rounded(column) for column in columns]
+    features += [_rounded(_standardised(columns[i] * columns[j])) for i in range(k) for j in range(i, k)]
+    return torch.stack(features, 1)
 
 
 def _standardised(column: Tensor) -> Tensor:
@@ -107,9 +133,9 @@ def _rounded(column: Tensor) -> Tensor:
 
 
 def _walk(steps: Tensor) -> tuple[Tensor, Tensor]:
-    """Signs [W, n] of steps [W, n, d] that keep the sums of W walks small, and these sums [W, d].
+    """Choose signs [W, n] for the steps [W, n, d] of W walks that keep their sums small; return signs and sums [W, d].
 
-    A long walk is cut into short ones that are walked side by side, and whose sums are the steps of another walk.
+    A long walk is cut into short walks, which run side by side; their sums are the steps of another walk.
     """
     walks, n, width = steps.shape
     if n > _WALK and n % 2 == 0:
@@ -128,11 +154,21 @@ def _walk(steps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class RowOrder:
-    """Which rows of the data each step shows: a stream of permutations, one stream a seed.
+    """The rows that each step shows: a stream of permutations for each seed.
 
-    Models of one seed see the same rows; a batch may straddle two epochs, so no row is left out. Permutations are
-    drawn on the device of `pool`, the rows to choose from; by chance alone nothing waits for it. balanced: gives
-    `balanced_groups` of the pool's rows when it is first needed, None where any order will do.
+    Models of one seed see the same rows. A batch may contain rows of two epochs, so no row is left out.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        One stream each.
+    pool : Tensor [n]
+        int64, the row numbers to choose from. Permutations are drawn on its device.
+    batch : int
+        Rows of a step.
+    balanced : callable, optional
+        Returns the `balanced_groups` of the rows of the pool; called once, when they are first needed. None for
+        independent permutations.
     """
 
     def __init__(self, seeds: Sequence[int], pool: Tensor, batch: int, balanced: Callable[[], Tensor] | None = None):
@@ -145,7 +181,7 @@ class RowOrder:
         self._epochs: dict[int, Tensor] = {}
 
     def rows(self, step: int, count: int = 1) -> Tensor:
-        """Row numbers [seeds, count * batch] of `count` steps from `step` on."""
+        """Return the row numbers [seeds, count * batch] of `count` steps from `step` on."""
         n = self._pool.numel()
         begin, end = step * self._batch, (step + count) * self._batch
         epochs = range(begin // n, (end - 1) // n + 1)
@@ -154,10 +190,10 @@ class RowOrder:
         return torch.cat(parts, dim=1)
 
     def _draw(self, epoch: int) -> Tensor:
-        """One permutation of the pool a stream, [seeds, n]: those of `noise.permutation`, or balanced."""
+        """Draw a permutation of the pool for each stream, [seeds, n]: those of `noise.permutation`, or balanced."""
         counter = torch.full((), epoch, dtype=torch.int64, device=self._pool.device)
         if self._balanced:
-            # What it holds of the data is needed once.
+            # Called once and dropped, with the rows that it refers to.
             self._grouped, self._balanced = self._balanced(), None
         if self._grouped is not None:
             return self._pool[shuffled_groups(self._grouped, self._streams, counter)]
@@ -167,9 +203,24 @@ class RowOrder:
 
 
 def split_rows(n_samples: int, holdout: float) -> tuple[Tensor, Tensor]:
-    """Row numbers for training and held out, each ascending; the split depends on the data's size alone.
+    """Divide the row numbers into training and held-out rows. The split depends on the size of the data alone.
 
-    Raises InputError when no row is left on a side that must have one.
+    Parameters
+    ----------
+    n_samples : int
+        Rows of the data.
+    holdout : float
+        The fraction to hold out.
+
+    Returns
+    -------
+    training, held_out : Tensor
+        int64, each ascending.
+
+    Raises
+    ------
+    InputError
+        If a side that must have rows would have none.
     """
     n_held = round(holdout * n_samples)
     if holdout > 0 and not 0 < n_held < n_samples:

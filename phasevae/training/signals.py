@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT while a job computes: noted, and obeyed where nothing is lost by it."""
+"""SIGTERM and SIGINT during a job: they are noted, and obeyed when no work can be lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class InterruptedTrainingError(Exception):
-    """A signal asked the job to stop; its checkpoint is written. `signal_number` tells which."""
+    """A signal, `signal_number`, asked the job to stop; its checkpoint is written."""
 
     def __init__(self, signal_number: int):
         super().__init__(f"stopped by {signal.Signals(signal_number).name}; run the same command again to continue")
@@ -16,24 +16,30 @@ class InterruptedTrainingError(Exception):
 
 
 class Stop:
-    """What SIGTERM and SIGINT ask for. While training it is noted, as a step must not be cut in two; `at_once`, where
-    all that must not be lost is in the checkpoint, it ends the work where it is."""
+    """The signal that a job has received, if any.
+
+    While models train, a signal is only noted, because a step must not be cut in two. Inside `at_once`, where the
+    checkpoint holds all that must not be lost, a signal ends the work immediately.
+    """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self._obeyed_at_once = False
 
     def receive(self, number: int, _: object) -> None:
+        """Handle a signal."""
         self.signal_number = number
         if self._obeyed_at_once:
             self.obey()
 
     def obey(self) -> None:
+        """Raise InterruptedTrainingError if a signal was received."""
         if self.signal_number is not None:
             raise InterruptedTrainingError(self.signal_number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
+        """Obey signals immediately, and one that was received before."""
         self._obeyed_at_once = True
         try:
             self.obey()
@@ -44,7 +50,7 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Receive SIGTERM and SIGINT instead of dying of them."""
+    """Receive SIGTERM and SIGINT, which would otherwise end the process."""
     stop = Stop()
     previous = {number: signal.signal(number, stop.receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -1,7 +1,7 @@
-"""The training loop: one ensemble, one flat buffer, one Adam, schedules that depend on the point alone.
+"""The training loop: one ensemble in one flat buffer, with one Adam and schedules that depend on the point alone.
 
-Everything random is a function of (point, step), so the state that a checkpoint must hold is the parameters,
-Adam's two moments, the step and the history; see `Trainer.state`.
+All random numbers are functions of (point, step). So a checkpoint needs only the parameters, the two moments of Adam,
+the step and the history; see `Trainer.state`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,28 @@ _HISTORY_ROWS = 100
 
 
 class Trainer:
-    """Trains an ensemble on data resident in memory.
+    """Trains an ensemble on data in memory.
 
-    x: float [N, D] on the device to train on; its dtype is the dtype of training. Members share all settings.
-    use_graph: replay each step as a CUDA graph; by default where the data are on a CUDA device.
+    Parameters
+    ----------
+    x : Tensor [N, D]
+        The data, on the device to train on and in the type to train with.
+    members : sequence of Member
+        Decoder variance, beta and seed of each model.
+    settings : Settings
+        Shared by all models.
+    use_graph : bool, optional
+        Whether to replay each step as a CUDA graph; by default if the data are on a CUDA device.
+
+    Attributes
+    ----------
+    model : VAEEnsemble
+    gradients : Tensor [M, P]
+        Those of the last step.
+    step : int
+        Steps done so far.
+    history : list of array [M, len(HISTORY_COLUMNS)]
+        Means over the steps since the record before.
     """
 
     def __init__(self, x: Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None):
@@ -72,10 +90,24 @@ class Trainer:
         on_record: Callable[[Trainer], None] = lambda trainer: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Train to the end of the budget; True when it was reached, False when `should_stop` said so.
+        """Train to the end of the budget.
 
-        `on_record` is called about a hundred times, after a row was added to the history; `should_stop`
-        is asked between any two steps. Raises InputError when a model's loss is no longer finite.
+        Parameters
+        ----------
+        on_record : callable
+            Called with the trainer about a hundred times, after each new record of the history.
+        should_stop : callable
+            Called between any two steps; training pauses if it returns True.
+
+        Returns
+        -------
+        bool
+            Whether the end was reached.
+
+        Raises
+        ------
+        InputError
+            If the loss of a model is no longer finite.
         """
         total = self.settings.n_steps
         every = max(1, total // _HISTORY_ROWS)
@@ -98,7 +130,7 @@ class Trainer:
         self._window_steps += 1
 
     def _compute(self) -> None:
-        """A step from the tensors of `_inputs` alone: a captured one must not ask the host for anything."""
+        """Do a step with the tensors of `_inputs` alone, because a captured step gets nothing from the host."""
         rows, factor, learning_rate = self._inputs.current()
         x = self._x[rows] if rows.shape[0] == 1 else self._x[rows][self._seed_of_member]
         nll, kl = self._differentiate(x, self._sigma2 * factor)
@@ -108,8 +140,10 @@ class Trainer:
         self._inputs.advance()
 
     def _differentiate(self, x: Tensor, sigma2: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill `gradients` for rows x [M or 1, B, D] at sigma2 [M]. Returns the mean reconstruction errors and KL
-        divergences [M]. Autograd goes through the operations of the ELBO, the networks know their derivatives."""
+        """Fill `gradients` for rows x [M or 1, B, D] at sigma2 [M]; return the mean reconstruction errors and KL [M].
+
+        Autograd differentiates the operations of the ELBO; the networks have their own derivatives.
+        """
         model = self.model
         encoded, of_encoder = model.encoder.forward(model.parameters, x, keep=True)
         mu, logvar = posterior(encoded.requires_grad_())
@@ -121,19 +155,19 @@ class Trainer:
         xhat = decoded.unflatten(1, z.shape[1:3]).requires_grad_()
         nll = gaussian_nll(x, xhat, sigma2).mean((1, 2))
         (grad_xhat,) = torch.autograd.grad(nll.sum(), xhat)
-        grad_shared = grad_xhat
+        grad_targets = grad_xhat
         if self._group > 1:
             targets = rao_blackwell_targets(x, self._mean, mu, logvar, z, xhat, self._group).flatten(1, 2)
-            shared = gaussian_nll(targets, xhat.flatten(1, 2)[:, None], sigma2).mean((1, 2))
-            (grad_shared,) = torch.autograd.grad(shared.sum(), xhat)
+            nll_of_targets = gaussian_nll(targets, xhat.flatten(1, 2)[:, None], sigma2).mean((1, 2))
+            (grad_targets,) = torch.autograd.grad(nll_of_targets.sum(), xhat)
         grad_z = model.decoder.backward(
             model.parameters,
             drawn,
             of_decoder,
-            grad_shared.flatten(1, 2),
+            grad_targets.flatten(1, 2),
             self.gradients,
             grad_for_input=grad_xhat.flatten(1, 2) if self._group > 1 else None,
-            input_wanted=True,
+            with_input=True,
         )
         kl = kl.sum(-1).mean(-1)
         objective = (self._beta * kl).sum()
@@ -142,7 +176,7 @@ class Trainer:
         return nll.detach(), kl.detach()
 
     def _upcoming(self, first: int, count: int) -> cuda_graph.Inputs:
-        """Inputs of `count` steps from `first` on."""
+        """Return the inputs of `count` steps from `first` on."""
         rows = self._order.rows(first, count).unflatten(1, (count, -1)).transpose(0, 1)
         schedules = (self.settings.sigma2_factor_at, self.settings.learning_rate_at)
         steps = range(first, first + count)
@@ -151,7 +185,7 @@ class Trainer:
         )
 
     def _record(self) -> None:
-        """Append one history row a model: means over the steps since the last one."""
+        """Append one record to the history: a row per model with means over the steps since the last record."""
         mse, kl = (self._window / self._window_steps).cpu().numpy()
         self._window.zero_()
         self._window_steps = 0
@@ -169,7 +203,7 @@ class Trainer:
         self.history.append(rows)
 
     def _buffers(self) -> dict[str, Tensor]:
-        """What a step changes, by the names in a checkpoint."""
+        """Return the tensors that a step changes, by their names in a checkpoint."""
         first, second = self._adam.moments
         return {
             "parameters": self.model.parameters,
@@ -179,7 +213,7 @@ class Trainer:
         }
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything `restore` needs to continue bit for bit, as arrays."""
+        """Return everything that `restore` needs to continue bit for bit, as arrays."""
         arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._buffers().items()}
         empty = np.empty((0, len(self.members), len(HISTORY_COLUMNS)))
         arrays["history"] = np.stack(self.history) if self.history else empty
@@ -187,11 +221,14 @@ class Trainer:
         return arrays
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Continue from what `state` gave for the same members and settings. Raises InputError when it does not fit."""
+        """Continue from the `state` of a trainer with the same members and settings.
+
+        Raises InputError if the arrays are those of another ensemble.
+        """
         expected = tuple(self.model.parameters.shape)
-        found = arrays["parameters"].shape
-        if found != expected or arrays["window"].shape != tuple(self._window.shape):
-            raise InputError(f"checkpoint: parameters of shape {found}, this ensemble has {expected}")
+        shape = arrays["parameters"].shape
+        if shape != expected or arrays["window"].shape != tuple(self._window.shape):
+            raise InputError(f"checkpoint: parameters of shape {shape}, must be {expected}")
         for name, tensor in self._buffers().items():
             tensor.copy_(torch.from_numpy(arrays[name]))
         self.step, self._window_steps = (int(count) for count in arrays["progress"])
@@ -199,7 +236,20 @@ class Trainer:
 
 
 def select_members(arrays: dict[str, np.ndarray], kept: Sequence[int]) -> dict[str, np.ndarray]:
-    """The part of a `Trainer.state` that belongs to the members numbered `kept`."""
+    """Select some members from the arrays of `Trainer.state`.
+
+    Parameters
+    ----------
+    arrays : dict of str to array
+        The state of an ensemble.
+    kept : sequence of int
+        Numbers of the members to keep.
+
+    Returns
+    -------
+    dict of str to array
+        The state of an ensemble of these members.
+    """
     model_axis = {"parameters": 0, "exp_avg": 0, "exp_avg_sq": 0, "window": 1, "history": 1}
     return {
         name: np.take(array, kept, axis=model_axis[name]) if name in model_axis else array

@@ -1,7 +1,10 @@
-"""What the decoder is fitted to: targets with the same expected gradient as the rows themselves, and far less noise.
+"""Variance reduction of the gradients: moment-matched noise, and Rao-Blackwellised targets with a control variate.
 
 Close to collapse nearly all noise of the decoder's gradient is the scatter of x about E[x | z], and most of the rest is
-the chance by which a batch's mean differs from the data's. M models, B rows, A draws per row, n latents, D features.
+the difference between the mean of a batch and that of the data. The decoder is therefore fitted to targets with the
+same expected gradient as the rows themselves and far less noise.
+
+Shapes: M models, B rows, A draws per row, n latents, D features.
 """
 
 from __future__ import annotations
@@ -12,18 +15,30 @@ from torch import Tensor
 from phasevae.errors import InputError
 
 NOISE_ROWS, ROWS_OF_A_LATENT = 64, 16
-"""Rows of a batch, at least and for each latent, whose noise is changed: a smaller one's would not look Gaussian."""
+"""The smallest batch whose noise is matched: rows, and rows per latent. The noise of a smaller batch would not look
+Gaussian."""
 
 _ITERATIONS = 6
 
 
 def moment_matched_noise(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
-    """Draws whose noise, over the rows of the batch, has the variance 1 in each latent and no covariance of two.
+    """Rescale the noise of a batch such that its second moments over the rows are exactly those of a normal.
 
-    z: [M, A, B, n], draws of `reparam_kl`; mu, logvar: [M, B, n]. Returns z with its noise eps replaced
-    by eps C^(-1/2), C = eps^T eps / B: the same for both signs, and normal up to order n / B. That ties the rows of a
-    batch together: second moments are exact, fourth ones off by order n / B. Batches of fewer than NOISE_ROWS rows, or
-    ROWS_OF_A_LATENT for each latent, are left as they are.
+    The noise eps becomes eps C^(-1/2), C = eps^T eps / B, with the same C for both signs: variance 1 in each latent and
+    no covariance between two. This makes the rows of a batch dependent. The noise stays normal up to order n / B, the
+    relative error of its fourth moments.
+
+    Parameters
+    ----------
+    z : Tensor [M, A, B, n]
+        Draws of `reparam_kl`.
+    mu, logvar : Tensor [M, B, n]
+        The posterior they were drawn from.
+
+    Returns
+    -------
+    Tensor [M, A, B, n]
+        z itself for batches of fewer than NOISE_ROWS rows, or fewer than ROWS_OF_A_LATENT rows per latent.
     """
     rows, n_latent = mu.shape[1:]
     if rows < max(NOISE_ROWS, ROWS_OF_A_LATENT * n_latent):
@@ -37,8 +52,11 @@ def moment_matched_noise(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def _inverse_root(near_one: Tensor) -> Tensor:
-    """C^(-1/2) of matrices [M, n, n] whose eigenvalues lie between 0 and 3, by Newton's and Schulz's iteration: of
-    products alone, which wait for no device. Six steps reach float32 between 0.3 and 2.2."""
+    """Compute C^(-1/2) of matrices [M, n, n] with eigenvalues between 0 and 3 by the Newton-Schulz iteration.
+
+    It consists of products alone, so the host does not wait for the device. Six steps reach the precision of float32
+    for eigenvalues between 0.3 and 2.2.
+    """
     one = torch.eye(near_one.shape[-1], dtype=near_one.dtype, device=near_one.device)
     root, inverse = near_one, one.expand_as(near_one)
     for _ in range(_ITERATIONS):
@@ -51,26 +69,46 @@ def _inverse_root(near_one: Tensor) -> Tensor:
 def rao_blackwell_targets(
     x: Tensor, mean: Tensor, mu: Tensor, logvar: Tensor, z: Tensor, xhat: Tensor, group: int
 ) -> Tensor:
-    """E[x | z] among the rows of a group, free of the chance in the batch's mean.
+    """Compute E[x | z] among the rows of a group, after a control variate has steadied the rows.
 
-    A latent z_a drawn for one row may as well have been drawn for row b of its group, with the probability w_ab that is
-    proportional to q(z_a | x_b). Averaging the squared error over these rows (Rao & Blackwell) changes no expectation
-    of the decoder's gradient, and takes out the scatter of x around E[x | z]. The rows it averages are those of
-    `_without_chance_of_mean`.
+    A latent z_a drawn for one row could equally have been drawn for row b of its group, with a probability w_ab
+    proportional to q(z_a | x_b). Averaging the squared error over these rows (Rao & Blackwell) does not change the
+    expectation of the decoder's gradient, and removes the scatter of x around E[x | z]. The averaged rows are those of
+    `_with_control_variate`.
 
-    x: [M, B, D], or [1, B, D] shared by all models; mean: [D], that of the data which the rows are drawn from; mu,
-    logvar: [M, B, n]; z: [M, A, B, n]; xhat: [M, A, B, D], what is decoded; group: rows of a group, a divisor of B,
-    neighbours in the batch. Returns [M, A, B, D]; nothing is differentiated.
-    Raises InputError when `group` does not divide B.
+    Parameters
+    ----------
+    x : Tensor [M, B, D] or [1, B, D]
+        The rows; with 1 they are shared by all models.
+    mean : Tensor [D]
+        The mean of the data that the rows are drawn from.
+    mu, logvar : Tensor [M, B, n]
+        The posterior.
+    z : Tensor [M, A, B, n]
+        Draws from it.
+    xhat : Tensor [M, A, B, D]
+        The decoder means of z.
+    group : int
+        Rows of a group, neighbours in the batch; a divisor of B.
+
+    Returns
+    -------
+    Tensor [M, A, B, D]
+        Not differentiable.
+
+    Raises
+    ------
+    InputError
+        If `group` does not divide B.
     """
     models, draws, rows = z.shape[:3]
     if group < 1 or rows % group:
-        raise InputError(f"decoder_targets: group {group}, must be a divisor of the {rows} rows")
+        raise InputError(f"rao_blackwell_targets: group {group}, must be a divisor of the {rows} rows")
     groups = rows // group
-    # A group within one half, so that its targets know nothing of the other.
-    x = _without_chance_of_mean(x, mean, xhat, groups // 2 * group).expand(models, -1, -1)
+    # Each group lies within one half of the batch, so its targets are independent of the other half.
+    x = _with_control_variate(x, mean, xhat, groups // 2 * group).expand(models, -1, -1)
     precision = (-logvar).exp()
-    # log q(z | x_b) up to what all b share, as one product of (z^2, z, 1) with three vectors of row b.
+    # log q(z | x_b), up to terms that are equal for all b, as a product of (z^2, z, 1) with three vectors of row b.
     of_rows = torch.cat((-0.5 * precision, mu * precision, -0.5 * (mu.square() * precision + logvar)), -1)
     of_rows = of_rows.unflatten(1, (-1, group))
     of_draws = z.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
@@ -80,14 +118,14 @@ def rao_blackwell_targets(
     return means.view(models, groups, draws, group, -1).transpose(1, 2).reshape(models, draws, rows, -1)
 
 
-def _without_chance_of_mean(x: Tensor, mean: Tensor, xhat: Tensor, split: int) -> Tensor:
-    """Rows less a control variate of expectation zero: how far the other half's mean is from the data's mean.
+def _with_control_variate(x: Tensor, mean: Tensor, xhat: Tensor, split: int) -> Tensor:
+    """Subtract from each row a control variate of expectation zero: the deviation of the other half's mean from `mean`.
 
-    Rows before `split` are one half, the others the other one; shapes as in `decoder_targets`. What the decoder has
-    explained of a feature scatters no more, so the deviation counts by the part of the feature's variance left
-    unexplained: that makes the noise least, and neither part knows of the other's rows. Halves of a batch of balanced
-    rows (`training.row_order`) are not independent: docs/training.md has the size of that bias. x itself where a half
-    is empty.
+    The halves are the rows before `split` and the others; shapes as in `rao_blackwell_targets`. The part of a feature
+    that the decoder explains no longer scatters, so the deviation is weighted by the unexplained fraction of the
+    feature's variance. That weight gives the least noise. Weight and deviation use different halves, so they are
+    independent. In discrepancy-balanced order (`training.row_order`) the halves are not quite independent;
+    docs/theory/training.md has the size of that bias. Returns x itself if a half is empty.
     """
     if not 0 < split < x.shape[1]:
         return x

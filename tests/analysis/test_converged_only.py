@@ -4,14 +4,15 @@ import forked
 import numpy as np
 import pandas as pd
 import pytest
+from gaussian_sweeps import spectrum_of
 
-from phasevae.analysis.optimality import convergence_summary, convergence_warning
+from phasevae.analysis.optimality import Convergence, convergence_summary, convergence_warning
 from phasevae.analysis.pipeline import analyse
 from phasevae.errors import InputError
 from phasevae.theory.ppca import ppca_active_dims, ppca_kl
 
 GRID = np.array([0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.02, 1.06, 1.1])
-SPECTRUM = {"eigenvalues": [1.0, 0.25], "n_samples": 10000}
+SPECTRUM = spectrum_of([1.0, 0.25], n_samples=10000)
 
 
 def sweep_of(converged):
@@ -27,36 +28,36 @@ BAD = sweep_of(~np.isin(GRID, [0.95, 1.02]))
 
 
 def test_unconverged_points_are_counted_and_named_in_one_line():
-    found = analyse(BAD, SPECTRUM, 2)
-    assert found["convergence"] == {"n_unconverged": 2, "n_unknown": 0, "n_left_out": 0, "sigma2": [0.95, 1.02]}
-    (line,) = [line for line in found["warnings"] if "converged" in line]
+    fit = analyse(BAD, SPECTRUM, 2)
+    assert fit.convergence == Convergence(2, 0, 0, [0.95, 1.02])
+    (line,) = [line for line in fit.warnings if "converged" in line]
     assert line.startswith("2 of 18 points have not converged, sigma2 = 0.95, 1.02: train longer")
     assert "\n" not in line
 
 
 def test_they_can_be_left_out():
-    rotated = BAD[["sigma2", "beta", "seed"]].assign(latent=0, mean_eigenvalue=np.clip(1 - BAD["sigma2"], 0, None))
-    spoilt = rotated.assign(mean_eigenvalue=np.where(BAD["converged"], rotated["mean_eigenvalue"], 0.9))
-    found = analyse(BAD, SPECTRUM, 2, dimensions=spoilt, converged_only=True)
-    assert found["convergence"]["n_left_out"] == 2
-    assert found["n_points"] == 16
-    assert found["critical_variance"] == pytest.approx(1.0, abs=1e-3)
-    assert found["cascade"]["modes"][0]["threshold"] == pytest.approx(1.0, abs=1e-3)
-    assert next(line for line in found["warnings"] if "converged" in line).endswith("they are left out")
-    assert analyse(BAD, SPECTRUM, 2)["n_points"] == 18
+    exact = BAD[["sigma2", "beta", "seed"]].assign(latent=0, mean_eigenvalue=np.clip(1 - BAD["sigma2"], 0, None))
+    spoilt = exact.assign(mean_eigenvalue=np.where(BAD["converged"], exact["mean_eigenvalue"], 0.9))
+    fit = analyse(BAD, SPECTRUM, 2, dimensions=spoilt, converged_only=True)
+    assert fit.convergence.n_left_out == 2
+    assert fit.n_points == 16
+    assert fit.critical_variance == pytest.approx(1.0, abs=1e-3)
+    assert fit.cascade.modes[0].threshold == pytest.approx(1.0, abs=1e-3)
+    assert next(line for line in fit.warnings if "converged" in line).endswith("they are left out")
+    assert analyse(BAD, SPECTRUM, 2).n_points == 18
 
 
 def test_points_of_which_it_is_not_known_are_left_out_but_no_reason_to_warn():
     unknown = sweep_of(np.ones(GRID.size, bool))
     unknown.loc[unknown["seed"] == 1, "converged"] = None
-    found = analyse(unknown, SPECTRUM, 2, converged_only=True)
-    assert found["convergence"] == {"n_unconverged": 0, "n_unknown": 9, "n_left_out": 9, "sigma2": []}
-    assert not [line for line in found["warnings"] if "converged" in line]
-    assert convergence_summary(unknown.drop(columns="converged"), False)["n_unknown"] == 18
+    fit = analyse(unknown, SPECTRUM, 2, converged_only=True)
+    assert fit.convergence == Convergence(0, 9, 9, [])
+    assert not [line for line in fit.warnings if "converged" in line]
+    assert convergence_summary(unknown.drop(columns="converged"), False).n_unknown == 18
 
 
 def test_a_long_list_is_cut():
-    line = convergence_warning({"n_unconverged": 40, "n_left_out": 0, "sigma2": list(range(1, 41))}, 50)
+    line = convergence_warning(Convergence(40, 0, 0, list(range(1, 41))), 50)
     assert "10, 11, 12, ...: train" in line
 
 
@@ -73,8 +74,8 @@ def test_an_entry_that_is_neither_true_nor_false():
 
 def test_on_the_command_line(tmp_path):
     BAD.to_csv(tmp_path / "sweep.csv", index=False)
-    fit = ("phasevae.cli.main:main", "fit", "sweep.csv", "-o", "fit.json")
-    runs = [forked.run(*fit, *more, folder=tmp_path) for more in ([], ["--converged-only"])]
+    command = ("phasevae.cli.main:main", "fit", "sweep.csv", "-o", "fit.json")
+    runs = [forked.run(*command, *more, folder=tmp_path) for more in ([], ["--converged-only"])]
     assert [run.returncode for run in runs] == [0, 0], runs
     plain, without = (run.stderr.splitlines() for run in runs)
     assert [line for line in plain if "2 of 18 points have not converged" in line]

@@ -1,4 +1,4 @@
-"""Points of a sweep against each other: pPCA's own curve is consistent, one bad network is found."""
+"""Points of a sweep against each other: the curve of pPCA is consistent, and a bad network is detected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasevae.analysis.optimality import optimality_summary, optimality_warning, shortfall
+from phasevae.analysis.optimality import Consistency, optimality_summary, optimality_warning, shortfall
 from phasevae.theory.ppca import ppca_kl, ppca_mse
 
 EIGENVALUES = np.array([1.0, 0.8, 0.5, 0.2])
@@ -25,19 +25,19 @@ def test_the_optimum_is_beaten_by_no_other_point(sigma2, beta):
     assert shortfall(exact(sigma2, beta)) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_network_that_collapsed_too_early_is_found():
+def test_a_network_that_collapsed_too_early_is_detected():
     sweep = exact([0.3, 0.5, 0.6, 0.7, 1.2])
     sweep.loc[1, ["mse", "kl"]] = EIGENVALUES.sum(), 0.0
-    found = optimality_summary(sweep)
-    assert found["sigma2"] == [0.5]
+    consistency = optimality_summary(sweep)
+    assert consistency.sigma2 == [0.5]
     at_half = min(sweep.mse / (2 * 0.5) + sweep.kl)
-    assert found["largest"] == pytest.approx(EIGENVALUES.sum() - at_half)
-    told = optimality_warning(found)
-    assert told.startswith("at sigma2 = 0.5 the network of another point has a better ELBO, by up to ")
+    assert consistency.largest == pytest.approx(EIGENVALUES.sum() - at_half)
+    warning = optimality_warning(consistency)
+    assert warning.startswith("at sigma2 = 0.5 the network of another point has a better ELBO, by up to ")
 
 
-def test_a_sweep_that_is_consistent_or_tells_no_error_is_not_warned_about():
+def test_a_consistent_sweep_and_a_sweep_without_errors_have_no_warning():
     assert optimality_warning(optimality_summary(exact([0.3, 0.5, 1.2]))) is None
     unknown = optimality_summary(exact([0.3, 0.5]).drop(columns="mse"))
-    assert unknown == {"largest": None, "sigma2": []}
+    assert unknown == Consistency(None, [])
     assert optimality_warning(unknown) is None

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 import pytest
 from gaussian_sweeps import GRID, SINGLE, gaussian_sweep, spectrum_of
 
-from phasevae.analysis.beta_equivalence import compare_sweeps
+from phasevae.analysis.beta_equivalence import FixedParameter, compare_sweeps
 from phasevae.analysis.exponents import fit_exponents
 from phasevae.analysis.hysteresis import binodal_ratio, measured_hysteresis
 from phasevae.analysis.kl_fit.critical_point import fit_critical_point
 from phasevae.analysis.order import transition_order
-from phasevae.analysis.pipeline import analyse
+from phasevae.analysis.pipeline import Analysis, analyse
+from phasevae.analysis.records import from_json
 from phasevae.analysis.slowing import fit_slowing, relaxation_time
 from phasevae.analysis.thresholds import fit_thresholds
 from phasevae.artifacts.files import read_json, write_json
@@ -29,56 +32,56 @@ def abrupt_sweep():
     return pd.DataFrame({"sigma2": x, "beta": 1.0, "seed": 0, "kl": kl, "elbo_gap": gap, "active_dims": on * 1})
 
 
-def contains(found, truth):
-    low, high = found["ci95"]
+def contains(estimate, truth):
+    low, high = estimate.ci95
     return (low is None or low <= truth) and (high is None or truth <= high)
 
 
 @pytest.mark.parametrize("beta", [1.0, 2.5])
 def test_a_gaussian_collapse_is_of_second_order(beta):
     table, spectrum = gaussian_sweep(beta=beta), spectrum_of()
-    found = transition_order(table, spectrum, fit_critical_point(table, spectrum, 4))
-    assert found["value"] == 2
-    assert found["kl"]["slope_jump"]["value"] == pytest.approx(0.5, rel=0.05)
+    order = transition_order(table, spectrum, fit_critical_point(table, spectrum, 4))
+    assert order.value == 2
+    assert order.kl.slope_jump.value == pytest.approx(0.5, rel=0.05)
     # MSE rises with slope 1 up to lambda_1, hence the squared amplitude lambda_1 - sigma2 falls with slope 1.
-    assert found["amplitude2"]["slope_jump"]["value"] == pytest.approx(1.0, rel=0.05)
-    assert contains(found["elbo"]["second_jump"], -0.5) and contains(found["elbo"]["first_jump"], 0.0)
-    for quantity in ("kl", "amplitude2", "elbo"):
-        assert contains(found[quantity]["jump"], 0.0)
+    assert order.amplitude2.slope_jump.value == pytest.approx(1.0, rel=0.05)
+    assert contains(order.elbo.second_jump, -0.5) and contains(order.elbo.first_jump, 0.0)
+    for quantity in (order.kl, order.amplitude2, order.elbo):
+        assert contains(quantity.jump, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_order_and_exponents_survive_noise(seed):
     table, spectrum = gaussian_sweep(seed), spectrum_of()
     fit = fit_critical_point(table, spectrum, 4)
-    assert transition_order(table, spectrum, fit)["value"] == 2
-    found = fit_exponents(table, spectrum, fit)
-    for name, expected in (("kl", 1.0), ("amplitude", 0.5), ("gap", 2.0)):
-        assert contains(found[name], expected) and found[name]["expected"] == expected
+    assert transition_order(table, spectrum, fit).value == 2
+    exponents = fit_exponents(table, spectrum, fit)
+    for exponent, expected in ((exponents.kl, 1.0), (exponents.amplitude, 0.5), (exponents.gap, 2.0)):
+        assert contains(exponent, expected) and exponent.expected == expected
 
 
 def test_exponents_of_the_exact_curves():
     table, spectrum = gaussian_sweep(), spectrum_of()
-    found = fit_exponents(table, spectrum, fit_critical_point(table, spectrum, 4))
-    assert found["kl"]["value"] == pytest.approx(1.0, abs=0.1)
-    assert found["amplitude"]["value"] == pytest.approx(0.5, abs=0.05)
-    assert found["gap"]["value"] == pytest.approx(2.0, abs=0.2)
+    exponents = fit_exponents(table, spectrum, fit_critical_point(table, spectrum, 4))
+    assert exponents.kl.value == pytest.approx(1.0, abs=0.1)
+    assert exponents.amplitude.value == pytest.approx(0.5, abs=0.05)
+    assert exponents.gap.value == pytest.approx(2.0, abs=0.2)
 
 
 def test_a_jump_of_kl_is_of_first_order():
-    table, spectrum = abrupt_sweep(), spectrum_of([1.0, 0.0], skewness=[2.7])
-    found = transition_order(table, spectrum, fit_critical_point(table, spectrum, 1))
-    assert found["value"] == 1
-    low, high = found["kl"]["jump"]["ci95"]
+    table, spectrum = abrupt_sweep(), spectrum_of([1.0, 0.0], skewness=2.7)
+    order = transition_order(table, spectrum, fit_critical_point(table, spectrum, 1))
+    assert order.value == 1
+    low, high = order.kl.jump.ci95
     assert low < 0.29 < high and low > 0.2
-    assert contains(found["elbo"]["first_jump"], 0.2)
+    assert contains(order.elbo.first_jump, 0.2)
 
 
 def test_too_few_points_have_a_reason_instead_of_an_order():
     table, spectrum = gaussian_sweep(grid=[0.5, 0.6, 0.97, 1.05, 1.1]), spectrum_of()
-    found = transition_order(table, spectrum, fit_critical_point(table, spectrum, 4))
-    assert found["value"] is None and "needs 3 and 1" in found["reason"]
-    assert "needs 5" in fit_exponents(table, spectrum, fit_critical_point(table, spectrum, 4))["reason"]
+    order = transition_order(table, spectrum, fit_critical_point(table, spectrum, 4))
+    assert order.value is None and "needs 3 and 1" in order.reason
+    assert "needs 5" in fit_exponents(table, spectrum, fit_critical_point(table, spectrum, 4)).reason
 
 
 def rotated_dimensions(eigenvalues, grid, n, angle=0.7):
@@ -100,49 +103,49 @@ def rotated_dimensions(eigenvalues, grid, n, angle=0.7):
 def test_thresholds_do_not_depend_on_the_basis_of_the_latents():
     eigenvalues = np.array([1.0, 0.9, 0.6, 0.3])
     grid = np.arange(0.2, 1.2, 0.035)
-    found = fit_thresholds(rotated_dimensions(eigenvalues, grid, 4), spectrum_of(eigenvalues), 4)
-    assert [mode["threshold"] for mode in found["modes"]] == pytest.approx(eigenvalues, rel=2e-3)
-    assert all(contains(mode, value) | (mode["threshold"] is None) for mode, value in zip(
-        [{"ci95": mode["ci95"], "threshold": mode["threshold"]} for mode in found["modes"]], eigenvalues, strict=True
-    ))  # fmt: skip
-    assert found["staircase"]["active"] == found["staircase"]["predicted"]
+    thresholds = fit_thresholds(rotated_dimensions(eigenvalues, grid, 4), spectrum_of(eigenvalues), 4)
+    assert [mode.threshold for mode in thresholds.modes] == pytest.approx(eigenvalues, rel=2e-3)
+    assert all(contains(mode, value) for mode, value in zip(thresholds.modes, eigenvalues, strict=True))
+    assert thresholds.staircase.active == thresholds.staircase.predicted
 
 
 def test_modes_without_a_threshold_say_why():
     eigenvalues = np.array([1.0, 0.9, 0.1])
-    found = fit_thresholds(rotated_dimensions(eigenvalues, np.arange(0.5, 0.97, 0.05), 3), spectrum_of(eigenvalues))
-    assert [mode["reason"] for mode in found["modes"]] == [
+    thresholds = fit_thresholds(
+        rotated_dimensions(eigenvalues, np.arange(0.5, 0.97, 0.05), 3), spectrum_of(eigenvalues)
+    )
+    assert [mode.reason for mode in thresholds.modes] == [
         "active at every beta * sigma2",
         None,
         "never active where theory is exact",
     ]
     old = rotated_dimensions(eigenvalues, GRID, 3).drop(columns="mean_eigenvalue")
-    assert "collect the points again" in fit_thresholds(old)["reason"]
+    assert "collect the points again" in fit_thresholds(old).reason
 
 
 def test_sweeps_of_different_beta_agree_if_they_are_one_curve():
     tables = [gaussian_sweep(seed, beta=beta) for seed, beta in enumerate((1.0, 0.5, 4.0))]
     tables[1] = tables[1].iloc[::2]
-    found = compare_sweeps(pd.concat(tables))
-    assert found["agrees"] is True and [item["value"] for item in found["sweeps"]] == [0.5, 4.0]
+    comparison = compare_sweeps(pd.concat(tables))
+    assert comparison.agrees is True and [item.value for item in comparison.sweeps] == [0.5, 4.0]
     # A curve against sigma2 instead of beta * sigma2 is another one.
     wrong = gaussian_sweep(3, beta=4.0).assign(kl=lambda table: 0.8 * table["kl"])
-    assert compare_sweeps(pd.concat([tables[0], wrong]))["agrees"] is False
+    assert compare_sweeps(pd.concat([tables[0], wrong])).agrees is False
     assert compare_sweeps(tables[0]) is None
     apart = gaussian_sweep(4, beta=2.0, grid=[1.3, 1.4, 1.5])
-    assert compare_sweeps(pd.concat([tables[0], apart]))["agrees"] is None
+    assert compare_sweeps(pd.concat([tables[0], apart])).agrees is None
 
 
 def test_a_sweep_over_beta_agrees_with_one_over_sigma2():
     over_beta = pd.concat([gaussian_sweep(k, grid=[x], beta=x / 0.25) for k, x in enumerate(GRID[::2])])
     assert over_beta["sigma2"].to_numpy() == pytest.approx(0.25)
-    found = compare_sweeps(pd.concat([gaussian_sweep(99), over_beta.assign(sigma2=0.25)]))
-    assert found["reference"] == {"fixed": "beta", "value": 1.0}
-    (other,) = found["sweeps"]
-    assert (other["fixed"], other["value"], other["n_points"]) == ("sigma2", 0.25, len(GRID[::2]))
-    assert found["agrees"] is True
+    comparison = compare_sweeps(pd.concat([gaussian_sweep(99), over_beta.assign(sigma2=0.25)]))
+    assert comparison.reference == FixedParameter("beta", 1.0)
+    (other,) = comparison.sweeps
+    assert (other.fixed, other.value, other.n_points) == ("sigma2", 0.25, len(GRID[::2]))
+    assert comparison.agrees is True
     few = pd.concat([gaussian_sweep(0, grid=[x], beta=x) for x in (0.8, 0.9)])
-    assert compare_sweeps(few)["reason"] == "no two sweeps share 3 points of beta * sigma2"
+    assert compare_sweeps(few).reason == "no two sweeps share 3 points of beta * sigma2"
 
 
 @pytest.mark.parametrize("above", [1.0, 3.0])
@@ -156,11 +159,11 @@ def test_relaxation_times_of_exponentials_give_their_exponent(above):
         rows = {"sigma2": x, "beta": 1.0, "seed": seed, "learning_time": time, "current_sigma2": x, "kl": kl}
         rising = {**rows, "current_sigma2": 0.9 * x, "learning_time": time - 3.1, "kl": 1.0}
         tables += [pd.DataFrame(rising), pd.DataFrame(rows)]
-    found = fit_slowing(pd.concat(tables), 1.0)
-    assert len(found["tau"]) == 8
-    exponent = found["exponent"]
-    assert exponent["value"] == pytest.approx(1.0, abs=0.05) and contains(exponent, 1.0)
-    assert exponent["above"] / exponent["below"] == pytest.approx(above, rel=0.2)
+    slowing = fit_slowing(pd.concat(tables), 1.0)
+    assert len(slowing.tau) == 8
+    exponent = slowing.exponent
+    assert exponent.value == pytest.approx(1.0, abs=0.05) and contains(exponent, 1.0)
+    assert exponent.above / exponent.below == pytest.approx(above, rel=0.2)
 
 
 def test_a_still_point_has_no_relaxation_time():
@@ -186,10 +189,10 @@ def test_the_variance_proxy_of_gaussian_data_is_lambda_1():
 def test_the_binodal_to_leading_order():
     weight, expected = 0.4, 1.0104
     spread = weight * (1 - weight)
-    found = binodal_ratio((1 - 2 * weight) / np.sqrt(spread), (1 - 6 * spread) / spread, 10**6)
-    assert found["value"] == pytest.approx(expected, abs=1e-4) and contains(found, expected)
+    ratio = binodal_ratio((1 - 2 * weight) / np.sqrt(spread), (1 - 6 * spread) / spread, 10**6)
+    assert ratio.value == pytest.approx(expected, abs=1e-4) and contains(ratio, expected)
     outside = binodal_ratio(2.67, 5.1, 10**6)
-    assert outside["value"] is None and "outside the expansion" in outside["reason"]
+    assert outside.value is None and "outside the expansion" in outside.reason
 
 
 def upward_table(binodal=1.4, lost=1.46, seeds=2):
@@ -206,26 +209,26 @@ def upward_table(binodal=1.4, lost=1.46, seeds=2):
 
 
 def test_an_active_branch_above_the_collapsed_elbo_is_hysteresis():
-    found = measured_hysteresis(upward_table(), 1.0)
-    assert found["hysteresis"] is True and found["order"] == 1
-    assert found["binodal"]["value"] == pytest.approx(1.4, abs=1e-3)
-    low, high = found["binodal"]["ci95"]
+    measured = measured_hysteresis(upward_table(), 1.0)
+    assert measured.hysteresis is True and measured.order == 1
+    assert measured.binodal.value == pytest.approx(1.4, abs=1e-3)
+    low, high = measured.binodal.ci95
     assert (low, high) == pytest.approx((1.4 - 1.96 * 2.5e-3 / 0.3, 1.4 + 1.96 * 2.5e-3 / 0.3), abs=2e-3)
-    assert found["branch_lost"] == [1.44, 1.5] and found["beyond"] == [1.1, 1.2, 1.3, 1.36]
-    assert found["coexistence"] == [1.0, 1.1, 1.2, 1.3, 1.36, 1.38, 1.42, 1.44]
+    assert measured.branch_lost == [1.44, 1.5] and measured.beyond == [1.1, 1.2, 1.3, 1.36]
+    assert measured.coexistence == [1.0, 1.1, 1.2, 1.3, 1.36, 1.38, 1.42, 1.44]
 
 
 def test_a_binodal_near_the_end_of_the_branch_is_no_later_than_it():
-    found = measured_hysteresis(upward_table(binodal=1.437, lost=1.46), 1.0)["binodal"]
-    assert found["value"] == pytest.approx(1.437, abs=1e-3)
-    assert found["ci95"][0] < 1.43 and found["ci95"][1] == 1.5
+    measured = measured_hysteresis(upward_table(binodal=1.437, lost=1.46), 1.0).binodal
+    assert measured.value == pytest.approx(1.437, abs=1e-3)
+    assert measured.ci95[0] < 1.43 and measured.ci95[1] == 1.5
 
 
 def test_a_branch_that_ends_at_lambda_1_is_none():
-    found = measured_hysteresis(upward_table(binodal=1.01, lost=1.02), 1.0)
-    assert found["hysteresis"] is False and found["order"] is None and found["binodal"] is None
+    measured = measured_hysteresis(upward_table(binodal=1.01, lost=1.02), 1.0)
+    assert measured.hysteresis is False and measured.order is None and measured.binodal is None
     short = upward_table().query("sigma2 < 1.01")
-    assert "ends at 1" in measured_hysteresis(short, 1.0)["reason"]
+    assert "ends at 1" in measured_hysteresis(short, 1.0).reason
 
 
 @pytest.mark.parametrize(
@@ -244,12 +247,12 @@ def test_malformed_upward_sweeps_raise(damage, words):
 def test_soft_modes_are_the_lower_eigenvalues_of_the_blocks():
     eigenvalues = [4.0, 1.0]
     for sigma2 in (0.5, 0.999, 1.0, 2.0, 4.001):
-        found = soft_modes(eigenvalues, sigma2)
+        modes = soft_modes(eigenvalues, sigma2)
         for j, value in enumerate(eigenvalues):
             blocks = stability_blocks(value, sigma2)
             for channel, block in blocks.items():
-                assert found[channel][j] == pytest.approx(np.linalg.eigvalsh(block)[0], abs=1e-12)
-                assert (found[channel][j] > 0) == (sigma2 > value) or found[channel][j] == pytest.approx(0, abs=1e-12)
+                assert modes[channel][j] == pytest.approx(np.linalg.eigvalsh(block)[0], abs=1e-12)
+                assert (modes[channel][j] > 0) == (sigma2 > value) or modes[channel][j] == pytest.approx(0, abs=1e-12)
             assert np.linalg.det(blocks["mean"]) == pytest.approx((sigma2 - value) / sigma2**2)
             assert np.linalg.det(blocks["width"]) == pytest.approx(2 * (sigma2 - value) / sigma2**2)
 
@@ -258,15 +261,32 @@ def test_fit_json_has_every_part(tmp_path):
     spectrum = spectrum_of(variance_proxy=1.001)
     dimensions = rotated_dimensions(SINGLE, GRID, 4)
     result = analyse(gaussian_sweep(0), spectrum, 4, dimensions, upward=upward_table())
-    write_json(tmp_path / "fit.json", result)
-    found = read_json(tmp_path / "fit.json", ("models", "order", "exponents", "cascade", "hysteresis"))
-    assert found["cascade"]["modes"][0]["threshold"] == pytest.approx(1, abs=0.01)
-    assert found["hysteresis"]["predicted"]["coexistence_possible"] is False
-    assert found["hysteresis"]["measured"]["order"] == 1
+    write_json(tmp_path / "fit.json", asdict(result))
+    saved = from_json(Analysis, read_json(tmp_path / "fit.json"), "fit.json")
+    assert saved == result
+    assert saved.cascade.modes[0].threshold == pytest.approx(1, abs=0.01)
+    assert saved.hysteresis.predicted.coexistence_possible is False
+    assert saved.hysteresis.measured.order == 1
     # The upward table is that of other data: what it shows goes before what the sweep shows.
-    assert found["order"]["value"] == 1 and "hysteresis" in found["order"]["reason"]
-    assert found["order"]["evidence"] == "hysteresis" and found["order"]["kl"] is not None
-    alone = analyse(gaussian_sweep(0), spectrum, 4)["order"]
-    assert (alone["value"], alone["evidence"]) == (2, "sweep")
+    assert saved.order.value == 1 and "hysteresis" in saved.order.reason
+    assert saved.order.evidence == "hysteresis" and saved.order.kl is not None
+    alone = analyse(gaussian_sweep(0), spectrum, 4).order
+    assert (alone.value, alone.evidence) == (2, "sweep")
     bare = analyse(gaussian_sweep(0).drop(columns="elbo_gap"))
-    assert "elbo_gap" in bare["order"]["reason"] and bare["cascade"]["reason"] == "no dimensions.csv is given"
+    assert "elbo_gap" in bare.order.reason and bare.cascade.reason == "no dimensions.csv is given"
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda record: record.pop("hysteresis"), "fit.json: key 'hysteresis' is missing"),
+        (lambda record: record["hysteresis"].pop("predicted"), "fit.json: hysteresis: key 'predicted' is missing"),
+        (lambda record: record.update(order=[]), r"fit.json: order: \[\], must be an object"),
+        (lambda record: record["cascade"].update(modes=1), "fit.json: cascade: modes: 1, must be a list"),
+    ],
+)
+def test_a_fit_that_lacks_a_part_is_refused(damage, words):
+    record = asdict(analyse(gaussian_sweep(0), spectrum_of(), 4))
+    damage(record)
+    with pytest.raises(InputError, match=words):
+        from_json(Analysis, record, "fit.json")

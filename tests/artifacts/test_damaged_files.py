@@ -13,8 +13,6 @@ from phasevae import InputError
 from phasevae.artifacts.files import read_json, write_json
 from phasevae.cli.main import app
 
-pytestmark = pytest.mark.usefixtures("few_draws")
-
 SETTINGS = ["--latent", "2", "--hidden", "4", "--samples", "640", "--batch", "64"]
 POINT = "set/points/sigma2=2.0,seed=0/point.json"
 READERS = {

@@ -13,17 +13,10 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from phasevae import InputError
-from phasevae.artifacts.files import (
-    json_sha256,
-    read_json,
-    read_table,
-    read_tensors,
-    replacing,
-    write_figure,
-    write_json,
-    write_table,
-    write_tensors,
-)
+from phasevae.artifacts.figures import write_figure
+from phasevae.artifacts.files import json_sha256, read_json, replacing, write_json
+from phasevae.artifacts.tables import read_table, write_table
+from phasevae.artifacts.tensors import read_tensors, write_tensors
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):

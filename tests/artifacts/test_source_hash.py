@@ -96,6 +96,34 @@ def helper():
     "sub/inner.py": "def k(x):\n    return x\n",
     "sub/sibling.py": "A = 1\nprint(A)\n",
     "lonely.py": "B = 2\n",
+    "facade/__init__.py": """\
+from phasevae.facade.inner import area as surface, perimeter
+from .inner import volume
+from .starred import *
+from . import inner as parts
+""",
+    "facade/inner.py": """\
+from phasevae.facade.deep import side
+
+
+def area(x):
+    return side(x) ** 2
+
+
+def perimeter(x):
+    return 4 * x
+
+
+def volume(x):
+    return x**3
+
+
+def diagonal(x):
+    return x
+""",
+    "facade/deep.py": "from phasevae.facade.deepest import length as side\n",
+    "facade/deepest.py": "def length(x):\n    return x\n",
+    "facade/starred.py": "def mass(x):\n    return x\n\n\ndef weight(x):\n    return x\n",
 }
 
 
@@ -170,6 +198,66 @@ def test_what_is_never_used_does_not_count(hash_of, file, old, new):
     assert hash_of(changed(file, old, new)) == hash_of()
 
 
+CLIENTS = {
+    "from": (
+        "from phasevae.facade import mass, surface, volume\n\n\ndef g(x):\n    return surface(x), volume(x), mass(x)\n"
+    ),
+    "as": "from phasevae import facade as f\n\n\ndef g(x):\n    return f.surface(x), f.volume(x), f.mass(x)\n",
+    "dotted": (
+        "import phasevae.facade\n\n\ndef g(x):\n"
+        "    return phasevae.facade.surface(x), phasevae.facade.volume(x), phasevae.facade.mass(x)\n"
+    ),
+    "inside": (
+        "def g(x):\n    from phasevae import facade\n\n    return facade.surface(x), facade.volume(x), facade.mass(x)\n"
+    ),
+    "module": (
+        "from phasevae.facade import mass, parts\n\n\ndef g(x):\n    return parts.area(x), parts.volume(x), mass(x)\n"
+    ),
+    "chain": (
+        "from phasevae import facade\n\n\ndef g(x):\n"
+        "    return facade.parts.area(x), facade.inner.volume(x), facade.starred.mass(x)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changes"),
+    [
+        ("facade/inner.py", "side(x) ** 2", "side(x) ** 3", True),  # re-exported under another name
+        ("facade/inner.py", "x**3", "x**4", True),  # re-exported by a relative import
+        ("facade/starred.py", "mass(x):\n    return x", "mass(x):\n    return -x", True),  # re-exported with all others
+        ("facade/deepest.py", "return x", "return -x", True),  # re-exported by a module between
+        ("facade/__init__.py", "from .inner", "print()\nfrom .inner", True),
+        ("facade/inner.py", "4 * x", "5 * x", False),
+        ("facade/inner.py", "def diagonal(x):", "def diagonal(x, y):", False),
+        ("facade/starred.py", "def weight(x):", "def weight(x, y):", False),
+    ],
+)
+def test_reexports_are_followed_to_the_definition(hash_of, client, file, old, new, changes):
+    top = {"top.py": CLIENTS[client]}
+    assert (hash_of(top | changed(file, old, new)) != hash_of(top)) == changes
+
+
+def test_a_reexported_root_is_its_definition(hash_of):
+    change = changed("facade/inner.py", "side(x) ** 2", "side(x) ** 3")
+    assert hash_of(change, "phasevae.facade:surface") != hash_of(roots="phasevae.facade:surface")
+    assert hash_of(change, "phasevae.facade:volume") == hash_of(roots="phasevae.facade:volume")
+
+
+def test_a_package_that_is_handed_on_counts_with_its_reexports(hash_of):
+    top = {"top.py": "from phasevae import facade\n\n\ndef g(x):\n    return getattr(facade, x)\n"}
+    assert hash_of(top | changed("facade/inner.py", "4 * x", "5 * x")) != hash_of(top)
+
+
+def test_a_class_named_in_an_annotation_counts(hash_of):
+    """Its methods may run."""
+    top = {
+        "top.py": "from __future__ import annotations\nfrom phasevae.optional import Z\n\n\nclass g:\n    field: Z\n"
+    }
+    assert hash_of(top | changed("optional.py", "Z = 1", "Z = 2")) != hash_of(top)
+
+
 def test_a_module_as_a_root_counts_whole(hash_of):
     for old, new in (("UNUSED = 1", "UNUSED = 2"), ("centre.never", "-centre.never")):
         assert hash_of(changed("top.py", old, new), "phasevae.top") != hash_of(roots="phasevae.top")
@@ -196,9 +284,11 @@ def test_two_modules_swapping_their_code_change_the_hash(hash_of):
     ("root", "message"),
     [("phasevae.nothing", r"phasevae\.nothing: no such module"), ("phasevae.top:no", "phasevae.top:no: no such defin")],
 )
-def test_an_unknown_root_is_told(hash_of, root, message):
+def test_an_unknown_root_or_exclusion_is_refused(hash_of, root, message):
     with pytest.raises(InputError, match=message):
         hash_of(roots=root)
+    with pytest.raises(InputError, match=message):
+        hash_of(without=root)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +299,7 @@ def test_an_unknown_root_is_told(hash_of, root, message):
         ("training/cuda_graph.py", "\ndef _capture(", "\nprint()\n\n\ndef _capture(", True),
         ("kernels/noise.py", "0.5", "0.25", True),
         ("theory/ppca.py", "def ppca_kl(", "def ppca_kl(one, ", False),
-        ("artifacts/files.py", '"pdf.fonttype": 42', '"pdf.fonttype": 3', False),
+        ("artifacts/figures.py", '"pdf.fonttype": 42', '"pdf.fonttype": 3', False),
         ("artifacts/environment.py", '"python": platform', '"python3": platform', False),
         ("sweep/convergence.py", "SECOND_MOMENT_DEVIATION = 4e-3", "SECOND_MOMENT_DEVIATION = 6e-3", False),
         ("sweep/convergence.py", "0.9, 1.0", "0.8, 1.0", True),

@@ -1,4 +1,4 @@
-"""The contenders of benchmarks/time_to_accuracy.py whose frameworks need not be installed, against phasevae's model."""
+"""The contenders of benchmarks/time_to_accuracy.py whose frameworks may be missing, against phasevae's model."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from networks import recorded
 from numpy.typing import NDArray
 
 from phasevae.model import Architecture, posterior
+from phasevae.theory.ppca import gaussian_kl
 from phasevae.training.variance_reduction import rao_blackwell_targets
 
 SIGMA2 = (0.3, 0.9)
 ARCHITECTURE = Architecture(5, 2, (7, 6))
-# Antithetic or not, rows that share the decoder's targets.
+# Antithetic or not, and the number of rows that share the decoder's targets.
 WAYS = [(False, 1), (True, 1), (False, 16), (True, 4)]
 
 
 @pytest.fixture
 def run() -> common.Run:
     x = np.random.default_rng(0).standard_normal((64, 5), dtype=np.float32)
-    settings = replace(common.settings_of("ours", 2, (7, 6), 640), batch=16)
+    settings = common.settings_of("ours", 2, (7, 6), 640).with_changes(batch=16)
     return common.Run(x, SIGMA2, 3, settings, 1)
 
 
@@ -39,10 +40,10 @@ def reference(
     z = torch.stack((mu + spread, mu - spread) if antithetic else (mu + spread,), 1)
     xhat = recorded(decoder, leaf, z.flatten(1, 2)).unflatten(1, z.shape[1:3])
 
-    def nll(wanted: torch.Tensor) -> torch.Tensor:
-        return (xhat - wanted).square().sum(-1).mean((1, 2)) / (2 * torch.tensor(SIGMA2))
+    def nll(target: torch.Tensor) -> torch.Tensor:
+        return (xhat - target).square().sum(-1).mean((1, 2)) / (2 * torch.tensor(SIGMA2))
 
-    kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(-1).mean(1)
+    kl = gaussian_kl(mu, logvar, torch.expm1).sum(-1).mean(1)
     loss = nll(rows[:, None]) + kl
     (gradients,) = torch.autograd.grad(loss.sum(), leaf, retain_graph=True)
     if group > 1:
@@ -72,9 +73,9 @@ def test_jax_has_phasevaes_loss_and_gradient(jax_ensemble, run, products, antith
     total = jax_ensemble.total_loss(products, antithetic, group, run.x.mean(0))
     arguments = (jax_ensemble.stack(models) if products == "vmap" else models, run.x[:16], eps, np.float32(SIGMA2))
     assert float(total(*arguments)) == pytest.approx(loss.sum(), rel=1e-5)
-    found = jax.grad(total)(*arguments)
-    found = jax_ensemble.unstack(found, 2) if products == "vmap" else found
-    np.testing.assert_allclose(rows_of(found), gradient, rtol=1e-4, atol=1e-6)
+    actual = jax.grad(total)(*arguments)
+    actual = jax_ensemble.unstack(actual, 2) if products == "vmap" else actual
+    np.testing.assert_allclose(rows_of(actual), gradient, rtol=1e-4, atol=1e-6)
 
 
 def rows_of(models: list) -> NDArray:
@@ -88,13 +89,13 @@ def test_jaxs_adam_is_torchs(jax_ensemble):
     rng = np.random.default_rng(2)
     expected = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
     optimiser = torch.optim.Adam([expected], lr=0.01)
-    found, mean, square = np.float32([1, -2, 3]), np.zeros(3, np.float32), np.zeros(3, np.float32)
+    actual, mean, square = np.float32([1, -2, 3]), np.zeros(3, np.float32), np.zeros(3, np.float32)
     for step in range(5):
         gradient = rng.standard_normal(3).astype(np.float32)
         expected.grad = torch.from_numpy(gradient)
         optimiser.step()
-        found, mean, square = jax_ensemble.adam(found, gradient, mean, square, np.float32(0.01), step + 1.0)
-    np.testing.assert_allclose(found, expected.detach(), rtol=1e-6)
+        actual, mean, square = jax_ensemble.adam(actual, gradient, mean, square, np.float32(0.01), step + 1.0)
+    np.testing.assert_allclose(actual, expected.detach(), rtol=1e-6)
 
 
 def test_jax_shows_every_row_once_an_epoch_and_follows_the_schedules(jax_ensemble, run):
@@ -129,8 +130,7 @@ def pythae_trainer():
 def test_pythaes_loss_and_gradient_are_the_decoder_variance_times_ours(
     pythae_trainer, run, antithetic, group, monkeypatch
 ):
-    settings = replace(run.settings, antithetic=antithetic, rao_blackwell_group=group, schedule="scratch")
-    run = replace(run, settings=settings)
+    run = run.with_settings(antithetic=antithetic, rao_blackwell_group=group, schedule="scratch")
     contender = pythae_trainer.start(run, workers=0, threads=1)
     eps = np.random.default_rng(1).standard_normal((2, 16, 2), dtype=np.float32)
     loss, gradient = reference(contender.parameters(), run.x[:16], run.x.mean(0), eps, antithetic, group)
@@ -139,14 +139,10 @@ def test_pythaes_loss_and_gradient_are_the_decoder_variance_times_ours(
         output = trainer.model({"data": torch.from_numpy(run.x[:16])})
         assert output.loss.item() == pytest.approx(SIGMA2[i] * loss[i], rel=1e-5)
         output.loss.backward()
-        linear = [
-            part
-            for net in (trainer.model.encoder.net, trainer.model.decoder.net)
-            for part in net
-            if isinstance(part, torch.nn.Linear)
-        ]
-        found = common.flat([(layer.weight.grad.numpy().T, layer.bias.grad.numpy()) for layer in linear])
-        np.testing.assert_allclose(found, SIGMA2[i] * gradient[i], rtol=1e-4, atol=1e-6)
+        parts = (*trainer.model.encoder.net, *trainer.model.decoder.net)
+        linear = [part for part in parts if isinstance(part, torch.nn.Linear)]
+        actual = common.flat([(layer.weight.grad.numpy().T, layer.bias.grad.numpy()) for layer in linear])
+        np.testing.assert_allclose(actual, SIGMA2[i] * gradient[i], rtol=1e-4, atol=1e-6)
 
 
 def test_pythae_follows_the_schedules_step_by_step(pythae_trainer, run):
@@ -164,6 +160,6 @@ def test_pythae_trains_the_models_that_are_measured(pythae_trainer, run):
     run = replace(run, settings=common.settings_of("usual", 2, (7, 6), 1e6))
     contender = pythae_trainer.start(run, workers=0, threads=1)
     kl = course.kl_per_dim(contender.parameters(), run)
-    for trainer, found in zip(contender._trainers, kl, strict=True):
+    for trainer, of_model in zip(contender._trainers, kl, strict=True):
         output = trainer.model({"data": torch.from_numpy(run.x)})
-        assert output.reg_loss.item() == pytest.approx(found.sum(), rel=1e-4)
+        assert output.reg_loss.item() == pytest.approx(of_model.sum(), rel=1e-4)

@@ -1,11 +1,11 @@
-"""benchmarks/time_to_accuracy.py on tiny sizes: what is measured, when the clock runs, what is written."""
+"""benchmarks/time_to_accuracy.py on tiny sizes: measurements, when the clock runs, and the files that it writes."""
 
 from __future__ import annotations
 
 import math
 import os
-import subprocess
 import sys
+import time
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,13 @@ import pytest
 import time_to_accuracy as benchmark
 import torch
 from contenders import common, course, loop, phasevae_trainer, report, throughput
+from matplotlib.figure import Figure
+from shared import gaussian_spectrum
 
 from phasevae.config import completed_settings
 from phasevae.errors import InputError
 from phasevae.model import Architecture, VAEEnsemble
-from phasevae.theory.ppca import ppca_exact_above, ppca_kl_per_dim
+from phasevae.theory.ppca import gaussian_kl, ppca_exact_above, ppca_kl_per_dim
 
 SIGMA2 = (0.3, 0.6, 0.9)
 
@@ -29,7 +31,7 @@ SIGMA2 = (0.3, 0.6, 0.9)
 @pytest.fixture
 def run() -> common.Run:
     x = np.random.default_rng(0).standard_normal((64, 5), dtype=np.float32)
-    settings = replace(common.settings_of("usual", 2, (7, 6), 640), batch=16)
+    settings = common.settings_of("usual", 2, (7, 6), 640).with_changes(batch=16)
     return common.Run(x, SIGMA2, 3, settings, 1)
 
 
@@ -42,18 +44,15 @@ def test_the_protocols_are_the_usual_one_and_the_packages_defaults():
     assert {usual.learning_rate_at(step) for step in steps} == {1e-3}
     assert {usual.sigma2_factor_at(step) for step in steps} == {1.0}
     default = completed_settings({"n_latent": 4})
-    kept = (
-        "batch",
-        "schedule",
-        "antithetic",
-        "rao_blackwell_group",
-        "balanced_order",
-        "moment_matched_noise",
-        "learning_rate",
-    )
-    assert all(getattr(ours, key) == default[key] for key in kept)
+    assert all(getattr(ours, key) == default[key] for key in common.USUAL)
     assert ours.rao_blackwell_group > 1
     assert ours.sigma2_factor_at(0) == ours.anneal_from < 1
+
+
+def test_the_papers_set_is_that_of_the_configuration():
+    paper = common.PROBLEMS["paper"]
+    np.testing.assert_allclose(paper.eigenvalues, np.exp(-0.1 * np.arange(8)), rtol=1e-9)
+    assert (len(paper.sigma2), paper.sigma2[0], paper.sigma2[-1], paper.n_latent) == (16, 0.68, 1.08, 4)
 
 
 @pytest.mark.parametrize("problem", common.PROBLEMS.values(), ids=common.PROBLEMS)
@@ -65,33 +64,32 @@ def test_ppca_is_exact_at_every_point_of_the_sets(problem):
 
 def test_the_errors_of_an_exact_curve_vanish_and_those_of_a_wrong_point_are_its_own():
     problem = common.PROBLEMS["cascade"]
-    eigenvalues = np.array(problem.eigenvalues)
-    kl = ppca_kl_per_dim(eigenvalues, problem.sigma2, problem.n_latent)
-    exact = course.errors(kl, problem.sigma2, eigenvalues, problem.n_latent)
+    spectrum = gaussian_spectrum(problem.eigenvalues)
+    kl = ppca_kl_per_dim(problem.eigenvalues, problem.sigma2, problem.n_latent)
+    exact = course.errors(kl, problem.sigma2, spectrum, problem.n_latent)
     assert exact["kl_rms"] == exact["kl_largest"] == 0
     assert exact["critical_variance"] == pytest.approx(4, rel=2e-3)
     kl[-1] += 0.003 / problem.n_latent
-    wrong = course.errors(kl, problem.sigma2, eigenvalues, problem.n_latent)
+    wrong = course.errors(kl, problem.sigma2, spectrum, problem.n_latent)
     assert wrong["kl_largest"] == pytest.approx(0.003)
     assert wrong["kl_rms"] == pytest.approx(0.003 / 4)
     assert wrong["of_allowed"] == pytest.approx(0.003 / 0.005)
 
 
-def test_the_errors_of_a_sweep_that_diverged_or_collapsed_are_undefined_where_they_must_be():
-    eigenvalues, sigma2 = np.array([1.0, 0.5]), (0.6, 0.7, 0.8, 0.9, 1.1)
-    collapsed = course.errors(np.zeros((5, 1)), sigma2, eigenvalues, 1)
+def test_some_errors_of_a_sweep_that_diverged_or_collapsed_are_undefined():
+    spectrum, sigma2 = gaussian_spectrum([1.0, 0.5]), (0.6, 0.7, 0.8, 0.9, 1.1)
+    collapsed = course.errors(np.zeros((5, 1)), sigma2, spectrum, 1)
     assert math.isnan(collapsed["critical_variance"])
     assert collapsed["kl_largest"] == pytest.approx(0.5 * np.log(1 / 0.6))
-    assert math.isnan(course.errors(np.full((5, 1), np.nan), sigma2, eigenvalues, 1)["kl_rms"])
+    assert math.isnan(course.errors(np.full((5, 1), np.nan), sigma2, spectrum, 1)["kl_rms"])
 
 
 def test_kl_is_that_of_the_loops_own_encoders_over_all_data(run):
     contender = loop.start(run, workers=0, threads=1)
     contender.train(20)
-    found = course.kl_per_dim(contender.parameters(), run)
-    for model, kl in zip(contender._models, found, strict=True):
+    for model, kl in zip(contender._models, course.kl_per_dim(contender.parameters(), run), strict=True):
         mu, logvar = model.encoder(torch.from_numpy(run.x)).double().chunk(2, -1)
-        expected = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).mean(0)
+        expected = gaussian_kl(mu, logvar, torch.expm1).mean(0)
         np.testing.assert_allclose(kl, expected.detach(), rtol=1e-4)
 
 
@@ -102,7 +100,7 @@ STARTS = {"loop": lambda run: loop.start(run, 0, 1), "phasevae": phasevae_traine
 def test_training_goes_on_from_call_to_call_and_lowers_the_error_of_every_model(start, run):
     rng = np.random.default_rng(1)
     x = (3 * rng.standard_normal((64, 2)) @ rng.standard_normal((2, 5))).astype(np.float32)
-    run = replace(run, x=x, settings=replace(run.settings, learning_rate=0.01, samples=1e5))
+    run = replace(run, x=x).with_settings(learning_rate=0.01, samples=1e5)
     contender = start(run)
     errors = []
     for steps in (1, 60, 60):
@@ -122,9 +120,9 @@ def reconstruction_errors(parameters: np.ndarray, run: common.Run) -> np.ndarray
 
 @pytest.fixture
 def clock(monkeypatch) -> SimpleNamespace:
-    """Time that passes when something is told to take it."""
+    """A clock that shows `now`, which the fake contenders move forward."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(course, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     return clock
 
 
@@ -149,7 +147,7 @@ def slow_measure(clock: SimpleNamespace) -> course.Measure:
 
 
 def test_a_constant_protocol_has_checkpoints_until_the_budget_and_measuring_takes_no_time(clock, run):
-    run = replace(run, settings=replace(run.settings, samples=1e9))
+    run = run.with_settings(samples=1e9)
     rows = pd.DataFrame(course.course(fake_module(clock, 0.1), run, [], 100, slow_measure(clock), 2))
     assert rows["seconds"].iloc[-1] == pytest.approx(100, rel=0.02)
     assert rows["seconds"].diff().min() > 0
@@ -168,10 +166,7 @@ def test_a_schedule_has_a_run_for_each_budget_that_is_expected_to_end_in_time(cl
     assert "left out, 80 s are expected" in capsys.readouterr().out
 
 
-def test_calibration_chooses_the_fastest(monkeypatch, run, capsys):
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(common, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-
+def test_calibration_chooses_the_fastest(clock, run, capsys):
     def start(run: common.Run, step_seconds: float) -> SimpleNamespace:
         def train(steps: int) -> None:
             clock.now += steps * step_seconds
@@ -203,7 +198,7 @@ def results(tmp_path) -> Path:
     return tmp_path
 
 
-def test_the_table_tells_times_to_the_targets_and_the_others_error_at_that_time(results):
+def test_the_table_has_times_to_the_targets_and_the_others_error_at_that_time(results):
     table = report.overview(report.read_rows(results / "runs")).set_index("contender")
     assert table.loc["phasevae", "s to 0.004"] == np.median([20, 41])
     assert table.loc["phasevae", "s to 0.002"] == np.median([40, 41])
@@ -213,8 +208,8 @@ def test_the_table_tells_times_to_the_targets_and_the_others_error_at_that_time(
     assert table.loc["loop", "RMS at T"] == 0.03
 
 
-def test_tables_and_figures_of_what_is_there_are_written(results, capsys):
-    benchmark.compare(Namespace(sets="paper", contenders="loop", seeds="0", merge=True, out=results))
+def test_tables_and_figures_of_existing_runs_are_written(results, capsys):
+    benchmark.main(["-o", str(results), "--merge"])
     printed = capsys.readouterr().out
     assert "paper: 64 samples, 1 threads; KL in nats, medians over seeds; T = 30 s" in printed
     assert (results / "time_to_accuracy.txt").read_text() in printed
@@ -230,17 +225,26 @@ def test_runs_that_cannot_be_compared_are_refused(results):
 
 
 @pytest.mark.parametrize(
-    ("sets", "contenders", "words"),
+    ("option", "value", "message"),
     [
-        ("paper", "torch", "--contenders: 'torch', must be of: loop, pythae, jax, phasevae"),
-        ("paper", "jax:mine", "--contenders: 'jax:mine'"),
-        ("paper", "loop:ours", "the usual loop has the usual protocol alone"),
-        ("digits", "loop", "--set: 'digits', must be of: paper, cascade"),
+        ("--contenders", "torch", "--contenders: 'torch', must be of: loop, pythae, jax, phasevae"),
+        ("--contenders", "jax:mine", "--contenders: 'jax:mine'"),
+        ("--contenders", "loop:ours", "the usual loop has the usual protocol only"),
+        ("--set", "digits", "--set: 'digits', must be some of: paper, cascade"),
+        ("--seeds", "0,x", "--seeds: '0,x', must be numbers with commas between"),
     ],
 )
-def test_what_there_is_not_is_refused(sets, contenders, words):
-    with pytest.raises(InputError, match=words):
-        benchmark.entries([sets], [contenders], [0])
+def test_unknown_names_and_numbers_are_refused(option, value, message, capsys):
+    with pytest.raises(SystemExit):
+        benchmark.parse_arguments(["-o", "out", option, value])
+    assert message in capsys.readouterr().err
+
+
+def test_every_contender_runs_with_its_protocols_and_every_seed():
+    arguments = benchmark.parse_arguments(["-o", "out", "--contenders", "loop,jax", "--seeds", "0,1"])
+    protocols = [("loop", "usual"), ("jax", "usual"), ("jax", "ours")]
+    expected = [("paper", *protocol, seed) for protocol in protocols for seed in (0, 1)]
+    assert benchmark.entries(arguments) == expected
 
 
 def test_a_framework_that_is_not_installed_is_left_out_with_a_line(monkeypatch, tmp_path, capsys):
@@ -250,15 +254,36 @@ def test_a_framework_that_is_not_installed_is_left_out_with_a_line(monkeypatch, 
     entry = benchmark.Entry("paper", "jax", "ours", 0)
     assert benchmark.child(entry, Namespace(threads=1, out=tmp_path)) == benchmark.CANNOT_IMPORT
     assert "jax: left out (" in (line := capsys.readouterr().out)
-    assert "to have it: pip install jax" in line
+    assert "to install it: pip install jax" in line
 
 
-def test_the_command_runs_what_is_missing_and_keeps_what_is_there(tmp_path):
-    command = [sys.executable, benchmark.__file__, "-o", str(tmp_path), "--contenders", "phasevae", "--threads", "1"]
-    command += ["--rows", "2048", "--samples", "1024,2048", "--set", "cascade"]
-    first, second = (subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(2))
+@pytest.fixture
+def children_in_this_process(monkeypatch):
+    """Run children without a start of their own, which takes seconds for imports."""
+
+    def run(command: list[str], check: bool, env: dict[str, str]) -> SimpleNamespace:
+        assert command[:2] == [sys.executable, benchmark.__file__]
+        assert env["OMP_NUM_THREADS"] == command[command.index("--threads") + 1]
+        with pytest.raises(SystemExit) as ended:
+            benchmark.main(command[2:])
+        return SimpleNamespace(returncode=ended.value.code)
+
+    monkeypatch.setattr(benchmark.subprocess, "run", run)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+
+
+def test_the_command_runs_missing_entries_and_keeps_existing_ones(
+    tmp_path, monkeypatch, capsys, children_in_this_process
+):
+    monkeypatch.setattr(report, "draw", lambda rows: Figure())
+    command = ["-o", str(tmp_path), "--contenders", "phasevae", "--threads", "1"]
+    command += ["--rows", "512", "--samples", "512,1024", "--set", "cascade"]
+    benchmark.main(command)
+    first = capsys.readouterr().out
+    benchmark.main(command)
+    second = capsys.readouterr().out
     rows = pd.read_csv(tmp_path / "runs" / "cascade-phasevae-ours-0.csv")
-    assert rows["samples"].tolist() == [1024, 2048]
+    assert rows["samples"].tolist() == [512, 1024]
     assert (rows["wall_seconds"] == rows["seconds"] + rows["startup_seconds"]).all()
     assert np.isfinite(rows["kl_rms"]).all()
     assert "torch, 1 threads" in first or "native_cpu, 1 threads" in first
@@ -267,13 +292,12 @@ def test_the_command_runs_what_is_missing_and_keeps_what_is_there(tmp_path):
 
 def test_throughput_counts_the_operations_and_compares_with_sgemm(monkeypatch, run):
     assert throughput.flops(run) == 6 * (5 * 7 + 7 * 6 + 6 * 4 + 2 * 6 + 6 * 7 + 7 * 5)
-    antithetic = replace(run, settings=replace(run.settings, antithetic=True))
+    antithetic = run.with_settings(antithetic=True)
     assert throughput.flops(antithetic) - throughput.flops(run) == 6 * (2 * 6 + 6 * 7 + 7 * 5)
-    shared = replace(run, settings=replace(antithetic.settings, rao_blackwell_group=16))
-    assert throughput.flops(shared) - throughput.flops(antithetic) == 2 * 2 * (2 * 6 + 6 * 7 + 7 * 5)
+    grouped = antithetic.with_settings(rao_blackwell_group=16)
+    assert throughput.flops(grouped) - throughput.flops(antithetic) == 2 * 2 * (2 * 6 + 6 * 7 + 7 * 5)
     monkeypatch.setattr(throughput, "ARCHITECTURES", {"tiny": (5, (7, 6), 2)})
     monkeypatch.setattr(throughput, "SQUARES", (16,))
-    monkeypatch.setattr(common, "CALIBRATION_SECONDS", 0.01)
     monkeypatch.setattr(throughput.loop, "prepare", lambda run: {"workers": 0, "threads": 1})
     table = throughput.measure(models=2, threads=1, rows=512, seconds=0.02, rounds=1)
     assert table["training"].tolist()[:3] == [

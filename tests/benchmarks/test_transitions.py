@@ -1,36 +1,39 @@
-"""The benchmark of trained networks: what it claims of a fit, and that it goes on where it was stopped."""
+"""benchmarks/transitions.py: its claims about a fit, and that it continues where it was stopped."""
 
 from __future__ import annotations
 
 import subprocess
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
 import transitions
-from gaussian_sweeps import gaussian_sweep, spectrum_of
+from gaussian_sweeps import SINGLE, gaussian_sweep
+from shared import gaussian_spectrum
 
 from phasevae.analysis.pipeline import analyse
-from phasevae.artifacts.files import write_json, write_table
+from phasevae.artifacts.files import write_json
+from phasevae.artifacts.tables import write_table
 
 
 @pytest.fixture
 def commands(monkeypatch):
     """The commands that would have been run."""
-    found = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: found.append(command[1:]))
-    return found
+    commands = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command[1:]))
+    return commands
 
 
 def test_exact_curves_meet_every_claim_and_curves_of_another_order_do_not(tmp_path, monkeypatch, commands):
-    table = gaussian_sweep()
-    monkeypatch.setattr(transitions, "fitted", lambda *_, **__: analyse(table, spectrum_of(), 4))
+    spectrum, table = gaussian_spectrum(SINGLE), gaussian_sweep()
+    monkeypatch.setattr(transitions, "fitted", lambda *_, **__: asdict(analyse(table, spectrum, 4)))
     rows = transitions.exponents(tmp_path, threads=1)
     assert len(rows) == 6 and all(row["holds"] for row in rows)
     table = table.assign(kl=table["kl"] ** 2, elbo_gap=table["elbo_gap"] ** 2)
     assert not all(row["holds"] for row in transitions.exponents(tmp_path, threads=1))
 
 
-def test_what_is_there_is_not_made_again(tmp_path, commands):
+def test_existing_files_are_not_made_again(tmp_path, commands):
     transitions.dataset(tmp_path, "clusters", weights="0.1,0.9")
     assert [command[0] for command in commands] == ["dataset", "spectrum"]
     for name in ("data.json", "spectrum.json"):
@@ -56,13 +59,13 @@ def test_a_seed_with_hysteresis_is_counted(tmp_path, commands):
 @pytest.mark.parametrize(
     ("ci95", "holds"), [([0.9, 1.1], True), ([None, 1.1], True), ([1.01, None], False), ([0.8, 0.9], False)]
 )
-def test_a_claim_holds_where_its_interval_has_the_expected_number(ci95, holds):
-    assert transitions.claim("x", {"value": 1.0, "ci95": ci95}, 1.0)["holds"] is holds
+def test_a_claim_holds_if_its_interval_holds_the_expected_number(ci95, holds):
+    assert transitions.holds_expected("x", {"value": 1.0, "ci95": ci95}, 1.0)["holds"] is holds
 
 
 @pytest.mark.parametrize(
     ("value", "ci95", "holds"),
     [(1.39, [None, None], True), (1.3, [None, None], False), (None, [1.42, 1.46], True), (None, [1.42, None], False)],
 )
-def test_a_place_lies_between_its_bounds(value, ci95, holds):
-    assert transitions.within("x", {"value": value, "ci95": ci95}, 1.38, 1.5)["holds"] is holds
+def test_a_number_or_both_its_bounds_lie_within_the_limits(value, ci95, holds):
+    assert transitions.lies_within("x", {"value": value, "ci95": ci95}, 1.38, 1.5)["holds"] is holds

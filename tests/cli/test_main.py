@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from phasevae.artifacts.files import file_sha256, read_json, write_json, write_table
+from phasevae.artifacts.files import file_sha256, read_json, write_json
+from phasevae.artifacts.tables import write_table
 from phasevae.kernels import backends
 
 VERBS = (

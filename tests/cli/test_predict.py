@@ -58,20 +58,32 @@ def table(tmp_path):
 def test_json_is_the_prediction(table, tmp_path):
     done = phasevae(table, "--latent", 2, "--loss", "mean-se", "--kl-weight", 0.5, "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    record = json.loads(done.stdout)
     expected = predict(np.load(table), 2, loss="mean-se", kl_weight=0.5)
-    assert found["verdict"] == expected.verdict and found["kl"] == pytest.approx(expected.kl, rel=1e-6)
-    assert found["effective_variance"] == pytest.approx(0.75)
-    assert found["thresholds"][0]["kl_weight"] == pytest.approx(expected.critical_kl_weight, rel=1e-6)
+    assert next(iter(record)) == "headline" and record["headline"] == expected.headline
+    assert record["verdict"] == expected.verdict and record["kl"] == pytest.approx(expected.kl, rel=1e-6)
+    assert record["effective_variance"] == pytest.approx(0.75)
+    assert record["thresholds"][0]["kl_weight"] == pytest.approx(expected.critical_kl_weight, rel=1e-6)
 
 
 def test_the_table_and_the_page(table, tmp_path):
     options = ("--latent", 2, "--library", "pytorch-vae", "--html", "page.html")
     done = phasevae(table, *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
+    headline = done.stdout.splitlines()[0]
+    assert headline.startswith("Both latents will carry information (")
     for word in ("critical KL weight", "all 2 latents active", "Your loss averages over 3 features"):
         assert word in done.stdout
-    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    page = (tmp_path / "page.html").read_text()
+    assert page.startswith("<!doctype html>") and f"<h1>{headline}</h1>" in page
+
+
+def test_the_table_says_which_kl_weights_keep_how_many_latents(tmp_path):
+    x = np.repeat(np.eye(2) - 0.5, 2, axis=0) @ np.array([[2.0, 0.0], [0.0, 2.0]])
+    np.save(tmp_path / "tied.npy", np.vstack([x, -x, x * [1, -1], x * [-1, 1]]))
+    done = phasevae("tied.npy", "--latent", 2, "--beta", 9, folder=tmp_path)
+    rows = [line.split() for line in done.stdout.splitlines() if line[:2] in ("1 ", "2 ")]
+    assert rows == [["1", "1", "1", "none", "0"], ["2", "1", "1", "below", "1", "0"]]
 
 
 def test_a_spectrum_file_and_a_saved_data_set(table, tmp_path):
@@ -89,7 +101,7 @@ def dimension(done: subprocess.CompletedProcess) -> str:
     return done.stdout.split(" samples of ")[1].split()[0]
 
 
-def test_images_are_taken_as_stored_unless_told_otherwise(tmp_path):
+def test_images_are_used_as_stored_unless_options_say_otherwise(tmp_path):
     write_images(tmp_path / "colour"), write_images(tmp_path / "grey", colour=False)
     run = ("--latent", 2, "--beta", 0.01)
     assert dimension(phasevae("colour", *run, folder=tmp_path)) == "192"
@@ -207,7 +219,7 @@ def test_anndata_files(tmp_path):
     assert done.returncode == 2 and "not a .h5ad file" in done.stderr
 
 
-def test_without_anndata_it_is_named(tmp_path, monkeypatch):
+def test_the_error_without_anndata_names_it(tmp_path, monkeypatch):
     (tmp_path / "x.h5ad").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "anndata", None)
     with pytest.raises(ValueError, match="needs anndata, which is not installed"):

@@ -65,7 +65,7 @@ def set_at(row, column, value):
         (set_at(2, "kl", np.nan), "sweep: column 'kl', row 3: nan, must be a finite number"),
         (set_at(2, "sigma2", np.inf), "sweep: column 'sigma2', row 3: inf, must be a positive number"),
         (set_at(0, "kl", "high"), "sweep: column 'kl'"),
-        (lambda table: pd.concat([table, table.iloc[:1]]), "sweep: sigma2=0.6, beta=1.0, seed=0 stands in it twice"),
+        (lambda table: pd.concat([table, table.iloc[:1]]), "sweep: sigma2=0.6, beta=1.0, seed=0 appears twice"),
         (lambda table: table.drop(columns=["kl"]), "sweep: column 'kl' is missing"),
         (lambda table: table.iloc[:0], "sweep.csv: has no rows"),
         (set_at(1, "elbo_gap", np.nan), "sweep: column 'elbo_gap', row 2: nan"),
@@ -139,10 +139,10 @@ UPWARD = pd.DataFrame(
         (
             "--dimensions",
             pd.concat([DIMENSIONS, DIMENSIONS]),
-            "dimensions: sigma2=0.6, beta=1.0, seed=0, latent=0 stands",
+            "dimensions: sigma2=0.6, beta=1.0, seed=0, latent=0 appears",
         ),
         ("--dimensions", DIMENSIONS.assign(mean_eigenvalue=-2.0), "must be a finite number from 0"),
-        ("--dimensions", DIMENSIONS.assign(sigma2=7 * DIMENSIONS["sigma2"]), "is no point of the sweep"),
+        ("--dimensions", DIMENSIONS.assign(sigma2=7 * DIMENSIONS["sigma2"]), "is not a point of the sweep"),
         ("--dimensions", DIMENSIONS.drop(columns="seed"), "dimensions: column 'seed' is missing"),
         ("--dimensions", DIMENSIONS.assign(seed="first"), "dimensions: column 'seed'"),
         ("--histories", DIMENSIONS.drop(columns="sigma2"), "histories: column 'sigma2' is missing"),
@@ -150,7 +150,7 @@ UPWARD = pd.DataFrame(
         ("--hysteresis", UPWARD.assign(branch="down"), "hysteresis: branch 'down', must be one of up, fresh"),
         ("--hysteresis", UPWARD.assign(kl=np.nan), "hysteresis: column 'kl', row 1: nan"),
         ("--hysteresis", UPWARD.assign(elbo_gap_standard_error=-1.0), "'elbo_gap_standard_error', row 1: -1.0"),
-        ("--hysteresis", pd.concat([UPWARD, UPWARD]), "hysteresis: sigma2=0.6, beta=1.0, seed=0 stands in it twice"),
+        ("--hysteresis", pd.concat([UPWARD, UPWARD]), "hysteresis: sigma2=0.6, beta=1.0, seed=0 appears twice"),
     ],
 )
 def test_other_tables_that_are_wrong_are_refused_in_one_line(fit, option, table, words):

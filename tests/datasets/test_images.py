@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from phasevae import InputError
-from phasevae.datasets import cifar10, images
+from phasevae.datasets import cifar10
 from phasevae.datasets.registry import build_dataset
 
 
@@ -51,29 +51,6 @@ def write_tar(path, files):
 
 
 WRITERS = {"folder": write_folder, "x.zip": write_zip, "x.tar": write_tar, "x.tar.gz": write_tar, "x.tar.xz": write_tar}
-
-
-# Pixels
-
-
-@pytest.mark.parametrize("side", [1, 8, 13, 32, 100])
-@pytest.mark.parametrize("size", [1, 5, 8, 13, 32, 40])
-def test_resize_has_the_bytes_of_pillow(rng, side, size):
-    stack = rng.integers(0, 256, (10, side, side), dtype=np.uint8)
-    stack[0], stack[1] = 0, 255
-    expected = [np.asarray(Image.fromarray(a).resize((size, size), Image.Resampling.BILINEAR)) for a in stack]
-    np.testing.assert_array_equal(images.resize(stack, size), expected)
-
-
-def test_grey_has_the_bytes_of_pillow(rng):
-    rgb = rng.integers(0, 256, (20, 3, 64, 64), dtype=np.uint8)
-    expected = [np.asarray(Image.fromarray(a.transpose(1, 2, 0)).convert("L")) for a in rgb]
-    np.testing.assert_array_equal(images.grey601(rgb), expected)
-
-
-def test_grey_weights():
-    primaries = np.eye(3, dtype=np.uint8)[:, :, None, None] * np.uint8(255)
-    np.testing.assert_array_equal(images.grey601(primaries).ravel(), np.round(255 * np.array([0.299, 0.587, 0.114])))
 
 
 # Images

@@ -94,7 +94,10 @@ def test_the_short_api_imports_no_torch():
         (lambda: [np.ones((2, 3)), np.ones((2, 4))], "batch 1 has 4 features, must have 3"),
         (lambda: [{"label": np.ones((2, 3))}], "batches have label"),
         (lambda: pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}), "column 'b'"),
-        (lambda: np.array([[1.0, 2.0], [np.nan, 3.0]]), "column 0 .* not finite"),
+        (
+            lambda: np.array([[1.0, 2.0], [np.nan, 3.0]]),
+            "value nan at row 1, column 0 .* must be finite and at most 1e\\+150",
+        ),
         (lambda: np.ones((4, 2)), "every feature is constant"),
         (lambda: np.ones((1, 2)), "at least 2 samples"),
     ],

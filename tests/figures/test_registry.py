@@ -1,18 +1,21 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from gaussian_sweeps import spectrum_of
 
-from phasevae.analysis.bracketing import compare_passes, summarise_passes
+from phasevae.analysis.bracketing import compare_bracketing, summarise_bracketing
 from phasevae.analysis.kl_fit.critical_point import fit_critical_point
 from phasevae.analysis.pipeline import analyse
 from phasevae.analysis.sweep_table import seed_means
-from phasevae.artifacts.files import write_figure
+from phasevae.artifacts.figures import write_figure
 from phasevae.errors import InputError
 from phasevae.figures import marks
 from phasevae.figures.registry import FIGURES, render_figure
+from phasevae.theory.linear_vae import linear_vae_elbo
 from phasevae.theory.ppca import (
     collapsed_elbo,
-    linear_vae_elbo,
     ppca_active_dims,
     ppca_elbo,
     ppca_exact_above,
@@ -60,14 +63,7 @@ def make_inputs(seeds=1, beta=1.0, skewness=0.0):
         for i, r in enumerate(sweep.itertuples())
         for j in range(N_LATENT)
     ]
-    spectrum = {
-        "eigenvalues": EIGENVALUES,
-        "standard_errors": [0.01] * 5,
-        "trace": sum(EIGENVALUES),
-        "n_samples": 10_000,
-        "skewness": [skewness] * 5,
-        "excess_kurtosis": [0.0] * 5,
-    }
+    spectrum = spectrum_of(EIGENVALUES, skewness, n_samples=10_000)
     dimensions = pd.DataFrame(rows)
     fit = analyse(sweep, spectrum, N_LATENT, dimensions, histories_of(sweep))
     upward = pd.concat(
@@ -89,13 +85,16 @@ def histories_of(sweep):
 
 
 def bracketed(sweep, spectrum):
-    """The sweep beside a second pass that is collapsed at beta * sigma2 = 0.92 and 0.97."""
-    collapsed = collapsed_elbo(spectrum["trace"], len(EIGENVALUES), sweep["sigma2"])
+    """The sweep and a second one that is collapsed at beta * sigma2 = 0.92 and 0.97."""
+    collapsed = collapsed_elbo(spectrum.trace, len(EIGENVALUES), sweep["sigma2"])
     first = sweep.assign(elbo_gap=sweep["elbo"] - collapsed, elbo_gap_standard_error=1e-3, schedule="anneal")
     second = first.assign(seed=first["seed"] + 1000, schedule="scratch")
     second.loc[(second["beta"] * second["sigma2"]).between(0.9, 1.0), "kl"] = 0.0
-    table = compare_passes(first, second, spectrum)
-    return {"bracketing": table, "passes": summarise_passes(table, first, second, spectrum, N_LATENT)}
+    table = compare_bracketing(first, second, spectrum)
+    return {
+        "bracketing": table,
+        "bracketing_summary": summarise_bracketing(table, first, second, spectrum, N_LATENT),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +110,8 @@ def labels(figure):
 def test_figures_are_complete_and_the_same_every_time(name, inputs, tmp_path):
     first = write_figure(tmp_path / "a", render_figure(name, **inputs))
     second = write_figure(tmp_path / "b", render_figure(name, **inputs))
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes()
+    for path, repeated in zip(first, second, strict=True):
+        assert path.read_bytes() == repeated.read_bytes()
     assert b"/Type3" not in first[0].read_bytes()
     figure = render_figure(name, **inputs)
     assert figure.get_size_inches()[0] == 3.4
@@ -180,8 +179,8 @@ def test_elbo_theory_meets_the_points_in_a_beta_sweep():
 
 
 def test_each_beta_has_its_own_elbo_curve():
-    one, two = make_inputs(beta=1.0), make_inputs(beta=2.5)
-    both = {**one, "sweep": pd.concat([one["sweep"], two["sweep"]], ignore_index=True)}
+    first, second = make_inputs(beta=1.0), make_inputs(beta=2.5)
+    both = {**first, "sweep": pd.concat([first["sweep"], second["sweep"]], ignore_index=True)}
     axes = render_figure("elbo", **both).axes[0]
     curves = [line for line in axes.lines if line.get_label() == "theory (pPCA)"]
     assert len(curves) == 2
@@ -193,8 +192,8 @@ def test_each_beta_has_its_own_elbo_curve():
 
 
 def test_sweeps_at_two_betas_are_one_curve_of_kl():
-    one, two = make_inputs(beta=1.0), make_inputs(beta=2.5)
-    both = {**one, "sweep": pd.concat([one["sweep"], two["sweep"]], ignore_index=True)}
+    first, second = make_inputs(beta=1.0), make_inputs(beta=2.5)
+    both = {**first, "sweep": pd.concat([first["sweep"], second["sweep"]], ignore_index=True)}
     axes = render_figure("beta_equivalence", **both).axes[0]
     drawn = [line for line in axes.lines if line.get_label().startswith("over ")]
     assert len(drawn) == 2
@@ -203,7 +202,7 @@ def test_sweeps_at_two_betas_are_one_curve_of_kl():
 
 
 def test_seeds_are_drawn_as_mean_and_range():
-    means = seed_means(make_inputs(seeds=3)["sweep"], "kl")
+    means = seed_means(make_inputs(seeds=3)["sweep"], ["kl"])["kl"]
     assert (means["count"] == 3).all()
     assert np.asarray(means["max"] - means["mean"]) == pytest.approx(0.001)
     assert np.asarray(means["mean"] - means["min"]) == pytest.approx(0.001)
@@ -233,14 +232,15 @@ def test_disagreeing_points_are_shaded_to_halfway_their_neighbours(inputs):
         ]
 
 
-def test_the_two_passes_are_named_with_their_critical_variances(inputs):
-    shown = labels(render_figure("bracketing", **inputs))
-    first, second = (inputs["passes"][name]["critical_variance"] for name in ("first", "second"))
+def test_the_two_sweeps_are_named_with_their_critical_variances(inputs):
+    shown, summary = labels(render_figure("bracketing", **inputs)), inputs["bracketing_summary"]
+    first, second = summary.first.critical_variance, summary.second.critical_variance
     assert second < first
     assert rf"annealed: $\sigma_c^2 = {first:.4g}$" in shown and rf"from scratch: $\sigma_c^2 = {second:.4g}$" in shown
-    unnamed = {name: {"schedule": None, "critical_variance": None} for name in ("first", "second")}
-    drawn = render_figure("bracketing", **inputs | {"passes": inputs["passes"] | unnamed})
-    assert {"first pass", "second pass"} <= set(labels(drawn))
+    first, second = (replace(side, schedule=None, critical_variance=None) for side in (summary.first, summary.second))
+    unnamed = replace(summary, first=first, second=second)
+    drawn = render_figure("bracketing", **inputs | {"bracketing_summary": unnamed})
+    assert {"first sweep", "second sweep"} <= set(labels(drawn))
 
 
 def test_landscape_marks_lie_on_the_extrema():

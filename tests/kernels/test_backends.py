@@ -12,7 +12,7 @@ import torch
 import phasevae
 from phasevae.errors import InputError
 from phasevae.kernels import backends
-from phasevae.kernels.elbo import backend
+from phasevae.kernels.dispatch import backend
 
 PACKAGE = Path(phasevae.__file__).parent
 BUILT_FOR_ANOTHER_TORCH = "raise ImportError('_C.so: undefined symbol: _ZN3c105ErrorC2E')\n"
@@ -23,8 +23,8 @@ from phasevae.kernels import backends
 warnings.showwarning = lambda message, *_: print("warning:", message)
 try:
     print("family:", backends.family(), "torch" in sys.modules)
-    from phasevae.kernels import elbo
-    print("cpu:", elbo.backend("cpu"))
+    from phasevae.kernels import dispatch, elbo
+    print("cpu:", dispatch.backend("cpu"))
     import torch
     print(elbo.reparam_kl(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.zeros(1, dtype=torch.int64), 0)[1].sum())
 except InputError as error:
@@ -34,7 +34,7 @@ except InputError as error:
 
 @pytest.fixture
 def report(tmp_path, monkeypatch):
-    """What a copy of the package says whose extension is `source` and whose record of its build is `record`."""
+    """Runs a copy of the package with `source` as its extension and `record` as the record of its build."""
 
     def run(source: str | None = None, record: dict | None = None, forced: str = "") -> list[str]:
         package = tmp_path / "phasevae"
@@ -58,23 +58,23 @@ def right_record(**changes) -> dict:
     return {"torch": backends.torch_build(), "cuda": None, "sources": "0"} | changes
 
 
-def test_without_an_extension_pytorch_computes_and_nothing_is_said(report):
+def test_without_an_extension_pytorch_computes_without_a_warning(report):
     assert report() == ["family: torch False", "cpu: torch", "tensor(0.)"]
     (error,) = report(forced="native_cpu")
     assert error.startswith("error: PHASEVAE_BACKEND: native_cpu is not available: the extension is not built")
 
 
-def test_an_extension_for_another_torch_is_told_and_left_alone(report):
+def test_an_extension_for_another_torch_gives_a_warning_and_is_not_used(report):
     another = right_record(torch="1.2.3 abc")
     family, warning, cpu, kl = report(BUILT_FOR_ANOTHER_TORCH, another)
     assert (family, cpu, kl) == ("family: torch False", "cpu: torch", "tensor(0.)")
     assert warning.startswith("warning: native kernels are not used, PyTorch computes: ")
-    assert f"built for torch 1.2.3 abc, found {backends.torch_build()}" in warning
+    assert f"built for torch 1.2.3 abc, not {backends.torch_build()}" in warning
     (error,) = report(BUILT_FOR_ANOTHER_TORCH, another, forced="native_cpu")
     assert error.startswith("error: PHASEVAE_BACKEND: native_cpu is not available: the extension was built for torch")
 
 
-def test_an_extension_that_cannot_be_loaded_is_told_and_left_alone(report):
+def test_an_extension_that_cannot_be_loaded_gives_a_warning_and_is_not_used(report):
     _, warning, cpu, kl = report(BUILT_FOR_ANOTHER_TORCH, right_record())
     assert (cpu, kl) == ("cpu: torch", "tensor(0.)")
     assert "cannot be loaded (_C.so: undefined symbol: _ZN3c105ErrorC2E)" in warning
@@ -89,8 +89,8 @@ def test_an_extension_without_its_record_is_not_trusted(report):
 
 
 def states(cpu: bool, cuda: bool) -> dict[str, backends.State]:
-    found = {"torch": True, "native_cpu": cpu, "native_cuda": cuda}
-    return {name: backends.State(available, "because") for name, available in found.items()}
+    usable = {"torch": True, "native_cpu": cpu, "native_cuda": cuda}
+    return {name: backends.State(available, "because") for name, available in usable.items()}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_choice_follows_device_and_availability(monkeypatch, forced, cpu, cu
             assert backends.choose(device) == expected
 
 
-def test_an_unknown_backend_is_told(monkeypatch):
+def test_an_unknown_backend_is_refused(monkeypatch):
     monkeypatch.setenv("PHASEVAE_BACKEND", "abacus")
     message = "^PHASEVAE_BACKEND: 'abacus', must be one of: torch, native_cpu, native_cuda$"
     with pytest.raises(InputError, match=message):
@@ -136,5 +136,5 @@ def test_sources_hash_follows_names_and_bytes(tmp_path):
     assert len(hashes) == 3
 
 
-def test_what_is_told_is_what_computes():
+def test_the_backend_of_a_device_is_the_chosen_one():
     assert backend("cpu") == backends.choose("cpu")

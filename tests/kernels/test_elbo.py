@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 
 from phasevae import InputError
 from phasevae.kernels import noise
-from phasevae.kernels.elbo import gaussian_nll, reparam_kl
+from phasevae.kernels.elbo import gaussian_nll, posterior_draws, reparam_kl
 from phasevae.kernels.reference import width
 
 KEYS = torch.tensor([1, -2, 3])
@@ -47,6 +47,19 @@ def test_draws_are_the_documented_noise():
     assert torch.allclose(pair[:, 0], mu + (logvar / 2).exp() * eps)
     assert torch.allclose(pair.mean(1), mu)
     assert torch.equal(single[:, 0], pair[:, 0])
+
+
+@pytest.mark.parametrize("antithetic", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_draws_at_several_steps_are_those_of_reparam_kl(antithetic, dtype):
+    mu, logvar = ensemble(3, 5, 2, dtype=dtype), ensemble(3, 5, 2, scale=2.0, dtype=dtype)
+    steps = [0, 7, (3 << 32) + 1]
+    together = posterior_draws(mu, logvar, KEYS, torch.tensor(steps), antithetic)
+    singly = torch.cat([reparam_kl(mu, logvar, KEYS, step, antithetic)[0] for step in steps], 1)
+    assert together.shape == (3, 6 if antithetic else 3, 5, 2)
+    if dtype == torch.float32:
+        assert torch.equal(together, singly)
+    assert torch.allclose(together, singly)
 
 
 @pytest.mark.parametrize("antithetic", [False, True])
@@ -93,6 +106,7 @@ def test_nan_stays_visible(values):
         lambda: reparam_kl(torch.zeros(3, 4, 2), torch.zeros(3, 4, 3), KEYS, 0),
         lambda: reparam_kl(torch.zeros(2, 4, 2), torch.zeros(2, 4, 2), KEYS, 0),
         lambda: reparam_kl(torch.zeros(4, 2), torch.zeros(4, 2), KEYS, 0),
+        lambda: posterior_draws(torch.zeros(3, 4, 2), torch.zeros(3, 4, 3), KEYS, KEYS),
         lambda: gaussian_nll(torch.zeros(2, 4, 5), torch.zeros(3, 1, 4, 5), torch.ones(3)),
         lambda: gaussian_nll(torch.zeros(3, 4, 5), torch.zeros(3, 1, 4, 6), torch.ones(3)),
         lambda: gaussian_nll(torch.zeros(3, 4, 5), torch.zeros(3, 1, 4, 5), torch.ones(2)),

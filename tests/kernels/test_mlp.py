@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from networks import recorded
 
-from phasevae.kernels import backends, elbo
+from phasevae.kernels import backends, dispatch
 from phasevae.kernels.mlp import Network
 
 NATIVE = (
@@ -26,20 +26,20 @@ WIDTHS = st.lists(st.integers(1, 40), min_size=2, max_size=5)
 @pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch):
     monkeypatch.setenv("PHASEVAE_BACKEND", request.param)
-    monkeypatch.setattr(elbo, "_chosen", {})
+    monkeypatch.setattr(dispatch, "_chosen", {})
 
 
 def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+def distance(values: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest difference relative to the largest number."""
-    return float((found.double() - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+    return float((values.double() - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
 
 
 def margin(network: Network, parameters: torch.Tensor, x: torch.Tensor) -> float:
-    """How close to zero the inputs of the rectifiers come."""
+    """The smallest magnitude of an input of a ReLU."""
     cuts = [Network(network.widths[: k + 2], network.layers[0].offset) for k in range(len(network.layers) - 1)]
     return min((float(recorded(cut, parameters, x).abs().min()) for cut in cuts), default=1.0)
 
@@ -48,8 +48,8 @@ def passes(network: Network, parameters, x, grad_output, grad_for_input, gradien
     """Output, gradients [M, P] and the derivative by the input."""
     gradients = torch.zeros_like(parameters) if gradients is None else gradients
     output, kept = network.forward(parameters, x, keep=True)
-    found = network.backward(parameters, x, kept, grad_output, gradients, grad_for_input, input_wanted=True)
-    return output, gradients, found
+    grad_input = network.backward(parameters, x, kept, grad_output, gradients, grad_for_input, with_input=True)
+    return output, gradients, grad_input
 
 
 @given(
@@ -68,10 +68,10 @@ def check_against_autograd(widths, models, rows, shared, own, offset):
     grad_output, other = (numbers(models, rows, widths[-1], seed=seed) for seed in (2, 3))
     grad_for_input = other if own else None
     before = numbers(models, network.end + 3, seed=4)
-    # What is zero but for rounding passes a rectifier or not, by chance.
+    # For an input that is zero except for rounding, chance decides whether a ReLU lets it pass.
     assume(margin(network, parameters.double(), x.double()) > 1e-5)
     gradients = before.clone()
-    output, _, found = passes(network, parameters, x, grad_output, grad_for_input, gradients)
+    output, _, grad_input = passes(network, parameters, x, grad_output, grad_for_input, gradients)
 
     leaf, of_x = parameters.double().requires_grad_(), x.expand(models, -1, -1).double().requires_grad_()
     expected = recorded(network, leaf, of_x)
@@ -80,19 +80,19 @@ def check_against_autograd(widths, models, rows, shared, own, offset):
     assert distance(output, expected.detach()) < 1e-5
     inside = slice(offset, network.end)
     assert distance(gradients[:, inside], by_parameters[:, inside]) < 1e-4
-    assert distance(found, by_x) < 1e-4
+    assert distance(grad_input, by_x) < 1e-4
     assert torch.equal(gradients[:, :offset], before[:, :offset])
     assert torch.equal(gradients[:, network.end :], before[:, network.end :])
     assert torch.equal(network.forward(parameters, x)[0], output)
 
 
 @pytest.mark.usefixtures("backend")
-def test_passes_are_autograds():
+def test_passes_agree_with_autograd():
     check_against_autograd()
 
 
 @pytest.mark.usefixtures("backend")
-def test_what_is_not_wanted_is_not_given():
+def test_the_derivative_by_the_input_is_optional():
     network, x = Network([3, 4, 2], 0), numbers(2, 5, 3)
     parameters, gradients = numbers(2, network.end), torch.empty(2, network.end)
     _, kept = network.forward(parameters, x, keep=True)
@@ -113,23 +113,23 @@ def test_not_a_number_stays_visible():
 
 @pytest.mark.skipif(not NATIVE, reason="needs the networks' native kernels")
 @pytest.mark.parametrize("models", [1, 3, 8])
-def test_native_bits_depend_neither_on_threads_nor_on_company(models, monkeypatch):
+def test_native_bits_depend_neither_on_threads_nor_on_other_models(models, monkeypatch):
     monkeypatch.setenv("PHASEVAE_BACKEND", "native_cpu")
-    monkeypatch.setattr(elbo, "_chosen", {})
+    monkeypatch.setattr(dispatch, "_chosen", {})
     network = Network([8, 33, 20, 6], 0)
     parameters, x = numbers(models, network.end), numbers(1, 200, 8)
     grads = [numbers(models, 200, 6, seed=seed) for seed in (1, 2)]
     threads = torch.get_num_threads()
     try:
-        found = []
+        results = []
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            found.append(passes(network, parameters, x, *grads))
-        for one in found[1:]:
-            assert all(map(torch.equal, one, found[0]))
+            results.append(passes(network, parameters, x, *grads))
+        for result in results[1:]:
+            assert all(map(torch.equal, result, results[0]))
         last = slice(models - 1, models)
         alone = passes(network, parameters[last], x, *(grad[last] for grad in grads))
-        assert all(torch.equal(one, together[last]) for one, together in zip(alone, found[0], strict=True))
+        assert all(torch.equal(own, together[last]) for own, together in zip(alone, results[0], strict=True))
     finally:
         torch.set_num_threads(threads)
 
@@ -147,7 +147,7 @@ print(torch.backends.cpu.get_cpu_capability())
 @pytest.mark.skipif(not NATIVE, reason="needs the networks' native kernels")
 @pytest.mark.parametrize("capability", ["avx2", "default"])
 def test_lesser_processors_compute_the_same(capability, monkeypatch, request):
-    """With torch's own word for it; 'default' has no kernels for networks and leaves them to PyTorch."""
+    """By the variable of torch; with 'default' there are no kernels for networks, and PyTorch computes them."""
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", capability)
     monkeypatch.setenv("PHASEVAE_BACKEND", "native_cpu")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path), prepend=os.pathsep)

@@ -1,4 +1,4 @@
-"""The native kernels against the PyTorch twin in float64, on whatever devices this build has."""
+"""The native kernels against the PyTorch twin in float64, on the devices of this build."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from small import gaussian_rows, recipe
 from torch.autograd import gradcheck
 
-from phasevae.kernels import backends, elbo, noise, reference
+from phasevae.kernels import backends, dispatch, elbo, noise, reference
+from phasevae.kernels.adam import Adam
 from phasevae.sweep.settings import Member
 from phasevae.training.trainer import Trainer
 
@@ -22,8 +23,10 @@ from phasevae.kernels import native  # noqa: E402
 ops = torch.ops.phasevae
 HAS_CUDA = backends.states()["native_cuda"].available and torch.cuda.is_available()
 DEVICES = ["cpu", "cuda"] if HAS_CUDA else ["cpu"]
+KEYS = torch.zeros(2, dtype=torch.int64)
 EXTREME = (-12.0, 8.0, 0.0, 1e-3, -1e-3, 1.0, -1.0)
 on_devices = pytest.mark.parametrize("device", DEVICES)
+needs_gpu = pytest.mark.skipif(not HAS_CUDA, reason="needs a GPU and the CUDA kernels")
 
 
 def numbers(seed: int, *shape: int) -> torch.Tensor:
@@ -31,7 +34,7 @@ def numbers(seed: int, *shape: int) -> torch.Tensor:
 
 
 def log_variances(seed: int, *shape: int) -> torch.Tensor:
-    """Over the whole clamped range, the extremes and the neighbourhood of the collapsed state among them."""
+    """Over the whole clamped range, with the extremes and values close to the collapsed state."""
     spread = torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 20 - 12
     at = spread.flatten()[: len(EXTREME)]
     at.copy_(torch.tensor(EXTREME[: at.numel()]))
@@ -42,9 +45,9 @@ def key_tensor(models: int) -> torch.Tensor:
     return torch.tensor([noise.key("noise", model) for model in range(models)], dtype=torch.int64)
 
 
-def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+def distance(values: torch.Tensor, expected: torch.Tensor) -> float:
     """Relative to the norm."""
-    return float((found.double().cpu() - expected).norm() / expected.norm())
+    return float((values.double().cpu() - expected).norm() / expected.norm())
 
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 70), st.integers(1, 21))
@@ -112,16 +115,18 @@ def test_gaussian_nll_and_its_gradient_agree_with_float64(device, shape, shared,
 @on_devices
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", [1, 3, 4, 6, 16, 515, 1030])
-def test_the_noise_is_that_of_the_twin(device, dtype, n):
-    keys = key_tensor(3)
-    expected = noise.normals(keys, torch.arange(40), n, (5 << 32) + 7, torch.float64)
-    found = native.reparam_eps(keys.to(device), 40, n, (5 << 32) + 7, dtype)
-    assert distance(found, expected) < (1e-6 if dtype == torch.float32 else 1e-14)
+def test_the_noise_is_that_of_the_twin_with_a_step_for_each_stream(device, dtype, n):
+    keys, steps = key_tensor(3), torch.tensor([0, 7, (5 << 32) + 7])
+    expected = reference.normals(keys, steps, 40, n, torch.float64)
+    drawn = native.normals(keys.to(device), steps.to(device), 40, n, dtype)
+    assert distance(drawn, expected) < (1e-6 if dtype == torch.float32 else 1e-14)
+    if device == "cpu" and dtype == torch.float32:
+        assert torch.equal(drawn, reference.normals(keys, steps, 40, n, dtype))
 
 
 @on_devices
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_step_may_stand_on_the_device(device, dtype):
+def test_the_step_may_be_on_the_device(device, dtype):
     mu, logvar, keys = numbers(0, 2, 5, 3).to(device, dtype), numbers(1, 2, 5, 3).to(device, dtype), key_tensor(2)
     step = torch.tensor((1 << 32) + 9, device=device)
     for module in (native, reference):
@@ -134,12 +139,12 @@ def test_the_step_may_stand_on_the_device(device, dtype):
 
 
 @on_devices
-def test_a_models_numbers_do_not_depend_on_its_mates(device):
+def test_the_numbers_of_a_model_do_not_depend_on_the_others(device):
     mu, logvar, keys = numbers(0, 5, 70, 6).to(device), numbers(1, 5, 70, 6).to(device), key_tensor(5).to(device)
     together = native.reparam_kl(mu, logvar, keys, 3, True)
     alone = native.reparam_kl(mu[2:3], logvar[2:3], keys[2:3], 3, True)
-    for all_of_them, one in zip(together, alone, strict=True):
-        assert torch.allclose(all_of_them[2:3], one, rtol=1e-6, atol=1e-7)
+    for of_all, of_model in zip(together, alone, strict=True):
+        assert torch.allclose(of_all[2:3], of_model, rtol=1e-6, atol=1e-7)
 
 
 @on_devices
@@ -165,29 +170,29 @@ def test_views_need_no_copy(device, n):
     x, sigma2 = both[:, :, ::2], torch.ones(6, device=device).double()[::2]
     xhat = both[:, None, :, 1::2]
     grad = numbers(2, 10, 1, 3).to(device).double().transpose(0, 2)
-    found = [
+    results = [
         (nll := native.gaussian_nll(*arguments), torch.autograd.grad(nll, arguments[1], grad_nll)[0])
         for arguments, grad_nll in (
             ((x, xhat.detach().requires_grad_(), sigma2), grad),
             ((x.contiguous(), xhat.detach().contiguous().requires_grad_(), sigma2.contiguous()), grad.contiguous()),
         )
     ]
-    assert all(map(torch.equal, *found))
+    assert all(map(torch.equal, *results))
 
 
 @on_devices
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_what_is_not_finite_stays_visible(device, bad, dtype):
+def test_numbers_that_are_not_finite_stay_visible(device, bad, dtype):
     mu = torch.zeros(1, 3, 5, dtype=dtype, device=device)
     logvar = mu.clone()
     logvar[0, 1, 2] = bad
     leaf = logvar.requires_grad_()
     z, kl = native.reparam_kl(mu, leaf, key_tensor(1).to(device), 0, False)
     (gradient,) = torch.autograd.grad((z.sum() + kl.sum()), leaf)
-    for found in (z[0, 0], kl[0], gradient[0]):
-        assert not found[1, 2].isfinite()
-        assert found.isfinite().sum() == 14
+    for part in (z[0, 0], kl[0], gradient[0]):
+        assert not part[1, 2].isfinite()
+        assert part.isfinite().sum() == 14
     xhat = torch.zeros(1, 1, 3, 5, dtype=dtype, device=device)
     xhat[0, 0, 1, 2] = bad
     nll = native.gaussian_nll(mu, xhat, mu.new_ones(1))
@@ -196,7 +201,7 @@ def test_what_is_not_finite_stays_visible(device, bad, dtype):
 
 @on_devices
 @pytest.mark.parametrize("shape", [(0, 3, 2), (2, 0, 2), (2, 3, 0)])
-def test_nothing_gives_nothing(device, shape):
+def test_empty_tensors_give_empty_tensors(device, shape):
     mu = torch.zeros(shape, device=device)
     z, kl = native.reparam_kl(mu, mu, key_tensor(shape[0]).to(device), 0, True)
     assert z.shape == (shape[0], 2, *shape[1:])
@@ -221,23 +226,24 @@ def test_opcheck(device):
     mu, logvar = (numbers(seed, 2, 3, 2).to(device).requires_grad_() for seed in (0, 1))
     keys, step = key_tensor(2).to(device), torch.tensor(3, device=device)
     xhat = numbers(3, 2, 1, 3, 2).to(device).requires_grad_()
-    sigma2, buffers = torch.ones(2, device=device), [torch.rand(2, 7, device=device) for _ in range(4)]
-    active = torch.ones(2, dtype=torch.bool, device=device)
-    for op, arguments in (
+    sigma2 = torch.ones(2, device=device)
+    calls = [
         (ops.reparam_kl, (mu, logvar, keys, 3, None, True)),
         (ops.reparam_kl, (mu, logvar, keys, 0, step, False)),
         (ops.reparam_kl_backward, (xhat.detach(), mu.detach(), mu.detach(), logvar.detach(), xhat.detach())),
-        (ops.reparam_eps, (keys, 3, 2, 1, torch.float32)),
+        (ops.normals, (keys, keys, 3, 2, torch.float32)),
         (ops.gaussian_nll, (mu.detach(), xhat, sigma2)),
         (ops.gaussian_nll_backward, (mu.detach()[:, None, :, 0], mu.detach(), xhat.detach(), sigma2)),
-        (ops.adam_step, (*buffers, sigma2, active, step, 0.9, 0.999, 1e-8)),
-    ):
+    ]
+    if device == "cuda":
+        calls.append((ops.adam_step, steps(device)))
+    for op, arguments in calls:
         torch.library.opcheck(op.default, arguments)
 
 
 @on_devices
 def test_compiles_without_a_graph_break(device, monkeypatch):
-    monkeypatch.setattr(elbo, "_chosen", {})
+    monkeypatch.setattr(dispatch, "_chosen", {})
     torch.compiler.reset()
 
     def objective(mu, logvar, x, keys, step):
@@ -248,68 +254,56 @@ def test_compiles_without_a_graph_break(device, monkeypatch):
     leaves = [numbers(seed, 2, 5, 3).to(device).requires_grad_() for seed in (0, 1)]
     compiled = torch.compile(objective, fullgraph=True, backend="aot_eager")
     for step in (3, 4, 5):
-        found = torch.autograd.grad(compiled(*leaves, x, keys, step), leaves)
+        gradients = torch.autograd.grad(compiled(*leaves, x, keys, step), leaves)
         expected = torch.autograd.grad(objective(*leaves, x, keys, step), leaves)
-        assert all(map(torch.equal, found, expected))
+        assert all(map(torch.equal, gradients, expected))
 
 
-def adam_buffers(dtype: torch.dtype, device: str) -> list[torch.Tensor]:
-    return [numbers(seed, 3, 41).to(device, dtype) for seed in range(2)] + [
-        torch.zeros(3, 41, device=device, dtype=dtype) for _ in range(2)
-    ]
-
-
-@on_devices
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
-def test_adam_is_torchs_for_each_model(device, dtype, tolerance):
-    parameters, gradients, *moments = adam_buffers(dtype, device)
-    rates = torch.tensor([1e-3, 1e-2, 1e-1], device=device, dtype=dtype)
-    active = torch.tensor([True, False, True], device=device)
-    leaves = [row.clone().requires_grad_() for row in parameters]
-    groups = [{"params": [leaf], "lr": float(rate)} for leaf, rate in zip(leaves, rates, strict=True)]
-    adam = torch.optim.Adam(groups)
-    frozen = parameters[1].clone()
+@needs_gpu
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-7)])
+def test_adam_is_torchs(dtype, tolerance, monkeypatch):
+    monkeypatch.setenv("PHASEVAE_BACKEND", "native_cuda")
+    monkeypatch.setattr(dispatch, "_chosen", {})
+    parameters, gradients = (numbers(seed, 3, 141).to("cuda", dtype) for seed in range(2))
+    leaf = parameters.clone().requires_grad_()
+    expected, adam = torch.optim.Adam([leaf], lr=1e-2), Adam(parameters)
+    rate = torch.tensor(1e-2, dtype=torch.float64, device="cuda")
     for step in range(5):
-        for leaf, gradient in zip(leaves, gradients, strict=True):
-            leaf.grad = gradient * (step - 1.5)
-        adam.step()
-        steps_done = torch.tensor(step, device=device)
-        native.adam_step(parameters, gradients * (step - 1.5), tuple(moments), rates, active, steps_done)
-    for model in (0, 2):
-        assert torch.allclose(parameters[model], leaves[model].detach(), rtol=tolerance, atol=tolerance)
-    assert torch.equal(parameters[1], frozen)
-    assert not moments[0][1].any()
+        leaf.grad = gradients * (step - 1.5)
+        expected.step()
+        adam.step(parameters, leaf.grad, rate, torch.tensor(step, device="cuda"))
+    assert torch.allclose(parameters, leaf.detach(), rtol=tolerance, atol=tolerance)
 
 
 @on_devices
 def test_200_steps_lead_to_the_same_parameters(device, monkeypatch):
     x = gaussian_rows(device=device)
     members = [Member(sigma2, 1.0, 0) for sigma2 in (0.3, 0.6, 0.9, 1.2)]
-    found = {}
+    trained = {}
     for name in ("torch", f"native_{device}"):
         monkeypatch.setenv("PHASEVAE_BACKEND", name)
-        monkeypatch.setattr(elbo, "_chosen", {})
+        monkeypatch.setattr(dispatch, "_chosen", {})
         trainer = Trainer(x, members, recipe())
         assert trainer.run()
-        assert elbo.backend(device) == name
-        found[name] = trainer.model.parameters.double().cpu()
-    expected, native = found.values()
+        assert dispatch.backend(device) == name
+        trained[name] = trainer.model.parameters.double().cpu()
+    expected, native = trained.values()
     assert distance(native, expected) < 1e-4
 
 
 @pytest.mark.skipif(not native.HAS_NETWORK_KERNELS, reason="needs AVX2")
-def test_networks_change_what_their_schema_says():
+def test_networks_change_the_arguments_that_their_schema_marks():
     widths, parameters, x = [3, 5, 2], numbers(0, 2, 40), numbers(1, 1, 4, 3)
     for keep in (False, True):
         torch.library.opcheck(ops.mlp_forward.default, (x, parameters, 1, widths, keep), test_utils="test_schema")
     _, tape = ops.mlp_forward(x, parameters, 1, widths, True)
     grad = numbers(2, 2, 4, 2)
-    for own, wanted in ((None, False), (None, True), (grad, True)):
-        arguments = (x, parameters, 1, widths, tape, grad, own, wanted, torch.zeros(2, 40))
+    for own, with_input in ((None, False), (None, True), (grad, True)):
+        arguments = (x, parameters, 1, widths, tape, grad, own, with_input, torch.zeros(2, 40))
         torch.library.opcheck(ops.mlp_backward.default, arguments, test_utils="test_schema")
 
 
-def test_the_build_tells_what_it_is():
+def test_the_build_reports_how_it_was_made():
     info = native.build_info()
     assert torch.__version__.startswith(info["torch"])
     assert info["cuda"] == bool(backends.build_record()["cuda"])
@@ -317,34 +311,34 @@ def test_the_build_tells_what_it_is():
 
 
 def posterior(**changes):
-    """Arguments of reparam_kl, right but for the changes."""
+    """Arguments of reparam_kl, right except for the changes."""
     right = {"mu": torch.zeros(2, 3, 4), "logvar": torch.zeros(2, 3, 4), "keys": torch.zeros(2, dtype=torch.int64)}
     return (*(right | changes).values(), 0, changes.get("device_step"), False)[:6]
 
 
 def errors(**changes):
-    """Arguments of gaussian_nll, right but for the changes."""
+    """Arguments of gaussian_nll, right except for the changes."""
     right = {"x": torch.zeros(2, 3, 4), "xhat": torch.zeros(2, 1, 3, 4), "sigma2": torch.ones(2)}
     return tuple((right | changes).values())
 
 
-def steps(**changes):
-    """Arguments of adam_step, right but for the changes."""
+def steps(device: str, **changes):
+    """Arguments of adam_step, right except for the changes."""
     right = {name: torch.zeros(2, 5) for name in ("parameters", "gradients", "first", "second")}
-    right |= {"rates": torch.zeros(2), "active": torch.ones(2, dtype=torch.bool), "steps_done": torch.tensor(0)}
-    return (*(right | changes).values(), 0.9, 0.999, 1e-8)
+    right |= {"rate": torch.tensor(1e-3, dtype=torch.float64), "steps_done": torch.tensor(0)}
+    return (*(value.to(device) for value in (right | changes).values()), 0.9, 0.999, 1e-8)
 
 
 def pass_of(**changes):
-    """Arguments of mlp_forward, right but for the changes."""
+    """Arguments of mlp_forward, right except for the changes."""
     right = {"x": torch.zeros(1, 4, 3), "parameters": torch.zeros(2, 40), "offset": 0, "widths": [3, 2, 2, 2]}
     return (*(right | changes).values(), True)
 
 
 def pass_back(**changes):
-    """Arguments of mlp_backward, right but for the changes."""
+    """Arguments of mlp_backward, right except for the changes."""
     x, parameters, offset, widths, _ = pass_of()
-    right = {"tape": torch.zeros(8192), "grad": torch.zeros(2, 4, 2), "own": None, "wanted": False}
+    right = {"tape": torch.zeros(8192), "grad": torch.zeros(2, 4, 2), "own": None, "with_input": False}
     right |= {"gradients": torch.zeros(2, 40)}
     return (x, parameters, offset, widths, *(right | changes).values())
 
@@ -365,10 +359,9 @@ def pass_back(**changes):
         (ops.gaussian_nll, errors(x=torch.zeros(2, 3, 5)), r"x must have shape \[2, 3, 4\], got \[2, 3, 5\]"),
         (ops.gaussian_nll, errors(xhat=torch.zeros(2, 3, 4)), r"xhat must have shape \[M, A, B, D\], got \[2, 3, 4\]"),
         (ops.gaussian_nll, errors(sigma2=torch.ones(3)), r"sigma2 must have shape \[2\], got \[3\]"),
-        (ops.adam_step, steps(gradients=torch.zeros(2, 6)), r"gradients must have shape \[2, 5\], got \[2, 6\]"),
-        (ops.adam_step, steps(second=torch.zeros(2, 10)[:, ::2]), "tensors must be contiguous, got strides"),
-        (ops.adam_step, steps(active=torch.ones(2)), "active must be Bool, got Float"),
-        (ops.reparam_eps, (torch.zeros(2, dtype=torch.int64), 3, 4, 0, torch.int32), "must be float32 or float64"),
+        (ops.normals, (KEYS, KEYS, 3, 4, torch.int32), "dtype must be float32 or float64"),
+        (ops.normals, (KEYS, KEYS[:1], 3, 4, torch.float32), r"steps must have shape \[2\], got \[1\]"),
+        (ops.normals, (KEYS, KEYS, -1, 4, torch.float32), "rows and latents must not be negative, got -1, 4"),
         (ops.mlp_forward, pass_of(x=torch.zeros(1, 4, 2)), r"input must have shape \[1, 4, 3\], got \[1, 4, 2\]"),
         (ops.mlp_forward, pass_of(x=torch.zeros(4, 3)), r"input must have shape \[M, R, in\], got \[4, 3\]"),
         (ops.mlp_forward, pass_of(x=torch.zeros(2, 4, 6)[..., ::2]), "input must have unit stride"),
@@ -383,14 +376,28 @@ def pass_back(**changes):
         (ops.mlp_backward, pass_back(gradients=torch.zeros(1, 40).expand(2, -1)), "contiguous and apart"),
     ],
 )
-def test_what_does_not_fit_is_told(op, arguments, message):
+def test_arguments_that_do_not_fit_are_refused(op, arguments, message):
     if "mlp" in str(op) and not native.HAS_NETWORK_KERNELS:
         pytest.skip("needs AVX2")
     with pytest.raises(RuntimeError, match=message):
         op(*arguments)
 
 
-@pytest.mark.skipif(not HAS_CUDA, reason="needs a GPU and the CUDA kernels")
-def test_tensors_on_two_devices_are_told():
+@needs_gpu
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gradients": torch.zeros(2, 6)}, r"gradients must have shape \[2, 5\], got \[2, 6\]"),
+        ({"second": torch.zeros(5, 2).T}, "tensors must be contiguous, got strides"),
+        ({"rate": torch.tensor(1e-3)}, "learning_rate must be Double, got Float"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_by_adam(changes, message):
+    with pytest.raises(RuntimeError, match=message):
+        ops.adam_step(*steps("cuda", **changes))
+
+
+@needs_gpu
+def test_tensors_on_two_devices_are_refused():
     with pytest.raises(RuntimeError, match="logvar must be on cuda:0, got cpu"):
         ops.reparam_kl(*posterior(mu=torch.zeros(2, 3, 4, device="cuda")))

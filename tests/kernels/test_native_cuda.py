@@ -1,5 +1,7 @@
-"""Training on a GPU: the captured step against the eager one, and against itself. Single operations on the GPU
-are compared with float64 in test_native.py."""
+"""Training on a GPU: the captured step against the eager step, and against itself.
+
+Single operations on the GPU are compared with float64 in test_native.py.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 from small import gaussian_rows, recipe
 
-from phasevae.kernels import backends, elbo
+from phasevae.kernels import backends, dispatch
 from phasevae.sweep.settings import Member
 from phasevae.training.trainer import Trainer
 
@@ -25,7 +27,7 @@ CHANGES = {"n_latent": 3, "hidden": (33, 17), "samples": 32 * 700.0}
 @pytest.fixture(params=NAMES)
 def backend(request, monkeypatch) -> str:
     monkeypatch.setenv("PHASEVAE_BACKEND", request.param)
-    monkeypatch.setattr(elbo, "_chosen", {})
+    monkeypatch.setattr(dispatch, "_chosen", {})
     return request.param
 
 
@@ -38,9 +40,9 @@ def trained(x: torch.Tensor, use_graph: bool | None = None, members: list[Member
     return trainer
 
 
-def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+def distance(values: torch.Tensor, expected: torch.Tensor) -> float:
     """Relative to the norm."""
-    return float((found.double().cpu() - expected.double().cpu()).norm() / expected.double().norm().cpu())
+    return float((values.double().cpu() - expected.double().cpu()).norm() / expected.double().norm().cpu())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -48,7 +50,7 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
 def test_the_graph_trains_what_single_launches_train(backend, dtype, members):
     x = gaussian_rows(device="cuda", dtype=dtype)
     captured, eager = trained(x, members=members), trained(x, use_graph=False, members=members)
-    assert elbo.backend("cuda") == backend
+    assert dispatch.backend("cuda") == backend
     assert distance(captured.model.parameters, eager.model.parameters) < 1e-5
     assert np.allclose(np.stack(captured.history), np.stack(eager.history), rtol=1e-4, atol=1e-5)
 
@@ -74,7 +76,7 @@ def test_resumed_training_is_bit_equal(backend, interrupted_at):
 def test_gpu_and_cpu_train_the_same(backend, monkeypatch):
     on_gpu = trained(gaussian_rows(device="cuda", dtype=torch.float64), samples=32 * 200.0)
     monkeypatch.setenv("PHASEVAE_BACKEND", "torch")
-    monkeypatch.setattr(elbo, "_chosen", {})
+    monkeypatch.setattr(dispatch, "_chosen", {})
     on_cpu = trained(gaussian_rows(dtype=torch.float64), samples=32 * 200.0)
     # The learning rate is rounded to float32 by torch's Adam on the GPU.
     assert distance(on_gpu.model.parameters, on_cpu.model.parameters) < 1e-5

@@ -5,8 +5,11 @@ import pytest
 import torch
 from scipy import stats
 
-from phasevae.measurement.measure import LIKELIHOOD_ROWS, column_means, log_likelihood, measure_model
-from phasevae.model import Architecture, VAEEnsemble
+from phasevae.kernels import noise
+from phasevae.kernels.elbo import gaussian_nll, reparam_kl
+from phasevae.measurement import measure
+from phasevae.measurement.measure import LIKELIHOOD_DRAWS, LIKELIHOOD_ROWS, column_means, log_likelihood, measure_model
+from phasevae.model import Architecture, VAEEnsemble, initialise
 from phasevae.sweep.settings import Member
 from phasevae.theory.ppca import (
     collapsed_elbo,
@@ -78,8 +81,8 @@ def test_standard_error_of_the_gap_is_its_scatter(rows, spectrum):
     ensemble = ppca_model(rows, spectrum)
     parts = [measure_model(ensemble, part, column_means(rows), MEMBER) for part in rows[:3000].split(300)]
     gaps = np.array([part["elbo_gap"] for part in parts])
-    told = np.mean([part["elbo_gap_standard_error"] for part in parts])
-    assert gaps.std(ddof=1) == pytest.approx(told, rel=0.5)
+    estimated = np.mean([part["elbo_gap_standard_error"] for part in parts])
+    assert gaps.std(ddof=1) == pytest.approx(estimated, rel=0.5)
 
 
 def test_log_likelihood_is_exact_for_the_exact_posterior(rows, spectrum):
@@ -105,6 +108,54 @@ def test_a_worse_posterior_bounds_the_likelihood_from_below(rows, spectrum):
     ensemble.parameters[:, begin + 3 : begin + 6] += 1.0
     numbers = measure_model(ensemble, rows[:500], column_means(rows[:500]), MEMBER)
     assert numbers["elbo"] < numbers["log_likelihood"] < exact + 1e-3
+
+
+def log_likelihood_of_single_draws(model: VAEEnsemble, x: torch.Tensor, member: Member) -> torch.Tensor:
+    """The log likelihood of each of at most LIKELIHOOD_ROWS rows, less its constant, with one pass per draw."""
+    key = torch.tensor([noise.point_key("likelihood", member.seed, member.sigma2, member.beta)])
+    rows = x[None, noise.permutation(noise.key("likelihood", "rows"), 0, len(x))]
+    mu, logvar = model.encode(rows)
+    weights = []
+    for draw in range(LIKELIHOOD_DRAWS):
+        z, _ = reparam_kl(mu, logvar, key, draw)
+        nll = gaussian_nll(rows, model.decode(z[:, 0])[:, None], torch.tensor([member.sigma2], dtype=x.dtype))
+        prior, posterior = -0.5 * z[0, 0].square(), -0.5 * ((z[0, 0] - mu[0]).square() / logvar[0].exp() + logvar[0])
+        weights.append(-nll[0, 0].double() + (prior - posterior).double().sum(-1))
+    return torch.logsumexp(torch.stack(weights), 0) - np.log(LIKELIHOOD_DRAWS)
+
+
+def squared_errors_of_single_pairs(model: VAEEnsemble, x: torch.Tensor, member: Member) -> torch.Tensor:
+    """|x - f(z)|^2 of each row of x, at most a block, averaged over antithetic pairs, with one pass per pair."""
+    key = torch.tensor([noise.point_key("measure", member.seed, member.sigma2, member.beta)])
+    mu, logvar = model.encode(x[None])
+    errors = []
+    for pair in range(measure.MOST_PAIRS):
+        z, _ = reparam_kl(mu, logvar, key, pair, antithetic=True)
+        errors += [(x - model.decode(z[:, sign])[0]).double().square().sum(-1) for sign in (0, 1)]
+    return torch.stack(errors).mean(0)
+
+
+@pytest.mark.parametrize("draws_of_a_pass", [1, 100, 300])
+def test_draws_in_batches_give_the_numbers_of_single_draws(rows, draws_of_a_pass, monkeypatch):
+    """In float32, as trained models are: the batches have the same noise, row by row and draw by draw."""
+    monkeypatch.setattr(measure, "_PASS_NUMBERS", draws_of_a_pass * 200 * 33)
+    model, x = initialise(Architecture(5, 3, (33,)), [4]), rows[:200].float()
+    per_row = log_likelihood_of_single_draws(model, x, MEMBER)
+    numbers = measure_model(model, x, column_means(x), MEMBER)
+    constant = float(collapsed_elbo(0.0, 5, SIGMA2))
+    assert numbers["log_likelihood"] == pytest.approx(float(per_row.mean()) + constant, rel=1e-6)
+    assert numbers["log_likelihood_standard_error"] == pytest.approx(float(per_row.std()) / 200**0.5, rel=1e-5)
+    assert numbers["mse"] == pytest.approx(float(squared_errors_of_single_pairs(model, x, MEMBER).mean()), rel=1e-6)
+
+
+def test_a_pass_is_bounded_in_memory(monkeypatch):
+    """No layer of a pass has more numbers than allowed, except where one draw of all rows already has more."""
+    model = initialise(Architecture(64, 2, (256, 128)), [0])
+    for n, allowed in ((1797, measure._PASS_NUMBERS), (300, measure._PASS_NUMBERS), (20, 1)):
+        monkeypatch.setattr(measure, "_PASS_NUMBERS", allowed)
+        passes = list(measure._passes(model, n, 256))
+        assert torch.equal(torch.cat(passes), torch.arange(256))
+        assert max(len(steps) for steps in passes) == max(1, allowed // (256 * n))
 
 
 def test_held_out_rows_are_measured_apart(rows, spectrum):

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from phasevae import InputError
 from phasevae.prediction.losses import LIBRARIES, find_loss
 from phasevae.theory import factor_analysis
-from phasevae.theory.ppca import effective_variance, learned_threshold, learned_variance, ppca_elbo
+from phasevae.theory.learned_variance import learned_threshold, learned_variance
+from phasevae.theory.ppca import effective_variance, ppca_elbo
 
 DIMENSION, LATENTS, WEIGHT = 12, 3, 0.7
 
@@ -25,13 +26,13 @@ DIMENSION, LATENTS, WEIGHT = 12, 3, 0.7
     ],
 )
 def test_effective_variances(name, expected):
-    convention = find_loss(name)
-    assert convention.effective_variance(WEIGHT, DIMENSION, LATENTS) == pytest.approx(expected)
-    assert convention.kl_weight_of(expected, DIMENSION, LATENTS) == pytest.approx(WEIGHT)
+    loss = find_loss(name)
+    assert loss.effective_variance(WEIGHT, DIMENSION, LATENTS) == pytest.approx(expected)
+    assert loss.kl_weight_of(expected, DIMENSION, LATENTS) == pytest.approx(WEIGHT)
 
 
 def test_the_loss_is_the_paper_s_up_to_a_factor():
-    """At equal networks a convention's loss is an increasing function of -ELBO with its effective variance."""
+    """For equal networks each loss is an increasing function of -ELBO at its effective variance."""
     rng = np.random.default_rng(0)
     error, kl = rng.uniform(1, 9, 50), rng.uniform(0, 5, 50)
     for name in ("half-sse", "sse", "mean-se", "mean-se-mean-kl"):
@@ -53,7 +54,7 @@ def test_every_preset_says_what_it_models():
 
 
 @pytest.mark.parametrize(("loss", "library", "word"), [("mse", None, "half-sse"), (None, "keras", "pytorch-vae")])
-def test_unknown_names_are_told_with_the_known_ones(loss, library, word):
+def test_the_error_about_an_unknown_name_lists_the_known_names(loss, library, word):
     with pytest.raises(InputError, match=word):
         find_loss(loss, library)
 
@@ -100,9 +101,9 @@ def test_learned_variance_from_the_leading_eigenvalues():
 def test_factor_analysis_finds_the_variances_that_made_the_data():
     rng = np.random.default_rng(0)
     loadings, psi = rng.normal(size=(9, 2)), rng.uniform(0.3, 2, 9)
-    found = factor_analysis.fit(loadings @ loadings.T + np.diag(psi), 2, 1.0)
-    np.testing.assert_allclose(found.variances, psi, rtol=1e-4)
-    assert found.bounded
+    factors = factor_analysis.fit(loadings @ loadings.T + np.diag(psi), 2, 1.0)
+    np.testing.assert_allclose(factors.variances, psi, rtol=1e-4)
+    assert factors.bounded
 
 
 def test_factor_analysis_against_scikit_learn():
@@ -118,17 +119,17 @@ def test_factor_analysis_collapses_at_the_largest_correlation_eigenvalue():
     x = np.random.default_rng(1).normal(size=(400, 6)) @ np.random.default_rng(2).normal(size=(6, 6))
     covariance = np.cov(x.T, bias=True)
     critical = np.linalg.eigvalsh(np.corrcoef(x.T))[-1]
-    above, below = (factor_analysis.fit(covariance, 3, factor_ * critical) for factor_ in (1.01, 0.99))
+    above, below = (factor_analysis.fit(covariance, 3, part * critical) for part in (1.01, 0.99))
     np.testing.assert_allclose(above.variances, np.diagonal(covariance))
     assert below.eigenvalues[0] > 0.99 * critical and np.all(below.variances < np.diagonal(covariance))
 
 
-def test_factor_analysis_runs_away_with_as_many_latents_as_features():
+def test_factor_analysis_has_no_bound_with_as_many_latents_as_features():
     assert not factor_analysis.fit(np.array([[1.0, 0.5], [0.5, 2.0]]), 2, 0.5).bounded
 
 
 def test_leading_vectors_of_a_large_matrix_are_those_of_a_small_one():
     rng = np.random.default_rng(0)
     loadings, psi = rng.normal(size=(300, 3)), rng.uniform(0.3, 2, 300)
-    found = factor_analysis.fit(loadings @ loadings.T + np.diag(psi), 3, 1.0)
-    np.testing.assert_allclose(found.variances, psi, rtol=1e-3)
+    factors = factor_analysis.fit(loadings @ loadings.T + np.diag(psi), 3, 1.0)
+    np.testing.assert_allclose(factors.variances, psi, rtol=1e-3)

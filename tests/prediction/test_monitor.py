@@ -51,7 +51,7 @@ def test_kl_of_a_width_alone(x):
     assert monitor.end_epoch().kl_per_dim == pytest.approx([0.5 * (0.25 - 1 - np.log(0.25)), 0])
 
 
-def test_a_falling_kl_warns_before_it_is_gone(x):
+def test_a_falling_kl_warns_before_it_is_zero(x):
     monitor = CollapseMonitor(x, **LOSS)
     reports = list(run(monitor, [(0.5 * 0.5**i, 0.01) for i in range(5)]))
     assert [r.status for r in reports] == ["ok", "ok", "ok", "collapsing", "collapsing"]
@@ -104,7 +104,7 @@ def test_the_weight_of_kl_may_change(x):
     ("action", "words"),
     [
         (CollapseMonitor, "n_latent: missing"),
-        (lambda x: CollapseMonitor(predict(x, 2, beta=1.0), beta=1.0), "takes a prediction alone"),
+        (lambda x: CollapseMonitor(predict(x, 2, beta=1.0), beta=1.0), "takes only a prediction"),
         (lambda x: CollapseMonitor(x, **LOSS).end_epoch(), "no batch"),
         (
             lambda x: CollapseMonitor(x, **LOSS).update(torch.zeros(3, 3), torch.zeros(3, 3)),

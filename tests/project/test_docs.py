@@ -3,61 +3,146 @@
 from __future__ import annotations
 
 import io
+import pydoc
 import re
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import typer
 import yaml
 
+from phasevae.artifacts.schemas import SCHEMAS
+from phasevae.cli.main import VERBS, app
+from phasevae.figures.registry import FIGURES
 from phasevae.prediction import diagnosis
 from phasevae.prediction.losses import LIBRARIES, LOSSES
 from phasevae.prediction.monitor import STATUSES
 from phasevae.prediction.predict import predict
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "predict.md").read_text()
+DOCS = ROOT / "docs"
+GUIDE = DOCS / "guide"
 
 
-def section(title: str) -> str:
-    return PAGE.split(f"## {title}\n")[1].split("\n## ")[0]
+def section(page: str, title: str) -> str:
+    return (DOCS / page).read_text().split(f"## {title}\n")[1].split("\n## ")[0]
 
 
-def first_cells(text: str) -> set[str]:
-    """The code in the first column of the tables of a section."""
+def first_cells(text: str) -> list[str]:
+    """Return the code in the first column of the tables of a text."""
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
 
 
-def test_every_convention_and_preset_has_its_row():
-    assert first_cells(section("Conventions")) == set(LOSSES) | set(LIBRARIES)
+def test_every_loss_and_every_library_has_its_row():
+    assert set(first_cells(section("reference/losses.md", "Losses"))) == set(LOSSES)
+    assert set(first_cells(section("reference/losses.md", "Libraries"))) == set(LIBRARIES)
 
 
 def test_every_warning_has_its_row():
-    assert first_cells(section("Warnings")) == set(diagnosis.CHECKS)
+    assert set(first_cells(section("reference/losses.md", "Warnings"))) == set(diagnosis.CHECKS)
 
 
 def test_every_status_of_the_monitor_has_its_row():
-    assert first_cells(section("From Python")) == set(STATUSES)
+    assert set(first_cells(section("guide/predict.md", "Watch a training"))) == set(STATUSES)
 
 
-def test_every_json_key_has_its_row():
+def test_every_json_key_of_a_prediction_has_its_row():
     made = predict(np.linspace(0, 1, 10)[:, None], 1, beta=1.0)
-    assert first_cells(section("What comes out")) >= set(made.to_json())
+    assert set(first_cells(section("reference/losses.md", "JSON keys"))) == set(made.to_json())
+
+
+def test_every_verb_has_its_row():
+    listed = first_cells((DOCS / "reference" / "commands.md").read_text().split("\n## ")[0])
+    assert sorted(listed) == sorted(verb.__name__ for verb in VERBS)
+
+
+def test_every_figure_has_its_row():
+    assert first_cells(section("reference/artifacts.md", "Figures")) == list(FIGURES)
+
+
+def test_every_key_of_the_configuration_has_its_row():
+    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    keys = {*schema["properties"], *schema["properties"]["cluster"]["properties"]}
+    keys |= set(schema["$defs"]["dataset"]["properties"])
+    page = (DOCS / "reference" / "config.md").read_text()
+    listed = first_cells(page.split("<!-- keys -->\n")[1].split("<!-- /keys -->")[0])
+    assert set(listed) == keys - {"cluster", "datasets"}, "two keys are sections of the table"
+
+
+@pytest.mark.parametrize("kind", ["point", "fit"])
+def test_every_key_of_a_result_has_its_row(kind):
+    listed = first_cells(section("reference/artifacts.md", f"{kind}.json"))
+    assert set(SCHEMAS[kind]["properties"]) <= set(listed)
+
+
+def test_every_target_of_make_has_its_row():
+    listed = first_cells(section("reference/commands.md", "Targets of make"))
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    assert sorted(listed) == sorted(f"make {target}" for target in targets)
+
+
+def test_every_option_that_the_pages_give_to_a_verb_exists():
+    verbs = typer.main.get_command(app).commands
+    used = 0
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        for line in re.findall(r"\bphasevae (.*)", page.read_text().replace("\\\n", " ")):
+            verb, _, rest = re.split("[#`]", line)[0].partition(" ")
+            if verb in verbs:
+                options = re.findall(r"--[a-z][\w-]*", rest)
+                known = {name for parameter in verbs[verb].params for name in parameter.opts + parameter.secondary_opts}
+                assert set(options) <= known | {"--help"}, (page.name, line)
+                used += len(options)
+    assert used > 50
+
+
+def test_every_folder_of_the_package_has_its_row_and_every_row_its_folder():
+    listed = first_cells(section("reference/house.md", "The package"))
+    rooms = {path.parent.relative_to(ROOT).as_posix() + "/" for path in (ROOT / "phasevae").rglob("*/*.py")}
+    assert {name for name in listed if name.endswith("/")} == rooms
+    assert all((ROOT / name).exists() for name in listed)
+
+
+def test_every_file_that_the_map_of_the_repository_names_exists():
+    text = (DOCS / "reference" / "house.md").read_text()
+    named = re.findall(r"`((?:phasevae|csrc|tests|benchmarks|workflow|docs)/[\w./-]*)`", text)
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_file_that_the_pages_name_exists():
+    pages = [ROOT / "README.md", ROOT / "config" / "README.md", *DOCS.rglob("*.md")]
+    for page in pages:
+        named = re.findall(
+            r"\b(?:phasevae|csrc|tests|benchmarks|docs)/[\w/-]+\.(?:py|h|cpp|cu|md|csv)\b", page.read_text()
+        )
+        assert [name for name in named if not (ROOT / name).exists()] == [], page.name
 
 
 def test_every_page_of_the_site_exists_and_every_page_is_on_it():
     text = (ROOT / "mkdocs.yml").read_text()
-    pages = set(re.findall(r"[\w-]+\.md", yaml.safe_dump(yaml.safe_load(text)["nav"])))
-    assert pages == {path.name for path in (ROOT / "docs").glob("*.md")}
+    pages = re.findall(r"[\w/-]+\.md", yaml.safe_dump(yaml.safe_load(text)["nav"]))
+    assert sorted(pages) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+
+
+def test_every_object_of_the_python_reference_exists():
+    for name in re.findall(r"^::: (\S+)$", (DOCS / "reference" / "api.md").read_text(), re.M):
+        assert pydoc.locate(name) is not None, name
+
+
+def test_every_link_of_the_readme_leads_to_a_file():
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
 
 
 def test_formulas_become_mathml():
     pytest.importorskip("mkdocs")
     import sys
 
-    sys.path.insert(0, str(ROOT / "docs"))
+    sys.path.insert(0, str(DOCS))
     try:
         import hooks
     finally:
@@ -68,15 +153,21 @@ def test_formulas_become_mathml():
     assert 'display="block"' in made and "<mfrac>" in made
 
 
+def gallery() -> pd.DataFrame:
+    import predictions
+
+    return pd.read_csv(predictions.GALLERY).fillna({"thread": ""})
+
+
 def test_the_gallery_shows_what_was_measured():
     import predictions
 
-    rows = predictions.read(predictions.GALLERY)
-    page = (ROOT / "docs" / "gallery.md").read_text()
-    assert list(dict.fromkeys(row["case"] for row in rows)) == [case.name for case in predictions.CASES]
-    assert predictions.markdown([row for row in rows if not row["thread"]]) in page
+    rows = gallery()
+    page = (GUIDE / "gallery.md").read_text()
+    assert list(rows["case"].unique()) == list(predictions.CASES)
+    assert predictions.markdown(rows[rows["thread"] == ""]) in page
     for case in predictions.THREADS:
-        assert predictions.markdown([row for row in rows if row["case"] == case.name]) in page
+        assert predictions.markdown(rows[rows["case"] == case.name]) in page
         repository, number = case.thread.split("#")
         assert repository in page and f"/{number})" in page
 
@@ -84,25 +175,24 @@ def test_the_gallery_shows_what_was_measured():
 def test_every_case_of_the_gallery_came_out_as_predicted():
     import predictions
 
-    rows = predictions.read(predictions.GALLERY)
-    for case in predictions.CASES:
-        found = [row for row in rows if row["case"] == case.name]
-        ratios = [float(row["kl_weight"]) / float(row["critical_kl_weight"]) for row in found]
-        assert ratios[:2] == pytest.approx([predictions.BELOW, predictions.ABOVE]), case.name
-        assert [float(row["kl_weight"]) for row in found[2:]] == list(case.weights)
-        for row, ratio in zip(found, ratios, strict=True):
-            assert (row["predicted_verdict"] == "collapsed") == (ratio > 1)
-            kl = float(row["kl"])
-            assert kl < predictions.DEAD if ratio > 1 else kl > predictions.ALIVE, case.name
+    rows = gallery()
+    for name, case in predictions.CASES.items():
+        trained = rows[rows["case"] == name]
+        ratios = list(trained["kl_weight"] / trained["critical_kl_weight"])
+        assert ratios[:2] == pytest.approx([predictions.BELOW, predictions.ABOVE]), name
+        assert list(trained["kl_weight"][2:]) == list(case.weights)
+        for row, ratio in zip(trained.itertuples(), ratios, strict=True):
+            assert (row.predicted_verdict == "collapsed") == (ratio > 1)
+            assert row.kl < predictions.DEAD if ratio > 1 else row.kl > predictions.ALIVE, name
 
 
 def blocks(page: Path, language: str) -> str:
-    """The lines of the code blocks in a language."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M)
-    return "\n".join(lines for of, lines in found if of == language)
+    """Return the lines of the code blocks in a language."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M)
+    return "\n".join(lines for name, lines in fenced if name == language)
 
 
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("index.md", "predict.md", "gallery.md"))]
+PAGES = [ROOT / "README.md", DOCS / "index.md", GUIDE / "predict.md", GUIDE / "gallery.md"]
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +202,7 @@ def place(tmp_path_factory):
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("place")
-    for name in dict.fromkeys(case.data for case in predictions.CASES):
+    for name in {case.data for case in predictions.CASES.values()}:
         np.save(folder / f"{name}.npy", predictions.samples(name))
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
@@ -140,11 +230,13 @@ def test_the_commands_of_a_page_run_as_written(page, place, monkeypatch, capsys)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_shown_output_is_what_comes_out(place, monkeypatch, capsys):
+@pytest.mark.parametrize("page", [ROOT / "README.md", GUIDE / "predict.md"], ids=lambda page: page.name)
+def test_the_shown_output_is_what_comes_out(page, place, monkeypatch, capsys):
     from phasevae.cli import main
 
     monkeypatch.chdir(place)
-    shown = blocks(ROOT / "docs" / "predict.md", "text")
+    shown = blocks(page, "text")
+    assert shown
     printed = ""
     for words in ("dataset digits --output digits", "predict digits --latent 8 --loss mean-se"):
         monkeypatch.setattr("sys.argv", ["phasevae", *words.split()])

@@ -65,7 +65,7 @@ def test_off_asks_for_nothing(build):
     assert done.returncode == 0, done.stderr
 
 
-def test_an_unknown_mode_is_told(build):
+def test_an_unknown_mode_is_refused(build):
     done = build("gpu")
     assert done.returncode == 1
     assert done.stderr == "PHASEVAE_BUILD: 'gpu', must be one of: auto, off, cpu, cuda\n"

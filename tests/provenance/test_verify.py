@@ -17,13 +17,11 @@ from typer.testing import CliRunner
 
 import phasevae
 from phasevae import InputError
-from phasevae.artifacts.files import file_sha256, read_json, read_provenance, write_json
+from phasevae.artifacts.files import file_sha256, read_json, write_json
 from phasevae.cli.main import app
 from phasevae.provenance import verify
 from phasevae.provenance.manifest import artifact_files
-from phasevae.provenance.stages import stage_code
-
-pytestmark = pytest.mark.usefixtures("few_draws")
+from phasevae.provenance.stages import read_provenance, stage_code
 
 POINT = "set/points/sigma2=0.5,seed=0"
 POINT_FILES = [f"{POINT}/{name}" for name in ("weights.safetensors", "history.csv", "point.json")]
@@ -71,7 +69,7 @@ def results(finished, tmp_path):
 
 
 def found(results: Path) -> set[tuple[str, str]]:
-    return {(one.path, one.state) for one in verify.verify_results(results)[0]}
+    return {(finding.path, finding.state) for finding in verify.verify_results(results)[0]}
 
 
 def test_untouched_results_are_as_they_were_written(results):
@@ -216,7 +214,7 @@ def test_what_a_later_version_made_is_stale_and_not_damaged(results, made_by):
     assert run("manifest", results).exit_code == 0
     ((finding), *others), _ = verify.verify_results(results)
     assert (finding.path, finding.state, others) == ("set/fit.json", "stale", [])
-    assert finding.reason == f"made by '{' '.join(made_by.values())}', which is not here"
+    assert finding.reason == f"made by '{' '.join(made_by.values())}', which this version lacks"
 
 
 @pytest.mark.parametrize("folder", ["absent", "empty"])
@@ -240,12 +238,12 @@ def test_an_exported_crate_reads_back(finished, tmp_path, name):
         assert entity["contentSize"] == str((finished / identity).stat().st_size)
     run_ = crate.get("#run")
     assert run_["instrument"]["softwareVersion"] == phasevae.__version__
-    assert {unquote(one.id) for one in run_["result"]} == set(described)
+    assert {unquote(entity.id) for entity in run_["result"]} == set(described)
     assert "set: critical variance" in crate.description and crate.license
     if name == "crate":
         assert found(tmp_path / name) == {("set/data.npy", "missing")}
     again = run("export", finished, "-o", tmp_path / name)
-    assert isinstance(again.exception, InputError) and "is there already" in str(again.exception)
+    assert isinstance(again.exception, InputError) and "must be a new folder or .zip file" in str(again.exception)
 
 
 def test_export_without_its_package_says_what_to_install(finished, tmp_path, monkeypatch):

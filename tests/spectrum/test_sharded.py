@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasevae import InputError
-from phasevae.artifacts.files import write_tensors
+from phasevae.artifacts.tensors import write_tensors
 from phasevae.cli.main import app
 from phasevae.datasets.base import Dataset
 from phasevae.datasets.registry import build_dataset
@@ -121,6 +121,13 @@ def test_parts_that_do_not_fit_are_told():
         sharded.spectrum_of_shapes(shapes)
 
 
+def test_a_bad_value_of_a_part_is_named_with_its_row_in_the_whole():
+    x = np.random.default_rng(5).normal(size=(30, 2))
+    x[25, 1] = np.nan
+    with pytest.raises(InputError, match="set: value nan at row 25, column 1"):
+        sharded.moments(*sharded.part_of(dataset(x), (3, 3)))
+
+
 @pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1, 21)])
 def test_a_shard_must_exist(shard):
     with pytest.raises(InputError, match=r"shard \d+/\d+ of 20 rows: must be I/N with"):
@@ -163,7 +170,7 @@ def test_by_hand(command, tmp_path):
         (("spectrum", "--moments", "w.safetensors", "-o", "m"), "must be moments or shape of `phasevae moments`"),
         (("spectrum", "--moments", "k.safetensors", "-o", "m"), "not a file of `phasevae moments`, or damaged"),
         (("moments", "x.npy", "--basis", "w.safetensors", "-o", "m"), "must be basis of"),
-        (("spectrum", "--moments", "x.npy", "--grey", "-o", "m"), "grey: belong to `phasevae moments`"),
+        (("spectrum", "--moments", "x.npy", "--grey", "-o", "m"), "grey: must be given to `phasevae moments`"),
         (("spectrum", "x.npy", "x.npy", "-o", "m"), "several DATA go with --moments"),
     ],
 )

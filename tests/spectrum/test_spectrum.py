@@ -129,9 +129,12 @@ def test_round_trip_and_keys(tmp_path):
     ("change", "message"),
     [
         ({"eigenvalues": [1, 2]}, "key 'eigenvalues' must descend"),
-        ({"eigenvalues": []}, "key 'eigenvalues' is not a list of numbers"),
-        ({"eigenvalues": ["a"]}, "key 'eigenvalues' is not a list of numbers"),
-        ({"eigenvalues": [2, None]}, "key 'eigenvalues' must descend"),
+        ({"eigenvalues": []}, r"eigenvalues: \[\], must not be empty"),
+        ({"eigenvalues": ["a", 1]}, r"eigenvalues\[0\]: 'a', must be a number"),
+        ({"eigenvalues": [2, None]}, r"eigenvalues\[1\]: None, must be a number"),
+        ({"trace": 0}, "trace: 0, must be above 0"),
+        ({"n_samples": "many"}, "n_samples: 'many', must be a whole number"),
+        ({"variance_proxy": "large"}, "variance_proxy: 'large', must be a number or null"),
         ({"standard_errors": [1.0]}, "key 'standard_errors' must have one number for each"),
     ],
 )

@@ -1,19 +1,24 @@
-"""Sweep tables that follow the exact curves of Gaussian data."""
+"""Spectra, and sweep tables that follow the exact curves of Gaussian data."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from phasevae.spectrum.spectrum import Spectrum, assemble_spectrum
 from phasevae.theory.ppca import collapsed_elbo, ppca_active_dims, ppca_elbo, ppca_kl
 
 SINGLE = np.array([1.0] + [0.25] * 7)
 GRID = [0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.96, 0.98, 1.02, 1.05, 1.1]
 
 
-def spectrum_of(eigenvalues=SINGLE, **more):
-    moments = {"skewness": [0.0], "excess_kurtosis": [0.0]}
-    return {"eigenvalues": list(eigenvalues), "n_samples": 256_000, **moments, **more}
+def spectrum_of(
+    eigenvalues=SINGLE, skewness=0.0, kurtosis=0.0, n_samples=256_000, variance_proxy: float | None = None
+) -> Spectrum:
+    """The spectrum of data with these eigenvalues and these moments of the first component."""
+    values = np.array(eigenvalues, dtype=float)
+    moments = (np.array([moment, *np.zeros(values.size - 1)]) for moment in (skewness, kurtosis))
+    return assemble_spectrum(values, float(values.sum()), n_samples, *moments, variance_proxy)
 
 
 def gaussian_sweep(seed=None, eigenvalues=SINGLE, grid=GRID, beta=1.0, n=4):

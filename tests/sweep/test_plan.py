@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import random
 
 import pytest
@@ -101,13 +100,6 @@ def test_a_damaged_plan_is_told(tmp_path, text, expected):
         read_plan(path)
     assert str(caught.value).startswith(str(path))
     assert expected in str(caught.value)
-
-
-def test_training_keys_are_the_trainers_settings():
-    """One list of hyperparameters: what the workflow passes on is what the trainer takes."""
-    from phasevae.sweep.settings import Settings
-
-    assert set(training_keys(settings())) == {field.name for field in dataclasses.fields(Settings)}
 
 
 def test_keys_of_a_stage_ignore_the_other_stages():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import forked
@@ -27,18 +28,18 @@ def fit_of(critical_variance, ci95, smaller=()):
     return {"critical_variance": critical_variance, "ci95": ci95, "models": {"cascade": cascade}}
 
 
-def test_the_thresholds_of_an_exact_sweep_are_found_and_refined():
+def test_the_thresholds_of_an_exact_sweep_are_refined():
     """Coarse pPCA curve with scatter of 1e-4 nats: the new points close in on 2 and 4, the eigenvalues in the grid."""
     grid = [1.2, 1.5, 1.8, 2.2, 2.6, 3.0, 3.4, 3.8, 4.2, 4.6]
     kl = ppca_kl(EIGENVALUES, np.array(grid), 4) + 1e-4 * np.random.default_rng(0).normal(size=len(grid))
     active = ppca_active_dims(EIGENVALUES, np.array(grid), 4)
     sweep = pd.DataFrame({"sigma2": grid, "beta": 1.0, "seed": 0, "kl": kl, "active_dims": active})
-    found = transitions(fit_critical_point(sweep, n_latent=4), limit=4)
-    assert [transition.x for transition in found] == pytest.approx([4.0, 2.0], rel=5e-3)
-    # Steps of 0.05 about 4 (a third of 3 %, rounded) and of 0.05 about 2 (a third of half the gap, rounded).
+    thresholds = transitions(asdict(fit_critical_point(sweep, n_latent=4)), limit=4)
+    assert [transition.x for transition in thresholds] == pytest.approx([4.0, 2.0], rel=5e-3)
+    # Steps of 0.05 around 4 (a third of 3 %, rounded) and of 0.05 around 2 (a third of half the gap, rounded).
     near_4 = [3.85, 3.9, 3.95, 4.0, 4.05, 4.1, 4.15]
     near_2 = [1.85, 1.9, 1.95, 2.0, 2.05, 2.1, 2.15]
-    assert refined_values(found, grid) == near_2 + near_4
+    assert refined_values(thresholds, grid) == near_2 + near_4
 
 
 def test_the_interval_sets_the_spacing():
@@ -67,16 +68,16 @@ def test_nothing_is_added_outside_the_grid():
     st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=12, unique=True),
     st.lists(st.tuples(st.floats(1e-3, 1e3), st.none() | st.floats(1e-6, 10.0)), min_size=1, max_size=4),
 )
-def test_new_values_are_few_short_apart_and_inside(grid, found):
-    new = refined_values([Transition(x, width) for x, width in found], grid)
-    assert len(new) <= len(found) * (2 * STEPS + 1)
+def test_new_values_are_few_short_apart_and_inside(grid, thresholds):
+    new = refined_values([Transition(x, width) for x, width in thresholds], grid)
+    assert len(new) <= len(thresholds) * (2 * STEPS + 1)
     assert new == sorted(set(new)) and not set(new) & set(grid)
     for value in new:
         assert min(grid) < value < max(grid)
         digits = f"{value!r}".split("e")[0].replace(".", "").strip("0")
         assert len(digits) <= 4
-    for one, other in itertools.pairwise(new):
-        assert other - one >= 0.5 * SAME * FINEST_STEP * one
+    for lower, upper in itertools.pairwise(new):
+        assert upper - lower >= 0.5 * SAME * FINEST_STEP * lower
 
 
 @given(st.floats(0.8, 1.2), st.floats(-1, 1))
@@ -88,8 +89,8 @@ def test_an_estimate_that_moves_a_little_keeps_most_points(x, shift):
 
 
 def test_transitions_of_a_fit():
-    found = transitions(fit_of(1.0, [0.98, 1.01], [0.99, 0.8, 0.7999, 0.5]), limit=4)
-    assert found == [Transition(1.0, pytest.approx(0.02)), Transition(0.8, None), Transition(0.5, None)]
+    thresholds = transitions(fit_of(1.0, [0.98, 1.01], [0.99, 0.8, 0.7999, 0.5]), limit=4)
+    assert thresholds == [Transition(1.0, pytest.approx(0.02)), Transition(0.8, None), Transition(0.5, None)]
     assert [transition.x for transition in transitions(fit_of(1.0, [None, None], [0.8, 0.5]), limit=2)] == [1.0, 0.8]
     assert transitions(fit_of(1.0, [None, 1.2]), limit=1) == [Transition(1.0, pytest.approx(0.2))]
 
@@ -117,7 +118,7 @@ def test_the_command_adds_to_each_beta_of_a_plan(tmp_path):
     settings = {"n_latent": 2, "sigma2": [1.0, 2.0, 4.0], "beta": [1.0, 2.0], "seeds": [0, 1]}
     done = refine(tmp_path, "--settings", json.dumps(settings))
     assert done.returncode == 0, done.stderr
-    assert "28 new points about 1 transitions, 40 in all" in done.stdout
+    assert "28 new points around 1 transitions, 40 in all" in done.stdout
     plan = read_plan(tmp_path / "refined.csv")
     coarse = make_plan(settings | {"n_buckets": 8})
     assert [point for point in plan if point in coarse] == coarse

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,26 +10,29 @@ from small import recipe
 
 from phasevae.measurement import measure
 from phasevae.sweep import resources
+from phasevae.sweep.plan import make_plan, write_plan
 from phasevae.sweep.resources import (
     CPU_FLOPS,
     CUDA_FLOPS,
+    bucket_cost,
     estimate_cost,
-    estimate_hysteresis_cost,
     further_resources,
     matrices_mb,
     packed_buckets,
+    planned_points,
     resource_request,
+    upward_cost,
 )
 from phasevae.training.row_order import MOST_COORDINATES
 
-SMALL = asdict(recipe(hidden=(5,), samples=1000.0, batch=10, antithetic=False, rao_blackwell_group=1))
+SMALL = recipe(hidden=(5,), samples=1000.0, batch=10, antithetic=False, rao_blackwell_group=1).model_dump()
 
 
 def test_a_network_is_counted_by_hand():
     """D = 3, hidden 5, n = 2: encoder 3-5-4 (35 weights), decoder 2-5-3 (25 weights), 9 + 8 biases."""
-    found = estimate_cost(SMALL, n_points=7, dimension=3, n_samples=100)
-    assert found["parameters"] == 35 + 25 + 9 + 8
-    assert found["flops"] == 7 * (6 * 60 * 1000 + (2 * 35 + 32 * 25) * 100 + 2 * 25 * 256 * 100)
+    cost = estimate_cost(SMALL, n_points=7, dimension=3, n_samples=100)
+    assert cost["parameters"] == 35 + 25 + 9 + 8
+    assert cost["flops"] == 7 * (6 * 60 * 1000 + (2 * 35 + 32 * 25) * 100 + 2 * 25 * 256 * 100)
 
 
 def test_measuring_is_counted_as_it_is_done():
@@ -49,10 +51,10 @@ def test_antithetic_noise_decodes_twice_and_shared_targets_one_more_backward_pas
 
 def test_time_follows_the_processor():
     long = SMALL | {"samples": 1e12, "batch": 10**6}
-    one, four = (estimate_cost(long, 5, dimension=3, threads=threads)["seconds"] for threads in (1, 4))
+    single, four = (estimate_cost(long, 5, dimension=3, threads=threads)["seconds"] for threads in (1, 4))
     gpu = estimate_cost(long, 5, dimension=3, threads=4, device="cuda:1")["seconds"]
-    assert one == pytest.approx(estimate_cost(long, 5, dimension=3)["flops"] / CPU_FLOPS, rel=1e-3)
-    assert (one / four, one / gpu) == pytest.approx((4, CUDA_FLOPS / CPU_FLOPS), rel=1e-2)
+    assert single == pytest.approx(estimate_cost(long, 5, dimension=3)["flops"] / CPU_FLOPS, rel=1e-3)
+    assert (single / four, single / gpu) == pytest.approx((4, CUDA_FLOPS / CPU_FLOPS), rel=1e-2)
     steps = estimate_cost(SMALL | {"samples": 1e6}, 1, dimension=3)["seconds"]
     assert steps > 1e6 / 10 * 1e-3, "small networks do not take less than a step's overhead"
 
@@ -90,7 +92,7 @@ print(held("VmHWM") - before)
     ],
 )
 def test_the_memory_of_a_training_is_what_was_estimated(changes, points, rows, features):
-    keys = asdict(recipe(**changes))
+    keys = recipe(**changes).model_dump()
     keys["samples"] = 3 * keys["batch"]
     arguments = json.dumps([keys, points, rows, features])
     output = subprocess.run([sys.executable, "-c", MEASURED, arguments], check=True, capture_output=True, text=True)
@@ -112,10 +114,27 @@ def test_requests_grow_with_the_work_and_with_the_attempts():
 def test_an_upward_sweep_trains_its_steps_one_after_the_other():
     keys = SMALL | {"hysteresis_ratio": [0.7, 1.1, 1.3], "seeds": [0, 1], "extend_unconverged": 8}
     step, fresh = (estimate_cost(keys, n_points, dimension=3, n_samples=100) for n_points in (2, 6))
-    found = estimate_hysteresis_cost(keys, dimension=3, n_samples=100)
-    assert found["flops"] == 3 * step["flops"] + fresh["flops"]
-    assert found["seconds"] == pytest.approx(3 * step["seconds"] + fresh["seconds"])
-    assert found["memory_bytes"] == fresh["memory_bytes"]
+    cost = upward_cost(keys, shape=(100, 3), threads=2, device="cpu")
+    assert cost["flops"] == 3 * step["flops"] + fresh["flops"]
+    assert cost["seconds"] == pytest.approx(3 * step["seconds"] + fresh["seconds"])
+    assert cost["memory_bytes"] == fresh["memory_bytes"]
+
+
+def test_a_bucket_may_be_trained_with_every_budget():
+    once, three, seven = (
+        bucket_cost(SMALL | {"extend_unconverged": extend}, 5, (100, 3), threads=2, device="cpu")
+        for extend in (1, 2, 7)
+    )
+    assert once == estimate_cost(SMALL, 5, dimension=3, n_samples=100)
+    assert three == estimate_cost(SMALL | {"samples": 3 * SMALL["samples"]}, 5, dimension=3, n_samples=100)
+    assert seven == estimate_cost(SMALL | {"samples": 7 * SMALL["samples"]}, 5, dimension=3, n_samples=100)
+
+
+def test_the_points_of_a_bucket_are_counted_in_its_plan(tmp_path):
+    plan = make_plan({"sigma2": [0.5, 0.8, 1.5], "beta": 1.0, "seeds": [0, 1], "n_buckets": 1})
+    write_plan(tmp_path / "plan.csv", plan)
+    assert planned_points(tmp_path / "plan.csv", bucket=0) == 6
+    assert planned_points(tmp_path / "missing.csv", bucket=0) == 1
 
 
 def test_matrices_grow_with_the_square_of_the_features():

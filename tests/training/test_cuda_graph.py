@@ -31,12 +31,12 @@ def plain() -> dict[str, np.ndarray]:
     return trainer.state()
 
 
-def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    assert found.keys() == expected.keys()
-    assert [name for name in found if not np.array_equal(found[name], expected[name])] == []
+def assert_equal(arrays: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert arrays.keys() == expected.keys()
+    assert [name for name in arrays if not np.array_equal(arrays[name], expected[name])] == []
 
 
-def test_where_nothing_can_be_captured_training_goes_on_with_one_warning(plain):
+def test_training_goes_on_with_one_warning_if_nothing_can_be_captured(plain):
     trainer = Trainer(rows(), MEMBERS, RECIPE, use_graph=True)
     if torch.cuda.is_available():
         pytest.skip("a step on the CPU fails to be captured only where there is no CUDA")
@@ -103,7 +103,7 @@ def test_a_capture_leaves_no_trace_in_what_is_trained(interrupted_at, plain, mon
     assert_equal(second.state(), plain)
 
 
-def test_a_failing_capture_is_told_once_and_changes_no_number(plain, monkeypatch):
+def test_a_failing_capture_gives_one_warning_and_changes_no_number(plain, monkeypatch):
     cuda = FakeCuda(monkeypatch, fails=True)
     trainer = Trainer(rows(), MEMBERS, RECIPE, use_graph=True)
     with pytest.warns(UserWarning) as caught:
@@ -125,14 +125,14 @@ def test_without_a_gpu_no_capture_is_tried():
 
 
 def numbered(first: int, count: int) -> cuda_graph.Inputs:
-    """Inputs that tell which step they are of."""
+    """Inputs that contain the number of their step."""
     steps = torch.arange(first, first + count)
     return cuda_graph.Inputs(steps[:, None, None].expand(-1, 2, 3), steps.double(), -steps.double())
 
 
 @settings(max_examples=30)
 @given(n_steps=st.integers(1, 3 * cuda_graph.BLOCK), jumps=st.lists(st.floats(0, 0.999), max_size=3))
-def test_each_step_is_given_its_own_inputs(n_steps, jumps):
+def test_each_step_gets_its_own_inputs(n_steps, jumps):
     """Across the borders of blocks, and after a jump as that to a checkpoint's step."""
     inputs = cuda_graph.StepInputs(numbered, n_steps, (2, 3), torch.device("cpu"))
     places = [tensor.data_ptr() for tensor in inputs.counters]

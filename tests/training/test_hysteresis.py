@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 import phasevae
 from phasevae import InputError
 from phasevae.analysis.hysteresis import measured_hysteresis
-from phasevae.artifacts.files import read_json, read_table, write_json
+from phasevae.artifacts.files import read_json, write_json
+from phasevae.artifacts.tables import read_table
 from phasevae.cli.main import app
 from phasevae.measurement.stability import measure_stability
 from phasevae.model import Architecture, initialise, save_model
@@ -49,8 +50,8 @@ def test_an_active_branch_survives_where_fresh_networks_collapse():
     up = table[table["branch"] == "up"]["kl"].to_numpy()
     # Two clusters of weight 0.1 are told apart at ln 2 nats at most, and the variance proxy ends at 2.02.
     assert up[0] > 0.1 and up[1] > 0.1 and up[2] < 0.02
-    found = measured_hysteresis(table, critical)
-    assert found["branch_lost"] == pytest.approx([1.2 * critical, 3.0 * critical])
+    hysteresis = measured_hysteresis(table, critical)
+    assert hysteresis.branch_lost == pytest.approx([1.2 * critical, 3.0 * critical])
 
 
 def test_an_upward_sweep_needs_steps():
@@ -90,12 +91,12 @@ def test_second_differences_at_a_collapsed_network_are_the_blocks(tmp_path):
     """Strongly non-Gaussian data: only their covariance may matter."""
     rng = np.random.default_rng(0)
     x = (rng.exponential(size=(4000, 3)) - 1) * np.sqrt([1.0, 0.5, 0.2])
-    found = measure_stability(collapsed_model(tmp_path), x, directions=(0, 1, 2))
-    assert len(found["blocks"]) == 2 * 3 * 2
+    measured = measure_stability(collapsed_model(tmp_path), x, directions=(0, 1, 2))
+    assert len(measured["blocks"]) == 2 * 3 * 2
     # Of the noise, 4000 rows x 32 draws are left: a few parts in a thousand.
-    assert found["largest_error"] < 0.03
-    assert all(block["soft_mode"] > 0 for block in found["blocks"])
-    write_json(tmp_path / "stability.json", found)
+    assert measured["largest_error"] < 0.03
+    assert all(block["soft_mode"] > 0 for block in measured["blocks"])
+    write_json(tmp_path / "stability.json", measured)
 
 
 def test_active_networks_and_absent_latents_are_refused(tmp_path):

@@ -18,7 +18,8 @@ import pytest
 from job_runs import GRID, SETTINGS, files_of, job_in, relative, rows
 
 from phasevae import InputError, load
-from phasevae.artifacts.files import canonical_json, read_tensors
+from phasevae.artifacts.files import canonical_json
+from phasevae.artifacts.tensors import read_tensors
 from phasevae.datasets.base import Dataset
 from phasevae.datasets.store import save_dataset
 from phasevae.measurement.measure import measure_model
@@ -26,11 +27,9 @@ from phasevae.measurement.tables import read_folder, read_planned
 from phasevae.sweep.plan import make_plan, write_plan
 from phasevae.sweep.points import is_valid
 from phasevae.sweep.settings import training_keys
-from phasevae.training import checkpoints, signals
+from phasevae.training import checkpoints, point_files, signals
 from phasevae.training import job as job_module
 from phasevae.training.job import Job, run_job
-
-pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.fixture(scope="module")
@@ -64,28 +63,29 @@ def change_elbo(path: Path) -> None:
     ("name", "damage"), [("point.json", change_elbo), ("weights.safetensors", flip), ("history.csv", flip)]
 )
 @pytest.mark.parametrize("with_checkpoint", [True, False])
-def test_an_altered_file_of_a_point_is_told_and_made_again(name, damage, with_checkpoint, copied, finished):
+def test_an_altered_file_of_a_point_is_logged_and_made_again(name, damage, with_checkpoint, copied, finished, caplog):
     folder = copied.tasks[1].folder
     damage(folder / name)
     if not with_checkpoint:
         copied.checkpoint.unlink()
-    told: list[str] = []
-    assert run_job(copied, tell=told.append) == [folder]
-    assert [line for line in told if "continue" not in line] == [
-        line for line in told if line.startswith(f"{folder / name}: altered") and line.endswith("trained again")
-    ]
+    with caplog.at_level("INFO", "phasevae"):
+        assert run_job(copied) == [folder]
+    message, *more = caplog.messages
+    assert more == ([f"3 models continue at step {SETTINGS.n_steps}"] if with_checkpoint else [])
+    assert message.startswith(f"{folder / name}: altered") and message.endswith("trained again")
     assert all(is_valid(task) for task in copied.tasks)
     if with_checkpoint:  # with the ensemble it was trained in before
         assert relative(copied, files_of(copied)) == relative(finished, files_of(finished))
 
 
-def test_an_altered_checkpoint_is_told_and_not_used(copied, finished):
+def test_an_altered_checkpoint_is_logged_and_not_used(copied, finished, caplog):
     for task in copied.tasks:
         shutil.rmtree(task.folder)
     flip(copied.checkpoint)
-    told: list[str] = []
-    run_job(copied, tell=told.append)
-    assert [line.partition(" (")[0] for line in told] == [f"{copied.checkpoint}: altered after it was written"]
+    run_job(copied)
+    (message,) = caplog.messages
+    assert message.startswith(f"{copied.checkpoint}: altered after it was written (")
+    assert message.endswith("; the training starts again")
     assert relative(copied, files_of(copied)) == relative(finished, files_of(finished))
 
 
@@ -144,7 +144,7 @@ def test_a_signal_while_points_are_written_stops_at_once(finished, tmp_path, mon
         return measure_model(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(job_module, "measure_model", interrupted)
+        patched.setattr(point_files, "measure_model", interrupted)
         with pytest.raises(signals.InterruptedTrainingError):
             run_job(job)
     assert not ended
@@ -178,7 +178,7 @@ def saved_job(folder: Path) -> list[str]:
     save_dataset(Dataset(name="test", x=x, **unit), folder)
     plan = make_plan(GRID)
     write_plan(folder / "plan.csv", plan)
-    keys = training_keys({**{name: getattr(SETTINGS, name) for name in SETTINGS.__dataclass_fields__}, **GRID})
+    keys = training_keys({**SETTINGS.model_dump(), **GRID})
     settings = canonical_json(keys)
     return [
         "train",
@@ -229,7 +229,7 @@ def test_a_folder_that_is_read_only_is_refused_before_training():
         if user == 0:
             os.seteuid(65534)
         with pytest.raises(PermissionError, match="Permission denied"):
-            run_job(job, report=lambda trainer: started.append(trainer.step))
+            run_job(job, on_record=lambda trainer: started.append(trainer.step))
     finally:
         os.seteuid(user)
         (folder / "results").chmod(0o755)
@@ -248,7 +248,7 @@ def test_the_command_stops_within_five_seconds_of_sigterm(tmp_path):
     """Seconds of its own: on a machine that is busy with other things they are long."""
     arguments = [*saved_job(tmp_path), "--checkpoint-seconds", "1000"]
     settings = arguments[arguments.index("--settings") + 1]
-    longer = settings.replace('"samples":3200.0', '"samples":3200000.0')
+    longer = settings.replace('"samples":3200', '"samples":3200000')
     assert longer != settings
     arguments[arguments.index(settings)] = longer
     process = subprocess.Popen([*PHASEVAE, *arguments], stderr=subprocess.PIPE, text=True)

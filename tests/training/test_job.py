@@ -16,16 +16,16 @@ import torch
 from job_runs import SETTINGS, files_of, job_in, relative
 
 from phasevae import InputError
-from phasevae.artifacts.files import read_json, write_tensors
-from phasevae.measurement import measure
+from phasevae.artifacts.files import read_json
+from phasevae.artifacts.tensors import write_tensors
 from phasevae.sweep import convergence
 from phasevae.sweep.points import is_valid, next_budget
 from phasevae.training import job as job_module
-from phasevae.training.job import Job, choose_device, run_job
+from phasevae.training import point_files
+from phasevae.training.device import choose_device
+from phasevae.training.job import Job, run_job
 from phasevae.training.signals import InterruptedTrainingError
 from phasevae.training.trainer import Trainer
-
-pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_a_signal_stops_with_a_checkpoint_and_the_rest_is_bit_equal(number, fini
     assert relative(job, files_of(job)) == relative(*finished)
 
 
-def test_the_time_of_a_training_is_that_of_all_its_stretches(tmp_path, monkeypatch):
+def test_the_time_of_a_training_includes_that_before_interruptions(tmp_path, monkeypatch):
     clock, step = SimpleNamespace(now=0.0), Trainer._train_step
 
     def timed(trainer: Trainer) -> None:
@@ -137,9 +137,7 @@ def test_a_damaged_checkpoint_is_not_used(damage, finished, tmp_path):
 def test_killed_at_random_moments_the_numbers_are_those_of_an_undisturbed_run(finished, tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
-        "from phasevae.measurement import measure; from phasevae.training.job import run_job;"
-        "from job_runs import job_in;"
-        f"measure.LIKELIHOOD_DRAWS = {measure.LIKELIHOOD_DRAWS};"
+        "from phasevae.training.job import run_job; from job_runs import job_in;"
         "print('ready', flush=True); run_job(job_in(Path(sys.argv[2]), checkpoint_seconds=0.01))"
     )
     command = [sys.executable, "-c", script, str(Path(job_runs.__file__).parent), str(tmp_path)]
@@ -167,12 +165,12 @@ def records(job: Job) -> dict[float, dict]:
 def one_slow_point(monkeypatch):
     """As if the model at sigma2 = 0.8 converged with four times the samples, and the others at once."""
 
-    def found(history, numbers, settings):
+    def convergence_of(history, numbers, settings):
         converged = history["sigma2"].iloc[-1] != 0.8 or settings.samples >= 4 * SETTINGS.samples
         still = dict.fromkeys(("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error"), 0.0)
         return still | {"second_moment_deviation": 0.0 if converged else 1.0}
 
-    monkeypatch.setattr(job_module, "_convergence", found)
+    monkeypatch.setattr(point_files, "_convergence", convergence_of)
 
 
 def test_a_point_that_has_not_converged_gets_twice_the_samples_until_it_has(one_slow_point, tmp_path):
@@ -253,7 +251,7 @@ def test_an_ensemble_too_large_for_the_memory_is_split_and_the_numbers_are_the_s
     assert relative(job, files_of(job)) == relative(*finished)
 
 
-def test_a_single_model_too_large_for_the_memory_is_told(tmp_path, monkeypatch):
+def test_a_single_model_too_large_for_the_memory_is_an_error(tmp_path, monkeypatch):
     def without_memory(trainer: Trainer) -> None:
         raise MemoryError
 
@@ -262,7 +260,7 @@ def test_a_single_model_too_large_for_the_memory_is_told(tmp_path, monkeypatch):
         run_job(job_in(tmp_path, [0.5]))
 
 
-def test_another_error_of_the_runtime_is_not_taken_for_it(tmp_path, monkeypatch):
+def test_another_runtime_error_is_not_taken_for_a_lack_of_memory(tmp_path, monkeypatch):
     def broken(trainer: Trainer) -> None:
         raise RuntimeError("shapes do not fit")
 

@@ -23,13 +23,13 @@ def correlated_rows(n: int = 8000, dimension: int = 6, seed: int = 0) -> torch.T
 
 
 def deviation(x: torch.Tensor, rows: torch.Tensor, window: int) -> tuple[float, float]:
-    """How far means and second moments of stretches of rows are from the whole's: root mean squares, relative to the
-    features' spread."""
+    """Root mean squares of the deviations of means and second moments of windows, relative to the standard deviations
+    of the features."""
     whole = x.double() - x.double().mean(0)
     whole = whole @ torch.linalg.inv(torch.linalg.cholesky(whole.T @ whole / len(x))).T
-    stretches = whole[rows[: len(rows) // window * window]].unflatten(0, (-1, window))
-    second = stretches.mT @ stretches / window - torch.eye(x.shape[1], dtype=torch.float64)
-    return float(stretches.mean(1).square().mean().sqrt()), float(second.square().mean().sqrt())
+    windows = whole[rows[: len(rows) // window * window]].unflatten(0, (-1, window))
+    second = windows.mT @ windows / window - torch.eye(x.shape[1], dtype=torch.float64)
+    return float(windows.mean(1).square().mean().sqrt()), float(second.square().mean().sqrt())
 
 
 @given(st.integers(1, 400), st.integers(1, 5), st.integers(1, 20), st.sampled_from([0.0, 1.0]))
@@ -43,7 +43,7 @@ def test_every_row_is_in_one_group_and_in_each_epoch_once(n, dimension, n_coordi
         assert all(row.sort().values.tolist() == list(range(n)) for row in order(grouped, epoch))
 
 
-def test_stretches_have_the_moments_of_all_rows():
+def test_windows_have_the_moments_of_all_rows():
     x = correlated_rows(dimension=4)
     grouped = balanced_groups(x, 4)
     chance = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
@@ -64,8 +64,8 @@ def test_leading_directions_are_balanced_where_there_are_more():
 def test_epochs_and_seeds_differ():
     grouped = balanced_groups(correlated_rows(), 4)
     first, second = order(grouped), order(grouped, 1)
-    for one, other in ((first[0], first[1]), (first[0], second[0])):
-        assert (one == other).double().mean() < 0.01
+    for some, other in ((first[0], first[1]), (first[0], second[0])):
+        assert (some == other).double().mean() < 0.01
     assert torch.equal(order(grouped), first)
 
 
@@ -73,14 +73,14 @@ def test_groups_depend_neither_on_threads_nor_on_the_scale_of_the_data():
     x = correlated_rows(20_000)
     threads = torch.get_num_threads()
     try:
-        found = []
+        groups = []
         for count in (1, 3):
             torch.set_num_threads(count)
-            found.append(balanced_groups(x, 6))
+            groups.append(balanced_groups(x, 6))
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(*found)
-    assert torch.equal(found[0], balanced_groups(4 * x, 6))
+    assert torch.equal(*groups)
+    assert torch.equal(groups[0], balanced_groups(4 * x, 6))
 
 
 def test_global_random_numbers_are_left_alone():
@@ -93,29 +93,29 @@ def test_global_random_numbers_are_left_alone():
 
 @pytest.mark.parametrize("antithetic", [False, True])
 @pytest.mark.parametrize(("n_latent", "tolerance"), [(1, 1e-12), (2, 1e-12), (4, 1e-4)])
-def test_noise_of_a_batch_has_unit_covariance(antithetic, n_latent, tolerance):
+def test_moment_matched_noise_has_unit_covariance(antithetic, n_latent, tolerance):
     generator = torch.Generator().manual_seed(0)
     mu, logvar = (torch.randn(50, 64, n_latent, generator=generator, dtype=torch.float64) for _ in range(2))
     z, _ = reparam_kl(mu, logvar, torch.arange(50), 0, antithetic)
-    found, before = (
+    matched, before = (
         (draws - mu[:, None]) * (-0.5 * logvar[:, None]).exp() for draws in (moment_matched_noise(z, mu, logvar), z)
     )
-    one = torch.eye(n_latent, dtype=torch.float64)
-    assert (found.mT @ found / 64 - one).abs().max() < tolerance
-    assert (before.mT @ before / 64 - one).abs().max() > 0.1
-    assert (found - before).abs().mean() < 0.3
+    identity = torch.eye(n_latent, dtype=torch.float64)
+    assert (matched.mT @ matched / 64 - identity).abs().max() < tolerance
+    assert (before.mT @ before / 64 - identity).abs().max() > 0.1
+    assert (matched - before).abs().mean() < 0.3
     if antithetic:
-        assert torch.allclose(found[:, 0], -found[:, 1])
+        assert torch.allclose(matched[:, 0], -matched[:, 1])
 
 
-def test_scaled_noise_has_the_gradient_of_its_sample():
+def test_moment_matched_noise_has_the_gradient_of_its_sample():
     generator = torch.Generator().manual_seed(0)
     mu, logvar = (torch.randn(2, 64, 3, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2))
     weights = torch.randn(2, 2, 64, 3, generator=generator, dtype=torch.float64)
     z, _ = reparam_kl(mu, logvar, torch.arange(2), 5, True)
-    found = moment_matched_noise(z, mu, logvar)
-    by_mu, by_logvar = torch.autograd.grad((found * weights).sum(), (mu, logvar))
-    spread = (found - mu[:, None]).detach()
+    matched = moment_matched_noise(z, mu, logvar)
+    by_mu, by_logvar = torch.autograd.grad((matched * weights).sum(), (mu, logvar))
+    spread = (matched - mu[:, None]).detach()
     assert torch.allclose(by_mu, weights.sum(1))
     assert torch.allclose(by_logvar, (weights * 0.5 * spread).sum(1))
 

@@ -143,7 +143,7 @@ def test_a_holdout_without_rows_is_refused():
         split_rows(100, 0.001)
 
 
-def test_divergence_is_told_with_the_point():
+def test_the_error_of_a_divergence_names_the_point():
     with pytest.raises(InputError, match=r"diverged at sigma2=1e-30, beta=1\.0, seed=0"):
         Trainer(1e10 * gaussian_rows(), [Member(1e-30, 1.0, 0)], recipe(schedule="scratch")).run()
 

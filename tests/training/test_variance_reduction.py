@@ -1,4 +1,4 @@
-"""Decoder targets: what they are, and that they change no mean of the decoder's gradient."""
+"""Rao-Blackwellised targets: their values, and that they do not change the mean of the decoder's gradient."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def setting(n: int = 2) -> dict[str, torch.Tensor]:
 
 def test_targets_are_the_means_of_x_given_z_among_a_group():
     made = setting()
-    found = rao_blackwell_targets(**made, group=4)
+    targets = rao_blackwell_targets(**made, group=4)
     model, draw, row = 1, 0, 6
     mates = slice(4, 8)
     density = torch.distributions.Normal(made["mu"][model, mates], (made["logvar"][model, mates] / 2).exp())
     weights = density.log_prob(made["z"][model, draw, row]).sum(-1).softmax(0)
-    assert found.shape == (2, 2, 12, 3)
-    assert torch.allclose(found[model, draw, row], weights @ made["x"][0, mates])
+    assert targets.shape == (2, 2, 12, 3)
+    assert torch.allclose(targets[model, draw, row], weights @ made["x"][0, mates])
 
 
 def test_a_group_of_one_gives_each_row_its_own_target():
@@ -34,7 +34,7 @@ def test_a_group_of_one_gives_each_row_its_own_target():
     assert torch.allclose(rao_blackwell_targets(**made, group=1), made["xhat"])
 
 
-def test_a_group_that_does_not_divide_the_rows_is_told():
+def test_a_group_that_does_not_divide_the_rows_is_refused():
     with pytest.raises(InputError, match="group 5, must be a divisor of the 12 rows"):
         rao_blackwell_targets(**setting(), group=5)
 
@@ -97,6 +97,6 @@ def test_the_chance_of_a_batchs_mean_leaves_the_noise_and_no_mean(explained):
 def test_a_constant_feature_stays_what_it_is():
     made = setting()
     made["x"][..., 1] = made["mean"][1]
-    found = rao_blackwell_targets(**made | {"xhat": made["xhat"] * 0.5}, group=1)
-    assert torch.equal(found[..., 1], made["xhat"][..., 1])
-    assert found.isfinite().all()
+    targets = rao_blackwell_targets(**made | {"xhat": made["xhat"] * 0.5}, group=1)
+    assert torch.equal(targets[..., 1], made["xhat"][..., 1])
+    assert targets.isfinite().all()

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from workflow_runs import dry_run, snakemake
 
-from phasevae.artifacts.files import read_json, read_table
+from phasevae.artifacts.files import read_json
+from phasevae.artifacts.tables import read_table
 from phasevae.config import validate
 from phasevae.sweep.plan import make_plan, read_plan, second_pass
 

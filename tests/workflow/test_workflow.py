@@ -9,10 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
-from workflow_runs import ROOT, SNAKEMAKE, dry_run, snakemake
+from workflow_runs import ROOT, SNAKEMAKE, TINY, Run, dry_run, snakemake
 
-from phasevae.artifacts.files import read_json, read_table, read_tensors
+from phasevae.artifacts.files import read_json
+from phasevae.artifacts.tables import read_table
+from phasevae.artifacts.tensors import read_tensors
 from phasevae.config import validate
 from phasevae.sweep.plan import make_plan, read_plan
 
@@ -30,51 +31,34 @@ FIGURES = [
     "cascade",
     "soft_modes",
 ]
-TINY = {
-    "kind": "synthetic",
-    "eigenvalues": [4.0, 2.0, 1.0, 0.5],
-    "n_samples": 2000,
-    "n_latent": 2,
-    "hidden": [16],
-    "sigma2": [1.0, 3.5, 5.0],  # two points fall in bucket 0, one in bucket 1
-    "samples": 20_000,
-    "batch": 256,
-    "n_buckets": 2,
-}
 EXTENDED = [2.0, 1.0, 3.5, 5.0]
-
-
-def configured(folder: Path, run: list[str], **changes) -> str:
-    """Write the configuration with changes to the data set `tiny`; return its path."""
-    broken = {"kind": "array", "path": "missing.csv", "n_latent": 1, "sigma2": [1.0], "n_buckets": 1}
-    path = folder / "tiny.yaml"
-    config = {"run": run, "train_threads": 1, "datasets": {"tiny": TINY | changes, "broken": broken}}
-    path.write_text(yaml.safe_dump(config))
-    return str(path)
 
 
 def points_of(**changes):
     return make_plan(validate({"datasets": {"tiny": TINY | changes}}, "test")["datasets"]["tiny"])
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """(folder, result) of a run of a sound and a broken data set side by side."""
-    folder = tmp_path_factory.mktemp("workflow")
-    return folder, snakemake(folder, "--configfile", configured(folder, ["broken", "tiny"]))
-
-
 def test_a_broken_data_set_stops_itself_alone(finished):
-    folder, result = finished
-    assert result.returncode != 0
-    assert "missing.csv" in result.stdout
-    assert (folder / "results" / "tiny" / "fit.json").is_file(), result.stdout
-    assert not (folder / "results" / "broken" / "data.json").exists()
+    assert finished.status != 0
+    assert "missing.csv" in finished.output
+    assert (finished.folder / "results" / "tiny" / "fit.json").is_file(), finished.output
+    assert not (finished.folder / "results" / "broken" / "data.json").exists()
+
+
+def test_the_screen_shows_a_line_for_each_finished_job_and_the_error_in_full(finished):
+    lines = re.findall(r"^\[ *(\d+)/(\d+)\] (.*)$", finished.output, re.MULTILINE)
+    assert [int(done) for done, _, _ in lines] == list(range(1, len(lines) + 1))
+    trained = [
+        text for _, _, text in lines if re.match(r"tiny: train bucket 0 \(2 points\), \d+ s - about .* left$", text)
+    ]
+    assert len(trained) == 1
+    assert "Reason:" not in finished.output and "Select jobs" not in finished.output
+    assert "Error in rule dataset" in finished.output and "broken/logs/dataset.log:" in finished.output
 
 
 def test_every_artifact_is_there_and_parses(finished):
-    results = finished[0] / "results" / "tiny"
-    assert read_json(results / "data.json")["n_samples"] == 2000
+    results = finished.folder / "results" / "tiny"
+    assert read_json(results / "data.json")["n_samples"] == TINY["n_samples"]
     spectrum = read_json(results / "spectrum.json")
     fit = read_json(results / "fit.json", required=("critical_variance", "ci95", "reason"))
     assert fit["predicted"]["critical_variance"] == pytest.approx(spectrum["critical_variance"])
@@ -94,16 +78,15 @@ def test_every_artifact_is_there_and_parses(finished):
 
 
 def test_every_job_leaves_a_log_and_a_benchmark(finished):
-    results = finished[0] / "results" / "tiny"
+    results = finished.folder / "results" / "tiny"
     logs = {path.stem for path in (results / "logs").iterdir()}
     assert logs == {path.stem for path in (results / "benchmarks").iterdir()}
     assert {"dataset", "spectrum", "plan", "collect", "fit", "train_0", "train_1"} <= logs
 
 
 def test_spelling_and_how_it_runs_are_no_reason_to_run_again(finished):
-    folder, _ = finished
-    config = configured(folder, ["tiny"], sigma2=[5, 1.00, 3.5e0])
-    jobs = dry_run(folder, "--configfile", config, "--config", "device=cpu", "train_threads=2")
+    config = finished.configured(sigma2=[5, 1.00, 3.5e0])
+    jobs = dry_run(finished.folder, *config, "--config", "device=cpu", "train_threads=2")
     assert set(jobs) <= {"manifest", "all"}  # the broken data set kept the list of all files from being made
 
 
@@ -116,20 +99,18 @@ def test_spelling_and_how_it_runs_are_no_reason_to_run_again(finished):
     ],
 )
 def test_a_changed_key_runs_what_depends_on_it(finished, changes, expected):
-    folder, _ = finished
-    jobs = dry_run(folder, "--configfile", configured(folder, ["tiny"], **changes))
+    jobs = dry_run(finished.folder, *finished.configured(**changes))
     stages = {"dataset", "spectrum", "plan", "train_tiny_0", "train_tiny_1", "collect"}
     assert stages & set(jobs) == expected
 
 
 def test_a_deleted_point_file_is_noticed(finished):
-    folder, _ = finished
     point = points_of()[0]
-    path = folder / "results" / "tiny" / point.path / "history.csv"
+    path = finished.folder / "results" / "tiny" / point.path / "history.csv"
     kept = path.with_name("kept")
     path.rename(kept)
     try:
-        jobs = dry_run(folder, "--configfile", configured(folder, ["tiny"]))
+        jobs = dry_run(finished.folder, *finished.configured())
     finally:
         kept.rename(path)
     assert {name for name in jobs if name.startswith("train")} == {f"train_tiny_{point.bucket}"}
@@ -137,12 +118,12 @@ def test_a_deleted_point_file_is_noticed(finished):
 
 @pytest.fixture(scope="module")
 def extended(finished, tmp_path_factory):
-    """(folder, result, files before) of a copy of the finished run to which one sigma2 was added."""
+    """(run, files before) of a copy of the finished run to which one sigma2 was added."""
     folder = tmp_path_factory.mktemp("extended") / "workflow"
-    shutil.copytree(finished[0], folder)
+    shutil.copytree(finished.folder, folder)
     before = contents(folder)
-    config = configured(folder, ["tiny"], sigma2=EXTENDED)
-    return folder, snakemake(folder, "results/tiny/sweep.csv", "--configfile", config), before
+    result = snakemake(folder, "results/tiny/sweep.csv", *Run(folder).configured(sigma2=EXTENDED))
+    return Run(folder, result.returncode, result.stdout), before
 
 
 def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
@@ -153,32 +134,30 @@ def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
 
 
 def test_adding_one_sigma2_trains_exactly_that_point(extended):
-    folder, result, before = extended
-    assert result.returncode == 0, result.stdout
-    assert contents(folder) == before
-    sweep = read_table(folder / "results" / "tiny" / "sweep.csv")
+    run, before = extended
+    assert run.status == 0, run.output
+    assert contents(run.folder) == before
+    sweep = read_table(run.folder / "results" / "tiny" / "sweep.csv")
     assert list(sweep["sigma2"]) == sorted(EXTENDED)
 
 
 def test_adding_one_sigma2_runs_one_bucket(finished):
     (added,) = [point for point in points_of(sigma2=EXTENDED) if point.sigma2 not in TINY["sigma2"]]
     assert added.bucket in {point.bucket for point in points_of()}, "the new point must join others for this test"
-    jobs = dry_run(finished[0], "--configfile", configured(finished[0], ["tiny"], sigma2=EXTENDED))
+    jobs = dry_run(finished.folder, *finished.configured(sigma2=EXTENDED))
     figures = {f"figure_{name}" for name in FIGURES if name not in ("spectrum", "landscape", "soft_modes")}
     assert set(jobs) == {"plan", f"train_tiny_{added.bucket}", "collect", "fit", "manifest", "all"} | figures
 
 
 def test_nothing_is_left_to_train_afterwards(extended):
-    folder, _, _ = extended
-    config = configured(folder, ["tiny"], sigma2=EXTENDED)
-    assert dry_run(folder, "results/tiny/sweep.csv", "--configfile", config) == {}
+    run, _ = extended
+    assert dry_run(run.folder, "results/tiny/sweep.csv", *run.configured(sigma2=EXTENDED)) == {}
 
 
 @pytest.fixture(scope="module")
 def report(finished) -> Path:
-    folder, _ = finished
-    path = folder / "results" / "report.html"
-    result = snakemake(folder, "--configfile", configured(folder, ["tiny"]), "--report", str(path))
+    path = finished.folder / "results" / "report.html"
+    result = snakemake(finished.folder, *finished.configured(), "--report", str(path))
     assert result.returncode == 0, result.stdout
     return path
 
@@ -228,9 +207,7 @@ def test_the_demo_is_planned_in_full(tmp_path):
     jobs = dry_run(tmp_path, "demo", "--configfile", str(ROOT / "config" / "demo.yaml"))
     assert {jobs[name] for name in ("dataset", "spectrum", "plan", "collect", "fit")} == {2}
     assert {jobs[f"figure_{name}"] for name in FIGURES} == {2}
-    assert {name for name in jobs if name.startswith("train")} == {
-        f"train_{name}_{bucket}" for name in ("synthetic", "digits") for bucket in range(4)
-    }
+    assert {name for name in jobs if name.startswith("train")} == {"train_synthetic_0", "train_digits_0"}
 
 
 def test_the_paper_is_planned_in_full(tmp_path):
@@ -250,8 +227,8 @@ def test_a_target_without_its_data_sets_says_what_to_add(tmp_path):
     assert "no data set synthetic or digits in the configuration; add --configfile config/demo.yaml" in result.stdout
 
 
-def test_a_wrong_configuration_is_told_in_one_line(tmp_path):
-    result = snakemake(tmp_path, "--dry-run", "--configfile", configured(tmp_path, ["tiny"], samples="1e6"))
+def test_a_wrong_configuration_is_an_error_of_one_line(tmp_path):
+    result = snakemake(tmp_path, "--dry-run", *Run(tmp_path).configured(samples="1e6"))
     assert result.returncode != 0
     assert "tiny.yaml: datasets.tiny.samples: '1e6', which YAML reads as text; write 1.0e+6" in result.stdout
 

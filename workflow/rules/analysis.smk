@@ -3,21 +3,21 @@ rule collect:
         plan=plan_of_table,
         record=f"{RESULTS}/{{dataset}}/data.json",
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
-        points=points_of_table,
+        points=lambda wildcards: OUTPUTS.points_of_table(plan_of_table(wildcards), **wildcards),
     output:
         sweep=report(
             f"{RESULTS}/{{dataset}}/{{part}}sweep.csv",
             caption="../report/sweep.rst",
             category="{dataset}",
             subcategory="Tables",
-            labels=item("Sweep"),
+            labels=labels("Sweep"),
         ),
         dimensions=report(
             f"{RESULTS}/{{dataset}}/{{part}}dimensions.csv",
             caption="../report/dimensions.rst",
             category="{dataset}",
             subcategory="Tables",
-            labels=item("Dimensions"),
+            labels=labels("Dimensions"),
         ),
         timing=f"{RESULTS}/{{dataset}}/{{part}}timing.csv",
         histories=f"{RESULTS}/{{dataset}}/{{part}}histories.csv",
@@ -35,11 +35,11 @@ rule collect:
         mem_mb=each_attempt(2500),
         runtime=each_attempt(30),
     params:
-        hp=lambda wildcards: canonical_json(training_keys(settings_of(**wildcards))),
+        hp=lambda wildcards: canonical_json(training_keys(settings_of(wildcards))),
         code=stage_code("collect"),
         folder=subpath(input.record, parent=True),
     message:
-        "collect the points of {wildcards.dataset}/{wildcards.part}"
+        "{wildcards.dataset}: collect the trained points in {output.sweep}"
     shell:
         "phasevae collect --plan {input.plan} --settings {params.hp:q} --data {params.folder}"
         " --spectrum {input.spectrum} -o {output.sweep} --dimensions {output.dimensions} --timing {output.timing}"
@@ -61,7 +61,7 @@ rule hysteresis:
         "../envs/phasevae.yaml"
     threads: CONFIG["train_threads"]
     resources:
-        **training_resources(upward_cost),
+        **training_resources(lambda wildcards, input: OUTPUTS.upward_cost(wildcards.dataset)),
     params:
         hp=lambda wildcards: canonical_json(training_keys(DATASETS[wildcards.dataset])),
         ratio=lambda wildcards: ",".join(map(repr, sorted(DATASETS[wildcards.dataset]["hysteresis_ratio"]))),
@@ -69,10 +69,9 @@ rule hysteresis:
         beta=lambda wildcards: f"--beta {DATASETS[wildcards.dataset]['beta']!r}",
         code=stage_code("hysteresis"),
         folder=subpath(input.record, parent=True),
-        # A function of the input is not compared: where it was trained is no reason to train again.
         device=lambda wildcards, input: CONFIG["device"],
     message:
-        "{wildcards.dataset}: sweep upwards from active models"
+        "{wildcards.dataset}: train upwards from active models, for the hysteresis"
     shell:
         "phasevae hysteresis {params.folder} --ratio {params.ratio} --seeds {params.seeds} {params.beta} --settings {params.hp:q}"
         " --spectrum {input.spectrum} --device {params.device} --threads {threads} -o {output} > {log} 2>&1"
@@ -84,14 +83,14 @@ rule fit:
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
         dimensions=f"{RESULTS}/{{dataset}}/{{part}}dimensions.csv",
         histories=f"{RESULTS}/{{dataset}}/{{part}}histories.csv",
-        hysteresis=upward_sweep,
+        hysteresis=lambda wildcards: OUTPUTS.upward_sweep(**wildcards),
     output:
         report(
             f"{RESULTS}/{{dataset}}/{{part}}fit.json",
             caption="../report/fit.rst",
             category="{dataset}",
             subcategory="Tables",
-            labels=item("Critical variance"),
+            labels=labels("Critical variance"),
         ),
     log:
         f"{RESULTS}/{{dataset}}/{{part}}logs/fit.log",
@@ -111,7 +110,7 @@ rule fit:
         converged=lambda wildcards: "--converged-only" if DATASETS[wildcards.dataset]["converged_only"] else "",
         hysteresis=lambda wildcards, input: f"--hysteresis {input.hysteresis}" if input.hysteresis else "",
     message:
-        "fit the transition of {wildcards.dataset}/{wildcards.part}"
+        "{wildcards.dataset}: fit the critical variance and write {output}"
     shell:
         "phasevae fit {input.sweep} --spectrum {input.spectrum} --dimensions {input.dimensions}"
         " --histories {input.histories} {params.hysteresis} {params.converged} -o {output} > {log} 2>&1"
@@ -153,7 +152,7 @@ rule bracket:
     params:
         code=stage_code("bracket"),
     message:
-        "{wildcards.dataset}: compare the two passes"
+        "{wildcards.dataset}: compare the two passes and bracket the critical variance"
     shell:
         "phasevae bracket {input.first} {input.second} --spectrum {input.spectrum}"
         " -o {output.table} --summary {output.summary} > {log} 2>&1"

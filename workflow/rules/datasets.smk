@@ -1,6 +1,7 @@
 rule dataset:
     input:
-        own_data,
+        # The user's own files, so that a change of them is noticed.
+        lambda wildcards: own_files(DATASETS[wildcards.dataset]),
     output:
         data=f"{RESULTS}/{{dataset}}/data.npy",
         record=f"{RESULTS}/{{dataset}}/data.json",
@@ -23,6 +24,6 @@ rule dataset:
         code=lambda wildcards: stage_code("dataset", DATASETS[wildcards.dataset]["kind"]),
         folder=subpath(output.record, parent=True),
     message:
-        "{wildcards.dataset}: data"
+        "{wildcards.dataset}: make the data"
     shell:
         "phasevae dataset {params.kind} --options {params.hp:q} -o {params.folder} > {log} 2>&1"

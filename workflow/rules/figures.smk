@@ -1,16 +1,10 @@
-def figure_group(figure):
-    """The SLURM job that a figure is part of: the one that makes the last of its inputs."""
-    needs = set(FIGURES[figure].needs)
-    return None if not needs else "data" if needs == {"spectrum"} else "tables"
-
-
 for figure in FIGURES:
 
     rule:
         name:
             f"figure_{figure}"
         input:
-            **{key: f"{RESULTS}/{{dataset}}/{FIGURE_INPUTS[key]}" for key in FIGURES[figure].needs},
+            **OUTPUTS.figure_inputs(figure),
         output:
             pdf=f"{RESULTS}/{{dataset}}/figures/{figure}.pdf",
             png=report(
@@ -25,8 +19,8 @@ for figure in FIGURES:
         benchmark:
             f"{RESULTS}/{{dataset}}/benchmarks/figure_{figure}.tsv"
         group:
-            figure_group(figure)
-        # A figure of theory alone needs no other job: it is too short for one of its own.
+            OUTPUTS.figure_group(figure)
+        # A figure of theory alone needs no other job, and it takes too little time for a SLURM job of its own.
         localrule: not FIGURES[figure].needs
         conda:
             "../envs/phasevae.yaml"
@@ -38,9 +32,11 @@ for figure in FIGURES:
         params:
             figure=figure,
             code=stage_code("figure", figure),
-            options=lambda wildcards, input: " ".join(f"--{key} {path}" for key, path in input.items()),
+            options=lambda wildcards, input: " ".join(
+                f"--{key.replace('_', '-')} {path}" for key, path in input.items()
+            ),
             stem=subpath(output.png, strip_suffix=".png"),
         message:
-            f"{{wildcards.dataset}}: figure {figure}"
+            f"{{wildcards.dataset}}: draw the figure {figure}"
         shell:
             "phasevae plot {params.figure} {params.options} -o {params.stem} > {log} 2>&1"

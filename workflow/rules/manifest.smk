@@ -2,10 +2,10 @@ localrules:
     manifest,
 
 
-# Last of all: every file with its digest, for `phasevae verify` and `phasevae export`.
+# The last job: it lists every file with its digest, for `phasevae verify` and `phasevae export`.
 rule manifest:
     input:
-        deliverables(*CONFIG["run"]),
+        OUTPUTS.deliverables(*CONFIG["run"]),
     output:
         f"{RESULTS}/manifest.json",
     log:
@@ -22,6 +22,6 @@ rule manifest:
         folder=subpath(output[0], parent=True),
         names=",".join(CONFIG["run"]),
     message:
-        "list all files of {params.names}"
+        "list all files of {params.names} with their digests in {output}"
     shell:
         "phasevae manifest {params.folder} --datasets {params.names} -o {output} > {log} 2>&1"

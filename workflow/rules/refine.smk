@@ -2,8 +2,8 @@ localrules:
     refine,
 
 
-# Which points are worth adding is known only once the sweep has been fitted: a checkpoint. Its plan holds the points
-# of both stages. A second pass goes over the same decoder variances, those of the first pass's fit.
+# The points to add are known once the sweep has been fitted, hence a checkpoint. Its plan holds the points of both
+# stages. A second pass gets the same decoder variances as the first, from the fit of the first.
 checkpoint refine:
     input:
         fit=f"{RESULTS}/{{dataset}}/coarse/fit.json",
@@ -21,24 +21,26 @@ checkpoint refine:
         mem_mb=1000,
         runtime=10,
     params:
-        hp=lambda wildcards: canonical_json(refine_keys(settings_of(**wildcards))),
+        hp=lambda wildcards: canonical_json(refine_keys(settings_of(wildcards))),
         code=stage_code("refine"),
     message:
-        "refine the grid of {wildcards.dataset}/{wildcards.part}"
+        "{wildcards.dataset}: choose further points around the transition and write {output}"
     shell:
         "phasevae refine {input.fit} --spectrum {input.spectrum} --settings {params.hp:q} -o {output} > {log} 2>&1"
 
 
-# A bucket of the refined plan, after that of the first stage: the points they share are valid then and kept. Its points have no rule of
-# their own, as rules are made before the checkpoint: a flag stands for them, and the collecting checks each.
+# A bucket of the refined plan, which is trained after the same bucket of the first stage: the points they share are
+# valid by then and are kept. The new points cannot be outputs, because Snakemake needs these before the checkpoint has
+# run. A flag file stands for them, and the rule `collect` checks each point.
 rule train_refined:
     input:
         data=f"{RESULTS}/{{dataset}}/data.npy",
         record=f"{RESULTS}/{{dataset}}/data.json",
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
         plan=f"{RESULTS}/{{dataset}}/{{part}}refined.csv",
-        # Two jobs must not train the same points at once; that the first stage was trained again is no reason for this.
-        first=first_stage,
+        # Points of the first stage in this bucket: two jobs must not train the same points at once. That the first stage
+        # was trained again is no reason to train this bucket again, hence ancient().
+        first=lambda wildcards: ancient(OUTPUTS.first_stage(**wildcards)),
     output:
         touch(f"{RESULTS}/{{dataset}}/{{part}}refined/bucket={{bucket}}.done"),
     log:
@@ -49,17 +51,20 @@ rule train_refined:
         "../envs/phasevae.yaml"
     threads: CONFIG["train_threads"]
     resources:
-        **training_resources(refined_cost),
+        **training_resources(
+            lambda wildcards, input: OUTPUTS.bucket_cost(
+                OUTPUTS.sweep(**wildcards), planned_points(input.plan, int(wildcards.bucket))
+            )
+        ),
     params:
-        hp=lambda wildcards: canonical_json(train_keys(settings_of(**wildcards))),
-        code=lambda wildcards: training_code(settings_of(**wildcards)),
+        hp=lambda wildcards: canonical_json(train_keys(settings_of(wildcards))),
+        code=lambda wildcards: training_code(settings_of(wildcards)),
         data=subpath(input.record, parent=True),
         folder=subpath(input.plan, parent=True),
-        # A function of the input is not compared: where it was trained is no reason to train again.
         device=lambda wildcards, input: CONFIG["device"],
         checkpoint=lambda wildcards, input: CONFIG["checkpoint_seconds"],
     message:
-        "train bucket {wildcards.bucket} of the refined {wildcards.dataset}/{wildcards.part}"
+        "{wildcards.dataset}: train the points that {input.plan} adds to bucket {wildcards.bucket}"
     shell:
         "phasevae train {params.data} --plan {input.plan} --bucket {wildcards.bucket} --spectrum {input.spectrum}"
         " --settings {params.hp:q} --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}"

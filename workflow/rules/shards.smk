@@ -1,12 +1,12 @@
-# The spectrum of data in parts, each a job of its own; the result is that of the whole. Two passes: means and
-# covariances of the parts, then, with the eigenvectors of all, their share of the moments of higher order. The parts'
-# files hold a D x D matrix each and are removed once they are merged.
+# The spectrum of data in parts, each a job of its own; the result is the spectrum of the whole data. The first step
+# computes means and covariances of the parts. The second computes, with the eigenvectors of the merged covariance, the
+# parts' moments of higher order. Each part's file holds a D x D matrix and is removed once it is merged.
 rule moments:
     input:
         data=f"{RESULTS}/{{dataset}}/data.npy",
         record=f"{RESULTS}/{{dataset}}/data.json",
     output:
-        temp(SHARD.replace("{pass_}", "first")),
+        temp(OUTPUTS.shard("first")),
     log:
         f"{RESULTS}/{{dataset}}/logs/moments/{{shard}}of{{shards}}.log",
     benchmark:
@@ -22,14 +22,14 @@ rule moments:
         code=stage_code("moments"),
         folder=subpath(input.record, parent=True),
     message:
-        "{wildcards.dataset}: moments of part {wildcards.shard} of {wildcards.shards}"
+        "{wildcards.dataset}: compute mean and covariance of part {wildcards.shard} of {wildcards.shards}"
     shell:
         "phasevae moments {params.folder} --shard {wildcards.shard}/{wildcards.shards} -o {output} > {log} 2>&1"
 
 
 rule basis:
     input:
-        shards_of("first"),
+        lambda wildcards: OUTPUTS.shards(wildcards.dataset, "first"),
     output:
         basis=temp(f"{RESULTS}/{{dataset}}/shards/basis.safetensors"),
         spectrum=temp(f"{RESULTS}/{{dataset}}/shards/spectrum.json"),
@@ -47,7 +47,7 @@ rule basis:
     params:
         code=stage_code("moments"),
     message:
-        "{wildcards.dataset}: eigenvectors of the merged covariance"
+        "{wildcards.dataset}: merge the covariances and compute the eigenvectors"
     shell:
         "phasevae spectrum --moments {input} --basis {output.basis} -o {output.spectrum} > {log} 2>&1"
 
@@ -58,7 +58,7 @@ rule shape:
         record=f"{RESULTS}/{{dataset}}/data.json",
         basis=f"{RESULTS}/{{dataset}}/shards/basis.safetensors",
     output:
-        temp(SHARD.replace("{pass_}", "second")),
+        temp(OUTPUTS.shard("second")),
     log:
         f"{RESULTS}/{{dataset}}/logs/shape/{{shard}}of{{shards}}.log",
     benchmark:
@@ -74,7 +74,7 @@ rule shape:
         code=stage_code("moments"),
         folder=subpath(input.record, parent=True),
     message:
-        "{wildcards.dataset}: moments of higher order of part {wildcards.shard} of {wildcards.shards}"
+        "{wildcards.dataset}: compute higher moments of part {wildcards.shard} of {wildcards.shards}"
     shell:
         "phasevae moments {params.folder} --shard {wildcards.shard}/{wildcards.shards} --basis {input.basis}"
         " -o {output} > {log} 2>&1"
@@ -82,7 +82,7 @@ rule shape:
 
 rule gather:
     input:
-        shards_of("second"),
+        lambda wildcards: OUTPUTS.shards(wildcards.dataset, "second"),
     output:
         f"{RESULTS}/{{dataset}}/spectrum.json",
     log:
@@ -90,7 +90,7 @@ rule gather:
     benchmark:
         f"{RESULTS}/{{dataset}}/benchmarks/spectrum.tsv"
     wildcard_constraints:
-        dataset=names_where(lambda settings: settings["shards"] > 1),
+        dataset=OUTPUTS.names_where(lambda settings: settings["shards"] > 1),
     conda:
         "../envs/phasevae.yaml"
     threads: 1
@@ -101,6 +101,6 @@ rule gather:
     params:
         code=stage_code("moments"),
     message:
-        "{wildcards.dataset}: spectrum of the parts"
+        "{wildcards.dataset}: merge the parts into the covariance spectrum"
     shell:
         "phasevae spectrum --moments {input} -o {output} > {log} 2>&1"

@@ -9,7 +9,7 @@ rule spectrum:
     benchmark:
         f"{RESULTS}/{{dataset}}/benchmarks/spectrum.tsv"
     wildcard_constraints:
-        dataset=names_where(lambda settings: settings["shards"] == 1),
+        dataset=OUTPUTS.names_where(lambda settings: settings["shards"] == 1),
     group:
         "data"
     conda:
@@ -23,6 +23,6 @@ rule spectrum:
         code=stage_code("spectrum"),
         folder=subpath(input.record, parent=True),
     message:
-        "{wildcards.dataset}: covariance spectrum"
+        "{wildcards.dataset}: compute the covariance spectrum"
     shell:
         "phasevae spectrum {params.folder} -o {output} > {log} 2>&1"

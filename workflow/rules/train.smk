@@ -16,57 +16,56 @@ rule plan:
         mem_mb=1000,
         runtime=10,
     params:
-        hp=lambda wildcards: canonical_json(grid_keys(settings_of(**wildcards))),
+        hp=lambda wildcards: canonical_json(grid_keys(settings_of(wildcards))),
         code=stage_code("plan"),
-        # A function of the input is not compared: the training is for the estimate alone, which is printed.
-        settings=lambda wildcards, input: canonical_json(plan_keys(settings_of(**wildcards))),
+        # The settings of the training serve the printed estimate alone.
+        settings=lambda wildcards, input: canonical_json(plan_keys(settings_of(wildcards))),
     message:
-        "plan the points of {wildcards.dataset}/{wildcards.part}"
+        "{wildcards.dataset}: list the points of the sweep in {output}"
     shell:
         "phasevae plan --settings {params.settings:q} -o {output} > {log} 2>&1"
 
 
-# One rule a bucket, so that each knows its own points: a new point is a missing output of its bucket alone. update()
-# leaves the other points' files in place, and the command keeps those whose stored digest is still right.
-# The points come through `plan`, not from plan.csv: every change of the grid rewrites that file, and as an input it
-# would run all buckets again, or, as ancient(), keep Snakemake from looking at their params whenever it is rewritten.
-# What is a function of the input is not compared: neither a point that is no longer asked for, nor another number of
-# buckets, nor where it was trained is a reason to run again.
-for name, part in PASSES:
-    settings = settings_of(name, part)
-    for bucket, points in buckets(settings).items():
+# Each bucket has a rule of its own, so that each knows its points: a new point is a missing output of its bucket alone.
+# update() leaves the files of the other points in place, and the command keeps those whose stored digest is still right.
+# The points come through the param `plan` and not from plan.csv. Every change of the grid rewrites that file: as an
+# input it would run all buckets again, and as ancient() it would hide changed params from Snakemake.
+# Neither a point that the grid no longer has, nor another number of buckets, nor another device is a reason to train
+# again, so these params are functions of the input.
+for sweep in OUTPUTS.sweeps:
+    for bucket, points in sweep.buckets.items():
 
         rule:
             name:
-                f"{'second' if part else 'train'}_{name}_{bucket}"
+                sweep.rule(bucket)
             input:
-                data=f"{RESULTS}/{name}/data.npy",
-                record=f"{RESULTS}/{name}/data.json",
-                spectrum=f"{RESULTS}/{name}/spectrum.json",
+                data=f"{RESULTS}/{sweep.dataset}/data.npy",
+                record=f"{RESULTS}/{sweep.dataset}/data.json",
+                spectrum=f"{RESULTS}/{sweep.dataset}/spectrum.json",
             output:
-                update(point_files(points, name, part)),
+                update(sweep.point_files(points)),
             log:
-                f"{RESULTS}/{name}/{part}logs/train_{bucket}.log",
+                f"{sweep.folder}logs/train_{bucket}.log",
             benchmark:
-                f"{RESULTS}/{name}/{part}benchmarks/train_{bucket}.tsv"
+                f"{sweep.folder}benchmarks/train_{bucket}.tsv"
             conda:
                 "../envs/phasevae.yaml"
             threads: CONFIG["train_threads"]
             resources:
                 **training_resources(
-                    lambda wildcards, input, shape, job=(settings, len(points)): bucket_cost(*job, shape)
+                    lambda wildcards, input, sweep=sweep, count=len(points): OUTPUTS.bucket_cost(sweep, count)
                 ),
             params:
-                hp=canonical_json(train_keys(settings)),
-                code=training_code(settings),
-                plan=lambda wildcards, input, argument=plan_argument(name, points): argument,
+                hp=canonical_json(train_keys(sweep.settings)),
+                code=training_code(sweep.settings),
+                plan=lambda wildcards, input, plan=sweep.bucket_plans[bucket]: plan,
                 bucket=lambda wildcards, input, bucket=bucket: bucket,
                 folder=subpath(input.record, parent=True),
-                part=part,
+                part=sweep.part,
                 device=lambda wildcards, input: CONFIG["device"],
                 checkpoint=lambda wildcards, input: CONFIG["checkpoint_seconds"],
             message:
-                f"train bucket {bucket} of {name}/{part} ({len(points)} points)"
+                f"{sweep.dataset}{', second pass' if sweep.part else ''}: train bucket {bucket} ({len(points)} points)"
             shell:
                 "phasevae train {params.folder} --plan /dev/stdin --bucket {params.bucket}"
                 " --spectrum {input.spectrum} --settings {params.hp:q}"

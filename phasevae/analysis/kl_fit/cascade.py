@@ -1,7 +1,7 @@
 """Least squares of the ``cascade``, floor + sum_j 1/2 [ln(lambda_j / x)]_+, many problems at once.
 
 In u = ln x the cascade is piecewise linear with kinks at ln lambda_j, so Gauss-Newton steps are exact between kinks.
-The sum of squares has local minima, where an eigenvalue rests in the wrong gap between points; every fit therefore
+The sum of squares has local minima, where an eigenvalue stays in the wrong gap between points; every fit therefore
 runs from several starts, all of them as one batch.
 """
 
@@ -21,7 +21,17 @@ _DAMPING = 1e-9
 
 
 def cascade_start(points: Points, n_modes: int, starts: Iterable[ArrayLike] = ()) -> Fits:
-    """Best ``cascade`` of n_modes with every eigenvalue free, from `starts` and from even spacings in ln lambda."""
+    """Fit the ``cascade`` with every eigenvalue free, from `starts` and from even spacings in ln lambda.
+
+    Parameters
+    ----------
+    points
+        Points to fit.
+    n_modes
+        Number of eigenvalues.
+    starts
+        Guesses of all eigenvalues.
+    """
     tops = np.log(np.quantile(points.x[points.kl > points.kl.max() / 100], [0.5, 1.0]))
     guesses = [np.log(np.asarray(start, dtype=float)) for start in starts]
     guesses += [_even_spacing(points, top, n_modes) for top in tops]
@@ -30,10 +40,18 @@ def cascade_start(points: Points, n_modes: int, starts: Iterable[ArrayLike] = ()
 
 
 def cascade_profile(points: Points, n_modes: int, starts: Iterable[ArrayLike]) -> Profile:
-    """Profile of ``cascade``: at given c = lambda_1, bounded least squares in lambda_2..lambda_m <= c and the floor.
+    """Return the profile of the ``cascade``: bounded least squares in lambda_2..lambda_m <= c at given c = lambda_1.
 
-    `starts` are guesses of all n_modes eigenvalues. Each critical point also starts from the solutions of its
-    neighbours, and of the nearest two solved before.
+    Each critical point also starts from the solutions of its neighbours, and of the nearest two solved before.
+
+    Parameters
+    ----------
+    points
+        Points to fit.
+    n_modes
+        Number of eigenvalues m.
+    starts
+        Guesses of all eigenvalues.
     """
     guesses = [np.log(np.asarray(start, dtype=float)) for start in starts]
     solved = np.empty((0, n_modes))
@@ -45,18 +63,30 @@ def cascade_profile(points: Points, n_modes: int, starts: Iterable[ArrayLike]) -
         if len(solved):
             nearest = np.abs(solved[:, 0] - top[:, None]).argsort(1)[:, :2]
             rows += [solved[nearest[:, k]] for k in range(nearest.shape[1])]
-        found = _best_of(points, top, rows)
-        logs = np.log(found.parameters["eigenvalues"])
-        again = _best_of(points, top, [np.roll(logs, 1, 0), logs, np.roll(logs, -1, 0)])
-        solved = np.concatenate([solved, np.log(again.parameters["eigenvalues"])])
-        return again
+        logs = np.log(_best_of(points, top, rows).parameters["eigenvalues"])
+        fits = _best_of(points, top, [np.roll(logs, 1, 0), logs, np.roll(logs, -1, 0)])
+        solved = np.concatenate([solved, np.log(fits.parameters["eigenvalues"])])
+        return fits
 
     return solve
 
 
 def descend(points: Points, kl: NDArray, logs: NDArray, upper: NDArray, n_fixed: int) -> Fits:
-    """Damped Gauss-Newton from ln lambda `logs` [B, m] towards `kl` ([n] or [B, n]), with ln lambda <= `upper` [B] and
-    floor >= 0. The first `n_fixed` eigenvalues stay where they are."""
+    """Fit B cascades by damped Gauss-Newton steps, with bounds on ln lambda and floor >= 0.
+
+    Parameters
+    ----------
+    points
+        Abscissae and weights of n points.
+    kl
+        KL to fit, shape [n] or [B, n].
+    logs
+        Starting values of ln lambda, shape [B, m].
+    upper
+        Upper bounds of ln lambda, shape [B].
+    n_fixed
+        Number of leading eigenvalues that stay fixed.
+    """
     u, weight = np.log(points.x), points.weight
     low = u.min()
     free = np.arange(logs.shape[1]) >= n_fixed
@@ -75,7 +105,7 @@ def descend(points: Points, kl: NDArray, logs: NDArray, upper: NDArray, n_fixed:
         jacobian = 0.5 * weight * (parameters[:, :-1, None] > u)
         jacobian = np.concatenate([jacobian, np.broadcast_to(weight, (len(logs), 1, u.size))], axis=1)
         gradient = (jacobian @ r[..., None])[..., 0]
-        # What rests on its bound and is pushed against it does not take part in the step.
+        # A parameter at its bound does not take part in a step that would cross the bound.
         stuck = ((parameters >= top) & (gradient > 0)) | ((parameters <= bottom) & (gradient < 0)) | ~movable
         jacobian = np.where(stuck[..., None], 0.0, jacobian)
         gram = jacobian @ np.swapaxes(jacobian, -1, -2)
@@ -98,7 +128,7 @@ def descend(points: Points, kl: NDArray, logs: NDArray, upper: NDArray, n_fixed:
 
 
 def _each(residuals, trial: NDArray) -> NDArray:
-    """Residuals of trials [B, S, p] against measured values [B, n]: one call a step size. [B, S, n]."""
+    """Residuals of trials [B, S, p] against measured values [B, n]: one call per step size. [B, S, n]."""
     return np.stack([residuals(trial[:, s]) for s in range(trial.shape[1])], axis=1)
 
 
@@ -106,9 +136,9 @@ def _best_of(points: Points, top: NDArray, starts: list[NDArray]) -> Fits:
     """The best fits at ln c = `top` [B] of those from each of the `starts` (lists of [B, m])."""
     logs = np.concatenate(starts)
     logs[:, 0] = np.tile(top, len(starts))
-    found = descend(points, points.kl, logs, np.tile(top, len(starts)), n_fixed=1)
-    best = found.chi2.reshape(len(starts), -1).argmin(0) * top.size + np.arange(top.size)
-    return Fits(np.exp(top), found.chi2[best], {name: values[best] for name, values in found.parameters.items()})
+    fits = descend(points, points.kl, logs, np.tile(top, len(starts)), n_fixed=1)
+    best = fits.chi2.reshape(len(starts), -1).argmin(0) * top.size + np.arange(top.size)
+    return Fits(np.exp(top), fits.chi2[best], {name: values[best] for name, values in fits.parameters.items()})
 
 
 def _even_spacing(points: Points, top: float, n_modes: int) -> NDArray:

@@ -1,8 +1,8 @@
-"""Every form fitted to the points of its own window."""
+"""Fits of every form of KL(x), each to the points of its own window."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,77 +10,121 @@ import numpy as np
 from phasevae.analysis.kl_fit.cascade import cascade_profile, cascade_start
 from phasevae.analysis.kl_fit.forms import N_PARAMETERS, SINGLE_MODE, Profile, form_profile
 from phasevae.analysis.kl_fit.profile_likelihood import aicc, minimise, profile_interval
+from phasevae.analysis.records import Interval
 from phasevae.analysis.sweep_table import MIN_POINTS, Points, checked_points, weighted
 from phasevae.theory.ppca import ACTIVE_KL, ppca_exact_above
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from phasevae.spectrum.spectrum import Spectrum
+
 
 MAX_MODES = 12
-"""More eigenvalues than this are never resolved by one curve."""
+"""One curve never resolves more eigenvalues than this."""
 
 SURE = 0.999
-"""A curve that does not beat a constant KL with this confidence shows no transition."""
+"""A curve shows a transition if it describes the points better than a constant KL with this confidence."""
+
+
+@dataclass(frozen=True)
+class FormFit:
+    """One form fitted to the points of its window; all None, with the `reason`, if that is not possible."""
+
+    critical_variance: float | None = None  # as beta * sigma2
+    ci95: Interval | None = None
+    aicc: float | None = None
+    weight: float | None = None  # Akaike weight among the single-mode forms, which share their window
+    parameters: dict[str, Any] | None = None  # by the names of `kl_fit.forms`
+    window: list[float] | None = None  # lowest and highest x
+    n_points: int | None = None  # trained models
+    chi2: float | None = None
+    dof: int | None = None
+    reason: str | None = None
 
 
 def fit_models(
     points: Points,
-    spectrum: Mapping[str, Any] | None,
+    spectrum: Spectrum | None,
     n_latent: int | None,
     n_modes: int,
     window: tuple[float, float] | None = None,
-) -> dict[str, dict[str, Any]]:
-    """Fit every form in its own window: {name: {critical_variance, ci95, aicc, weight, parameters, window, n_points,
-    chi2, dof, reason}}.
+) -> dict[str, FormFit]:
+    """Fit every form in its own window.
 
-    `weight` is the Akaike weight among the single-mode forms, which share their window; the cascade has none, as its
-    AICc is that of other points.
+    Parameters
+    ----------
+    points
+        Means over seeds, weighted.
+    spectrum
+        Spectrum of the data, which places the windows; without it the fitted cascade does.
+    n_latent
+        Number of latents; with the spectrum, leaves out of the cascade the points where pPCA is only a bound.
+    n_modes
+        Most eigenvalues of the cascade.
+    window
+        Lowest and highest x of the single-mode forms, instead of the automatic window.
+
+    Returns
+    -------
+    dict
+        Fits by the names of the forms. The cascade has no Akaike weight, as its AICc is that of other points.
     """
     cascade_points = points.above(_exact_above(spectrum, n_latent))
     models = {"cascade": _fit_cascade(cascade_points, n_modes, spectrum)}
-    edge = single_mode_edge(spectrum, models["cascade"])
+    edge = second_eigenvalue(spectrum, models["cascade"])
     for name in SINGLE_MODE:
         if window is None and edge is None:
-            models[name] = _left_out("no spectrum and no second eigenvalue in the cascade to place the window")
+            models[name] = FormFit(reason="no spectrum and no second eigenvalue in the cascade to place the window")
             continue
         inside = inside_window(points, window or (edge, np.inf))
         models[name] = fit_form(inside, form_profile(name, inside), N_PARAMETERS[name])
-    weighed = {name: models[name]["aicc"] for name in SINGLE_MODE if models[name]["aicc"] is not None}
-    if weighed:
-        likelihood = {name: np.exp((min(weighed.values()) - value) / 2) for name, value in weighed.items()}
-        for name, value in likelihood.items():
-            models[name]["weight"] = float(value / sum(likelihood.values()))
+    criteria = {name: models[name].aicc for name in SINGLE_MODE if models[name].aicc is not None}
+    likelihood = {name: np.exp((min(criteria.values()) - value) / 2) for name, value in criteria.items()}
+    for name, value in likelihood.items():
+        models[name] = replace(models[name], weight=float(value / sum(likelihood.values())))
     return models
 
 
-def weighted_points(sweep: pd.DataFrame, spectrum: Mapping[str, Any] | None, n_latent: int | None) -> Points:
-    """Means over seeds with the weights that all fits use: a first cascade, good to a percent, says which points
-    suffer from slow relaxation."""
+def weighted_points(sweep: pd.DataFrame, spectrum: Spectrum | None, n_latent: int | None) -> Points:
+    """Return means over seeds with the weights that all fits use.
+
+    A first cascade, good to a percent, says which points suffer from slow relaxation.
+
+    Parameters
+    ----------
+    sweep
+        Sweep table.
+    spectrum
+        Spectrum of the data, if known.
+    n_latent
+        Number of latents, if known.
+    """
     points = checked_points(sweep)
-    found = _free_cascade(points.above(_exact_above(spectrum, n_latent)), most_modes(sweep, n_latent), spectrum)
-    return weighted(points, found[0][0] if found else None)
+    starts = _free_cascade(points.above(_exact_above(spectrum, n_latent)), most_modes(sweep, n_latent), spectrum)
+    return weighted(points, starts[0][0] if starts else None)
 
 
 def most_modes(sweep: pd.DataFrame, n_latent: int | None) -> int:
-    """Most eigenvalues that the cascade may have: no more than latents that were ever active."""
+    """Return the most eigenvalues that the cascade may have: no more than latents that were ever active."""
     return max(1, int(min(sweep["active_dims"].max(), n_latent or np.inf, MAX_MODES)))
 
 
-def _fit_cascade(points: Points, n_modes: int, spectrum: Mapping[str, Any] | None) -> dict[str, Any]:
+def _fit_cascade(points: Points, n_modes: int, spectrum: Spectrum | None) -> FormFit:
     starts = _free_cascade(points, n_modes, spectrum)
     if not starts:
-        return _left_out(f"{points.x.size} values of beta * sigma2 where the pPCA curve is exact, needs {MIN_POINTS}")
+        reason = f"{points.x.size} values of beta * sigma2 where the pPCA curve is exact, needs {MIN_POINTS}"
+        return FormFit(reason=reason)
     n_modes = len(starts[0])
     return fit_form(points, cascade_profile(points, n_modes, starts), n_modes + 1, n_coarse=24)
 
 
-def _free_cascade(points: Points, n_modes: int, spectrum: Mapping[str, Any] | None) -> list[list[float]]:
+def _free_cascade(points: Points, n_modes: int, spectrum: Spectrum | None) -> list[list[float]]:
     """Eigenvalues of the cascade of 1, 2, ... modes with the smallest AIC (the noise level is known), giving up
     after two that are worse, and those of the spectrum as a further start; none with too few points."""
     if points.x.size < MIN_POINTS:
         return []
-    predicted = [] if spectrum is None else np.maximum(spectrum["eigenvalues"], points.x.min())
+    predicted = [] if spectrum is None else np.maximum(spectrum.eigenvalues, points.x.min())
     lowest, starts, worse = np.inf, [], 0
     for m in range(1, min(n_modes, points.x.size - 3) + 1):
         guesses = [predicted[:m].tolist()] if len(predicted) >= m else []
@@ -94,39 +138,49 @@ def _free_cascade(points: Points, n_modes: int, spectrum: Mapping[str, Any] | No
     return starts
 
 
-def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int = 200) -> dict[str, Any]:
-    """Best critical point of one form and its profile interval."""
+def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int = 200) -> FormFit:
+    """Fit the critical point of one form, with its profile-likelihood interval.
+
+    Parameters
+    ----------
+    points
+        Points of the form's window.
+    profile
+        Best fits of the form's other parameters at given critical points.
+    n_parameters
+        Number of parameters, the critical point included.
+    n_coarse
+        Critical points on the first grid of the search.
+    """
     n = points.x.size
     if n < n_parameters + 1:
-        return _left_out(f"{n} values of beta * sigma2 in the window, needs {n_parameters + 1}")
+        return FormFit(reason=f"{n} values of beta * sigma2 in the window, needs {n_parameters + 1}")
     if points.kl.max() < ACTIVE_KL:
-        return _left_out(f"all collapsed in the window: KL is below {ACTIVE_KL} nats")
+        return FormFit(reason=f"all collapsed in the window: KL is below {ACTIVE_KL} nats")
     low, high = points.x.min(), points.x.max()
     fits = minimise(profile, low, high, n_coarse)
     c, parameters = fits.best()
     if c == fits.c.max():
-        return _left_out(f"no point beyond the transition: the largest beta * sigma2 is {high:.6g}")
+        return FormFit(reason=f"no point beyond the transition: the largest beta * sigma2 is {high:.6g}")
     chi2, dof = float(fits.chi2.min()), n - n_parameters
-    if not _tells(points, chi2, dof, n_parameters):
-        return _left_out("a constant KL describes the points as well")
+    if not _beats_constant(points, chi2, dof, n_parameters):
+        return FormFit(reason="a constant KL describes the points as well")
     criterion = aicc(chi2, int(points.count.sum()), n_parameters)
-    return {
-        "critical_variance": c,
-        "ci95": profile_interval(profile, fits, dof),
-        "aicc": criterion if np.isfinite(criterion) else None,
-        "weight": None,
-        "parameters": parameters,
-        "window": [float(low), float(high)],
-        "n_points": int(points.count.sum()),
-        "chi2": chi2,
-        "dof": dof,
-        "reason": None,
-    }
+    return FormFit(
+        critical_variance=c,
+        ci95=profile_interval(profile, fits, dof),
+        aicc=criterion if np.isfinite(criterion) else None,
+        parameters=parameters,
+        window=[float(low), float(high)],
+        n_points=int(points.count.sum()),
+        chi2=chi2,
+        dof=dof,
+    )
 
 
-def _tells(points: Points, chi2: float, dof: int, n_parameters: int) -> bool:
-    """Whether a fit is surely better than its floor alone, the noise level being that of its residuals or the one that
-    the weights stand for, whichever is larger."""
+def _beats_constant(points: Points, chi2: float, dof: int, n_parameters: int) -> bool:
+    """Whether a fit is surely better than its floor alone, at the noise level of its residuals or of the weights,
+    whichever is larger."""
     from scipy.stats import chi2 as distribution
 
     weight = points.weight**2
@@ -135,23 +189,16 @@ def _tells(points: Points, chi2: float, dof: int, n_parameters: int) -> bool:
     return gain > max(chi2 / dof, 1.0) * distribution.ppf(SURE, n_parameters - 1)
 
 
-def _exact_above(spectrum: Mapping[str, Any] | None, n_latent: int | None) -> float:
-    if spectrum is None or n_latent is None:
-        return 0.0
-    return ppca_exact_above(spectrum["eigenvalues"], n_latent)
+def _exact_above(spectrum: Spectrum | None, n_latent: int | None) -> float:
+    return 0.0 if spectrum is None or n_latent is None else ppca_exact_above(spectrum.eigenvalues, n_latent)
 
 
-def single_mode_edge(spectrum: Mapping[str, Any] | None, cascade: Mapping[str, Any]) -> float | None:
-    """Lower edge of the window in which one mode is active: lambda_2, measured or fitted."""
-    eigenvalues = (cascade["parameters"] or {}).get("eigenvalues", []) if spectrum is None else spectrum["eigenvalues"]
+def second_eigenvalue(spectrum: Spectrum | None, cascade: FormFit) -> float | None:
+    """Return the x below which a second mode is active: lambda_2 of the spectrum, else of the fitted cascade."""
+    eigenvalues = (cascade.parameters or {}).get("eigenvalues", []) if spectrum is None else spectrum.eigenvalues
     return float(eigenvalues[1]) if len(eigenvalues) > 1 else None
 
 
-def inside_window(points: Points, window: tuple[float, float]) -> Points:
-    """The points from the window's lowest to its highest x."""
+def inside_window(points: Points, window: tuple[float, float] | list[float]) -> Points:
+    """Return the points from the window's lowest to its highest x."""
     return points.select((points.x >= window[0]) & (points.x <= window[1]))
-
-
-def _left_out(reason: str) -> dict[str, Any]:
-    keys = ("critical_variance", "ci95", "aicc", "weight", "parameters", "window", "n_points", "chi2", "dof")
-    return dict.fromkeys(keys) | {"reason": reason}

@@ -13,7 +13,8 @@ collapsed networks. Names, formulas and parameters:
 The cascade is the exact curve of Gaussian data with free eigenvalues (fitted by `kl_fit.cascade`);
 ``log`` is one mode of it with a free amplitude; ``piecewise_quadratic`` is the simplest polynomial whose first and
 second derivatives both jump, in the manner of Eqs. 27-29; ``rounded`` is ``log`` with the kink smeared over a width w
-in ln x. All but the cascade are linear in what is left at given c (and g or w), so whole grids are solved at once.
+in ln x. At given c (and g or w) all forms but the cascade are linear in their other parameters, so whole grids of c are
+solved at once.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Fits:
     parameters: dict[str, NDArray]
 
     def best(self) -> tuple[float, dict[str, Any]]:
-        """(c, parameters as plain numbers and lists) of the smallest chi2."""
+        """Return c and the parameters, as plain numbers and lists, of the smallest chi2."""
         at = int(np.argmin(self.chi2))
         return float(self.c[at]), {name: values[at].tolist() for name, values in self.parameters.items()}
 
@@ -54,7 +55,24 @@ Profile = Callable[[NDArray], Fits]
 
 
 def form_curve(name: str, parameters: dict[str, Any], x: ArrayLike, derivative: int = 0) -> NDArray:
-    """The form `name` at x, or its first or second derivative in x (one-sided from above at c). Shape of x."""
+    """Evaluate a form or its derivative in x.
+
+    Parameters
+    ----------
+    name
+        Name of the form.
+    parameters
+        Its parameters by name.
+    x
+        Abscissae beta * sigma2.
+    derivative
+        0, 1 or 2; at c the derivatives are one-sided, from above.
+
+    Returns
+    -------
+    ndarray
+        In nats (per unit of x, per unit of x squared), shape of x.
+    """
     x = np.asarray(x, dtype=float)
     if name == "cascade":
         return _logs([(0.5, float(value)) for value in parameters["eigenvalues"]], parameters["floor"], x, derivative)
@@ -67,8 +85,18 @@ def form_curve(name: str, parameters: dict[str, Any], x: ArrayLike, derivative: 
 
 
 def form_profile(name: str, points: Points) -> Profile:
-    """Profile of a single-mode form over the critical point: linear least squares with a, floor >= 0 and b free,
-    ``power`` and ``rounded`` at the best of EXPONENTS or WIDTHS."""
+    """Return the profile of a single-mode form over the critical point.
+
+    The profile solves linear least squares with a and floor >= 0 and b free, ``power`` and ``rounded`` at the best
+    of EXPONENTS or WIDTHS.
+
+    Parameters
+    ----------
+    name
+        Name of the form.
+    points
+        Points to fit.
+    """
 
     def solve(c: NDArray) -> Fits:
         c = np.asarray(c, dtype=float)

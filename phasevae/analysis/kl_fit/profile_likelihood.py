@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.analysis.kl_fit.forms import Fits, Profile
+from phasevae.analysis.records import Estimate, Interval
 from phasevae.analysis.sweep_table import Points
 
 LEVEL = 0.95
@@ -16,7 +17,22 @@ _ROUNDS = 3
 
 
 def minimise(profile: Profile, low: float, high: float, n_coarse: int) -> Fits:
-    """Fits on a coarse geometric grid over (low, high] and on three finer ones about the minimum, ascending in c."""
+    """Fit on a coarse geometric grid over (low, high] and on three finer grids about the minimum.
+
+    Parameters
+    ----------
+    profile
+        Best fits at given critical points.
+    low, high
+        Range of the critical point.
+    n_coarse
+        Points of the coarse grid.
+
+    Returns
+    -------
+    Fits
+        Of all grids, ascending in c.
+    """
     fits = profile(np.geomspace(low, high, n_coarse + 1)[1:])
     for _ in range(_ROUNDS):
         at = int(np.argmin(fits.chi2))
@@ -25,8 +41,18 @@ def minimise(profile: Profile, low: float, high: float, n_coarse: int) -> Fits:
     return fits
 
 
-def profile_interval(profile: Profile, fits: Fits, dof: int) -> list[float | None]:
-    """Outermost edges of {c: chi2 <= bound}, None on a side where the grid of `fits` ends inside the set."""
+def profile_interval(profile: Profile, fits: Fits, dof: int) -> Interval:
+    """Find the outermost edges of {c: chi2 <= bound}.
+
+    Parameters
+    ----------
+    profile
+        Best fits at given critical points.
+    fits
+        Fits on a grid about the minimum; an edge is None where this grid ends inside the set.
+    dof
+        Degrees of freedom.
+    """
     limit = chi2_bound(fits.chi2.min(), dof)
     inside = np.flatnonzero(fits.chi2 <= limit)
 
@@ -44,9 +70,19 @@ def profile_interval(profile: Profile, fits: Fits, dof: int) -> list[float | Non
     return [edge(inside[0], inside[0] - 1), edge(inside[-1], inside[-1] + 1)]
 
 
-def slope_below(points: Points, model: Mapping[str, Any]) -> dict[str, Any]:
-    """dKL/dx at c from below, -a / c of a fitted log form, with its profile interval over c and the floor."""
-    parameters, (left, right) = model["parameters"], model["ci95"]
+def slope_below(points: Points, parameters: Mapping[str, Any], ci95: Interval) -> Estimate:
+    """Estimate dKL/dx at c from below, -a / c of a fitted log form, with its profile interval over c and the floor.
+
+    Parameters
+    ----------
+    points
+        Points of the form's window.
+    parameters
+        Fitted parameters of the log form.
+    ci95
+        Interval of its critical point.
+    """
+    left, right = ci95
     slope = float(parameters["amplitude"]) / parameters["critical_variance"]
     # The 95 % set of (c, slope) lies over the interval of c, so the profile needs no c beyond it.
     left = points.x.min() if left is None else left
@@ -61,27 +97,64 @@ def slope_below(points: Points, model: Mapping[str, Any]) -> dict[str, Any]:
         inside = np.flatnonzero(profile <= limit)
         low, high = slopes[max(inside[0] - 1, 0)], slopes[min(inside[-1] + 1, slopes.size - 1)]
     low, high = (crossing(slopes, profile, limit, inside[end], step) for end, step in ((0, -1), (-1, 1)))
-    return {"value": -slope, "ci95": [None if high is None else -high, None if low is None else -low]}
+    return Estimate(-slope, [None if high is None else -high, None if low is None else -low])
 
 
 def aicc(chi2: float, n: int, n_parameters: int) -> float:
-    """Akaike's criterion at the noise level that the weights stand for, with the correction for `n` trained models;
-    infinite without enough of them."""
+    """Return Akaike's information criterion at the noise level of the weights, corrected for small samples.
+
+    Parameters
+    ----------
+    chi2
+        Weighted sum of squares.
+    n
+        Number of trained models; the criterion is infinite for too few.
+    n_parameters
+        Number of fitted parameters.
+    """
     k = n_parameters
     return float(chi2 + 2 * k + 2 * k * (k + 1) / (n - k - 1)) if n > k + 1 else float("inf")
 
 
 def chi2_bound(minimum: float, dof: int) -> float:
-    """chi2 at the edge of the interval: with the noise level of the residuals (F distribution) or with the one that the
-    weights stand for (chi squared), whichever is wider. Neighbouring residuals share the errors of training, so a
-    smooth curve may fit better than it is."""
+    """Return chi2 at the edge of the 95 % interval.
+
+    The noise level is that of the residuals (F distribution) or that of the weights (chi squared), whichever gives
+    the wider interval: neighbouring residuals share errors of training, so the fit of a smooth curve looks too good.
+
+    Parameters
+    ----------
+    minimum
+        Smallest chi2.
+    dof
+        Degrees of freedom.
+    """
     from scipy.stats import chi2, f
 
     return minimum + max(minimum / dof * f.ppf(LEVEL, 1, dof), chi2.ppf(LEVEL, 1))
 
 
 def crossing(grid: NDArray, profile: NDArray, limit: float, i: int, step: int) -> float | None:
-    """Where the profile crosses the limit between grid[i] (inside) and its neighbour; None at the grid's end."""
+    """Interpolate where a profile crosses the limit between grid[i], which is inside, and grid[i + step].
+
+    Parameters
+    ----------
+    grid
+        Values of the parameter.
+    profile
+        The chi2 at these values.
+    limit
+        The chi2 at the edge of the interval.
+    i
+        Index of the last value inside.
+    step
+        1 upwards, -1 downwards.
+
+    Returns
+    -------
+    float or None
+        None if the grid ends at grid[i].
+    """
     j = i + step
     if not 0 <= j < grid.size:
         return None

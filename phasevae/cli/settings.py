@@ -1,0 +1,53 @@
+"""Options of the command line for the settings of a training: type, help and default come from their sections."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from phasevae.cli.arguments import json_object, numbers
+from phasevae.sweep.schema import dataset_rules
+
+_TYPES = {"integer": float, "number": float, "boolean": bool, "string": str, "array": str}
+"""Whole numbers are read as float: 2e5 is one."""
+
+
+def setting(key: str, flag: str | None = None) -> Any:
+    """Make the option of a configuration key of one data set; it is None when it is not given.
+
+    Parameters
+    ----------
+    key : str
+        The key, such as "learning_rate".
+    flag : str, optional
+        The option's name where it is not the key's own, such as "--latent".
+    """
+    rule = dataset_rules()[key]
+    kind = "array" if "array" in rule["type"] else rule["type"]
+    default = f" [default: {_written(rule['default'])}]" if "default" in rule else ""
+    name = flag or f"--{key.replace('_', '-')}"
+    if kind == "boolean":
+        name += f"/--no-{name.removeprefix('--')}"
+    metavar = {"integer": "INTEGER", "array": "LIST"}.get(kind)
+    return Annotated[_TYPES[kind] | None, typer.Option(name, help=rule["description"] + default, metavar=metavar)]
+
+
+def given_settings(context: typer.Context, settings: str | None) -> dict[str, Any]:
+    """The settings of a command: those of its option --settings (a JSON object), overridden by the options given."""
+    options = {key: value for key, value in context.params.items() if key in dataset_rules() and value is not None}
+    return json_object("--settings", settings) | {key: _parsed(key, value) for key, value in options.items()}
+
+
+def _parsed(key: str, value: Any) -> Any:
+    """The value of an option as a configuration file would have it: a text of numbers becomes a list, or a number where
+    the key takes both."""
+    rule = dataset_rules()[key]
+    if "array" not in rule["type"]:
+        return value
+    values = numbers(f"--{key}", value, int if rule["items"]["type"] == "integer" else float)
+    return values[0] if rule["type"] != "array" and len(values) == 1 else values
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

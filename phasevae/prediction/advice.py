@@ -1,0 +1,204 @@
+"""What a prediction means for its loss, and what to change: a headline, then the details in sentences."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from phasevae.prediction.losses import BERNOULLI, FIXED, FIXED_VARIANCE, LEARNED, PER_FEATURE
+from phasevae.prediction.optimum import Optimum, Setting, Threshold, kl_and_error
+from phasevae.theory.learned_variance import learned_threshold, learned_variance
+from phasevae.theory.ppca import THRESHOLD_TOLERANCE, ppca_active_dims
+
+REACHES = 1.05
+"""A KL weight less than this many times the critical one only reaches it."""
+
+
+def headline(optimum: Optimum) -> str:
+    """Return the verdict, and what to change if not every latent carries information."""
+    if not math.isfinite(optimum.kl):
+        return _without_limit(optimum)
+    verdict = _collapse(optimum) if optimum.verdict == "collapsed" else _information(optimum)
+    return f"{verdict} {_change(optimum)}".rstrip()
+
+
+def advice(optimum: Optimum) -> list[str]:
+    """Return sentences on what the numbers mean for this loss and what else to change, without the headline."""
+    lines = [_loss_line(optimum), *_remedies(optimum), _learned_line(optimum.setting)]
+    return [line for line in lines if line]
+
+
+def _collapse(optimum: Optimum) -> str:
+    ratio = optimum.setting.kl_weight / optimum.critical_kl_weight
+    if ratio < REACHES:
+        critical = f"the critical value {_plain(_knob(optimum, optimum.thresholds[0]))}"
+        return f"Your VAE will collapse: its {_knob_name(optimum)} reaches {critical}."
+    times = f"{ratio:.1f}" if ratio < 9.95 else _plain(ratio)
+    if _has_fixed_variance(optimum):
+        return f"Your VAE will collapse: its decoder variance is {times} times too large."
+    return f"Your VAE will collapse: its loss weighs KL {times} times too much."
+
+
+def _information(optimum: Optimum) -> str:
+    n, k = optimum.setting.n_latent, optimum.active_dims
+    latents = _all(n).capitalize() if k == n else f"{k} of {n} latents"
+    return f"{latents} will carry information ({_plain(optimum.kl)} nats){_directions(optimum, k)}."
+
+
+def _change(optimum: Optimum) -> str:
+    """The KL weight, or decoder variance, that keeps as many latents as possible."""
+    goal, n = _most_latents(optimum), optimum.setting.n_latent
+    if optimum.active_dims >= goal:
+        return ""
+    kept = _all(n) if goal == n else _count(goal)
+    if optimum.verdict == "partial" and goal > 1:
+        kept = kept.removesuffix(" latents")
+    limit = _below(_knob(optimum, optimum.thresholds[goal - 1]))
+    return f"Use a {_knob_name(optimum)} below {limit} to keep {kept}{_directions(optimum, goal)}."
+
+
+def _without_limit(optimum: Optimum) -> str:
+    """The headline where the likelihood has no bound."""
+    if optimum.setting.loss.decoder == PER_FEATURE:
+        return (
+            "The learned variance of at least one feature will shrink to zero and KL will grow without limit. "
+            "Give the variances a lower limit."
+        )
+    fewer = _most_latents(optimum)
+    return (
+        "The learned variance will shrink to zero and KL will grow without limit. "
+        f"Give the variance a lower limit{f', or use at most {_count(fewer)}' if fewer else ''}."
+    )
+
+
+def _most_latents(optimum: Optimum) -> int:
+    """How many latents some KL weight keeps with a bounded likelihood."""
+    setting, kept = optimum.setting, len(optimum.thresholds)
+    if setting.loss.decoder != LEARNED:
+        return kept
+    just_below = optimum.thresholds[-1].kl_weight * (1 - 1e-6)
+    return kept - (kl_and_error(replace(setting, kl_weight=just_below))[0] == 0)
+
+
+def _directions(optimum: Optimum, latents: int) -> str:
+    """The reason why no more than these latents can be kept, if it is the data."""
+    kept = len(optimum.thresholds)
+    if latents != kept or optimum.setting.n_latent == kept or optimum.setting.loss.decoder == PER_FEATURE:
+        return ""
+    return f": the data vary in only {kept} direction{'s' if kept > 1 else ''}"
+
+
+def _has_fixed_variance(optimum: Optimum) -> bool:
+    return optimum.setting.loss.name == FIXED_VARIANCE
+
+
+def _knob_name(optimum: Optimum) -> str:
+    return "decoder variance" if _has_fixed_variance(optimum) else "KL weight"
+
+
+def _knob(optimum: Optimum, threshold: Threshold) -> float:
+    """The value of the knob at a threshold."""
+    return threshold.variance / optimum.setting.kl_weight if _has_fixed_variance(optimum) else threshold.kl_weight
+
+
+def _all(n: int) -> str:
+    return {1: "the latent", 2: "both latents"}.get(n, f"all {n} latents")
+
+
+def _count(n: int) -> str:
+    return f"{n} latent{'s' if n > 1 else ''}"
+
+
+def _plain(value: float) -> str:
+    """Three significant digits, with an exponent only from a million on."""
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def _below(limit: float) -> str:
+    """Three significant digits, rounded down: every value below the result is below the limit."""
+    scale = 10.0 ** (2 - math.floor(math.log10(limit)))
+    return f"{math.floor(limit * scale * (1 + THRESHOLD_TOLERANCE)) / scale:g}"
+
+
+def _loss_line(optimum: Optimum) -> str:
+    """The effective variance of the loss, and how it comes about."""
+    setting = optimum.setting
+    loss, d, n, w = setting.loss, setting.spectrum.dimension, setting.n_latent, setting.kl_weight
+    if optimum.effective_variance == 0:
+        return ""
+    value = f"{optimum.effective_variance:.4g}"
+    ratio = f"{optimum.effective_variance / optimum.critical_variance:.3g} times the critical one"
+    averages = f" averages over {d} features and" if loss.mean_over_features else ""
+    if loss.decoder == BERNOULLI:
+        return (
+            f"Your loss{averages} has the effective variance {value} relative to the Bernoulli variance p (1 - p), "
+            f"{ratio}. KL and error are exact to second order about the collapsed state."
+        )
+    if loss.decoder == LEARNED:
+        settled = f"The learned variance settles at {optimum.effective_variance / w:.4g}."
+        return f"{settled} Times the KL weight this is an effective variance of {value}, {ratio}."
+    if loss.decoder == PER_FEATURE:
+        relative = f"Relative to it the effective variance is the KL weight {value}, {ratio}."
+        return f"Each feature learns its variance. {relative}"
+    if loss.mean_over_features:
+        over = f"over {d} features" + (f" and KL over {n} latents" if loss.mean_over_latents else "")
+        return f"Your loss averages {over}: the KL weight {w:g} is an effective variance of {value}, {ratio}."
+    return f"The effective variance is {value}, {ratio}."
+
+
+def _remedies(optimum: Optimum) -> list[str]:
+    thresholds, setting = optimum.thresholds, optimum.setting
+    n, k, kept, goal = setting.n_latent, optimum.active_dims, len(thresholds), _most_latents(optimum)
+    first, last = f"{thresholds[-1].kl_weight:.4g}", f"{thresholds[0].kl_weight:.4g}"
+    collapsed, bounded = optimum.verdict == "collapsed", math.isfinite(optimum.kl)
+    lines = []
+    if collapsed:
+        lines.append("When every latent collapses, the decoder gives the mean of the data whatever the latents are.")
+    if collapsed and goal > 1:
+        lines.append(f"A KL weight below {last} keeps one latent ({setting.kl_weight:g} now).")
+    if bounded and goal < kept:
+        lines.append(
+            f"The data vary in only {kept} direction{'s' if kept > 1 else ''}, and there are {n} latents: with a KL "
+            f"weight of {first} or less the learned variance would shrink to zero."
+        )
+    if optimum.verdict == "partial" and k < kept:
+        lines.append(f"With this loss {_count(k)} would do as well as {n}.")
+    if optimum.verdict == "active" and bounded:
+        lines.append(
+            f"The first latent dies at a KL weight of {first}, the last at {last}."
+            if n > 1
+            else f"The latent dies at a KL weight of {last}."
+        )
+    if collapsed and setting.loss.mean_over_features:
+        lines.append(_summed_line(setting))
+    if collapsed:
+        lines.append("Annealing does not help by itself: the KL weight at its end decides.")
+    return lines
+
+
+def _summed_line(setting: Setting) -> str:
+    """What sums instead of averages would do at the same weight."""
+    summed = replace(setting.loss, mean_over_features=False, mean_over_latents=False)
+    effective, per_dim, _ = kl_and_error(replace(setting, loss=summed))
+    both = ", and KL over latents," if setting.loss.mean_over_latents else ""
+    return (
+        f"Or sum the reconstruction loss over features{both} instead of averaging: the KL weight {setting.kl_weight:g} "
+        f"is then an effective variance of {effective:.4g} and keeps {int((per_dim > 0).sum())} of {setting.n_latent}."
+    )
+
+
+def _learned_line(setting: Setting) -> str:
+    """What a learned decoder variance would do with the same data."""
+    if setting.loss.decoder != FIXED:
+        return ""
+    spectrum, n = setting.spectrum, setting.n_latent
+    critical = learned_threshold(spectrum.eigenvalues, 1, n, spectrum.trace, spectrum.dimension)
+    s = learned_variance(spectrum.eigenvalues, n, 1.0, spectrum.trace, spectrum.dimension)
+    if s == 0:
+        return "A learned decoder variance would shrink to zero with this many latents: its likelihood has no bound."
+    k = int(ppca_active_dims(spectrum.eigenvalues, s, n))
+    return (
+        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {n} latents active, as the KL "
+        f"weight {setting.loss.kl_weight_of(s, spectrum.dimension, n):.4g} does in your loss. It would collapse from a "
+        f"KL weight of {critical:.4g} on."
+    )

@@ -1,0 +1,291 @@
+"""The files of a run of the workflow: sweeps, points, buckets, tables and figures of a validated configuration.
+
+The rules of the Snakefile take their paths from here, so that they hold no computation of their own. Paths are strings
+that begin with the results folder, because Snakemake compares paths as text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phasevae.datasets.registry import data_shape
+from phasevae.errors import InputError
+from phasevae.sweep.plan import Point, betas, grid_values, make_plan, plan_text, read_plan, second_pass
+from phasevae.sweep.points import POINT_FILES
+from phasevae.sweep.resources import bucket_cost, packed_buckets, upward_cost
+
+TABLES = (
+    "data.npy",
+    "data.json",
+    "spectrum.json",
+    "plan.csv",
+    "sweep.csv",
+    "dimensions.csv",
+    "timing.csv",
+    "histories.csv",
+    "fit.json",
+)
+"""Files of every data set, besides its figures and points."""
+
+REFINED_TABLES = ("refined.csv", "coarse/sweep.csv", "coarse/fit.json")
+BRACKETING_TABLES = ("second/plan.csv", "second/sweep.csv", "bracketing.csv", "bracketing.json")
+
+FIGURE_INPUTS = {
+    "sweep": "sweep.csv",
+    "dimensions": "dimensions.csv",
+    "fit": "fit.json",
+    "spectrum": "spectrum.json",
+    "hysteresis": "hysteresis.csv",
+    "bracketing": "bracketing.csv",
+    "bracketing_summary": "bracketing.json",
+}
+"""The file of each input of a figure."""
+
+UNKNOWN_SHAPE = 100_000, 64
+"""(samples, features) that costs are estimated from while the shape of the data is not known."""
+
+LONGEST_PLAN = 100_000
+"""Characters of a plan that a command takes as an argument; Linux allows 128 KiB."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One pass over a data set: the first, or the second pass that brackets it.
+
+    Attributes
+    ----------
+    dataset : name of the data set
+    part : "" for the first pass, "second/" for the second
+    folder : folder of the pass, with a slash at its end
+    settings : validated settings of the pass
+    """
+
+    dataset: str
+    part: str
+    folder: str
+    settings: Mapping[str, Any]
+
+    @functools.cached_property
+    def plan(self) -> list[Point]:
+        """All points, without those that a refinement adds."""
+        return make_plan(self.settings)
+
+    @functools.cached_property
+    def buckets(self) -> dict[int, list[Point]]:
+        """The points of each bucket, by its number; empty buckets are left out."""
+        buckets: dict[int, list[Point]] = {}
+        for point in self.plan:
+            buckets.setdefault(point.bucket, []).append(point)
+        return dict(sorted(buckets.items()))
+
+    @functools.cached_property
+    def bucket_plans(self) -> dict[int, str]:
+        """The plan of each bucket as text. Raises InputError when one is too long for the argument of a command."""
+        plans = {bucket: plan_text(points) for bucket, points in self.buckets.items()}
+        longest = max(map(len, plans.values()))
+        if longest > LONGEST_PLAN:
+            enough = math.ceil(self.settings["n_buckets"] * longest / (LONGEST_PLAN / 2))
+            raise InputError(
+                f"datasets.{self.dataset}.n_buckets: {len(self.plan)} points are too many for "
+                f"{self.settings['n_buckets']} buckets; set it to {enough}"
+            )
+        return plans
+
+    def rule(self, bucket: int) -> str:
+        """Name of the rule that trains a bucket."""
+        return f"{'second' if self.part else 'train'}_{self.dataset}_{bucket}"
+
+    def point_files(self, points: Iterable[Point]) -> list[str]:
+        """All files of some points."""
+        return [f"{self.folder}{point.path}/{file}" for point in points for file in POINT_FILES]
+
+    def records(self) -> list[str]:
+        """The point.json of each point of the plan."""
+        return [f"{self.folder}{point.path}/point.json" for point in self.plan]
+
+    def refined_flags(self, refined: Path | str) -> list[str]:
+        """The flag files of all buckets that have new points in the refined plan."""
+        known = set(self.plan)
+        buckets = {point.bucket for point in read_plan(refined) if point not in known}
+        return [f"{self.folder}refined/bucket={bucket}.done" for bucket in sorted(buckets)]
+
+
+class Outputs:
+    """All files of a run.
+
+    Parameters
+    ----------
+    config : the validated configuration
+    figures : for each figure the names of its inputs, keys of FIGURE_INPUTS
+
+    Attributes
+    ----------
+    datasets : settings of each data set, with as few buckets as `cluster.least_minutes` asks for
+    sweeps : first and second passes over all data sets
+
+    Raises
+    ------
+    InputError when a bucket has more points than a command can take.
+    """
+
+    def __init__(self, config: Mapping[str, Any], figures: Mapping[str, tuple[str, ...]]) -> None:
+        self.results: str = config["results"]
+        self._trainer = config["train_threads"], config["device"]
+        self.figure_needs = figures
+        # A point's path names its bucket, so fewer buckets are other jobs for the same results.
+        self.datasets = {name: _packed(settings, config) for name, settings in config["datasets"].items()}
+        self.sweeps = [
+            Sweep(name, part, f"{self.results}/{name}/{part}", second_pass(settings) if part else settings)
+            for name, settings in self.datasets.items()
+            for part in (["", "second/"] if settings["bracket"] else [""])
+        ]
+        self._sweeps = {(sweep.dataset, sweep.part): sweep for sweep in self.sweeps}
+        for sweep in self.sweeps:
+            _ = sweep.bucket_plans
+
+    def sweep(self, dataset: str, part: str, **_: str) -> Sweep:
+        """Return one pass over a data set.
+
+        Parameters
+        ----------
+        dataset : name of the data set
+        part : "", "second/", or "coarse/" for tables of the first pass before its grid is refined
+        """
+        return self._sweeps[dataset, part.removeprefix("coarse/")]
+
+    def is_refined(self, dataset: str, part: str, **_: str) -> bool:
+        """Return whether the tables of a part hold points of a refined grid; the parameters are those of `sweep`."""
+        return self.datasets[dataset]["refine"] and part != "coarse/"
+
+    def points_of_table(self, plan: Path | str, dataset: str, part: str, **_: str) -> list[str]:
+        """Return what must exist before a table is made.
+
+        These are all points of the first stage and, for a refined grid, the flags of the buckets with new points.
+
+        Parameters
+        ----------
+        plan : the plan that the table follows
+        dataset, part : as in `sweep`
+        """
+        sweep = self.sweep(dataset, part)
+        return sweep.records() + (sweep.refined_flags(plan) if self.is_refined(dataset, part) else [])
+
+    def first_stage(self, dataset: str, part: str, bucket: str) -> list[str]:
+        """Return the files of the points that a bucket of a refined plan shares with the first stage.
+
+        Parameters
+        ----------
+        dataset, part : as in `sweep`
+        bucket : number of the bucket
+        """
+        sweep = self.sweep(dataset, part)
+        return sweep.point_files(sweep.buckets.get(int(bucket), []))
+
+    def upward_sweep(self, dataset: str, part: str = "", **_: str) -> list[str]:
+        """Return the table of the upward sweep that the fit of a part uses, if any.
+
+        Parameters
+        ----------
+        dataset, part : as in `sweep`; only the fit of the first pass uses one
+        """
+        asked = "hysteresis_ratio" in self.datasets[dataset] and not part
+        return [f"{self.results}/{dataset}/hysteresis.csv"] if asked else []
+
+    def shape(self, dataset: str) -> tuple[int, int]:
+        """(samples, features) of a data set: as saved, or as its settings describe it, or a guess."""
+        return data_shape(self.datasets[dataset], Path(self.results, dataset)) or UNKNOWN_SHAPE
+
+    def bucket_cost(self, sweep: Sweep, n_points: int) -> dict[str, float]:
+        """Estimated cost of training points of a sweep as one ensemble (see `phasevae.sweep.resources`)."""
+        return bucket_cost(sweep.settings, n_points, self.shape(sweep.dataset), *self._trainer)
+
+    def upward_cost(self, dataset: str) -> dict[str, float]:
+        """Estimated cost of the upward sweep of a data set."""
+        return upward_cost(self.datasets[dataset], self.shape(dataset), *self._trainer)
+
+    def training_seconds(self) -> dict[str, float]:
+        """Estimated time of each training rule, by its name, if no point is trained longer than once."""
+        seconds = {}
+        for sweep in self.sweeps:
+            once = dataclasses.replace(sweep, settings={**sweep.settings, "extend_unconverged": 1})
+            for bucket, points in sweep.buckets.items():
+                seconds[sweep.rule(bucket)] = self.bucket_cost(once, len(points))["seconds"]
+        upward = [self.upward_cost(name)["seconds"] for name in self.datasets if self.upward_sweep(name)]
+        typical = {"hysteresis": upward, "train_refined": list(seconds.values())}
+        return seconds | {rule: sum(values) / len(values) for rule, values in typical.items() if values}
+
+    def figures(self, dataset: str) -> list[str]:
+        """Names of the figures of a data set: those of every sweep, and those that its settings ask for."""
+        settings = self.datasets[dataset]
+        optional = {
+            "hysteresis": bool(self.upward_sweep(dataset)),
+            "beta_equivalence": isinstance(settings["beta"], list),
+            "bracketing": settings["bracket"],
+        }
+        return [figure for figure in self.figure_needs if optional.get(figure, True)]
+
+    def figure_files(self, dataset: str) -> list[str]:
+        """All files of the figures of a data set."""
+        folder = f"{self.results}/{dataset}/figures"
+        return [f"{folder}/{figure}.{suffix}" for figure in self.figures(dataset) for suffix in ("pdf", "png")]
+
+    def figure_inputs(self, figure: str) -> dict[str, str]:
+        """The file of each input of a figure, with the wildcard {dataset}."""
+        return {need: f"{self.results}/{{dataset}}/{FIGURE_INPUTS[need]}" for need in self.figure_needs[figure]}
+
+    def figure_group(self, figure: str) -> str | None:
+        """The group of rules, one SLURM job, that a figure belongs to: that of the last of its inputs."""
+        needs = set(self.figure_needs[figure])
+        return None if not needs else "data" if needs == {"spectrum"} else "tables"
+
+    def tables(self, dataset: str) -> list[str]:
+        """All tables of a data set, of both passes."""
+        settings = self.datasets[dataset]
+        refined = REFINED_TABLES if settings["refine"] else ()
+        bracketing = BRACKETING_TABLES if settings["bracket"] else ()
+        return [f"{self.results}/{dataset}/{table}" for table in (*TABLES, *refined, *bracketing)]
+
+    def deliverables(self, *datasets: str) -> list[str]:
+        """All results of data sets. The points of a refined grid are not known yet; the tables ask for them."""
+        points = [file for sweep in self.sweeps if sweep.dataset in datasets for file in sweep.point_files(sweep.plan)]
+        return points + [file for name in datasets for file in (*self.tables(name), *self.figure_files(name))]
+
+    def shard(self, step: str) -> str:
+        """Path of a part of the data after a step of the sharded spectrum, "first" or "second", with wildcards."""
+        return f"{self.results}/{{dataset}}/shards/{step}/{{shard}}of{{shards}}.safetensors"
+
+    def shards(self, dataset: str, step: str) -> list[str]:
+        """Paths of all parts of a data set after a step of the sharded spectrum, "first" or "second"."""
+        count = self.datasets[dataset]["shards"]
+        pattern = self.shard(step)
+        return [pattern.format(dataset=dataset, shard=shard, shards=count) for shard in range(1, count + 1)]
+
+    def names_where(self, condition: Callable[[Mapping[str, Any]], bool]) -> str:
+        """Names of the data sets whose settings meet a condition, as a regular expression."""
+        return "|".join(name for name, settings in self.datasets.items() if condition(settings)) or "(?!)"
+
+
+def own_files(settings: Mapping[str, Any]) -> list[str]:
+    """The user's own files of a data set that exist; a missing one is left to the command, which names it."""
+    values = [settings[key] for key in ("path", "archive") if key in settings]
+    paths = [Path(path).expanduser() for value in values for path in (value if isinstance(value, list) else [value])]
+    # Of a folder, every file: its own time does not change when one of them is overwritten.
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return [str(file) for file in files if file.is_file()]
+
+
+def _packed(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with as few buckets as `least_minutes` asks for; saved data do not change this number."""
+    shape = data_shape(settings, Path(os.devnull)) or UNKNOWN_SHAPE
+    n_points = len(betas(settings)) * len(grid_values(settings)) * len(settings["seeds"])
+    once = {**settings, "extend_unconverged": 1}
+    cost = bucket_cost(once, n_points, shape, config["train_threads"], config["device"])
+    n_buckets = packed_buckets(settings["n_buckets"], cost, 60 * config["cluster"]["least_minutes"])
+    return {**settings, "n_buckets": n_buckets}

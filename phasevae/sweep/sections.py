@@ -1,0 +1,232 @@
+"""The keys of one data set in the configuration: type, range, default, unit and meaning, each in this one place.
+
+The schema of the configuration, the defaults and help of the command line, the table in the documentation and
+`Settings` come from here. A key's description is the text below it. What only some kinds of data take is marked by
+`kinds`, what they cannot do without by `required_for`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+Positives = Annotated[list[Positive], Field(min_length=1)]
+
+
+NAME_PATTERN = "^[A-Za-z][A-Za-z0-9_]*$"
+"""What the name of a data set looks like."""
+
+
+class Section(BaseModel):
+    """A group of keys that belong together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _of(*kinds: str, required: bool = False, default: Any = None, unit: str = "", **limits: Any) -> Any:
+    """A key that only some kinds of data take."""
+    extra = {"kinds": list(kinds)} | ({"required_for": list(kinds)} if required else {})
+    return Field(default, json_schema_extra=extra | ({"unit": unit} if unit else {}), **limits)
+
+
+def _unit(unit: str) -> dict[str, Any]:
+    return {"json_schema_extra": {"unit": unit}}
+
+
+class DataSection(Section):
+    """The data, and how they are prepared."""
+
+    kind: Literal["synthetic", "mixture", "clusters", "digits", "cifar10", "images", "array"]
+    """Kind of the data: samples drawn at random (synthetic, mixture, clusters), scikit-learn's handwritten digits,
+    CIFAR-10, or your own images or array."""
+
+    eigenvalues: Positives | None = _of("synthetic", "mixture", unit="squared units of the data")
+    """Eigenvalues of the covariance, largest first; their number is the dimension."""
+
+    n_samples: int | None = _of("synthetic", "mixture", "clusters", ge=2)
+    """Number of samples to draw."""
+
+    seed: int | None = _of("synthetic", "mixture", "clusters", ge=0)
+    """Random seed of the samples (not of the training)."""
+
+    separation: float | None = _of("mixture", ge=0, le=1, unit="standard deviations")
+    """Offset of the two components along the diagonal."""
+
+    weights: list[Positive] | None = _of("clusters", min_length=2)
+    """Probabilities of the clusters, normalised; a sample is the unit vector of its cluster."""
+
+    noise: float | None = _of("clusters", ge=0, unit="units of the data")
+    """Standard deviation of the noise around each cluster."""
+
+    archive: str | None = _of("cifar10", min_length=1)
+    """Local copy of the binary CIFAR-10 archive; it is downloaded when the key is left out."""
+
+    split: Literal["all", "train", "test"] | None = _of("cifar10")
+    """Which images of CIFAR-10."""
+
+    path: Text | Annotated[list[Text], Field(min_length=1)] | None = _of("images", "array", required=True)
+    """Your own data: a file or a folder, relative to the working directory; for arrays also a list of files, whose rows
+    are joined."""
+
+    key: str | None = _of("array", min_length=1)
+    """Name of the array inside a .npz file, or of the layer of a .h5ad file."""
+
+    size: int | None = _of("cifar10", "images", ge=1, unit="pixels")
+    """Images are resized to size x size."""
+
+    grey: bool | None = _of("cifar10", "images")
+    """Turn colour images into ITU-R 601 grey."""
+
+    skip_damaged: bool | None = _of("images")
+    """Leave out images that cannot be decoded; otherwise the first one is an error."""
+
+    standardize: Literal["none", "center", "global", "per-feature"] | None = _of(
+        "synthetic", "mixture", "clusters", "digits", "cifar10", "images", "array"
+    )
+    """none: as they are; center: subtract the mean of each feature; global: also divide all by one number; per-feature:
+    also divide each feature by its standard deviation."""
+
+    shards: Count = 1
+    """The spectrum is computed in this many parts of the rows, each a job of its own."""
+
+
+class NetworkSection(Section):
+    """The networks."""
+
+    n_latent: Count
+    """Number of latent dimensions."""
+
+    hidden: tuple[Count, ...] = (256, 128)
+    """Widths of the encoder's hidden layers; the decoder mirrors them."""
+
+
+class SweepSection(Section):
+    """The points of the sweep: one model for each decoder variance, beta and seed."""
+
+    sigma2: Positives | None = Field(None, **_unit("squared units of the data"))
+    """Decoder variances. Give exactly one of sigma2 and sigma2_ratio."""
+
+    sigma2_ratio: Positives | None = Field(None, **_unit("units of the largest eigenvalue"))
+    """Decoder variances relative to the largest eigenvalue of the data covariance."""
+
+    beta: Positive | Positives = 1.0
+    """Weight of the KL divergence; a list sweeps over beta as well."""
+
+    hysteresis_ratio: Positives | None = Field(None, **_unit("units of the largest eigenvalue"))
+    """Decoder variances of a sweep upwards from active models, and of freshly trained models to compare with. No such
+    sweep when the key is left out."""
+
+    seeds: list[Seed] = Field([0], min_length=1)
+    """Seeds of the initial weights, the order of the data and the noise."""
+
+    refine: bool = False
+    """After the sweep, train further points around each transition that it shows."""
+
+    refine_transitions: Count = 4
+    """How many transitions are refined, the largest first."""
+
+    bracket: bool = False
+    """Train every point a second time, from fresh seeds and by the other schedule, and compare."""
+
+    converged_only: bool = False
+    """Fit only the points that are known to have converged."""
+
+    n_buckets: Count = 8
+    """The points are trained together in at most this many jobs."""
+
+
+class TrainingSection(Section):
+    """The training."""
+
+    samples: Count = 1_000_000
+    """Training samples shown to each model."""
+
+    batch: Count = 256
+    """Samples per training step."""
+
+    learning_rate: Positive = 0.005
+    """Largest learning rate of Adam; it rises at first and then decays to zero along a cosine."""
+
+    schedule: Literal["anneal", "scratch"] = "anneal"
+    """anneal: beta * sigma2 rises to its target, so that the model comes from the active side; scratch: it is at its
+    target from the start."""
+
+    anneal_from: float = Field(0.4, gt=0, le=1, **_unit("fraction of the target"))
+    """The annealed beta * sigma2 starts at this fraction of its target."""
+
+    anneal_fraction: float = Field(0.3, ge=0, le=1, **_unit("fraction of the training"))
+    """Fraction of the training during which beta * sigma2 rises."""
+
+    antithetic: bool = True
+    """Use each noise draw with both signs."""
+
+    rao_blackwell_group: Count = 64
+    """The decoder's targets are averaged over this many samples of a batch (the largest divisor of batch up to it); 1
+    turns the averaging off."""
+
+    balanced_order: bool = True
+    """Order the samples such that every window of them has nearly the mean and covariance of the full data along its
+    leading principal axes."""
+
+    moment_matched_noise: bool = True
+    """Give the noise of each batch zero correlation and unit variance (batches of at least 64 samples and 16 per
+    latent)."""
+
+    holdout: float = Field(0.0, ge=0, lt=1, **_unit("fraction of the data"))
+    """Fraction of the samples kept out of the training."""
+
+
+class ExtensionSection(Section):
+    """What follows a training that has not converged."""
+
+    extend_unconverged: Count = 1
+    """A point that has not converged is trained again with 2, 4, ... times the samples, up to this many times (rounded
+    down to a power of two)."""
+
+
+class DatasetSection(ExtensionSection, TrainingSection, SweepSection, NetworkSection, DataSection):
+    """One data set: its data, networks, sweep and training."""
+
+
+class ClusterSection(Section):
+    """What jobs ask a batch system for, in addition to memory, time and CPUs. Changing it trains nothing again."""
+
+    jobs: dict[str, str | int] = {}
+    """Resources of all jobs, by the names of Snakemake's executor."""
+
+    training: dict[str, str | int] = {}
+    """Resources of training jobs, in addition to those of all jobs or instead of them."""
+
+    least_minutes: float = Field(0.0, ge=0, **_unit("minutes"))
+    """Buckets are joined until a training job takes this long by the plan's estimate."""
+
+
+class ConfigSection(Section):
+    """The whole configuration."""
+
+    # Shell commands hold it unquoted.
+    results: str = Field("results", pattern="^[A-Za-z0-9_./+=,@-]+$", examples=["results", "/scratch/results"])
+    """Folder for all results, as results/NAME/."""
+
+    run: Annotated[list[str], Field(min_length=1)] | None = None
+    """Data sets that the target `all` covers; all configured ones when the key is left out."""
+
+    device: str = Field("auto", pattern="^(auto|cpu|cuda|cuda:[0-9]+)$", examples=["auto", "cpu", "cuda", "cuda:0"])
+    """Where to train. auto: CUDA where PyTorch finds it."""
+
+    train_threads: Count = 2
+    """Threads of one training job."""
+
+    checkpoint_seconds: float = Field(60.0, gt=0, **_unit("seconds"))
+    """Time between two checkpoints of a training: the most that a killed job loses."""
+
+    cluster: ClusterSection = ClusterSection()
+    """What jobs ask a batch system for."""
+
+    datasets: dict[str, DatasetSection] = Field(min_length=1)
+    """The data sets by name, each with its data, networks, sweep and training."""

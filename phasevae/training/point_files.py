@@ -1,0 +1,103 @@
+"""The files of a trained point: weights, history, timing, and the record that makes them valid."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from phasevae.artifacts.files import file_sha256, write_json
+from phasevae.artifacts.tables import write_table
+from phasevae.measurement.measure import column_means, measure_model
+from phasevae.model import save_model
+from phasevae.sweep.convergence import assess_convergence, is_converged
+from phasevae.sweep.points import POINT_CHECKSUMS, Task
+from phasevae.sweep.settings import Settings
+from phasevae.training.row_order import split_rows
+from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The data set on the device: x float32 [N, D], its feature means [D], and the row numbers that are held out."""
+
+    x: Tensor
+    mean: Tensor
+    held_out: Tensor
+
+    @classmethod
+    def of(cls, x: np.ndarray, holdout: float, device: torch.device) -> TrainingData:
+        """Copy rows x [N, D] to the device and hold out the fraction `holdout` of them."""
+        on_device = torch.from_numpy(np.array(x, dtype=np.float32)).to(device)
+        return cls(on_device, column_means(on_device), split_rows(x.shape[0], holdout)[1])
+
+
+def write_point(
+    trainer: Trainer,
+    index: int,
+    task: Task,
+    data: TrainingData,
+    settings: Settings,
+    budget: int,
+    seconds: float,
+    provenance: dict[str, Any],
+) -> None:
+    """Measure one model and write its files, point.json last, because it makes the others valid.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        The finished training.
+    index : int
+        The number of the model in the ensemble.
+    task : Task
+        The point that the model was trained for.
+    data : TrainingData
+    settings : Settings
+        Those of the sweep; the trainer has `budget` times their samples.
+    budget : int
+        How many times `settings.samples` the model was trained with.
+    seconds : float
+        The share of the model in the time of the training.
+    provenance : dict
+        What computed the point, from which data and code.
+    """
+    start = time.monotonic()
+    numbers = measure_model(trainer.model.member(index), data.x, data.mean, task.member, data.held_out)
+    identity = asdict(task.member)
+    save_model(task.folder / "weights.safetensors", trainer.model, index, {**identity, "config_digest": task.digest})
+    history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
+    write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
+    timing = {
+        "train_seconds": seconds,
+        "measure_seconds": time.monotonic() - start,
+        "models_in_ensemble": len(trainer.members),
+    }
+    write_json(task.folder / "timing.json", timing)
+    convergence = _convergence(history, numbers, trainer.settings)
+    point = {
+        **identity,
+        **numbers,
+        "samples": trainer.settings.n_steps * trainer.settings.batch,
+        "extended": budget,
+        "converged": is_converged(convergence),
+        "convergence": convergence,
+        **{key: file_sha256(task.folder / name) for name, key in POINT_CHECKSUMS.items()},
+        "settings": settings.model_dump(),
+        "config_digest": task.digest,
+        "provenance": provenance,
+    }
+    write_json(task.folder / "point.json", point)
+
+
+def _convergence(history: pd.DataFrame, numbers: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return the evidence for convergence. Whoever reads the point judges it by the thresholds of that day."""
+    second_moment = numbers["mean_variance"] + numbers["latent_mean"] ** 2 + numbers["latent_variance"]
+    columns = (history[name].to_numpy(float) for name in ("samples", "kl", "elbo"))
+    constant_from = 0.0 if settings.schedule == "scratch" else settings.anneal_fraction
+    return assess_convergence(*columns, constant_from, second_moment)
