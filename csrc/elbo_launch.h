@@ -72,8 +72,8 @@ struct Adam {
   const T* gradients;
   T* first_moment;
   T* second_moment;
-  const double* learning_rate;  // on the device, as the number of steps before this one
-  const int64_t* steps_done;
+  const double* learning_rate;  // on the device
+  const int64_t* steps_done;    // on the device, the number of steps before this update
   double beta1, beta2, epsilon;
   int64_t size;
 };

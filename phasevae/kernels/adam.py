@@ -16,12 +16,12 @@ class Adam:
 
     Parameters
     ----------
-    parameters
-        The buffer [M, P] that `step` will update; the moments get its shape, type and device.
+    parameters : Tensor [M, P]
+        The buffer that `step` will update; the moments get its shape, type and device.
 
     Attributes
     ----------
-    moments
+    moments : (Tensor, Tensor)
         Running means of the gradients and of their squares, each [M, P].
     """
 
@@ -38,12 +38,11 @@ class Adam:
 
         Parameters
         ----------
-        parameters, gradients
-            Buffers [M, P].
-        learning_rate
-            float64 [].
-        steps_done
-            int64 [], the number of steps before this one.
+        parameters, gradients : Tensor [M, P]
+        learning_rate : Tensor []
+            float64.
+        steps_done : Tensor []
+            int64, the number of steps before this one.
         """
         if self._native:
             native = implementation("cuda")

@@ -22,26 +22,26 @@ def reparam_kl(
 
     Parameters
     ----------
-    mu, logvar
-        Posterior means and log variances, [M, B, n].
-    keys
-        int64 [M], one noise stream per model.
-    step
-        Which draw of the streams: a number, or an int64 scalar tensor on the same device.
-    antithetic
+    mu, logvar : Tensor [M, B, n]
+        Means and log variances of the posterior.
+    keys : Tensor [M]
+        int64, one noise stream per model.
+    step : int or Tensor []
+        Which draw of the streams; a tensor is int64 on the same device.
+    antithetic : bool
         Draw two latents per row, with opposite noise.
 
     Returns
     -------
-    z
-        [M, A, B, n]: mu + exp(logvar / 2) eps, and for A = 2 also mu - exp(logvar / 2) eps.
-    kl
-        [M, B, n] in nats: (mu^2 + e^logvar - 1 - logvar) / 2, exact near the collapsed state.
+    z : Tensor [M, A, B, n]
+        mu + exp(logvar / 2) eps, and for A = 2 also mu - exp(logvar / 2) eps.
+    kl : Tensor [M, B, n]
+        (mu^2 + e^logvar - 1 - logvar) / 2 in nats, exact near the collapsed state.
 
     Raises
     ------
     InputError
-        When shapes do not fit, or PHASEVAE_BACKEND names a backend that cannot be used.
+        If shapes do not fit, or PHASEVAE_BACKEND names a backend that cannot be used.
     """
     _check_posterior("reparam_kl", mu, logvar, keys)
     return implementation(mu.device.type).reparam_kl(mu, logvar, keys, step, antithetic)
@@ -55,18 +55,18 @@ def posterior_draws(mu: Tensor, logvar: Tensor, keys: Tensor, steps: Tensor, ant
     ----------
     mu, logvar, keys, antithetic
         As in `reparam_kl`.
-    steps
-        int64 [S], on the same device.
+    steps : Tensor [S]
+        int64 on the same device.
 
     Returns
     -------
-    Tensor
-        z [M, S * A, B, n], the draws of a step side by side.
+    Tensor [M, S * A, B, n]
+        z, with the draws of a step side by side.
 
     Raises
     ------
     InputError
-        When shapes do not fit, or PHASEVAE_BACKEND names a backend that cannot be used.
+        If shapes do not fit, or PHASEVAE_BACKEND names a backend that cannot be used.
     """
     _check_posterior("posterior_draws", mu, logvar, keys)
     models, rows, n_latent = mu.shape
@@ -83,22 +83,22 @@ def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
 
     Parameters
     ----------
-    x
-        [M, B, D], or [1, B, D] shared by all models.
-    xhat
-        [M, A, B, D], the decoder means; gradients flow to it alone.
-    sigma2
-        [M], the decoder variances.
+    x : Tensor [M, B, D] or [1, B, D]
+        The rows; with 1 they are shared by all models.
+    xhat : Tensor [M, A, B, D]
+        The decoder means. Gradients flow to them alone.
+    sigma2 : Tensor [M]
+        The decoder variances.
 
     Returns
     -------
-    Tensor
-        [M, A, B] in nats.
+    Tensor [M, A, B]
+        In nats.
 
     Raises
     ------
     InputError
-        When shapes do not fit, or PHASEVAE_BACKEND names a backend that cannot be used.
+        If shapes do not fit, or PHASEVAE_BACKEND names a backend that cannot be used.
     """
     models, _, *row = xhat.shape if xhat.ndim == 4 else (0, 0)
     if x.ndim != 3 or list(x.shape[1:]) != row or x.shape[0] not in (1, models) or sigma2.shape != (models,):

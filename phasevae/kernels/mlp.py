@@ -34,16 +34,16 @@ class Network:
 
     Parameters
     ----------
-    widths
+    widths : sequence of int
         Widths of the input, of the hidden layers and of the output.
-    offset
+    offset : int
         Where the parameters begin in each row of a buffer [M, P].
 
     Attributes
     ----------
-    layers
+    layers : list of Layer
         The linear layers from the input to the output.
-    end
+    end : int
         Where the parameters end.
     """
 
@@ -62,18 +62,16 @@ class Network:
 
         Parameters
         ----------
-        parameters
-            [M, P].
-        x
-            [M, R, in], or [1, R, in] shared by all models.
-        keep
+        parameters : Tensor [M, P]
+        x : Tensor [M, R, in] or [1, R, in]
+            The rows; with 1 they are shared by all models.
+        keep : bool
             Whether `backward` will be called.
 
         Returns
         -------
-        output
-            [M, R, out].
-        kept
+        output : Tensor [M, R, out]
+        kept : list of Tensor
             With `keep` what `backward` needs, else an empty list.
         """
         if _native_kernels(parameters, x):
@@ -108,23 +106,23 @@ class Network:
 
         Parameters
         ----------
-        parameters, x
+        parameters, x : Tensor
             As given to `forward`; x with unit stride in its last dimension.
-        kept
-            What `forward` returned.
-        grad_output
-            [M, R, out], the derivative of the parameters' objective by the output.
-        gradients
-            [M, P]; only the entries of this network are written.
-        grad_for_input
-            [M, R, out], the derivative of the input's objective by the output, if it is another objective.
-        with_input
+        kept : list of Tensor
+            As returned by `forward`.
+        grad_output : Tensor [M, R, out]
+            The derivative of the parameters' objective by the output.
+        gradients : Tensor [M, P]
+            Only the entries of this network are written.
+        grad_for_input : Tensor [M, R, out], optional
+            The derivative of the input's objective by the output, if it is another objective.
+        with_input : bool
             Whether to compute the derivative by the input.
 
         Returns
         -------
-        Tensor or None
-            [M, R, in] with `with_input`, else None.
+        Tensor [M, R, in] or None
+            None without `with_input`.
         """
         if _native_kernels(parameters, x):
             grad_input = torch.ops.phasevae.mlp_backward(

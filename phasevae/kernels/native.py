@@ -53,12 +53,14 @@ def adam_step(
 
     Parameters
     ----------
-    parameters, gradients, moments
-        Buffers of one shape.
-    learning_rate, steps_done
-        float64 [] and int64 [] on the same device: a captured CUDA graph reads their present values. `steps_done` is
-        the number of steps before this one.
-    beta1, beta2, epsilon
+    parameters, gradients : Tensor
+    moments : (Tensor, Tensor)
+        Of the shape of the parameters.
+    learning_rate : Tensor []
+        float64 on the same device: a captured CUDA graph reads its present value.
+    steps_done : Tensor []
+        int64 on the same device, the number of steps before this one.
+    beta1, beta2, epsilon : float
         Constants of Kingma & Ba (2015).
     """
     _ops.adam_step(parameters, gradients, *moments, learning_rate, steps_done, beta1, beta2, epsilon)

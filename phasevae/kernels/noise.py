@@ -26,9 +26,9 @@ def key(purpose: str, identity: object) -> int:
 
     Parameters
     ----------
-    purpose
+    purpose : str
         One of PURPOSES.
-    identity
+    identity : object
         What the stream belongs to; its `str` counts.
 
     Returns
@@ -52,15 +52,15 @@ def philox(keys: Tensor, counter: tuple[Tensor | int, Tensor | int, Tensor | int
 
     Parameters
     ----------
-    keys
+    keys : Tensor
         int64 of any shape.
-    counter
-        Four 32-bit words, broadcast against the keys.
+    counter : four Tensors or ints
+        32-bit words, broadcast against the keys.
 
     Returns
     -------
-    list of Tensor
-        Four int64 tensors of the broadcast shape, with values in [0, 2^32).
+    list of four Tensors
+        int64 of the broadcast shape, with values in [0, 2^32).
     """
     k0, k1 = keys & _MASK, (keys >> 32) & _MASK
     c0, c1, c2, c3 = (torch.as_tensor(word, dtype=torch.int64, device=keys.device) for word in counter)
@@ -82,19 +82,19 @@ def words(keys: Tensor, rows: Tensor, n: int, step: int | Tensor) -> Tensor:
 
     Parameters
     ----------
-    keys
-        int64 [M], the streams.
-    rows
-        int64 [R], row numbers.
-    n
+    keys : Tensor [M]
+        int64, the streams.
+    rows : Tensor [R]
+        int64, row numbers.
+    n : int
         Words per row.
-    step
-        Which draw of the streams: a number, an int64 scalar tensor, or int64 [M] with a step per stream.
+    step : int, Tensor [] or Tensor [M]
+        Which draw of the streams, or of each stream; a tensor is int64.
 
     Returns
     -------
-    Tensor
-        int64 [M, R, n].
+    Tensor [M, R, n]
+        int64.
     """
     blocks = torch.arange((n + 3) // 4, dtype=torch.int64, device=keys.device)
     step = step.view(-1, 1, 1) if isinstance(step, Tensor) else step
@@ -124,17 +124,17 @@ def permutation(stream: int, epoch: int, n: int) -> Tensor:
 
     Parameters
     ----------
-    stream
+    stream : int
         A key, as `key` returns it.
-    epoch
+    epoch : int
         Which permutation of the stream.
-    n
+    n : int
         Its length.
 
     Returns
     -------
-    Tensor
-        int64 [n].
+    Tensor [n]
+        int64.
     """
     keys = torch.tensor([stream], dtype=torch.int64)
     return words(keys, torch.zeros(1, dtype=torch.int64), n, epoch).flatten().argsort(stable=True)

@@ -32,17 +32,17 @@ def normals(keys: Tensor, steps: Tensor, rows: int, n: int, dtype: torch.dtype) 
 
     Parameters
     ----------
-    keys, steps
-        int64 [M], on one device: the streams and their steps.
-    rows, n
+    keys, steps : Tensor [M]
+        int64 on one device: the streams and their steps.
+    rows, n : int
         Rows per stream and latents per row.
-    dtype
+    dtype : torch.dtype
         float32 or float64.
 
     Returns
     -------
-    Tensor
-        Standard normal numbers [M, rows, n].
+    Tensor [M, rows, n]
+        Standard normal numbers.
     """
     return noise.normals(keys, torch.arange(rows, device=keys.device), n, steps, dtype)
 

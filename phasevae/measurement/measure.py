@@ -50,17 +50,17 @@ def measure_model(
 
     Parameters
     ----------
-    model
+    model : VAEEnsemble
         An ensemble of one model.
-    x
-        [N, D], the full data set as fed to the network.
-    mean
-        [D], its feature means (`column_means`).
-    member
+    x : Tensor [N, D]
+        The full data set as fed to the network.
+    mean : Tensor [D]
+        Its feature means (`column_means`).
+    member : Member
         The decoder variance, beta and seed of the model.
-    held_out
+    held_out : Tensor, optional
         Row numbers that training did not see.
-    with_likelihood
+    with_likelihood : bool
         Whether to estimate the log likelihood, which takes longer than the rest.
 
     Returns
@@ -144,11 +144,11 @@ def log_likelihood(model: VAEEnsemble, x: Tensor, member: Member) -> dict[str, f
 
     Parameters
     ----------
-    model
+    model : VAEEnsemble
         An ensemble of one model.
-    x
-        [N, D], the full data set as fed to the network.
-    member
+    x : Tensor [N, D]
+        The full data set as fed to the network.
+    member : Member
         The decoder variance, beta and seed of the model.
 
     Returns

@@ -51,16 +51,16 @@ def moment_matched_noise(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     return mu[:, None] + deviation[:, None] * eps
 
 
-def _inverse_root(near_one: Tensor) -> Tensor:
+def _inverse_root(matrices: Tensor) -> Tensor:
     """Compute C^(-1/2) of matrices [M, n, n] with eigenvalues between 0 and 3 by the Newton-Schulz iteration.
 
     It consists of products alone, so the host does not wait for the device. Six steps reach the precision of float32
     for eigenvalues between 0.3 and 2.2.
     """
-    one = torch.eye(near_one.shape[-1], dtype=near_one.dtype, device=near_one.device)
-    root, inverse = near_one, one.expand_as(near_one)
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    root, inverse = matrices, identity.expand_as(matrices)
     for _ in range(_ITERATIONS):
-        step = 1.5 * one - 0.5 * inverse @ root
+        step = 1.5 * identity - 0.5 * inverse @ root
         root, inverse = root @ step, step @ inverse
     return inverse
 

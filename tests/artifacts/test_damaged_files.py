@@ -1,4 +1,4 @@
-"""Hand-damaged JSON and tables: whatever reads them says so in one line, with a key or a file."""
+"""Damaged JSON files and tables: every command that reads them fails with one line that names the file or key."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def copy(whole, tmp_path, monkeypatch):
 
 
 def set_aside(arguments: list[str]) -> str | None:
-    """The file whose damage a command mends instead of telling it."""
+    """The file whose damage a command repairs without an error."""
     return POINT if arguments[0] == "train" else None
 
 
-def assert_told(arguments: list[str]) -> None:
-    """Either it works all the same, as far as this key goes, or it is an error of one line."""
+def assert_refused_or_read(arguments: list[str]) -> None:
+    """The command works, if it does not read the damaged value, or fails with one line."""
     result = run(arguments)
     if result.exception is None or isinstance(result.exception, SystemExit):
         return
@@ -83,7 +83,7 @@ def assert_told(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("file", READERS)
 def test_an_edited_file_is_refused(copy, file):
-    """The seal no longer fits; train makes a point again, verify reports."""
+    """The seal no longer fits. `train` makes a point again, `verify` lists the file."""
     text = Path(file).read_text()
     record = json.loads(text)
     key = next(key for key, value in record.items() if isinstance(value, int | float))
@@ -101,7 +101,7 @@ def test_an_edited_file_is_refused(copy, file):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "nul", '{"sha256": 1e999}', '{"sha256": ' + "9" * 400 + "}", "\x00"])
 @pytest.mark.parametrize("file", READERS)
-def test_what_is_no_json_object_is_told(copy, file, text):
+def test_anything_but_a_json_object_is_refused(copy, file, text):
     Path(file).write_text(text)
     for arguments in READERS[file]:
         if file == set_aside(arguments):
@@ -115,24 +115,24 @@ def test_what_is_no_json_object_is_told(copy, file, text):
 
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("file", READERS)
-def test_any_value_of_any_key_is_told_or_taken(copy, file, value):
-    """Damage that carries a right seal, as from a program of somebody's own."""
+def test_any_value_of_any_key_is_refused_or_read(copy, file, value):
+    """Damage with a right seal, as another program could write it."""
     record = read_json(file)
     for key in record:
         write_json(file, record | {key: VALUES[value]})
         for arguments in READERS[file]:
             if arguments[0] != "train" or key in ("convergence", "extended"):
-                assert_told(arguments)
+                assert_refused_or_read(arguments)
             for path in Path().glob("out*"):
                 path.unlink()
 
 
 @pytest.mark.parametrize("value", ["text", "", "1e999", "-1", "[1]"])
-def test_any_cell_of_a_table_is_told_or_taken(copy, value):
+def test_any_cell_of_a_table_is_refused_or_read(copy, value):
     sweep = Path("set/sweep.csv")
     header, first, *rest = sweep.read_text().splitlines()
     for column in range(len(header.split(","))):
         cells = first.split(",")
         cells[column] = value
         sweep.write_text("\n".join([header, ",".join(cells), *rest]) + "\n")
-        assert_told(["fit", "set/sweep.csv", "--spectrum", "set/spectrum.json", "-o", "out.json"])
+        assert_refused_or_read(["fit", "set/sweep.csv", "--spectrum", "set/spectrum.json", "-o", "out.json"])

@@ -1,4 +1,4 @@
-"""Hashes of code: on small packages whose sources are changed, and on a copy of this one."""
+"""Hashes of code: on small packages whose sources are changed, and on a copy of phasevae."""
 
 from __future__ import annotations
 

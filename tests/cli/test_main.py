@@ -159,7 +159,7 @@ def test_changed_samples_are_noticed(by_hand, tmp_path):
     assert "sha256" in refused.stderr
 
 
-def test_an_interval_open_on_one_side_is_told(tmp_path):
+def test_an_interval_open_on_one_side_is_printed_as_open(tmp_path):
     sigma2, kl = [0.7, 0.8, 0.9, 1.0, 1.05], [0.16, 0.12, 0.06, 0.03, 0.004]
     table = pd.DataFrame({"sigma2": sigma2, "beta": 1.0, "seed": 0, "kl": kl, "active_dims": 1})
     write_table(tmp_path / "sweep.csv", table)
@@ -225,12 +225,12 @@ def test_every_verb_has_help_with_an_example(verb):
     assert f"Example: phasevae {verb}" in succeed(verb, "--help")
 
 
-def test_doctor_tells_versions_and_backends():
-    found = json.loads(succeed("doctor", "--json"))
-    assert found["versions"]["phasevae"] == "0.1.0"
-    assert found["backends"]["torch"]["available"] is True
-    assert set(found["backends"]) == {"torch", "native_cpu", "native_cuda"}
-    assert all(state["reason"] for state in found["backends"].values())
+def test_doctor_shows_versions_and_backends():
+    actual = json.loads(succeed("doctor", "--json"))
+    assert actual["versions"]["phasevae"] == "0.1.0"
+    assert actual["backends"]["torch"]["available"] is True
+    assert set(actual["backends"]) == {"torch", "native_cpu", "native_cuda"}
+    assert all(state["reason"] for state in actual["backends"].values())
 
 
 def test_importing_the_package_or_the_command_line_imports_no_torch():
@@ -239,7 +239,7 @@ def test_importing_the_package_or_the_command_line_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_what_is_wrong_with_a_training_is_told_without_importing_torch(tmp_path):
+def test_bad_input_of_a_training_is_refused_without_importing_torch(tmp_path):
     code = (
         "import sys; from phasevae import InputError; from phasevae.cli.main import app\n"
         "try: app(sys.argv[1:])\n"

@@ -1,4 +1,4 @@
-"""Tables that no conclusion can be drawn from, through the command line: one clear line, and no nonsense interval."""
+"""Unusable tables on the command line: one clear line, and no interval that means nothing."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_other_tables_that_are_wrong_are_refused_in_one_line(fit, option, table,
 
 
 def test_a_direction_may_carry_more_than_a_variance_of_one(fit):
-    """Of the means of data that are not Gaussian: at an optimum only each latent's own second moment is one."""
+    """Of the means of data that are not Gaussian: at an optimum only the second moment of each latent is 1."""
     DIMENSIONS.assign(mean_eigenvalue=1.2 * DIMENSIONS["mean_eigenvalue"] + 0.7).to_csv("other.csv", index=False)
     known = assemble_spectrum(np.array(EIGENVALUES), 1.5, 1000, np.zeros(3), np.zeros(3), None)
     write_spectrum("spectrum.json", replace(known, name="known", data_sha256="0"))

@@ -34,18 +34,18 @@ def write(path, raw):
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.parquet", "header.csv", "bare.csv", "UPPER.npy"])
 def test_every_format_gives_the_same_samples(tmp_path, raw, name):
     write(tmp_path / name, raw)
-    found = build_dataset("array", path=tmp_path / name)
-    np.testing.assert_array_equal(found.x, raw.astype(np.float32))
-    assert found.provenance["source"]["file"] == name
-    assert found.provenance["options"]["path"] == name
+    actual = build_dataset("array", path=tmp_path / name)
+    np.testing.assert_array_equal(actual.x, raw.astype(np.float32))
+    assert actual.provenance["source"]["file"] == name
+    assert actual.provenance["options"]["path"] == name
 
 
 def test_npy_stays_on_disk_until_it_is_saved(tmp_path, raw, monkeypatch):
     monkeypatch.setattr(base, "BLOCK_BYTES", 200)
     np.save(tmp_path / "x.npy", raw.astype(np.float32))
-    found = build_dataset("array", path=str(tmp_path / "x.npy"))
-    assert isinstance(found.x, np.memmap)
-    saved = save_dataset(found, tmp_path / "set")
+    actual = build_dataset("array", path=str(tmp_path / "x.npy"))
+    assert isinstance(actual.x, np.memmap)
+    saved = save_dataset(actual, tmp_path / "set")
     np.testing.assert_array_equal(saved.x, raw.astype(np.float32))
 
 
@@ -70,8 +70,8 @@ def test_fortran_order_and_byte_order(tmp_path, raw):
 
 def test_npz_keys(tmp_path, raw):
     np.savez(tmp_path / "two.npz", one=raw, two=2 * raw)
-    found = build_dataset("array", path=tmp_path / "two.npz", key="two")
-    np.testing.assert_array_equal(found.x, (2 * raw).astype(np.float32))
+    actual = build_dataset("array", path=tmp_path / "two.npz", key="two")
+    np.testing.assert_array_equal(actual.x, (2 * raw).astype(np.float32))
     for key, told in ((None, "holds several arrays: key"), ("three", "key 'three'")):
         with pytest.raises(InputError, match=f"two.npz: {told} must be one of one, two"):
             build_dataset("array", path=tmp_path / "two.npz", key=key)
@@ -181,7 +181,7 @@ def test_a_list_of_files_is_one_data_set(tmp_path):
         saved = [save_dataset(one, tmp_path / name) for one, name in ((together, "a"), (alone, "b"))]
         assert saved[0].sha256 == saved[1].sha256
     assert together.provenance["options"]["path"] == ["0.npy", "1.npy", "2.npy"]
-    assert [one["file"] for one in together.provenance["source"]["files"]] == ["0.npy", "1.npy", "2.npy"]
+    assert [source["file"] for source in together.provenance["source"]["files"]] == ["0.npy", "1.npy", "2.npy"]
 
 
 def test_rows_of_stacked_arrays():
@@ -193,7 +193,7 @@ def test_rows_of_stacked_arrays():
     np.testing.assert_array_equal(stacked[4], whole[4])
 
 
-def test_files_that_do_not_fit_together_are_told(tmp_path):
+def test_files_that_do_not_fit_together_are_refused(tmp_path):
     for name, shape in (("a", (3, 2)), ("b", (3, 4)), ("c", (3,))):
         np.save(tmp_path / f"{name}.npy", np.ones(shape))
     with pytest.raises(InputError, match=r"b\.npy: 4 features, must have 2 as .*a\.npy has"):

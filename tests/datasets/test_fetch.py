@@ -76,7 +76,7 @@ def test_fetched_once(server, tmp_path, monkeypatch):
     assert sorted(file.name for file in path.parent.iterdir()) == ["file.bin", "file.bin.lock"]
 
 
-def test_some_that_fetch_at_once_share_one_download(server, tmp_path):
+def test_several_processes_share_one_download(server, tmp_path):
     server.pause = 0.2
     with ThreadPoolExecutor() as pool:
         paths = list(pool.map(lambda _: fetched(server, tmp_path), range(3)))
@@ -97,7 +97,7 @@ def test_broken_connections_are_resumed(server, tmp_path):
     assert server.starts == [0, 16384, 32768, 49152, 65536, 81920]
 
 
-def test_a_later_run_goes_on_where_an_earlier_one_stopped(server, tmp_path):
+def test_a_later_run_continues_an_interrupted_download(server, tmp_path):
     (tmp_path / "file.bin.part").write_bytes(CONTENT[:70_000])
     assert fetched(server, tmp_path).read_bytes() == CONTENT
     assert server.starts == [70_000]

@@ -51,11 +51,11 @@ def test_modes_against_their_definition(rng, small_blocks, monkeypatch, in_memor
         "per-feature": (raw - raw.mean(0)) / np.sqrt(variance),
     }
     for mode, values in expected.items():
-        found = standardized(raw, mode)
-        assert found.x.dtype == np.float32
-        np.testing.assert_allclose(found.x, values, rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(found.x * found.scale + found.mean, raw, rtol=1e-5, atol=1e-5)
-        assert found.preprocessing == {"standardize": mode}
+        actual = standardized(raw, mode)
+        assert actual.x.dtype == np.float32
+        np.testing.assert_allclose(actual.x, values, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(actual.x * actual.scale + actual.mean, raw, rtol=1e-5, atol=1e-5)
+        assert actual.preprocessing == {"standardize": mode}
 
 
 @given(
@@ -70,20 +70,20 @@ def test_per_feature_has_unit_variance_whatever_the_units(raw, factor, offset):
     varying = np.ptp(raw, axis=0) > 0.5
     raw, offset = raw[:, varying], offset * min(1.0, factor)
     if raw.shape[1]:
-        found = standardized(raw * factor + offset, "per-feature")
-        np.testing.assert_allclose(np.asarray(found.x, float).var(0), 1, atol=1e-4)
-        np.testing.assert_allclose(np.asarray(found.x, float).mean(0), 0, atol=1e-4)
+        actual = standardized(raw * factor + offset, "per-feature")
+        np.testing.assert_allclose(np.asarray(actual.x, float).var(0), 1, atol=1e-4)
+        np.testing.assert_allclose(np.asarray(actual.x, float).mean(0), 0, atol=1e-4)
 
 
 def test_constant_features_are_zero_named_and_recorded(rng):
     raw = rng.normal(size=(50, 15))
     raw[:, 1:13] = 0.1  # a value that no sum of 50 terms reproduces exactly
     with pytest.warns(UserWarning, match=r"data: 12 of 15 features .*: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, \.\.\.$"):
-        found = standardized(raw, "per-feature")
-    assert found.constant_features == list(range(1, 13))
-    assert np.all(found.x[:, 1:13] == 0)
-    assert np.all(found.scale[1:13] == 1)
-    np.testing.assert_allclose(np.diag(covariance(found.x))[[0, 13, 14]], 1, rtol=1e-5)
+        actual = standardized(raw, "per-feature")
+    assert actual.constant_features == list(range(1, 13))
+    assert np.all(actual.x[:, 1:13] == 0)
+    assert np.all(actual.scale[1:13] == 1)
+    np.testing.assert_allclose(np.diag(covariance(actual.x))[[0, 13, 14]], 1, rtol=1e-5)
 
 
 def test_no_warning_without_constant_features(rng):
@@ -134,28 +134,28 @@ def test_row_of_a_bad_value_counts_over_blocks(rng, small_blocks):
 @pytest.mark.parametrize("kind", ["synthetic", "mixture"])
 def test_covariance_has_the_given_eigenvalues(kind):
     lam, n = [4.0, 2.0, 1.0, 0.5], 40_000
-    found = build_dataset(kind, eigenvalues=lam, n_samples=n, seed=3)
+    actual = build_dataset(kind, eigenvalues=lam, n_samples=n, seed=3)
     error = np.array(lam) * np.sqrt(2 / n)
-    assert np.all(np.abs(np.linalg.eigvalsh(covariance(found.x))[::-1] - lam) < 4 * error)
-    np.testing.assert_allclose(found.x.mean(0, dtype=float), 0, atol=1e-6)
+    assert np.all(np.abs(np.linalg.eigvalsh(covariance(actual.x))[::-1] - lam) < 4 * error)
+    np.testing.assert_allclose(actual.x.mean(0, dtype=float), 0, atol=1e-6)
     # A random basis: no feature is a principal component.
-    assert np.abs(covariance(found.x) - np.diag(np.diag(covariance(found.x)))).max() > 0.1
+    assert np.abs(covariance(actual.x) - np.diag(np.diag(covariance(actual.x)))).max() > 0.1
 
 
 def test_defaults_of_the_paper():
-    found = build_dataset("synthetic")
+    actual = build_dataset("synthetic")
     lam = np.exp(-0.1 * np.arange(8))
-    assert found.x.shape == (256_000, 8)
-    sample = np.linalg.eigvalsh(covariance(found.x))[::-1]
+    assert actual.x.shape == (256_000, 8)
+    sample = np.linalg.eigvalsh(covariance(actual.x))[::-1]
     assert np.all(np.abs(sample - lam) < 4 * lam * np.sqrt(2 / 256_000))
 
 
 def test_mixture_is_bimodal_along_v():
     # With a = 1 the whitened projection on v is +-1 alone: kurtosis 1 instead of the 3 of a Gaussian.
     lam = [1.0] * 4
-    found = build_dataset("mixture", eigenvalues=lam, separation=1.0, n_samples=20_000, standardize="none")
-    values, vectors = np.linalg.eigh(covariance(found.x))
-    whitened = found.x @ vectors / np.sqrt(values)
+    actual = build_dataset("mixture", eigenvalues=lam, separation=1.0, n_samples=20_000, standardize="none")
+    values, vectors = np.linalg.eigh(covariance(actual.x))
+    whitened = actual.x @ vectors / np.sqrt(values)
     squares = whitened.T**2 @ whitened**2 / len(whitened)
     # E|y|^4 = (D - 1)(D + 1) + 2 (D - 1) + 1 for D - 1 Gaussian directions and one of values +-1.
     assert squares.sum() == pytest.approx(22, abs=0.5)
@@ -201,11 +201,11 @@ def test_bad_options(kind, options, message):
 
 def test_digits():
     with pytest.warns(UserWarning, match="3 of 64 features are constant and kept at zero: 0, 32, 39"):
-        found = build_dataset("digits")
-    assert found.x.shape == (1797, 64)
-    assert found.constant_features == [0, 32, 39]
-    assert len(np.unique(found.scale)) == 1
-    assert np.trace(covariance(found.x)) == pytest.approx(64, abs=1e-4)
+        actual = build_dataset("digits")
+    assert actual.x.shape == (1797, 64)
+    assert actual.constant_features == [0, 32, 39]
+    assert len(np.unique(actual.scale)) == 1
+    assert np.trace(covariance(actual.x)) == pytest.approx(64, abs=1e-4)
 
 
 # Saving and loading
@@ -215,11 +215,11 @@ def test_round_trip(tmp_path, small_blocks):
     built = build_dataset("synthetic", name="mine", n_samples=100)
     saved = save_dataset(built, tmp_path / "set")
     loaded = load_dataset(tmp_path / "set", verify=True)
-    for found in (saved, loaded):
-        assert isinstance(found.x, np.memmap) and not found.x.flags.writeable
-        np.testing.assert_array_equal(found.x, built.x)
-        np.testing.assert_array_equal(found.mean, built.mean)
-        assert found.name == "mine" and found.sha256 == file_sha256(tmp_path / "set" / "data.npy")
+    for actual in (saved, loaded):
+        assert isinstance(actual.x, np.memmap) and not actual.x.flags.writeable
+        np.testing.assert_array_equal(actual.x, built.x)
+        np.testing.assert_array_equal(actual.mean, built.mean)
+        assert actual.name == "mine" and actual.sha256 == file_sha256(tmp_path / "set" / "data.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "set" / "data.npy"), built.x)
     record = json.loads((tmp_path / "set" / "data.json").read_text())
     assert (record["n_samples"], record["dimension"]) == (100, 8)
@@ -295,11 +295,11 @@ def test_expected_shape_of_cifar10_is_the_papers_and_of_files_unknown():
 
 
 def test_clusters_are_unit_vectors_with_their_weights():
-    found = build_dataset("clusters", weights=[0.1, 0.9], n_samples=20_000, standardize="none").x
-    assert set(map(tuple, np.unique(found, axis=0))) == {(0.0, 1.0), (1.0, 0.0)}
-    assert found[:, 0].mean() == pytest.approx(0.1, abs=5 * np.sqrt(0.09 / 20_000))
-    values = np.linalg.eigvalsh(np.cov(found.T, bias=True))
-    assert values[1] == pytest.approx(2 * found[:, 0].var()) and values[0] == pytest.approx(0, abs=1e-7)
+    actual = build_dataset("clusters", weights=[0.1, 0.9], n_samples=20_000, standardize="none").x
+    assert set(map(tuple, np.unique(actual, axis=0))) == {(0.0, 1.0), (1.0, 0.0)}
+    assert actual[:, 0].mean() == pytest.approx(0.1, abs=5 * np.sqrt(0.09 / 20_000))
+    values = np.linalg.eigvalsh(np.cov(actual.T, bias=True))
+    assert values[1] == pytest.approx(2 * actual[:, 0].var()) and values[0] == pytest.approx(0, abs=1e-7)
     noisy = build_dataset("clusters", weights=[1, 1, 1], noise=0.1, n_samples=20_000).x
     spread = np.linalg.eigvalsh(np.cov(noisy.T, bias=True))
     assert spread == pytest.approx([0.01, 1 / 3 + 0.01, 1 / 3 + 0.01], rel=0.05)

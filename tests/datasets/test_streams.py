@@ -68,10 +68,10 @@ def sources(x, folder):
 def test_every_source_has_the_same_spectrum(x, tmp_path):
     expected = phasevae.compute_spectrum(x)
     for name, source in sources(x, tmp_path):
-        found = phasevae.compute_spectrum(source)
-        np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=1e-5, err_msg=name)
-        assert found.n_samples == 600 and found.dimension == 6, name
-        assert found.variance_proxy == pytest.approx(expected.variance_proxy, rel=0.1), name
+        actual = phasevae.compute_spectrum(source)
+        np.testing.assert_allclose(actual.eigenvalues, expected.eigenvalues, rtol=1e-5, err_msg=name)
+        assert actual.n_samples == 600 and actual.dimension == 6, name
+        assert actual.variance_proxy == pytest.approx(expected.variance_proxy, rel=0.1), name
 
 
 def test_the_short_api_imports_no_torch():
@@ -127,9 +127,9 @@ def test_leading_eigenvalues_of_fewer_samples_than_features_and_of_equal_ones(tm
     np.testing.assert_allclose(everything[:19], compute_spectrum(few).eigenvalues[:19], rtol=1e-3)
     assert everything.size == 20 and everything[19] < 1e-12 * everything[0]
     flat = rng.normal(size=(3000, 40))
-    found = compute_spectrum(flat, top=5)
-    np.testing.assert_allclose(found.eigenvalues, compute_spectrum(flat).eigenvalues[:5], rtol=1e-3)
-    write_spectrum(tmp_path / "spectrum.json", found)
+    actual = compute_spectrum(flat, top=5)
+    np.testing.assert_allclose(actual.eigenvalues, compute_spectrum(flat).eigenvalues[:5], rtol=1e-3)
+    write_spectrum(tmp_path / "spectrum.json", actual)
     again = read_spectrum(tmp_path / "spectrum.json")
     assert again.dimension == 40 and again.eigenvalues.size == 5
 
@@ -150,10 +150,10 @@ def test_a_loader_is_streamed():
 
     compute_spectrum(np.random.default_rng(0).normal(size=(50, 8)))
     tracemalloc.start()
-    found = compute_spectrum(Batches(), with_variance_proxy=False)
+    actual = compute_spectrum(Batches(), with_variance_proxy=False)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found.n_samples == 320_000 and peak < 2e6
+    assert actual.n_samples == 320_000 and peak < 2e6
 
 
 def test_mapped_rows():

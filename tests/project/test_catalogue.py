@@ -1,4 +1,4 @@
-"""What a user of Snakemake expects to find: catalogue metadata, containers, an environment, use as a module."""
+"""What users of Snakemake expect: metadata for the catalogue, containers, an environment, use as a module."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ use rule * from phasevae as phasevae_*
 rule mine:
     default_target: True
     input:
-        "elsewhere/tiny/{wanted}",
+        "elsewhere/tiny/{file}",
     output:
         "mine.txt",
     shell:
@@ -45,7 +45,7 @@ rule mine:
 """
 
 
-def test_the_catalogue_finds_what_its_standard_asks_for():
+def test_the_catalogue_has_what_its_standard_asks_for():
     listed = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
     assert listed["report"] is True
     assert listed["software-stack-deployment"]["conda"] is True
@@ -74,7 +74,7 @@ def canonical_pair(line: str) -> tuple[str, str]:
     return canonicalize_name(name), version
 
 
-def test_the_lock_has_a_version_in_bounds_of_everything_that_is_asked_for():
+def test_the_lock_has_a_version_within_bounds_for_each_requirement():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras, versions = project["optional-dependencies"], locked()
     asked = [entry for entries in (project["dependencies"], *extras.values()) for entry in entries]
@@ -84,7 +84,7 @@ def test_the_lock_has_a_version_in_bounds_of_everything_that_is_asked_for():
     assert set(recipe.split(",")) == set(extras)
 
 
-def test_containers_have_a_python_that_will_do_and_versions_of_the_lock():
+def test_containers_have_a_supported_python_and_the_versions_of_the_lock():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for name in ("Dockerfile", "phasevae.def"):
         text = (ROOT / "containers" / name).read_text()
@@ -115,10 +115,10 @@ def test_the_dockerfile_is_sound():
 
 @pytest.fixture
 def outer(tmp_path):
-    """Runs an outer workflow that uses this one as a module and wants one of its files."""
+    """Runs an outer workflow that uses this workflow as a module and needs a file of it."""
 
-    def run(wanted: str, *arguments: str, **changes) -> subprocess.CompletedProcess:
-        (tmp_path / "Snakefile").write_text(OUTER.format(root=ROOT, wanted=wanted))
+    def run(file: str, *arguments: str, **changes) -> subprocess.CompletedProcess:
+        (tmp_path / "Snakefile").write_text(OUTER.format(root=ROOT, file=file))
         config = {"results": "elsewhere", "datasets": {"tiny": TINY | changes}}
         (tmp_path / "outer.yaml").write_text(yaml.safe_dump({"phasevae": config}))
         environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}

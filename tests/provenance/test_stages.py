@@ -70,7 +70,7 @@ def test_another_projects_repository_is_not_ours(checkout):
 
 
 def test_the_environment_names_version_and_python():
-    found = environment()
-    assert set(found) == {"version", "git", "dirty", "python"}
-    assert found["version"] == phasevae.__version__
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    actual = environment()
+    assert set(actual) == {"version", "git", "dirty", "python"}
+    assert actual["version"] == phasevae.__version__
+    assert actual["python"] == ".".join(map(str, sys.version_info[:3]))

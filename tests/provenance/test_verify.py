@@ -1,4 +1,4 @@
-"""Finished results by hand: what they record, and what `phasevae verify` finds after damage of every kind."""
+"""Finished results: what they record, and what `phasevae verify` lists after every kind of damage."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def results(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "results")
 
 
-def found(results: Path) -> set[tuple[str, str]]:
+def findings(results: Path) -> set[tuple[str, str]]:
     return {(finding.path, finding.state) for finding in verify.verify_results(results)[0]}
 
 
@@ -128,7 +128,7 @@ def test_the_manifest_lists_every_file(finished):
     "name",
     [*POINT_FILES, "set/data.npy", "set/data.json", "set/spectrum.json", *MADE],
 )
-def test_one_changed_byte_is_found(results, name, with_manifest):
+def test_a_changed_byte_is_detected(results, name, with_manifest):
     if not with_manifest:
         (results / "manifest.json").unlink()
     path = results / name
@@ -139,7 +139,7 @@ def test_one_changed_byte_is_found(results, name, with_manifest):
         changed = re.compile(rb"\d\.\d").search(content, changed).end() - 1
     content[changed] ^= 1
     path.write_bytes(content)
-    assert (name, "altered") in found(results)
+    assert (name, "altered") in findings(results)
 
 
 @pytest.mark.parametrize("with_manifest", [True, False])
@@ -147,11 +147,11 @@ def test_one_changed_byte_is_found(results, name, with_manifest):
     "name",
     [*POINT_FILES[:2], "set/data.npy", "set/sweep.csv", "set/spectrum.json", "set/figures/spectrum.pdf"],
 )
-def test_a_missing_file_is_found(results, name, with_manifest):
+def test_a_missing_file_is_detected(results, name, with_manifest):
     if not with_manifest:
         (results / "manifest.json").unlink()
     (results / name).unlink()
-    assert (name, "missing") in found(results)
+    assert (name, "missing") in findings(results)
 
 
 def test_what_was_made_of_what_has_changed_is_stale(results):
@@ -162,21 +162,21 @@ def test_what_was_made_of_what_has_changed_is_stale(results):
         ).exit_code
         == 0
     )
-    assert found(results) == {("set/sweep.csv", "stale")}
+    assert findings(results) == {("set/sweep.csv", "stale")}
     run("dataset", "synthetic", "--eigenvalues", "5,2,1", "--n-samples", "300", "-o", results / "set")
-    assert {("set/spectrum.json", "stale"), (f"{POINT}/point.json", "stale")} <= found(results)
+    assert {("set/spectrum.json", "stale"), (f"{POINT}/point.json", "stale")} <= findings(results)
 
 
 def test_other_code_makes_results_stale(results, monkeypatch):
     now = stage_code
     monkeypatch.setattr(verify, "stage_code", lambda stage, entry="": "x" if stage == "train" else now(stage, entry))
     points = {(path.relative_to(results).as_posix(), "stale") for path in results.rglob("point.json")}
-    assert found(results) == points
+    assert findings(results) == points
     monkeypatch.setattr(verify, "stage_code", lambda stage, entry="": "x" if stage == "fit" else now(stage, entry))
-    assert found(results) == {("set/fit.json", "stale")}
+    assert findings(results) == {("set/fit.json", "stale")}
 
 
-def test_the_verb_tells_and_fails(results):
+def test_the_verb_lists_findings_and_fails(results):
     (results / "set" / "sweep.csv").unlink()
     result = run("verify", results)
     assert result.exit_code == 1
@@ -201,10 +201,10 @@ def test_the_verb_tells_and_fails(results):
         ("manifest.json", "files", 5),
     ],
 )
-def test_damage_that_fits_its_seal_is_told_as_well(results, file, key, value):
+def test_damage_that_fits_its_seal_is_detected(results, file, key, value):
     record = read_json(results / file)
     write_json(results / file, record | {key: value})
-    assert (file, "altered") in found(results)
+    assert (file, "altered") in findings(results)
 
 
 @pytest.mark.parametrize("made_by", [{"stage": "conjecture"}, {"stage": "figure", "entry": "hologram"}])
@@ -218,7 +218,7 @@ def test_what_a_later_version_made_is_stale_and_not_damaged(results, made_by):
 
 
 @pytest.mark.parametrize("folder", ["absent", "empty"])
-def test_no_results_are_told(tmp_path, folder):
+def test_a_folder_without_results_is_refused(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no such folder|holds no results"):
         verify.verify_results(tmp_path / folder)
@@ -241,7 +241,7 @@ def test_an_exported_crate_reads_back(finished, tmp_path, name):
     assert {unquote(entity.id) for entity in run_["result"]} == set(described)
     assert "set: critical variance" in crate.description and crate.license
     if name == "crate":
-        assert found(tmp_path / name) == {("set/data.npy", "missing")}
+        assert findings(tmp_path / name) == {("set/data.npy", "missing")}
     again = run("export", finished, "-o", tmp_path / name)
     assert isinstance(again.exception, InputError) and "must be a new folder or .zip file" in str(again.exception)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests that need a SLURM, with one of their own. Where it cannot be had, that is said and nothing fails.
+# Runs the tests that need a SLURM, with a SLURM of their own. Where it cannot be installed, it says so and succeeds.
 #   run.sh PYTHON
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # A real SLURM on one machine, for the tests: munged, slurmctld and slurmd from Debian's packages, on loopback alone,
-# without systemd, cgroups or accounting. Needs root. What it writes lies in one folder, but for three links in /etc/slurm:
+# without systemd, cgroups or accounting. Needs root. It writes to a single folder, and makes three links in /etc/slurm:
 # jobs of Snakemake's SLURM executor start their steps without SLURM_CONF, so srun must find its configuration itself.
 #
 #   single_node.sh install   the packages, by apt-get
 #   single_node.sh up        start the daemons and wait until the node takes jobs
 #   single_node.sh down      end the daemons that `up` started
 #
-# SLURM_NODE_DIR   that folder (default: slurm-node in the folder for temporary files)
+# SLURM_NODE_DIR   the folder (default: slurm-node in the folder for temporary files)
 # SLURM_NODE_CPUS  CPUs that the node offers, whatever the machine has (default 4)
 # SLURM_NODE_GPUS  GPUs that it pretends to have: they are scheduled like real ones (default 2)
 set -euo pipefail
@@ -77,7 +77,7 @@ SelectTypeParameters=CR_Core_Memory
 # The node may offer more CPUs and memory than the machine has: the tests look at requests, not at speed.
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
-# Without accounting, squeue tells how a job ended, for as long as it is remembered.
+# Without accounting, squeue shows how a job ended, as long as SLURM remembers the job.
 AccountingStorageType=accounting_storage/none
 MinJobAge=3600
 KillWait=30

@@ -1,5 +1,7 @@
-"""The workflow through a real SLURM, with a job that is cancelled on the way. `make test-slurm` starts one and runs
-this; nowhere else does it run, so that a test never submits to somebody's cluster."""
+"""The workflow through a real SLURM, with a job that is cancelled while it runs.
+
+Only `make test-slurm` runs this, and it starts a SLURM of its own, so that no test submits to a user's cluster.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ CONFIG = {
     "run": ["tiny"],
     "train_threads": 1,
     "device": "cpu",
-    # The node has no GPU to compute with; that one is asked for and scheduled can be seen all the same.
+    # The node has no GPU to compute with, but the request for a GPU and its scheduling can be tested.
     "cluster": {"jobs": {"slurm_partition": "main"}, "training": {"slurm_partition": "gpu", "gpu": 1}},
     "datasets": {
         "tiny": {
@@ -68,11 +70,11 @@ def jobs_of(rule: str) -> list[list[str]]:
 
 
 def wait_for_training(log: Path, process: subprocess.Popen) -> int:
-    """Wait until a training reports its progress; the step it is at."""
+    """Wait until a training reports its progress; return its step."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
-        if log.is_file() and (found := re.search(r"models: step (\d+)/", log.read_text())):
-            return int(found[1])
+        if log.is_file() and (match := re.search(r"models: step (\d+)/", log.read_text())):
+            return int(match[1])
         time.sleep(0.05)
     raise AssertionError(f"no training was seen in {log}")
 
@@ -104,9 +106,9 @@ def test_a_cancelled_job_runs_again_from_its_checkpoint_with_more_memory(finishe
     once, twice = (int(job[2].rstrip("M")) for job in (first, second))
     assert twice in (2 * once - 1, 2 * once), "both are rounded up"
     assert "Trying to restart job" in output
-    found = re.search(r"2 models continue at step (\d+)", (folder / TRAINING_LOG).read_text())
-    assert found is not None, (folder / TRAINING_LOG).read_text()
-    assert 0 < int(found[1]) < 3907
+    match = re.search(r"2 models continue at step (\d+)", (folder / TRAINING_LOG).read_text())
+    assert match is not None, (folder / TRAINING_LOG).read_text()
+    assert 0 < int(match[1]) < 3907
 
 
 def test_training_jobs_have_their_own_partition_and_gpu(finished):
@@ -115,7 +117,7 @@ def test_training_jobs_have_their_own_partition_and_gpu(finished):
 
 
 def test_short_jobs_share_one(finished):
-    """Data and spectrum, table and fit: four rules in two jobs, beside three of training."""
+    """Data and spectrum, table and fit are four rules in two jobs; the other three jobs are trainings."""
     assert len(jobs_of("rule_data_")) == len(jobs_of("rule_tables_")) == 1
     assert len(jobs_of("")) == 5
 

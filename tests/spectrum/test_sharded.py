@@ -36,14 +36,14 @@ def in_parts(data: Dataset, count: int) -> Spectrum:
     return sharded.spectrum_of_shapes(shapes)
 
 
-def assert_same(found: Spectrum, whole: Spectrum) -> None:
-    np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues, rtol=1e-10, atol=1e-14 * whole.eigenvalues[0])
-    np.testing.assert_allclose(found.standard_errors, whole.standard_errors, rtol=1e-7, atol=1e-12 * whole.trace)
-    np.testing.assert_allclose(found.skewness, whole.skewness, atol=1e-8)
-    np.testing.assert_allclose(found.excess_kurtosis, whole.excess_kurtosis, atol=1e-8)
-    assert found.trace == pytest.approx(whole.trace, rel=1e-12)
-    assert found.variance_proxy == pytest.approx(whole.variance_proxy, rel=1e-9)
-    assert (found.n_samples, found.dimension) == (whole.n_samples, whole.dimension)
+def assert_same(actual: Spectrum, whole: Spectrum) -> None:
+    np.testing.assert_allclose(actual.eigenvalues, whole.eigenvalues, rtol=1e-10, atol=1e-14 * whole.eigenvalues[0])
+    np.testing.assert_allclose(actual.standard_errors, whole.standard_errors, rtol=1e-7, atol=1e-12 * whole.trace)
+    np.testing.assert_allclose(actual.skewness, whole.skewness, atol=1e-8)
+    np.testing.assert_allclose(actual.excess_kurtosis, whole.excess_kurtosis, atol=1e-8)
+    assert actual.trace == pytest.approx(whole.trace, rel=1e-12)
+    assert actual.variance_proxy == pytest.approx(whole.variance_proxy, rel=1e-9)
+    assert (actual.n_samples, actual.dimension) == (whole.n_samples, whole.dimension)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 500])
@@ -60,11 +60,11 @@ def test_parts_give_the_spectrum_of_the_whole(count):
 def test_parts_of_any_size(n, dimension, count, seed):
     data = dataset(np.random.default_rng(seed).gamma(2.0, size=(n, dimension)).astype(np.float32))
     whole = compute_spectrum(data.x)
-    found = sharded.merge(first_pass(data, min(count, n)))
+    actual = sharded.merge(first_pass(data, min(count, n)))
     np.testing.assert_allclose(
-        sharded.basis_of(found).eigenvalues, whole.eigenvalues, rtol=1e-10, atol=1e-13 * whole.eigenvalues[0]
+        sharded.basis_of(actual).eigenvalues, whole.eigenvalues, rtol=1e-10, atol=1e-13 * whole.eigenvalues[0]
     )
-    assert found.features.n_samples == n
+    assert actual.features.n_samples == n
 
 
 def test_parts_that_are_constant_each():
@@ -77,19 +77,19 @@ def test_parts_that_are_constant_each():
 def test_different_files_are_parts_of_one_spectrum():
     rng = np.random.default_rng(1)
     halves = [dataset(rng.normal(size=(n, 3)), name) for n, name in ((40, "a"), (60, "b"))]
-    merged = sharded.merge([one for half in halves for one in first_pass(half, 3)])
-    found = sharded.spectrum_of_basis(sharded.basis_of(merged))
+    merged = sharded.merge([part for half in halves for part in first_pass(half, 3)])
+    actual = sharded.spectrum_of_basis(sharded.basis_of(merged))
     whole = compute_spectrum(np.concatenate([half.x for half in halves]))
-    np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues, rtol=1e-12)
-    np.testing.assert_allclose(found.standard_errors, whole.eigenvalues * np.sqrt(2 / 100))
-    assert found.data_sha256 is None and np.isnan(found.skewness).all()
-    assert [part["name"] for part in found.provenance["parts"]] == ["a", "b"]
+    np.testing.assert_allclose(actual.eigenvalues, whole.eigenvalues, rtol=1e-12)
+    np.testing.assert_allclose(actual.standard_errors, whole.eigenvalues * np.sqrt(2 / 100))
+    assert actual.data_sha256 is None and np.isnan(actual.skewness).all()
+    assert [part["name"] for part in actual.provenance["parts"]] == ["a", "b"]
 
 
 def test_the_data_set_stays_known():
     data = dataset(np.random.default_rng(2).normal(size=(30, 2)))
-    found = in_parts(data, 3)
-    assert (found.name, found.data_sha256, found.provenance) == ("set", data.sha256, {"kind": "test"})
+    actual = in_parts(data, 3)
+    assert (actual.name, actual.data_sha256, actual.provenance) == ("set", data.sha256, {"kind": "test"})
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_every_shard_must_be_given_once(chosen, message):
         sharded.merge([parts[number] for number in chosen])
 
 
-def test_parts_that_do_not_fit_are_told():
+def test_parts_that_do_not_fit_are_refused():
     a, b = (dataset(np.random.default_rng(4).normal(size=(20, d)), name) for d, name in ((2, "a"), (3, "b")))
     with pytest.raises(InputError, match="b: 3 features, must have 2 as a has"):
         sharded.merge([*first_pass(a, 1), *first_pass(b, 1)])
@@ -174,7 +174,7 @@ def test_by_hand(command, tmp_path):
         (("spectrum", "x.npy", "x.npy", "-o", "m"), "several DATA go with --moments"),
     ],
 )
-def test_bad_input_is_told_in_one_line(command, arguments, message):
+def test_bad_input_is_refused_in_one_line(command, arguments, message):
     np.save("x.npy", np.arange(6.0).reshape(3, 2))
     write_tensors("w.safetensors", {"a": np.ones(2)}, {"kind": "other"})
     write_tensors("k.safetensors", {"a": np.ones(2)}, {"kind": "Moments", "parts": [{"name": 1}]})

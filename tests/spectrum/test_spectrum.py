@@ -23,17 +23,17 @@ def rng():
 @settings(max_examples=50, deadline=None)
 def test_against_a_direct_computation(n, dimension, chunk_rows, seed):
     x = np.random.default_rng(seed).gamma(2.0, size=(n, dimension)).astype(np.float32)
-    found = spectrum.compute_spectrum(x, chunk_rows)
+    actual = spectrum.compute_spectrum(x, chunk_rows)
     centred = x.astype(float) - x.astype(float).mean(0)
     # Squared singular values: another algorithm than the one under test.
     singular = np.linalg.svd(centred, compute_uv=False)
     expected = np.zeros(dimension)
     expected[: singular.size] = singular**2 / n
-    np.testing.assert_allclose(found.eigenvalues, expected, atol=1e-12 * expected[0] * dimension)
-    assert np.all(found.eigenvalues >= 0)
-    assert found.trace == pytest.approx(expected.sum())
-    assert found.critical_variance == found.eigenvalues[0]
-    assert (found.n_samples, found.dimension) == (n, dimension)
+    np.testing.assert_allclose(actual.eigenvalues, expected, atol=1e-12 * expected[0] * dimension)
+    assert np.all(actual.eigenvalues >= 0)
+    assert actual.trace == pytest.approx(expected.sum())
+    assert actual.critical_variance == actual.eigenvalues[0]
+    assert (actual.n_samples, actual.dimension) == (n, dimension)
 
 
 def test_pca_of_scikit_learn(rng):
@@ -55,9 +55,9 @@ def test_moments_of_known_distributions():
     # Skewness and excess kurtosis of: exponential 2, 6; two points +-1 0, -2.
     rng = np.random.default_rng(1)
     x = np.stack([3 * (rng.exponential(size=200_000) - 1), rng.choice((-1.0, 1.0), 200_000)], axis=1)
-    found = spectrum.compute_spectrum(x)
-    np.testing.assert_allclose(found.skewness, [2, 0], atol=0.06)
-    np.testing.assert_allclose(found.excess_kurtosis, [6, -2], atol=0.5)
+    actual = spectrum.compute_spectrum(x)
+    np.testing.assert_allclose(actual.skewness, [2, 0], atol=0.06)
+    np.testing.assert_allclose(actual.excess_kurtosis, [6, -2], atol=0.5)
     np.testing.assert_allclose(spectrum.compute_spectrum(-x).skewness, [-2, 0], atol=0.06)
 
 
@@ -73,21 +73,21 @@ def test_standard_errors_are_the_spread_over_repetitions():
 
 def test_unmeasured_components_get_the_gaussian_error(rng, monkeypatch):
     monkeypatch.setattr(spectrum, "MOST_MEASURED", 1)
-    found = spectrum.compute_spectrum(rng.exponential(size=(5000, 3)) * [3, 2, 1])
-    np.testing.assert_allclose(found.standard_errors[1:], found.eigenvalues[1:] * np.sqrt(2 / 5000))
-    assert found.standard_errors[0] > 1.5 * found.eigenvalues[0] * np.sqrt(2 / 5000)
-    assert found.skewness.shape == (1,)
+    actual = spectrum.compute_spectrum(rng.exponential(size=(5000, 3)) * [3, 2, 1])
+    np.testing.assert_allclose(actual.standard_errors[1:], actual.eigenvalues[1:] * np.sqrt(2 / 5000))
+    assert actual.standard_errors[0] > 1.5 * actual.eigenvalues[0] * np.sqrt(2 / 5000)
+    assert actual.skewness.shape == (1,)
 
 
 def test_null_directions_have_no_moments(rng, tmp_path):
     x = rng.normal(size=(100, 3))
     x[:, 2] = x[:, 0] + x[:, 1]
-    found = spectrum.compute_spectrum(x)
-    assert found.eigenvalues[2] == pytest.approx(0, abs=1e-12)
-    assert np.isnan(found.skewness[2]) and found.standard_errors[2] == pytest.approx(0, abs=1e-12)
-    spectrum.write_spectrum(tmp_path / "spectrum.json", found)
+    actual = spectrum.compute_spectrum(x)
+    assert actual.eigenvalues[2] == pytest.approx(0, abs=1e-12)
+    assert np.isnan(actual.skewness[2]) and actual.standard_errors[2] == pytest.approx(0, abs=1e-12)
+    spectrum.write_spectrum(tmp_path / "spectrum.json", actual)
     assert json.loads((tmp_path / "spectrum.json").read_text())["skewness"][2] is None
-    np.testing.assert_array_equal(spectrum.read_spectrum(tmp_path / "spectrum.json").skewness, found.skewness)
+    np.testing.assert_array_equal(spectrum.read_spectrum(tmp_path / "spectrum.json").skewness, actual.skewness)
 
 
 def test_memory_does_not_grow_with_the_samples(tmp_path):

@@ -83,7 +83,7 @@ def command(program: str) -> str:
 
 @functools.cache
 def _server() -> str:
-    """Address of this process's server, which is started when it is first needed and ends with this process."""
+    """Address of the server of this process: started when it is first needed, and ended with the process."""
     import subprocess
     import tempfile
 
@@ -96,7 +96,7 @@ def _server() -> str:
 
 
 def _started(address: str, request: list, streams: list[int]) -> socket.socket:
-    """Have the server start a program; the connection that tells its process and its status."""
+    """Have the server start a program; returns the connection that brings its process id and its exit status."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(address)
     message = json.dumps(request).encode()
@@ -106,7 +106,7 @@ def _started(address: str, request: list, streams: list[int]) -> socket.socket:
 
 
 def _status(connection: socket.socket, timeout: float | None = None) -> int | None:
-    """Exit status of the program; None if it did not end in time, and was killed."""
+    """Exit status of the program; None if it did not end in time and was killed."""
     process = int.from_bytes(_received(connection, 8), "big")
     connection.settimeout(timeout)
     try:
@@ -149,11 +149,13 @@ def _serve(address: str) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _supervise(connection)
         connection.close()
+    Path(address).unlink()
+    Path(address).parent.rmdir()
     os._exit(0)
 
 
 def _supervise(connection: socket.socket) -> NoReturn:
-    """Read a request, run its program in a process of its own, and tell the other side how it ended."""
+    """Read a request, run its program in a process of its own, and send back how it ended."""
     header, streams, _, _ = socket.recv_fds(connection, 8, 3)
     request = json.loads(_received(connection, int.from_bytes(header, "big")))
     process = os.fork()

@@ -1,4 +1,4 @@
-"""What the jobs of the workflow ask for, as a dry run tells it."""
+"""Resources that the jobs of the workflow ask for, as a dry run shows them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ TARGETS = [
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory) -> dict[tuple[str, str], dict[str, str]]:
-    """Resources, the command among them, of each (rule, data set) that a dry run plans."""
+    """Resources and command of each (rule, data set) that a dry run plans."""
     folder, root = tmp_path_factory.mktemp("planned"), tmp_path_factory.mktemp("root")
     for name in ("Snakefile", "config.yaml", "phasevae"):
         (root / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "workflow", root / "workflow")
     for path in (root / "workflow" / "rules").iterdir():
-        # Snakemake tells either a job's message or all there is to tell.
+        # Snakemake shows either a job's message or its resources.
         path.write_text(re.sub(r"(?m)^ *message:\n.*\n", "", path.read_text()))
     (folder / "mine.yaml").write_text(yaml.safe_dump(CONFIG))
     arguments = [*TARGETS, "--dry-run", "--printshellcmds", "--configfile", str(folder / "mine.yaml")]
@@ -67,7 +67,7 @@ def test_longer_training_of_what_has_not_converged_is_asked_for_by_powers_of_two
     assert (four - 10) / (once - 10) == pytest.approx(1 + 2 + 4, rel=0.05)
 
 
-def test_an_upward_sweep_has_the_datas_beta_and_is_trained_once(planned):
+def test_an_upward_sweep_has_the_beta_of_the_data_set_and_is_trained_once(planned):
     commands = {name: planned["hysteresis", name]["command"] for name in ("once", "five")}
     assert "--beta 1.0 " in commands["once"] and "--beta 2.0 " in commands["five"]
     once, four = (planned["hysteresis", name] for name in ("once", "four"))

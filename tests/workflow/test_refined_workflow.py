@@ -49,8 +49,8 @@ def settings(**changes):
 
 def points(folder: Path) -> dict[Path, tuple[bytes, int]]:
     """Bytes and inodes of all files of all points of both passes: a file that is written again has a new inode."""
-    found = sorted((folder / "results" / "tiny").glob("**/points/*/*"))
-    return {path.relative_to(folder): (path.read_bytes(), path.stat().st_ino) for path in found}
+    files = (folder / "results" / "tiny").glob("**/points/*/*")
+    return {path.relative_to(folder): (path.read_bytes(), path.stat().st_ino) for path in sorted(files)}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def finished(tmp_path_factory):
     return folder
 
 
-def test_new_points_lie_about_the_transition_of_the_coarse_sweep(finished):
+def test_new_points_lie_around_the_transition_of_the_coarse_sweep(finished):
     results = finished / "results" / "tiny"
     fit = read_json(results / "coarse" / "fit.json")
     coarse, plan = make_plan(settings()), read_plan(results / "refined.csv")
@@ -79,7 +79,7 @@ def test_the_final_table_holds_both_stages_and_the_coarse_one_the_first(finished
     assert read_table(results / "coarse" / "sweep.csv")["sigma2"].tolist() == TINY["sigma2"]
 
 
-def test_the_second_pass_goes_over_the_same_points_by_the_other_way(finished):
+def test_the_second_pass_trains_the_same_points_with_the_other_schedule(finished):
     results = finished / "results" / "tiny"
     first, second = (read_table(results / name) for name in ("sweep.csv", "second/sweep.csv"))
     assert first["sigma2"].tolist() == second["sigma2"].tolist()
@@ -98,7 +98,7 @@ def test_a_second_run_does_nothing(finished):
 
 
 def test_all_includes_figure_tables_and_points_of_both_passes(finished):
-    """Only what the run above was not asked for is left."""
+    """Only files that the run above did not make are left."""
     jobs = dry_run(finished, "all", *configured(finished))
     assert {"figure_bracketing", "plan", "fit"} <= set(jobs)
     assert not {name for name in jobs if name.startswith(("train", "second", "refine", "collect", "dataset"))}
@@ -129,5 +129,5 @@ def test_a_new_coarse_sigma2_retrains_nothing_that_exists(finished, tmp_path):
 
 @pytest.mark.parametrize(("part", "rule"), [("", "train_tiny_0"), ("second/", "second_tiny_0")])
 def test_a_refined_bucket_waits_for_the_first_stages(tmp_path, part, rule):
-    """They share points, which two jobs must not train at once."""
+    """They share points, and two jobs must not train the same points at once."""
     assert rule in dry_run(tmp_path, f"results/tiny/{part}refined/bucket=0.done", *configured(tmp_path))

@@ -56,7 +56,7 @@ CODE_ROWS = {
     "the version of the package": ("__init__.py", '__version__ = ".*?"', '__version__ = "9.9"', set()),
     "another kind of data": ("datasets/digits.py", r"def digits\(", "def digits(extra=0, ", set()),
 }
-"""Row of the table: file of the package, what is replaced by what, what runs."""
+"""For each row of the table: a file of the package, the text to replace, the new text, and the jobs that run."""
 
 
 @pytest.fixture(scope="module")

@@ -35,12 +35,12 @@ def test_parts_give_the_spectrum_of_the_whole(tmp_path):
     assert dry_run(tmp_path, *configured(tmp_path, shards=1)) == {"dataset": 1, "spectrum": 1}
     result = snakemake(tmp_path, *configured(tmp_path))
     assert result.returncode == 0, result.stdout
-    found = read_spectrum(tmp_path / TARGET)
+    merged = read_spectrum(tmp_path / TARGET)
     whole = spectrum_of(load_dataset(tmp_path / "results" / "mine"))
-    np.testing.assert_allclose(found.eigenvalues, whole.eigenvalues, rtol=1e-10)
-    np.testing.assert_allclose(found.standard_errors, whole.standard_errors, rtol=1e-10)
-    assert found.variance_proxy == pytest.approx(whole.variance_proxy, rel=1e-10)
-    assert found.data_sha256 == whole.data_sha256 and found.provenance == whole.provenance
+    np.testing.assert_allclose(merged.eigenvalues, whole.eigenvalues, rtol=1e-10)
+    np.testing.assert_allclose(merged.standard_errors, whole.standard_errors, rtol=1e-10)
+    assert merged.variance_proxy == pytest.approx(whole.variance_proxy, rel=1e-10)
+    assert merged.data_sha256 == whole.data_sha256 and merged.provenance == whole.provenance
     assert not list((tmp_path / "results" / "mine").rglob("*.safetensors"))
     assert dry_run(tmp_path, *arguments) == {}
     np.save(tmp_path / "b.npy", np.ones((50, 5), dtype=np.float32))

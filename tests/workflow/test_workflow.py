@@ -127,8 +127,11 @@ def extended(finished, tmp_path_factory):
 
 
 def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
-    """Bytes and inodes of the files of the first run's points. Writing one again would give it a new inode, as they
-    are replaced atomically; their times say nothing, Snakemake touches all outputs of a job."""
+    """Bytes and inodes of the files of the first run's points.
+
+    A file that is written again has a new inode, because files are replaced atomically. Their times say nothing:
+    Snakemake touches all outputs of a job.
+    """
     folders = [folder / "results" / "tiny" / point.path for point in points_of()]
     return {path: (path.read_bytes(), path.stat().st_ino) for points in folders for path in points.iterdir()}
 
@@ -168,7 +171,7 @@ def test_the_report_holds_figures_and_tables(report):
 
 
 def walked(report: Path, walks: list[list[str]]) -> list[str]:
-    """What a browser shows after each walk, clicks on links of the report: its text, and the widths of its images.
+    """What a browser shows after each walk, a list of links to click in the report: text and widths of images.
 
     A step `eye NAME` or `information-circle NAME` is the button of that icon in the row of a result.
     """
@@ -181,9 +184,9 @@ def walked(report: Path, walks: list[list[str]]) -> list[str]:
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=100000", "--dump-dom"]
     command = [browser, *options, f"--user-data-dir={report.parent / 'browser'}", page.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
-    found = re.findall(r'<pre class="walked">(.*?)</pre>', shown, re.DOTALL)
-    assert len(found) == len(walks), shown[-2000:]
-    return found
+    pages = re.findall(r'<pre class="walked">(.*?)</pre>', shown, re.DOTALL)
+    assert len(pages) == len(walks), shown[-2000:]
+    return pages
 
 
 def test_a_browser_shows_every_figure_and_table_with_its_caption(report):

@@ -38,8 +38,8 @@ rule train_refined:
         record=f"{RESULTS}/{{dataset}}/data.json",
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
         plan=f"{RESULTS}/{{dataset}}/{{part}}refined.csv",
-        # Points of the first stage in this bucket: two jobs must not train the same points at once. That the first stage
-        # was trained again is no reason to train this bucket again, hence ancient().
+        # The points of the first stage in this bucket, because two jobs must not train the same points at once.
+        # ancient(): that the first stage was trained again is no reason to train this bucket again.
         first=lambda wildcards: ancient(OUTPUTS.first_stage(**wildcards)),
     output:
         touch(f"{RESULTS}/{{dataset}}/{{part}}refined/bucket={{bucket}}.done"),
