@@ -31,6 +31,10 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/manifest.smk"
 
 
+# The report begins with them.
+config["verdicts"] = OUTPUTS.verdicts(*CONFIG["run"])
+
+
 onstart:
     show_progress(logger, [job.rule.name for job in workflow.dag.needrun_jobs()], OUTPUTS.training_seconds())
 

@@ -2,7 +2,7 @@
 
     python benchmarks/bookkeeping.py plan --points 100,500,2000,10000    about two minutes
     python benchmarks/bookkeeping.py run --points 2000 FOLDER            about ten minutes
-    python benchmarks/bookkeeping.py run --points 20 FOLDER              about a minute, a quick look
+    python benchmarks/bookkeeping.py run --points 20 FOLDER              half a minute, a quick look
 
 `plan` times `snakemake --dry-run` of sweeps of this many points, none of which exists. `run` makes a whole sweep of the
 smallest models on one core in FOLDER, which must be empty, and then the same command again with nothing left to do. It

@@ -1,7 +1,7 @@
 """Do kills change results? Kill a small run of the workflow at random moments, let it finish, and compare every byte.
 
     python benchmarks/kills.py FOLDER --kills 100                           about an hour
-    python benchmarks/kills.py FOLDER --kills 3                             about two minutes
+    python benchmarks/kills.py FOLDER --kills 1                             about two minutes
     python benchmarks/kills.py FOLDER --kills 100 --at-most-seconds 3000    in parts
 
 Each run is a process group, as under a batch system: Snakemake, its shells and the trainings get SIGKILL or SIGTERM
@@ -218,8 +218,9 @@ def main() -> None:
     for (name, moment), count in table.groupby(["signal", "moment"]).size().items():
         print(f"{count:4} {name} ({moment})")
     print(f"{(table['points_in_progress'] > 0).sum():4} while a point had some of its files")
-    slowest = table.loc[table["signal"] == "SIGTERM", "seconds_to_end"].max()
-    print(f"SIGTERM to the end of all processes: {slowest:.1f} s at most")
+    seconds = table.loc[table["signal"] == "SIGTERM", "seconds_to_end"]
+    if not seconds.empty:
+        print(f"SIGTERM to the end of all processes: {seconds.max():.1f} s at most")
     print(f"all {len(expected)} files of results equal those of the undisturbed run")
 
 

@@ -175,7 +175,7 @@ def _module(name: str, package: Path) -> _Module:
     if file is None:
         return _Module(name)
     text = file.read_text(encoding="utf-8")
-    module = _Module(name, file.name == "__init__.py", text.splitlines())
+    module = _Module(name, file.name == "__init__.py", text.split("\n"))  # as ast counts lines
     for statement in _without_docstrings(ast.parse(text, filename=str(file))).body:
         names = list(_bound_names(statement))
         for bound in names:

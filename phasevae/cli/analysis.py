@@ -41,6 +41,7 @@ def fit(
     Example: phasevae fit sweep.csv --spectrum spectrum.json --dimensions dimensions.csv -o fit.json
     """
     from phasevae.analysis.pipeline import analyse
+    from phasevae.analysis.verdict import verdict
 
     table, upward = read_table(sweep), table_of(hysteresis)
     if upward is not None:
@@ -60,9 +61,11 @@ def fit(
         converged_only=converged_only,
     )
     inputs = (sweep, spectrum, dimensions, histories, hysteresis)
-    write_json(output, {**asdict(result), "provenance": provenance_record(output, "fit", inputs)})
+    sentence = verdict(result)
+    write_json(output, {"verdict": sentence, **asdict(result), "provenance": provenance_record(output, "fit", inputs)})
     for warning in result.warnings:
         print(f"phasevae: warning: {warning}", file=sys.stderr)
+    print(sentence)
     if result.critical_variance is None:
         print(f"{output}: no critical variance: {result.reason}")
     else:

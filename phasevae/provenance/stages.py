@@ -25,7 +25,7 @@ _STAGES = {
     "moments": ("phasevae.spectrum.sharded", "phasevae.datasets.store:load_dataset"),
     "plan": ("phasevae.sweep.plan:make_plan", "phasevae.sweep.plan:write_plan"),
     "collect": ("phasevae.measurement.tables",),
-    "fit": ("phasevae.analysis.pipeline",),
+    "fit": ("phasevae.analysis.pipeline", "phasevae.analysis.verdict"),
     "refine": ("phasevae.sweep.refine", "phasevae.sweep.plan:make_plan", "phasevae.sweep.plan:write_plan"),
     "bracket": ("phasevae.analysis.bracketing",),
     "hysteresis": ("phasevae.training.hysteresis",),

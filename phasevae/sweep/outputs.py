@@ -6,6 +6,7 @@ that begin with the results folder, because Snakemake compares paths as text.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phasevae.artifacts.files import read_json
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
 from phasevae.sweep.plan import Point, betas, grid_values, make_plan, plan_text, read_plan, second_pass
@@ -139,7 +141,7 @@ class Outputs:
         self.results: str = config["results"]
         self._trainer = config["train_threads"], config["device"]
         self.figure_needs = figures
-        # A point's path names its bucket, so fewer buckets are other jobs for the same results.
+        # The bucket of a point is a hash of its path, so fewer buckets mean other jobs, but the same results.
         self.datasets = {name: _packed(settings, config) for name, settings in config["datasets"].items()}
         self.sweeps = [
             Sweep(name, part, f"{self.results}/{name}/{part}", second_pass(settings) if part else settings)
@@ -256,6 +258,14 @@ class Outputs:
         """All results of data sets. The points of a refined grid are not known yet; the tables ask for them."""
         points = [file for sweep in self.sweeps if sweep.dataset in datasets for file in sweep.point_files(sweep.plan)]
         return points + [file for name in datasets for file in (*self.tables(name), *self.figure_files(name))]
+
+    def verdicts(self, *datasets: str) -> dict[str, str]:
+        """The sentence about each data set that its fit.json begins with; a missing or damaged file has none."""
+        verdicts = {}
+        for name in datasets:
+            with contextlib.suppress(InputError):
+                verdicts[name] = read_json(Path(self.results, name, "fit.json"), ("verdict",))["verdict"]
+        return verdicts
 
     def shard(self, step: str) -> str:
         """Path of a part of the data after a step of the sharded spectrum, "first" or "second", with wildcards."""

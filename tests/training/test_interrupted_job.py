@@ -216,6 +216,16 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(largest, tmp_path):
     assert forked.run("phasevae.cli.main:main", *arguments).returncode == 0
 
 
+def test_the_command_shows_what_a_job_logs(tmp_path):
+    arguments = saved_job(tmp_path)
+    assert forked.run("phasevae.cli.main:main", *arguments).returncode == 0
+    history = sorted(tmp_path.rglob("history.csv"))[0]
+    flip(history)
+    damaged, continued, *_ = forked.run("phasevae.cli.main:main", *arguments).stderr.splitlines()
+    assert damaged.startswith(f"phasevae: {history}: altered") and damaged.endswith("; the point is trained again")
+    assert continued == f"phasevae: 3 models continue at step {SETTINGS.n_steps}"
+
+
 def test_a_folder_that_is_read_only_is_refused_before_training():
     """As an ordinary user: root may write everywhere."""
     folder = Path(tempfile.mkdtemp())

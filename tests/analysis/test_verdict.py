@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+from gaussian_sweeps import gaussian_sweep, spectrum_of
+
+from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted, fit_critical_point
+from phasevae.analysis.verdict import verdict
+
+
+def test_a_sweep_through_the_transition():
+    point = fit_critical_point(gaussian_sweep(seed=0), spectrum_of(), 4)
+    sentence = verdict(point)
+    low, high = (f"{edge:.4g}" for edge in point.ci95)
+    assert sentence.startswith(f"Every latent is collapsed from beta * sigma2 = {point.critical_variance:.4g} on")
+    assert f"(95 % interval {low} to {high})" in sentence
+    assert sentence.endswith("The spectrum of the data predicts 1: within the interval.")
+
+
+@pytest.mark.parametrize(
+    ("ci95", "expected"),
+    [
+        ([0.9, 1.1], "interval 0.9 to 1.1"),
+        ([0.9, None], "interval above 0.9"),
+        ([None, 1.1], "interval below 1.1"),
+        ([None, None], "interval open"),
+    ],
+)
+def test_an_interval_may_be_open(ci95, expected):
+    assert expected in verdict(CriticalPoint(critical_variance=1.0, ci95=ci95, n_points=9, n_seeds=1))
+
+
+def test_a_prediction_outside_the_interval():
+    predicted = Predicted(critical_variance=2.0, slope_below=None)
+    point = CriticalPoint(critical_variance=1.0, ci95=[0.9, 1.1], predicted=predicted, n_points=9, n_seeds=1)
+    assert verdict(point).endswith("The spectrum of the data predicts 2: -50 % off.")
+
+
+def test_without_a_transition_there_is_a_reason():
+    point = CriticalPoint(n_points=3, n_seeds=1, reason="3 values of beta * sigma2, needs 4")
+    assert verdict(point) == "This sweep does not show where the latents collapse: 3 values of beta * sigma2, needs 4."
