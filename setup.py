@@ -1,4 +1,4 @@
-"""Build steps that pyproject.toml cannot express: the schema in the wheel, and the native kernels.
+"""The build step that pyproject.toml cannot express: the native kernels.
 
 PHASEVAE_BUILD chooses the kernels:
   auto  those that can be built here, the default; never fails, and reports what it left out
@@ -19,10 +19,8 @@ import sys
 from pathlib import Path
 
 from setuptools import setup
-from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 MODES = ("auto", "off", "cpu", "cuda")
 # No flag may let the compiler assume that there is no NaN, which must stay visible. Products and sums are rounded one
 # by one, as in PyTorch, so that both agree bit for bit with any instruction set.
@@ -30,15 +28,6 @@ CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", 
 CXX_FLAGS += ["-Wno-unused-parameter"]  # torch's headers
 CPU_SOURCES = ("elbo_cpu", "elbo_rows", "mlp_cpu", "mlp_v3", "mlp_v4")
 NVCC_FLAGS = ["-O3", "-lineinfo", "--fmad=false"]
-
-
-class BuildWithSchema(build_py):
-    """Carry the workflow's config schema inside the wheel: `phasevae plan` validates with it too."""
-
-    def run(self):
-        super().run()
-        if not self.editable_mode:
-            shutil.copy(SCHEMA, Path(self.build_lib) / "phasevae" / SCHEMA.name)
 
 
 class CannotBuildError(Exception):
@@ -155,7 +144,7 @@ def main() -> None:
     if mode not in MODES:
         sys.exit(f"PHASEVAE_BUILD: '{mode}', must be one of: {', '.join(MODES)}")
     os.chdir(ROOT)
-    commands = {"build_py": BuildWithSchema}
+    commands = {}
     try:
         kernels = extensions(mode)
         if kernels:
