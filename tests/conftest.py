@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+import typer.testing
 from hypothesis import settings
 
 # A deadline would measure the machine, not the code.
 settings.register_profile("phasevae", deadline=None)
 settings.load_profile("phasevae")
 
+# A test that runs many commands would build all of them anew for each.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: begun last, they would run beside workers that have nothing left to do."""
-    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+    """The longest files first and last: each of two workers begins with one half of the tests and takes from the end of
+    the other's when it has nothing left to do."""
+    runs = [item for item in items if item.get_closest_marker("workflow")]
+    others = [item for item in items if not item.get_closest_marker("workflow")]
+    items[:] = runs + others
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from phasevae.cli.arguments import json_object, numbers
-from phasevae.sweep.schema import dataset_rules
+from phasevae.sweep.config_schema import dataset_rules
 
 _TYPES = {"integer": float, "number": float, "boolean": bool, "string": str, "array": str}
 """Whole numbers are read as float: 2e5 is one."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 import warnings
 from types import ModuleType
 
-import torch
-
 from phasevae.errors import InputError
 from phasevae.kernels import backends, reference
 
@@ -25,8 +23,6 @@ def implementation(device_type: str) -> ModuleType:
     return _modules[backend(device_type)]
 
 
-# torch.compile cannot trace code that reads files. It does not have to: the choice is made once in a process.
-@torch.compiler.assume_constant_result
 def backend(device_type: str) -> str:
     """Return the name, one of `backends.BACKENDS`, of the implementation that computes on 'cpu' or 'cuda'.
 
@@ -35,6 +31,11 @@ def backend(device_type: str) -> str:
     if device_type not in _chosen:
         _chosen[device_type] = _choose(device_type)
     return _chosen[device_type]
+
+
+# torch.compile cannot trace code that reads files, and need not: the choice is made once in a process. The decorator
+# torch.compiler.assume_constant_result does the same, but imports the compiler, which takes seconds at every start.
+backend._dynamo_marked_constant = True
 
 
 def _choose(device_type: str) -> str:

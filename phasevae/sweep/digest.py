@@ -13,7 +13,7 @@ from phasevae.sweep.settings import Member, Settings
 NOT_ENTERED = (
     "phasevae.artifacts.environment",  # records the origin of a result, which changes no number
     "phasevae.sweep.digest",
-    "phasevae.sweep.sections",  # defaults and descriptions: the values of settings are in the digest of a point
+    "phasevae.sweep.config_keys",  # defaults and descriptions: the values of settings are in the digest of a point
     "phasevae.provenance.stages",
     "phasevae.artifacts.schemas",  # refuses damaged files
     "phasevae.datasets.registry:KINDS",  # a stage runs one entry of a registry, and that is its root

@@ -54,7 +54,7 @@ UNKNOWN_SHAPE = 100_000, 64
 """(samples, features) that costs are estimated from while the shape of the data is not known."""
 
 LONGEST_PLAN = 100_000
-"""Characters of a plan that a command takes as an argument; Linux allows 128 KiB."""
+"""Most characters of the plan of a bucket: it is a part of the training command, and Linux allows 128 KiB."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,18 @@ class Sweep:
 
     @functools.cached_property
     def bucket_plans(self) -> dict[int, str]:
-        """The plan of each bucket as text. Raises InputError when one is too long for the argument of a command."""
-        plans = {bucket: plan_text(points) for bucket, points in self.buckets.items()}
-        longest = max(map(len, plans.values()))
+        """The plan of each bucket as text."""
+        return {bucket: plan_text(points) for bucket, points in self.buckets.items()}
+
+    def check(self) -> None:
+        """Raise InputError if the plan of a bucket is too long for a command."""
+        longest = max(map(len, self.bucket_plans.values()))
         if longest > LONGEST_PLAN:
             enough = math.ceil(self.settings["n_buckets"] * longest / (LONGEST_PLAN / 2))
             raise InputError(
                 f"datasets.{self.dataset}.n_buckets: {len(self.plan)} points are too many for "
                 f"{self.settings['n_buckets']} buckets; set it to {enough}"
             )
-        return plans
 
     def rule(self, bucket: int) -> str:
         """Name of the rule that trains a bucket."""
@@ -150,7 +152,7 @@ class Outputs:
         ]
         self._sweeps = {(sweep.dataset, sweep.part): sweep for sweep in self.sweeps}
         for sweep in self.sweeps:
-            _ = sweep.bucket_plans
+            sweep.check()
 
     def sweep(self, dataset: str, part: str, **_: str) -> Sweep:
         """Return one pass over a data set.

@@ -135,6 +135,7 @@ class Trainer:
         x = self._x[rows] if rows.shape[0] == 1 else self._x[rows][self._seed_of_member]
         nll, kl = self._differentiate(x, self._sigma2 * factor)
         self._adam.step(self.model.parameters, self.gradients, learning_rate, self._inputs.step)
+        # gaussian_nll leaves out the constant, so this is the squared error.
         self._window[0] += nll * (2 * factor) * self._sigma2
         self._window[1] += kl
         self._inputs.advance()
@@ -156,6 +157,8 @@ class Trainer:
         nll = gaussian_nll(x, xhat, sigma2).mean((1, 2))
         (grad_xhat,) = torch.autograd.grad(nll.sum(), xhat)
         grad_targets = grad_xhat
+        # The decoder's weights are fitted to the targets, which have less noise; the latents to the rows themselves,
+        # because the targets depend on the latents.
         if self._group > 1:
             targets = rao_blackwell_targets(x, self._mean, mu, logvar, z, xhat, self._group).flatten(1, 2)
             nll_of_targets = gaussian_nll(targets, xhat.flatten(1, 2)[:, None], sigma2).mean((1, 2))

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasevae import CollapseMonitor
@@ -75,6 +75,8 @@ def test_each_threshold_is_where_its_latent_is_dead(name, latent, steps):
     assert prediction.at(prediction.critical_kl_weight).verdict == "collapsed"
 
 
+# Factor analysis converges slowly at its critical weight.
+@settings(max_examples=8)
 @given(few, few)
 def test_one_learned_variance_per_feature_at_its_critical_weight(a, b):
     correlation = np.array([[1.0, 0.6, 0.2], [0.6, 1.0, 0.3], [0.2, 0.3, 1.0]])
