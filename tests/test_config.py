@@ -194,7 +194,7 @@ def test_dataset_options_are_the_given_ones_of_the_kind():
 
 
 def test_config_yaml_explains_every_key():
-    text = (ROOT / "config.yaml").read_text()
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
     assert [key for key in (*config_schema()["properties"], *SETTINGS) if key not in text] == []
 
 
@@ -220,13 +220,13 @@ def generated():
 
 def test_the_committed_schema_is_the_one_of_the_sections():
     made = generated()
-    assert made["SCHEMA"].read_text() == made["schema_text"](), "make schema"
+    assert made["SCHEMA"].read_text(encoding="utf-8") == made["schema_text"](), "make schema"
     assert yaml.safe_load(made["schema_text"]()) == config_schema()
 
 
 def test_the_table_of_keys_in_the_documentation_is_the_one_of_the_sections():
     made = generated()
-    page = made["TABLE"].read_text()
+    page = made["TABLE"].read_text(encoding="utf-8")
     assert page == made["page_text"](page), "make schema"
 
 

@@ -47,7 +47,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 def _is_checkout(root: Path) -> bool:
     try:
-        project = tomllib.loads((root / "pyproject.toml").read_text())
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError):
         return False
     return project.get("project", {}).get("name") == "phasevae"

@@ -65,7 +65,7 @@ def predict(
         from phasevae.figures.prediction_report import prediction_page
 
         with replacing(html) as temporary:
-            temporary.write_text(prediction_page(prediction))
+            temporary.write_text(prediction_page(prediction), encoding="utf-8")
     if json_output:
         print(readable_json(prediction.to_json()))
         return

@@ -118,7 +118,7 @@ def plan_text(points: list[Point]) -> str:
 def write_plan(path: Path | str, points: list[Point], provenance: Mapping[str, Any] | None = None) -> None:
     """Write the table of `plan_text`, and its provenance to the metadata file next to it."""
     with replacing(path) as temporary:
-        temporary.write_text(plan_text(points))
+        temporary.write_text(plan_text(points), encoding="utf-8")
     if provenance is not None:
         describe_table(path, read_table(path), provenance)
 

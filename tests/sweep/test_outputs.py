@@ -129,13 +129,14 @@ def test_names_by_their_settings_as_a_regular_expression():
     assert tiny.names_where(lambda settings: settings["shards"] > 1) == "(?!)"
 
 
-def test_the_shape_is_that_of_saved_data_if_there_are_any(tmp_path):
-    tiny = outputs(tmp_path)
+def test_the_shape_is_that_of_saved_data_if_there_are_any(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = outputs()
     assert tiny.shape("tiny") == (500, 2)
-    save_dataset(build_dataset("synthetic", eigenvalues=[3.0, 2.0, 1.0], n_samples=70), tmp_path / "tiny")
+    save_dataset(build_dataset("synthetic", eigenvalues=[3.0, 2.0, 1.0], n_samples=70), "results/tiny")
     assert tiny.shape("tiny") == (70, 3)
     of_array = {"kind": "array", "path": "mine.npy", "eigenvalues": None, "n_samples": None}
-    assert outputs(tmp_path / "elsewhere", **of_array).shape("tiny") == UNKNOWN_SHAPE
+    assert outputs("elsewhere", **of_array).shape("tiny") == UNKNOWN_SHAPE
 
 
 def test_buckets_are_packed_until_each_takes_long_enough():
