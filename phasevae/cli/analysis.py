@@ -12,9 +12,9 @@ import typer
 from phasevae.artifacts.figures import write_figure
 from phasevae.artifacts.files import json_sha256, read_json, write_json
 from phasevae.artifacts.tables import read_table, write_table
-from phasevae.cli.arguments import json_object, latents_of, matching_spectrum, numbers, table_of
+from phasevae.cli.arguments import latents_of, matching_spectrum, numbers, table_of
 from phasevae.cli.options import DimensionsFile, HysteresisFile, OutputJson, SpectrumFile
-from phasevae.config import completed_settings, dataset_settings
+from phasevae.cli.settings import sweep_settings
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
 
@@ -126,13 +126,7 @@ def refine(
     from phasevae.sweep.plan import betas, grid_values, make_plan, write_plan
     from phasevae.sweep.refine import refined_values, transitions
 
-    if (settings is None) == (config is None):
-        raise InputError("refine: give either --config FILE with --dataset NAME, or --settings JSON")
-    chosen = (
-        dataset_settings(config, dataset)
-        if settings is None
-        else completed_settings(json_object("--settings", settings), needs_grid=True)
-    )
+    chosen = sweep_settings("refine", config, dataset, settings)
     unit = 1.0
     if chosen.get("sigma2_ratio"):
         if spectrum is None:

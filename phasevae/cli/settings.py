@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from phasevae.cli.arguments import json_object, numbers
+from phasevae.config import completed_settings, dataset_settings
+from phasevae.errors import InputError
 from phasevae.sweep.config_schema import dataset_rules
 
 _TYPES = {"integer": float, "number": float, "boolean": bool, "string": str, "array": str}
@@ -37,6 +40,18 @@ def given_settings(context: typer.Context, settings: str | None) -> dict[str, An
     """The settings of a command: those of its option --settings (a JSON object), overridden by the options given."""
     options = {key: value for key, value in context.params.items() if key in dataset_rules() and value is not None}
     return json_object("--settings", settings) | {key: _parsed(key, value) for key, value in options.items()}
+
+
+def sweep_settings(verb: str, config: list[Path] | None, dataset: str | None, settings: str | None) -> dict[str, Any]:
+    """The settings of one data set with its grid, from config files or from a JSON object.
+
+    Raises InputError that names the `verb` unless exactly one of the two is given.
+    """
+    if (settings is None) == (config is None):
+        raise InputError(f"{verb}: give either --config FILE with --dataset NAME, or --settings JSON")
+    if settings is None:
+        return dataset_settings(config, dataset)
+    return completed_settings(json_object("--settings", settings), needs_grid=True)
 
 
 def _parsed(key: str, value: Any) -> Any:

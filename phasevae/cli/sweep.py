@@ -12,8 +12,8 @@ from phasevae.artifacts.files import json_sha256
 from phasevae.artifacts.tables import write_table
 from phasevae.cli.arguments import json_object
 from phasevae.cli.options import PlanFile, SettingsJson, SpectrumFile
-from phasevae.cli.settings import given_settings, setting
-from phasevae.config import completed_settings, dataset_settings
+from phasevae.cli.settings import given_settings, setting, sweep_settings
+from phasevae.config import completed_settings
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
@@ -33,13 +33,7 @@ def plan(
     from phasevae.sweep.resources import estimate_cost
     from phasevae.sweep.settings import grid_keys
 
-    if (settings is None) == (config is None):
-        raise InputError("plan: give either --config FILE with --dataset NAME, or --settings JSON")
-    chosen = (
-        dataset_settings(config, dataset)
-        if settings is None
-        else completed_settings(json_object("--settings", settings), needs_grid=True)
-    )
+    chosen = sweep_settings("plan", config, dataset, settings)
     points = make_plan(chosen)
     grid = json_sha256(grid_keys(chosen))
     write_plan(output, points, provenance_record(output, "plan", config_digest=grid))

@@ -193,12 +193,7 @@ class Outputs:
         return sweep.point_files(sweep.buckets.get(int(bucket), []))
 
     def upward_sweep(self, dataset: str, part: str = "", **_: str) -> list[str]:
-        """Return the table of the upward sweep that the fit of a part uses, if any.
-
-        Parameters
-        ----------
-        dataset, part : as in `sweep`; only the fit of the first pass uses one
-        """
+        """Return the table of the upward sweep that the fit uses: of the first pass, if the settings ask for one."""
         asked = "hysteresis_ratio" in self.datasets[dataset] and not part
         return [f"{self.results}/{dataset}/hysteresis.csv"] if asked else []
 
