@@ -67,7 +67,7 @@ def completed_settings(keys: Mapping[str, Any], needs_grid: bool = False) -> dic
     # The rules ask for a kind of data as well, on which no setting depends.
     entry = {"kind": "synthetic", **keys}
     if "n_latent" not in entry:
-        raise InputError("--latent: is missing, must be the number of latents")
+        raise InputError("n_latent: is missing (option --latent), must be the number of latents")
     if not needs_grid and not {"sigma2", "sigma2_ratio"} & entry.keys():
         entry["sigma2"] = [1.0]
     try:

@@ -24,6 +24,7 @@ def _compared(point: CriticalPoint) -> str:
     if predicted is None:
         return ""
     low, high = point.ci95
-    agrees = (low is None or low <= predicted) and (high is None or predicted <= high)
+    known = low is not None or high is not None
+    agrees = known and (low is None or low <= predicted) and (high is None or predicted <= high)
     relation = "within the interval" if agrees else f"{100 * (point.critical_variance / predicted - 1):+.2g} % off"
     return f"The spectrum of the data predicts {predicted:.4g}: {relation}."

@@ -49,7 +49,8 @@ def _choose(device_type: str) -> str:
     try:
         from phasevae.kernels import native
     except (ImportError, OSError) as error:
-        reason = f"the extension cannot be loaded ({str(error).splitlines()[0]}); `make build` renews it"
+        first_line = str(error).partition("\n")[0]
+        reason = f"the extension cannot be loaded ({first_line}); `make build` renews it"
         if backends.forced() is not None:
             raise InputError(f"PHASEVAE_BACKEND: {name} is not available: {reason}") from None
         _warn(reason)

@@ -38,3 +38,9 @@ def test_a_prediction_outside_the_interval():
 def test_without_a_transition_there_is_a_reason():
     point = CriticalPoint(n_points=3, n_seeds=1, reason="3 values of beta * sigma2, needs 4")
     assert verdict(point) == "This sweep does not show where the latents collapse: 3 values of beta * sigma2, needs 4."
+
+
+def test_an_open_interval_confirms_no_prediction():
+    predicted = Predicted(critical_variance=2.0, slope_below=None)
+    point = CriticalPoint(critical_variance=1.0, ci95=[None, None], predicted=predicted, n_points=9, n_seeds=1)
+    assert verdict(point).endswith("predicts 2: -50 % off.")

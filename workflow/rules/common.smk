@@ -25,6 +25,9 @@ from phasevae.sweep.settings import grid_keys, plan_keys, refine_keys, train_key
 # Jobs use the `phasevae` of the environment that Snakemake runs in, even when that environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
+# A module shares its configuration with the workflow that uses it; the sentences of the report are no key.
+config.pop("verdicts", None)
+
 try:
     CONFIG = validate(config, " + ".join(dict.fromkeys(map(str, workflow.configfiles))) or "config")
     OUTPUTS = Outputs(CONFIG, {name: figure.needs for name, figure in FIGURES.items()})

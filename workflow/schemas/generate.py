@@ -82,7 +82,13 @@ def _type(rule: dict[str, Any]) -> str:
     names = {"array": "list", "integer": "integer", "number": "number", "boolean": "true, false", "string": "text"}
     words = " or ".join(names.get(kind, "keys") for kind in kinds)
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {rule[word]:g}" for word, sign in limits.items() if word in rule]
+    bounds = [
+        f"{sign} {values[word]:g}"
+        for values in (rule, rule.get("items", {}))
+        for word, sign in limits.items()
+        if word in values
+    ]
+    bounds = list(dict.fromkeys(bounds))
     unit = [rule["unit"]] if "unit" in rule else []
     return ", ".join([words, *bounds, *unit])
 
