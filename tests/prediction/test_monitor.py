@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from phasevae import CollapseMonitor, InputError, predict
-from phasevae.prediction import monitor
+from phasevae.prediction.reports import STATUSES
 
 LOSS = {"n_latent": 2, "sigma2": 1.0}
 
@@ -86,7 +86,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("status", monitor.STATUSES)
+@pytest.mark.parametrize("status", STATUSES)
 def test_each_status_has_its_case(x, status):
     sigma2, series, words = CASES[status]
     *_, report = run(CollapseMonitor(x, n_latent=2, sigma2=sigma2), series)

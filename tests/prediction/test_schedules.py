@@ -66,13 +66,15 @@ def test_a_training_that_ends_with_a_cycle_or_after_the_ramp_ends_at_the_end(sch
 
 @pytest.mark.parametrize(
     ("text", "length", "weight"),
-    [("linear:0,1,400", 100, 0.25), ("cyclic:0,1,100", 325, 0.5), ("cyclic:0,1,100", 25, 0.5), ("cosine:0,4,30", 10, 1)],
+    [("linear:0,1,400", 100, 0.25), ("cyclic:0,1,100", 325, 0.5), ("cosine:0,4,30", 10, 1)],
 )
 def test_the_weight_at_the_end_of_a_training(text, length, weight):
     assert parse_schedule(text).final_weight(length) == pytest.approx(weight)
 
 
-@pytest.mark.parametrize("text", ["linear:0,1", "linear:0,1,2,3", "cyclic:0,1,2,3,4", "step:0,1,2", "linear", "", None, 5])
+@pytest.mark.parametrize(
+    "text", ["linear:0,1", "linear:0,1,2,3", "cyclic:0,1,2,3,4", "linear:a,1,2", "step:0,1,2", "linear", "", None, 5]
+)
 def test_a_malformed_schedule_is_one_line(text):
     with pytest.raises(InputError) as error:
         parse_schedule(text)
