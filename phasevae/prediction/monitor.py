@@ -41,7 +41,7 @@ class CollapseMonitor:
 
     With pythae pass ``callbacks=[monitor]``, with Lightning ``Trainer(callbacks=[monitor.lightning()])``. Both watch
     the submodule `encoder` of the model. `reports` holds one `Report` per epoch. A status that calls for action is also
-    a Python warning, given once for each status.
+    a Python warning, given once for each status. A schedule that leads to collapse is one at its first report.
 
     Every forward pass in training mode counts: KL is averaged over all rows of all passes since the last report. Each
     process of a distributed training reports on its own batches.

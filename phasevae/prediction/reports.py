@@ -142,6 +142,4 @@ def _reports_left(kl: float, predicted_kl: float, past: list[Report]) -> float:
 
 def _warning_of_the_end(final: Prediction) -> str:
     weight, critical = final.setting.kl_weight, final.critical_kl_weight
-    return (
-        f"the schedule leads to a KL weight of {weight:.4g}, where every latent collapses: end it below {critical:.4g}"
-    )
+    return f"the schedule leads to the KL weight {weight:.4g}, which collapses all latents: end it below {critical:.4g}"

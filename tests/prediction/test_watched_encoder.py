@@ -100,7 +100,11 @@ def encoder_alone_in_place(model):
 
 
 def step(model):
-    return torch.compile(lambda x: model(x), backend="eager")
+    @torch.compile(backend="eager")
+    def run(x):
+        return 2 * model(x)
+
+    return run
 
 
 @pytest.mark.parametrize("ran", [False, True], ids=["before", "after"])
@@ -110,11 +114,16 @@ def step(model):
 def test_whatever_part_is_compiled_each_pass_is_recorded_once(compile_, ran):
     model, seen = Model(), []
     run = compile_(model)
+
+    def record(output):
+        assert not torch.compiler.is_compiling(), "a record is no part of the compiled code"
+        seen.append(output)
+
     # Older releases of torch leave the hooks out of what makes them compile again.
     with torch._dynamo.config.patch(skip_nnmodule_hook_guards=True):
         if ran:
             run(ROWS)
-        end = on_training_forward(find_encoder(model, "encoder"), seen.append)
+        end = on_training_forward(find_encoder(model, "encoder"), record)
         for _ in range(3):
             run(ROWS)
         assert len(seen) == 3
