@@ -47,15 +47,14 @@ def test_a_weight_lies_between_start_and_end(schedule, time):
     assert low * (1 - 1e-12) <= schedule.weight_at(time) <= high * (1 + 1e-12)
 
 
-@given(SCHEDULES, st.floats(0, 3))
-def test_the_end_is_reached_when_a_weight_on_the_way_is_the_end(schedule, periods):
-    length = periods * schedule.length
-    times = np.append(np.linspace(0, length, 200), min(length, schedule.length * schedule.rise * (1 + 1e-12)))
-    weights = [schedule.weight_at(time) for time in times]
-    if schedule.start != schedule.end and any(weight == schedule.end for weight in weights):
-        assert schedule.reached_by(length * (1 + 1e-9))
-    if schedule.reached_by(length):
-        assert any(weight == pytest.approx(schedule.end) for weight in weights)
+@given(SCHEDULES, st.floats(0, 0.99) | st.floats(1.001, 5))
+def test_the_end_is_reached_when_the_ramp_is_over(schedule, ramps):
+    ramp = schedule.length * (schedule.rise if schedule.shape == "cyclic" else 1)
+    assert schedule.reached_by(ramps * ramp) == (ramps > 1)
+    if ramps < 1 and schedule.start != pytest.approx(schedule.end, rel=1e-6):
+        assert schedule.end not in [schedule.weight_at(share * ramp) for share in np.linspace(0, ramps, 50)]
+    if ramps > 1 and (schedule.shape != "cyclic" or 1.001 * schedule.rise < 1):
+        assert schedule.weight_at(1.0005 * ramp) == schedule.end
 
 
 @given(SCHEDULES, st.integers(1, 30))
