@@ -132,7 +132,8 @@ def _with_limits(limits: EncoderLimits, regulariser: Regulariser) -> EncoderLimi
 def _kl_term(regulariser: Regulariser) -> KlTerm:
     weights = np.sort(regulariser.weights / regulariser.weights.mean())
     uneven = weights[-1] > weights[0] * (1 + _EVEN)
-    return KlTerm(regulariser.free_bits, regulariser.least_kl, tuple(weights.tolist()) if uneven else ())
+    relative = tuple(weights.tolist()) if uneven else ()
+    return KlTerm(regulariser.free_bits, regulariser.least_kl, regulariser.draws, relative)
 
 
 def _of_scores(own: OwnLoss, model: Model, seen: EncoderInput | None) -> Setting:

@@ -15,8 +15,9 @@ from phasevae.prediction.own_loss.coupled import coupled_spectrum
 from phasevae.prediction.own_loss.curvature import DENSE, KINK_WIDTH, WIDTHS, Derivatives
 from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
 
-_NULL = 1e-10
-"""Directions whose curvature or score is below this part of the largest have none."""
+_NULL, _NOISE = 1e-10, 1e-3
+"""Directions whose curvature or score is below this part of the largest have none; the second is for finite
+differences."""
 
 _SPREAD = 1.2
 """The criterion does not decide where it changes by more than this factor with the width of the differences."""
@@ -57,9 +58,9 @@ def score_spectrum(
     """
     if derivatives.blocks.shape[1] > DENSE:
         return ScoreSpectrum(coupled_spectrum(derivatives, constant, few, kinked, top), None)
-    rows = derivatives.curvature_rows()
+    rows = None if kinked else derivatives.curvature_rows(constant, few)
     curvature = (derivatives.smoothed_curvature if kinked else derivatives.curvature)(constant, rows=rows)
-    whitening, constants = _whitening(derivatives, constant, few, curvature)
+    whitening, constants = _whitening(derivatives, constant, few, curvature, kinked)
     stream = _whitened(derivatives, constant, whitening)
     top = None if top is None or top >= stream.dimension else top
     measured = measure_spectrum(stream, with_variance_proxy=False, top=top)
@@ -68,7 +69,7 @@ def score_spectrum(
 
 
 def _whitening(
-    derivatives: Derivatives, constant: NDArray, few: NDArray, curvature: NDArray
+    derivatives: Derivatives, constant: NDArray, few: NDArray, curvature: NDArray, kinked: bool
 ) -> tuple[NDArray, NDArray]:
     """Return what whitens the scores of each block [blocks, k, k], and which outputs have a constant score [P]."""
     scores = derivatives.gradients(constant, few)
@@ -77,14 +78,14 @@ def _whitening(
     blocks, spread = derivatives.blocks, scores.std(0)
     # In units of each output's own score: the curvature of one output may be far smaller than that of another.
     own = np.maximum(np.abs(values).max(1), 1e-300)
-    null = np.abs(values) <= _NULL * own[:, None]
+    null = np.abs(values) <= (_NOISE if kinked else _NULL) * own[:, None]
     moved = (
         np.square(np.einsum("bij,bi->bj", vectors, spread[blocks])) > 1e-6 * np.square(spread[blocks]).sum(1)[:, None]
     )
     if len(blocks) == curvature.shape[0] and blocks.shape[1] == 1:
         _check_single(derivatives, values[:, 0], varying)
         null = ~(varying[:, None] & (values > 0))
-    elif np.any((values < 0) & ~null & moved):
+    elif not kinked and np.any((values < 0) & ~null & moved):
         raise InputError(
             f"loss {derivatives.loss.name}: its curvature is negative in a direction at the best constant output, "
             f"which must be a minimum"
