@@ -18,7 +18,7 @@ _LARGEST_STEP = 2.0
 _ROUNDING = 1e-12
 """A value that is larger by this fraction counts as equal."""
 
-_DECREASE = 1e-16
+_DECREASE = 1e-18
 """A step that would lower the value by less than this (relative if the value is above 1) is the last one. Its error is
 of second order."""
 
