@@ -19,9 +19,10 @@ from phasevae.likelihoods.counts import Block, CountSummary
 
 @dataclass(frozen=True)
 class CountObjective:
-    """A function for `newton.minimise`. Its parameters are log mean, dropout logit and log inverse dispersion.
+    """A function for `newton.minimise`. Its parameters are log overall mean, dropout logit and log inverse dispersion.
 
-    `pressure` * m is added to the value of each feature: the Lagrangian of a given sum of the means.
+    The overall mean m (1 - dropout) is known much better than m and the dropout, so minimisation takes fewer steps in
+    it. `pressure` * m is added to the value of each feature: the Lagrangian of a given sum of the means m.
     """
 
     summary: CountSummary
@@ -34,18 +35,34 @@ class CountObjective:
         fitted = self.dispersion is None
         r = np.exp(theta[-1]) if fitted else self.dispersion[columns]
         logit = theta[1] if self.dropout else None
-        sums = self._sums(theta[0], logit, r, columns)
+        log_mean = self.log_mean(theta)
+        sums = self._sums(log_mean, logit, r, columns)
         rising = self.summary.rising(r, columns) if fitted else np.zeros((3, columns.size))
         total = self.summary.total[columns]
-        value, gradient, hessian = _negative_binomial(sums, total, theta[0], r, rising)
+        value, gradient, hessian = _negative_binomial(sums, total, log_mean, r, rising)
         if self.dropout:
             extra = _dropout(sums, logit, r, self.summary.n)
             value, gradient, hessian = value + extra[0], gradient + extra[1], hessian + extra[2]
-        push = self.pressure * np.exp(theta[0]) * self.summary.n
+        push = self.pressure * np.exp(log_mean) * self.summary.n
         value, gradient[0], hessian[0, 0] = value + push, gradient[0] + push, hessian[0, 0] + push
+        if self.dropout:
+            gradient, hessian = _by_overall_mean(gradient, hessian, special.expit(logit))
         kept = np.flatnonzero([True, self.dropout, fitted])
         n = self.summary.n
         return value / n, gradient[kept].T / n, hessian[np.ix_(kept, kept)].transpose(2, 0, 1) / n
+
+    def log_mean(self, theta: NDArray) -> NDArray:
+        """Return ln m of parameters [k, A]."""
+        return theta[0] - special.log_expit(-theta[1]) if self.dropout else theta[0]
+
+    def by_log_mean(self, theta: NDArray, hessian: NDArray) -> NDArray:
+        """Return the Hessian [A, k, k] by ln m instead of the log overall mean, at a minimum."""
+        if not self.dropout:
+            return hessian
+        jacobian = np.zeros_like(hessian)
+        jacobian[:, np.arange(len(theta)), np.arange(len(theta))] = 1
+        jacobian[:, 0, 1] = -special.expit(theta[1])
+        return jacobian.transpose(0, 2, 1) @ hessian @ jacobian
 
     def _sums(self, log_mean: NDArray, logit: NDArray | None, r: NDArray, columns: NDArray) -> dict[str, NDArray]:
         grouped = self.grouped or self.summary.groups_are_exact
@@ -58,7 +75,7 @@ class CountObjective:
 
 
 def _block_sums(block: Block, log_mean: NDArray, logit: NDArray | None, r: NDArray) -> dict[str, NDArray]:
-    """Sum over rows the products of x, t, b, and, at zeros, of v (the chance of dropout, given a zero) and v (1 - v)."""
+    """Sum products over the rows: of x, t, b and, at zeros, of v (the chance that one is a dropout) and w = v (1 - v)."""
     x, zeros, size, n = block
     b = size * (np.exp(log_mean) / r)
     t = np.log1p(b)
@@ -113,3 +130,14 @@ def _dropout(sums: dict[str, NDArray], logit: NDArray, r: NDArray, n: int) -> tu
         [[slope, with_mean, mixed], [with_mean, logits, with_dispersion], [mixed, with_dispersion, width]]
     )
     return value, gradient, hessian
+
+
+def _by_overall_mean(gradient: NDArray, hessian: NDArray, share: NDArray) -> tuple[NDArray, NDArray]:
+    """Return gradient [3, A] and Hessian [3, 3, A] by log overall mean instead of log mean, for shares of dropout."""
+    gradient, hessian = gradient.copy(), hessian.copy()
+    hessian[1, 1] += 2 * share * hessian[0, 1] + share**2 * hessian[0, 0] + share * (1 - share) * gradient[0]
+    for other in (0, 2):
+        hessian[1, other] += share * hessian[0, other]
+        hessian[other, 1] = hessian[1, other]
+    gradient[1] += share * gradient[0]
+    return gradient, hessian

@@ -55,7 +55,7 @@ class CountSummary:
     size_sums: tuple[float, float]  # of the size factors and of their squares
     exceeding: NDArray  # [D, TABLE] number of rows with a count above 0, 1, 2, ...
     groups: Block  # rows with nearly the same size factor, summed
-    has_tail: bool  # counts above the table
+    has_tail: NDArray[np.bool_]  # [D] whether counts are above the table
 
     @property
     def groups_are_exact(self) -> bool:
@@ -93,11 +93,13 @@ class CountSummary:
         n, ratio = self.exceeding[columns], j / (r[:, None] + j)
         logs = np.log1p(j / r[:, None])
         sums = np.stack([(n * term).sum(1) for term in (logs, ratio, ratio * (1 - ratio))])
-        if self.has_tail:
-            for x, *_ in self.blocks(columns):
+        tailed = np.flatnonzero(self.has_tail[columns])
+        if tailed.size:
+            for block in self.rows.read():
+                x = self.factors.split(block)[0][:, self.columns[columns[tailed]]]
                 row, column = np.nonzero(x > TABLE)
-                terms = _rising_from_table(x[row, column], r[column])
-                sums += [np.bincount(column, term, columns.size) for term in terms]
+                terms = _rising_from_table(x[row, column], r[tailed[column]])
+                sums[:, tailed] += [np.bincount(column, term, tailed.size) for term in terms]
         return sums
 
 
@@ -154,7 +156,7 @@ def summarise(rows: SampleStream, factors: SizeFactors, columns: NDArray) -> Cou
         size_sums=(float(size_sums[0]), float(size_sums[1])),
         exceeding=exceeding.astype(float),
         groups=_stacked(list(groups.values())),
-        has_tail=bool(histogram[:, -1].any()),
+        has_tail=histogram[:, -1] > 0,
     )
 
 

@@ -144,6 +144,8 @@ def _solved(objective: CountObjective, start: NDArray, total: float | None, name
     if not objective.summary.groups_are_exact:
         start, _, _, pressure = solve(replace(objective, grouped=True), start)
     theta, hessian, bound, _ = solve(replace(objective, pressure=pressure), start)
+    hessian = objective.by_log_mean(theta, hessian)
+    theta[0] = objective.log_mean(theta)
     fixed = objective.dispersion
     return CountOptimum(theta, hessian, bound, np.exp(theta[-1]) if fixed is None else fixed)
 
@@ -166,13 +168,19 @@ def _solver(k: int, objective: CountObjective, total: float | None, what: str) -
             theta, hessian, bound = minimise(replace(objective, pressure=pressure), theta, low, high, what)
             if total is None:
                 return theta, hessian, bound, pressure
-            mean = np.exp(theta[0])
+            mean = np.exp(objective.log_mean(theta))
             excess = mean.sum() - total
             if abs(excess) <= _SUM_TOLERANCE * total:
                 return theta, hessian, bound, pressure
             free = ~bound.T
             kept = np.where(free[:, :, None] & free[:, None, :], hessian, np.eye(k))
-            pressure += excess / (np.square(mean) @ np.linalg.inv(kept)[:, 0, 0])
+            # The derivative of ln m by the parameters.
+            slope = np.zeros((mean.size, k, 1))
+            slope[:, 0] = 1
+            if objective.dropout:
+                slope[:, 1, 0] = np.where(free[:, 1], special.expit(theta[1]), 0)
+            response = np.square(mean) @ (slope * np.linalg.solve(kept, slope)).sum((1, 2))
+            pressure += excess / response
         raise InputError(f"{what}: means that add up to the size factor did not settle in {_MOST_ROUNDS} rounds")
 
     return solve

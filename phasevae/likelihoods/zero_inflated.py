@@ -54,5 +54,6 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         start = _solved(plain, start, total, self.name).theta
         zeros = summary.grouped(np.arange(summary.columns.size))[1].sum(0)
         logit = np.where(zeros > 0, _FIRST_DROPOUT, LEAST_DROPOUT)
+        # The parameter is the overall mean, which is the mean without dropout.
         objective = CountObjective(summary, dropout=True, dispersion=plain.dispersion)
         return _solved(objective, np.insert(start, 1, logit, axis=0), total, self.name)
