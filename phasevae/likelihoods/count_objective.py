@@ -75,7 +75,7 @@ class CountObjective:
 
 
 def _block_sums(block: Block, log_mean: NDArray, logit: NDArray | None, r: NDArray) -> dict[str, NDArray]:
-    """Sum products over the rows: of x, t, b and, at zeros, of v (the chance that one is a dropout) and w = v (1 - v)."""
+    """Sum products over the rows: of x, t, b and, at zeros, of v (the chance of a dropout) and w = v (1 - v)."""
     x, zeros, size, n = block
     b = size * (np.exp(log_mean) / r)
     t = np.log1p(b)

@@ -109,8 +109,8 @@ class NegativeBinomial(FeaturewiseLikelihood):
         return (x + r) * np.log1p(mean / r) - special.xlogy(x, mean / r) - combinations
 
     def _optimum(self, summary: CountSummary, total: float | None) -> CountOptimum:
-        objective, start = _without_dropout(summary, self.dispersion)
-        return _solved(objective, start, total, self.name)
+        objective, start = without_dropout(summary, self.dispersion)
+        return solved(objective, start, total, self.name)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class CountOptimum:
     dispersion: NDArray  # [D]
 
 
-def _without_dropout(summary: CountSummary, dispersion: float | str) -> tuple[CountObjective, NDArray]:
+def without_dropout(summary: CountSummary, dispersion: float | str) -> tuple[CountObjective, NDArray]:
     """Return the objective without dropout and where to start: at moment estimates."""
     sizes, squared_sizes = summary.size_sums
     mean = summary.total / sizes
@@ -137,11 +137,11 @@ def _without_dropout(summary: CountSummary, dispersion: float | str) -> tuple[Co
     return CountObjective(summary, dropout=False), np.log(np.stack([mean, r]))
 
 
-def _solved(objective: CountObjective, start: NDArray, total: float | None, name: str) -> CountOptimum:
-    """Minimise with groups of rows of similar size factors first, then with all rows."""
+def solved(objective: CountObjective, start: NDArray, total: float | None, name: str) -> CountOptimum:
+    """Minimise with groups of rows of similar size factors first, then, unless groups will do, with all rows."""
     solve = _solver(start.shape[0], objective, total, f"{objective.summary.rows.label}: {name}")
     pressure = 0.0
-    if not objective.summary.groups_are_exact:
+    if not (objective.grouped or objective.summary.groups_are_exact):
         start, _, _, pressure = solve(replace(objective, grouped=True), start)
     theta, hessian, bound, _ = solve(replace(objective, pressure=pressure), start)
     hessian = objective.by_log_mean(theta, hessian)

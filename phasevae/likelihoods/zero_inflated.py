@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,8 +16,8 @@ from phasevae.likelihoods.negative_binomial import (
     LEAST_DROPOUT,
     CountOptimum,
     NegativeBinomial,
-    _solved,
-    _without_dropout,
+    solved,
+    without_dropout,
 )
 
 _FIRST_DROPOUT = -3.0
@@ -50,10 +50,10 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         return np.stack([x - b * (x + r * (1 - dropped)), dropped - special.expit(logit)], 1)
 
     def _optimum(self, summary: CountSummary, total: float | None) -> CountOptimum:
-        plain, start = _without_dropout(summary, self.dispersion)
-        start = _solved(plain, start, total, self.name).theta
+        plain, start = without_dropout(summary, self.dispersion)
+        start = solved(replace(plain, grouped=True), start, None, self.name).theta
         zeros = summary.grouped(np.arange(summary.columns.size))[1].sum(0)
         logit = np.where(zeros > 0, _FIRST_DROPOUT, LEAST_DROPOUT)
-        # The parameter is the overall mean, which is the mean without dropout.
         objective = CountObjective(summary, dropout=True, dispersion=plain.dispersion)
-        return _solved(objective, np.insert(start, 1, logit, axis=0), total, self.name)
+        # The first parameter is the log overall mean with dropout, and the log mean without.
+        return solved(objective, np.insert(start, 1, logit, axis=0), total, self.name)
