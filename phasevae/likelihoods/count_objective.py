@@ -55,6 +55,14 @@ class CountObjective:
         """Return ln m of parameters [k, A]."""
         return theta[0] - special.log_expit(-theta[1]) if self.dropout else theta[0]
 
+    def log_mean_slope(self, theta: NDArray) -> NDArray:
+        """Return the derivatives [k, A] of ln m by the parameters."""
+        slope = np.zeros_like(theta)
+        slope[0] = 1
+        if self.dropout:
+            slope[1] = special.expit(theta[1])
+        return slope
+
     def by_log_mean(self, theta: NDArray, hessian: NDArray) -> NDArray:
         """Return the Hessian [A, k, k] by ln m instead of the log overall mean, at a minimum."""
         if not self.dropout:

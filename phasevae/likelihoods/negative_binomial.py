@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -18,14 +17,15 @@ from phasevae.likelihoods.count_objective import CountObjective
 from phasevae.likelihoods.counts import LAST_COLUMN, NONE, SIZE_FACTORS, TOTAL, CountSummary, SizeFactors, summarise
 from phasevae.likelihoods.featurewise import FeaturewiseFit, FeaturewiseLikelihood
 from phasevae.likelihoods.newton import minimise
+from phasevae.likelihoods.normalised import minimise_normalised
 
 LARGEST_DISPERSION = 1e6
 """The inverse dispersion r of features that vary no more than Poisson counts do."""
 
 _SMALLEST_DISPERSION = 1e-8
 
-_MOST_ROUNDS = 50
-_SUM_TOLERANCE = 1e-12
+LEAST_DROPOUT, MOST_DROPOUT = -10.0, 20.0
+"""Bounds of the dropout logit. At the lower one a feature has no dropout."""
 
 
 @dataclass(frozen=True)
@@ -138,53 +138,25 @@ def without_dropout(summary: CountSummary, dispersion: float | str) -> tuple[Cou
 
 
 def solved(objective: CountObjective, start: NDArray, total: float | None, name: str) -> CountOptimum:
-    """Minimise with groups of rows of similar size factors first, then, unless groups will do, with all rows."""
-    solve = _solver(start.shape[0], objective, total, f"{objective.summary.rows.label}: {name}")
-    pressure = 0.0
+    """Minimise with groups of rows of similar size factors first, then, unless groups will do, with all rows.
+
+    With `total`, the means add up to it.
+    """
+    given = [True, objective.dropout, objective.dispersion is None]
+    low = np.array([-np.inf, LEAST_DROPOUT, np.log(_SMALLEST_DISPERSION)])[given]
+    high = np.array([np.inf, MOST_DROPOUT, np.log(LARGEST_DISPERSION)])[given]
+    what = f"{objective.summary.rows.label}: {name}"
+    grouped, pressure = replace(objective, grouped=True), 0.0
+    theta, hessian, bound = minimise(grouped, start, low, high, what)
+    if total is not None:
+        theta, hessian, bound, pressure = minimise_normalised(grouped, theta, low, high, total, what)
     if not (objective.grouped or objective.summary.groups_are_exact):
-        start, _, _, pressure = solve(replace(objective, grouped=True), start)
-    theta, hessian, bound, _ = solve(replace(objective, pressure=pressure), start)
+        if total is None:
+            theta, hessian, bound = minimise(objective, theta, low, high, what)
+        else:
+            objective = replace(objective, pressure=pressure)
+            theta, hessian, bound, _ = minimise_normalised(objective, theta, low, high, total, what)
     hessian = objective.by_log_mean(theta, hessian)
     theta[0] = objective.log_mean(theta)
     fixed = objective.dispersion
     return CountOptimum(theta, hessian, bound, np.exp(theta[-1]) if fixed is None else fixed)
-
-
-Solver = Callable[[CountObjective, NDArray], tuple[NDArray, NDArray, NDArray, float]]
-
-
-def _solver(k: int, objective: CountObjective, total: float | None, what: str) -> Solver:
-    """Return a function that minimises, with means that add up to `total` if it is given.
-
-    The pressure on the means is a Lagrange multiplier, solved for by Newton's method around the minima of all features.
-    """
-    names = [True, objective.dropout, objective.dispersion is None]
-    low = np.array([-np.inf, LEAST_DROPOUT, np.log(_SMALLEST_DISPERSION)])[names]
-    high = np.array([np.inf, MOST_DROPOUT, np.log(LARGEST_DISPERSION)])[names]
-
-    def solve(objective: CountObjective, theta: NDArray) -> tuple[NDArray, NDArray, NDArray, float]:
-        pressure = objective.pressure
-        for _ in range(_MOST_ROUNDS):
-            theta, hessian, bound = minimise(replace(objective, pressure=pressure), theta, low, high, what)
-            if total is None:
-                return theta, hessian, bound, pressure
-            mean = np.exp(objective.log_mean(theta))
-            excess = mean.sum() - total
-            if abs(excess) <= _SUM_TOLERANCE * total:
-                return theta, hessian, bound, pressure
-            free = ~bound.T
-            kept = np.where(free[:, :, None] & free[:, None, :], hessian, np.eye(k))
-            # The derivative of ln m by the parameters.
-            slope = np.zeros((mean.size, k, 1))
-            slope[:, 0] = 1
-            if objective.dropout:
-                slope[:, 1, 0] = np.where(free[:, 1], special.expit(theta[1]), 0)
-            response = np.square(mean) @ (slope * np.linalg.solve(kept, slope)).sum((1, 2))
-            pressure += excess / response
-        raise InputError(f"{what}: means that add up to the size factor did not settle in {_MOST_ROUNDS} rounds")
-
-    return solve
-
-
-LEAST_DROPOUT, MOST_DROPOUT = -10.0, 20.0
-"""Bounds of the dropout logit. At the lower one a feature has no dropout."""

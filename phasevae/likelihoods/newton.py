@@ -14,18 +14,18 @@ Objective = Callable[[NDArray, NDArray], tuple[NDArray, NDArray, NDArray]]
 """
 
 MOST_PASSES = 300
-_LARGEST_STEP = 2.0
-_ROUNDING = 1e-12
+LARGEST_STEP = 2.0
+ROUNDING = 1e-12
 """A value that is larger by this fraction counts as equal."""
 
-_DECREASE = 1e-18
+DECREASE = 1e-18
 """A step that would lower the value by less than this (relative if the value is above 1) is the last one. Its error is
 of second order."""
 
-_TOLERABLE = 1e-9
+TOLERABLE = 1e-9
 """A feature that would gain less than this (nats per sample) by another step counts as converged at the end."""
 
-_SHORTEST = 1e-13
+SHORTEST = 1e-13
 
 
 def minimise(
@@ -65,8 +65,8 @@ def minimise(
         trial = np.clip(theta[:, active] + step[:, active], low, high)
         new_value, gradient, new_hessian = objective(trial, active)
         old = value[active]
-        better = new_value <= np.where(np.isfinite(old), old + _ROUNDING * np.maximum(1, np.abs(old)), np.inf)
-        stuck = ~better & (np.abs(step[:, active]).max(0) < _SHORTEST)
+        better = new_value <= np.where(np.isfinite(old), old + ROUNDING * np.maximum(1, np.abs(old)), np.inf)
+        stuck = ~better & (np.abs(step[:, active]).max(0) < SHORTEST)
         step[:, active[~better]] /= 4
         taken = active[better]
         theta[:, taken], value[taken], hessian[taken] = trial[:, better], new_value[better], new_hessian[better]
@@ -74,13 +74,13 @@ def minimise(
             theta[:, taken], gradient[better], hessian[taken], low, high
         )
         done = np.zeros(active.size, dtype=bool)
-        done[better] = gain[taken] <= _DECREASE * np.maximum(1, np.abs(value[taken]))
+        done[better] = gain[taken] <= DECREASE * np.maximum(1, np.abs(value[taken]))
         last = active[done]
         theta[:, last] = np.clip(theta[:, last] + step[:, last], low, high)
         active = active[~(done | stuck)]
         if active.size == 0:
             return theta, hessian, bound
-    if (gain[active] <= _TOLERABLE).all():
+    if (gain[active] <= TOLERABLE).all():
         return theta, hessian, bound
     column = active[gain[active].argmax()]
     raise InputError(f"{what}: the optimum of feature {column} did not settle in {MOST_PASSES} passes")
@@ -89,17 +89,34 @@ def minimise(
 def _newton_step(
     theta: NDArray, gradient: NDArray, hessian: NDArray, low: NDArray, high: NDArray
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """Return step [k, A], parameters held at a bound [k, A] and the decrease of the value that is expected [A].
+    """Return step [k, A], parameters held at a bound [k, A] and the decrease of the value that is expected [A]."""
+    bound = held(theta, gradient, low, high)
+    gradient = np.where(bound.T, 0, gradient)
+    step = -np.einsum("djk,dk->jd", positive_inverses(hessian, ~bound.T), gradient)
+    decrease = -np.einsum("jd,dj->d", step, gradient)
+    return step * np.minimum(1, LARGEST_STEP / np.maximum(np.abs(step).max(0), 1e-300)), bound, decrease
 
-    Negative curvature is turned around, so that every step leads downwards.
+
+def held(theta: NDArray, gradient: NDArray, low: NDArray, high: NDArray) -> NDArray:
+    """Return which parameters [k, A] are at a bound that the value decreases towards, for a gradient [A, k]."""
+    return ((theta <= low) & (gradient.T > 0)) | ((theta >= high) & (gradient.T < 0))
+
+
+def positive_inverses(hessian: NDArray, free: NDArray) -> NDArray:
+    """Return inverses of Hessians among the free parameters, for steps that lead downwards.
+
+    Parameters
+    ----------
+    hessian : array [A, k, k]
+    free : boolean array [A, k]
+
+    Returns
+    -------
+    array [A, k, k]
+        Negative curvature is turned around. Rows and columns of parameters that are not free are zero.
     """
-    bound = ((theta <= low) & (gradient.T > 0)) | ((theta >= high) & (gradient.T < 0))
-    free = ~bound.T
-    gradient = np.where(free, gradient, 0)
-    values, vectors = np.linalg.eigh(np.where(free[:, :, None] & free[:, None, :], hessian, 0))
+    pairs = free[:, :, None] & free[:, None, :]
+    values, vectors = np.linalg.eigh(np.where(pairs, hessian, 0))
     size = np.abs(values)
     size = np.maximum(size, np.maximum(1e-14 * size.max(1, keepdims=True), np.finfo(float).tiny))
-    along = np.einsum("dkj,dk->dj", vectors, gradient)
-    decrease = np.square(along / np.sqrt(size)).sum(1)
-    step = -np.einsum("dkj,dj->kd", vectors, along / size)
-    return step * np.minimum(1, _LARGEST_STEP / np.maximum(np.abs(step).max(0), 1e-300)), bound, decrease
+    return np.where(pairs, (vectors / size[:, None, :]) @ vectors.transpose(0, 2, 1), 0)
