@@ -63,22 +63,22 @@ class Laplace(FeaturewiseLikelihood):
 def medians(rows: SampleStream, features: FeatureStatistics) -> NDArray:
     """Return the median of each feature, [D], by bisection. Each halving is a pass over the rows.
 
-    A median is a value of the data, or any number between the two values in the middle.
+    At most half of the rows are above a median, and at most half below. It is a value of the data, or any number
+    between the two values in the middle.
     """
-    low, high = features.low.copy(), features.high.copy()
+    low, high, half = features.low.copy(), features.high.copy(), features.n_samples / 2
     median = low.copy()
-    # If a lowest value is a median, the bisection, which needs more rows above `low` than below it, cannot start.
-    active = np.flatnonzero((_sign_sum(rows, low, slice(None)) > 0) & (low < high))
+    active = np.flatnonzero(_above_and_below(rows, low, np.arange(low.size))[0] > half)
     for _ in range(_HALVINGS):
         if active.size == 0:
             return median
         middle = low[active] + 0.5 * (high[active] - low[active])
-        total = _sign_sum(rows, middle, active)
-        low[active], high[active] = np.where(total > 0, middle, low[active]), np.where(total > 0, high[active], middle)
+        above, below = _above_and_below(rows, middle, active)
+        low[active] = np.where(above > half, middle, low[active])
+        high[active] = np.where(above > half, high[active], middle)
         median[active] = middle
-        active = active[total != 0]
-    if active.size:
-        median[active] = _smallest_above(rows, low, active)
+        active = active[(above > half) | (below > half)]
+    median[active] = _smallest_above(rows, low, active)
     return median
 
 
@@ -91,13 +91,12 @@ def _smallest_above(rows: SampleStream, bound: NDArray, columns: NDArray) -> NDA
     return smallest
 
 
-def _sign_sum(rows: SampleStream, centre: NDArray, columns: NDArray | slice) -> NDArray:
-    """Return the number of rows above the centre minus that below, for some columns."""
-    total = np.zeros(centre.shape)
+def _above_and_below(rows: SampleStream, centre: NDArray, columns: NDArray) -> NDArray:
+    """Return how many rows are above the centre [A] and how many below, for some columns, [2, A]."""
+    total = np.zeros((2, columns.size))
     for block in rows.read():
-        chosen = block if isinstance(columns, slice) or columns.size == block.shape[1] else block[:, columns]
-        total += np.count_nonzero(chosen > centre, axis=0)
-        total -= np.count_nonzero(chosen < centre, axis=0)
+        chosen = block if columns.size == block.shape[1] else block[:, columns]
+        total += np.count_nonzero(chosen > centre, axis=0), np.count_nonzero(chosen < centre, axis=0)
     return total
 
 
@@ -110,9 +109,9 @@ def _slope_of_signs(rows: SampleStream, median: NDArray, deviation: NDArray, fea
     missing = np.flatnonzero(~features.constant)
     while missing.size:
         half = 0.5 * width[missing]
-        below = _sign_sum(rows, median[missing] - half, missing)
-        above = _sign_sum(rows, median[missing] + half, missing)
-        slope[missing] = (below - above) / (features.n_samples * width[missing])
+        left = np.subtract(*_above_and_below(rows, median[missing] - half, missing))
+        right = np.subtract(*_above_and_below(rows, median[missing] + half, missing))
+        slope[missing] = (left - right) / (features.n_samples * width[missing])
         missing = missing[slope[missing] == 0]
         width[missing] *= 2
     return slope

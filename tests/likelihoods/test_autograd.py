@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +15,10 @@ from torch.nn import functional
 from phasevae.datasets.streams import sample_stream
 from phasevae.likelihoods.registry import find_likelihood
 
-N, D = 400, 5
+N, D = 120, 5
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Case:
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -26,8 +27,9 @@ class Case:
     def label(self) -> str:
         return "-".join([self.name, *map(str, self.options.values())])
 
+    @functools.cache  # noqa: B019
     def fit(self):
-        rows = sample_stream(samples(self), most_rows=150)
+        rows = sample_stream(samples(self), most_rows=50)
         return find_likelihood(self.name, **self.options).fit(rows)
 
 
@@ -42,11 +44,14 @@ def samples(case: Case) -> np.ndarray:
         return z + rng.standard_t(4, size=(N, D)) + np.arange(D)
     sizes = rng.lognormal(0, 0.5, size=(N, 1))
     rate = sizes * np.exp(0.4 * z) * np.array([0.4, 2.0, 8.0, 1.0, 200.0]) * rng.gamma(2, 0.5, size=(N, D))
-    counts = rng.poisson(rate) * (1.0 if case.name != "zinb" else rng.random((N, D)) > 0.2)
+    counts = rng.poisson(rate).astype(float)
+    if case.name == "zinb":
+        counts *= rng.random((N, D)) > 0.2
+    counts[counts.sum(1) == 0, 2] = 1  # torch's distributions need a size factor above zero
     return np.hstack([counts, sizes]) if case.options.get("size_factors") == "last-column" else counts
 
 
-def reference(case: Case, fitted, outputs: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+def reference(case: Case, fitted, outputs: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:  # noqa: PLR0911
     """The negative log likelihood of one row, with torch's distributions."""
     options = case.options
     match case.name:
@@ -79,7 +84,9 @@ def reference(case: Case, fitted, outputs: list[torch.Tensor], x: torch.Tensor) 
     if case.name == "zinb":
         dropped = functional.logsigmoid(outputs[1])
         log = log + functional.logsigmoid(-outputs[1])
-        log = torch.where(x == 0, torch.logaddexp(dropped.expand_as(log), log), log)
+        # Second derivatives of logaddexp are no numbers where one term is far below the other, as for large counts.
+        at_zero = torch.logaddexp(dropped.expand_as(log), torch.where(x == 0, log, 0.0))
+        log = torch.where(x == 0, at_zero, log)
     return -log.sum()
 
 
@@ -95,18 +102,19 @@ CASES = [
     *(
         Case(name, {"dispersion": dispersion, "size_factors": sizes, "normalised": normalised})
         for name in ("negative-binomial", "zinb")
-        for dispersion in (1.5, "fit")
-        for sizes, normalised in (
-            ("none", False),
-            ("total", False),
-            ("last-column", False),
-            ("total", True),
-            ("last-column", True),
+        for dispersion, sizes, normalised in (
+            (1.5, "none", False),
+            (1.5, "total", True),
+            ("fit", "none", False),
+            ("fit", "last-column", False),
+            ("fit", "total", True),
+            ("fit", "last-column", True),
         )
     ),
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
-each_of_all = pytest.mark.parametrize("case", [*CASES, Case("laplace", {"scale": 0.6})], ids=lambda case: case.label)
+LAPLACE = Case("laplace", {"scale": 0.6})
+each_of_all = pytest.mark.parametrize("case", [*CASES, LAPLACE], ids=lambda case: case.label)
 
 
 def outputs_of(fitted) -> list[torch.Tensor]:
@@ -126,13 +134,13 @@ def test_scores_are_the_derivatives_of_the_likelihood(case):
     fitted, x = case.fit(), torch.as_tensor(samples(case))
     outputs = outputs_of(fitted)
     expected = []
-    for row in x[:40]:
+    for row in x[:20]:
         slopes = torch.autograd.functional.jacobian(
             lambda *values, row=row: reference(case, fitted, list(values), row), tuple(outputs)
         )
         expected.append(-torch.cat([slope.ravel() for slope in slopes]).numpy())
-    scores = fitted.scores(x[:40].numpy())
-    assert scores.shape == (40, fitted.n_scores)
+    scores = fitted.scores(x[:20].numpy())
+    assert scores.shape == (20, fitted.n_scores)
     left_out = left_out_outputs(fitted)
     np.testing.assert_allclose(scores[:, ~left_out], np.array(expected)[:, ~left_out], rtol=1e-8, atol=1e-9)
 
