@@ -146,16 +146,16 @@ def solved(objective: CountObjective, start: NDArray, total: float | None, name:
     low = np.array([-np.inf, LEAST_DROPOUT, np.log(_SMALLEST_DISPERSION)])[given]
     high = np.array([np.inf, MOST_DROPOUT, np.log(LARGEST_DISPERSION)])[given]
     what = f"{objective.summary.rows.label}: {name}"
-    grouped, pressure = replace(objective, grouped=True), 0.0
-    theta, hessian, bound = minimise(grouped, start, low, high, what)
-    if total is not None:
-        theta, hessian, bound, pressure = minimise_normalised(grouped, theta, low, high, total, what)
+    stages = [replace(objective, grouped=True)]
     if not (objective.grouped or objective.summary.groups_are_exact):
-        if total is None:
-            theta, hessian, bound = minimise(objective, theta, low, high, what)
-        else:
-            objective = replace(objective, pressure=pressure)
-            theta, hessian, bound, _ = minimise_normalised(objective, theta, low, high, total, what)
+        stages.append(objective)
+    theta, pressure = start, 0.0
+    for stage in stages:
+        # Also with a given sum of the means, most features converge alone, in passes over fewer and fewer of them.
+        pushed = replace(stage, pressure=pressure)
+        theta, hessian, bound = minimise(pushed, theta, low, high, what)
+        if total is not None:
+            theta, hessian, bound, pressure = minimise_normalised(pushed, theta, low, high, total, what)
     hessian = objective.by_log_mean(theta, hessian)
     theta[0] = objective.log_mean(theta)
     fixed = objective.dispersion
