@@ -14,7 +14,6 @@ to its target, so that the model reaches it from the active side. The exit code 
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
 import time
 import warnings
@@ -27,10 +26,9 @@ import numpy as np
 import pandas as pd
 import torch
 from gallery_vae import measured, trained, trained_by_pythae
-from shared import ROOT, make_parser, markdown_table, some_of
+from shared import ROOT, make_parser, markdown_table, some_of, write_tables
 
 from phasevae import predict
-from phasevae.artifacts.files import replacing
 from phasevae.artifacts.tables import read_table, write_table
 from phasevae.theory.ppca import ACTIVE_KL
 
@@ -158,18 +156,8 @@ def markdown(rows: pd.DataFrame) -> str:
 
 def write_page(rows: pd.DataFrame, path: Path = PAGE) -> None:
     """Replace the tables between the marks of the page."""
-    page = path.read_text()
     sections = {"losses": rows["thread"] == ""} | {case.name: rows["case"] == case.name for case in THREADS}
-    for name, chosen in sections.items():
-        table = markdown(rows[chosen])
-        page = re.sub(
-            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)",
-            lambda marks, table=table: f"{marks[1]}\n{table}\n{marks[2]}",
-            page,
-            flags=re.S,
-        )
-    with replacing(path) as temporary:
-        temporary.write_text(page)
+    write_tables(path, {name: markdown(rows[chosen]) for name, chosen in sections.items()})
 
 
 def write(rows: pd.DataFrame, path: Path) -> None:
