@@ -1,7 +1,7 @@
 """Mathux/ACTOR at d3b0afe, src/models/tools/losses.py, lines 7-28 and 66-69, with the --lambda_kl 1e-5 of its README.
 
-The squared errors of the poses and of the vertices that follow from them are averaged over everything; KL is summed over
-latents and batch. A fixed linear map of the poses stands for the vertices of the body model.
+The squared errors of the poses and of the vertices that follow from them are averaged over everything; KL is summed
+over latents and batch. A fixed linear map of the poses stands for the vertices of the body model.
 """
 
 import torch
