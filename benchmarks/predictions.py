@@ -84,7 +84,7 @@ THREADS = (
     Case("annealing", "clicks", 8, "mult_vae.py", {}, "younggyoseo/vae-cf-pytorch#6", (1.0, 5.0)),
     Case("motion", "curves", 8, "actor.py", {"batch_size": 20}, "Mathux/ACTOR#5", (1.0, 1e5)),
     Case("rising KL", "curves", 8, "dart.py", {}, "zkf1997/DART#22", (1.0,)),
-    Case("perceptual", "pixels", 8, "dfc_vae.py", {}, "yzwxx/vae-celebA#4", (1.0,)),
+    Case("perceptual", "curves", 8, "dfc_vae.py", {}, "yzwxx/vae-celebA#4", (1.0,)),
 )
 CONVENTIONS = (
     *(Case(name, "digits", 4, name, {"loss": name}) for name in ("half-sse", "sse", "mean-se", "mean-se-mean-kl")),

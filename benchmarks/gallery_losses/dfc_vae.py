@@ -1,7 +1,8 @@
 """yzwxx/vae-celebA at 084d524, train_dfc_vae.py, lines 105-121.
 
 The squared errors of three layers of features, each summed over the layer and averaged over the batch, have a weight of
-3e-5; KL is summed over latents and averaged over the batch. Two fixed random layers stand for VGG-16.
+3e-5; KL is summed over latents and averaged over the batch. Fixed random layers of 32 values stand for
+those of VGG-16.
 """
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 STYLE_CONTENT_WEIGHT = 3e-5
 GENERATOR = torch.Generator().manual_seed(0)
-WEIGHTS = [torch.randn(inputs, 64, generator=GENERATOR) / 4 for inputs in (64, 64)]
+WEIGHTS = [torch.randn(32, 32, generator=GENERATOR) / 3 for _ in range(3)]
 
 
 def features(images):
