@@ -60,13 +60,13 @@ def binary() -> NDArray:
 
 def counts() -> NDArray:
     """Counts of a Poisson distribution with log rates linear in the factors."""
-    signal, rng = factors((0.3, 0.2))
-    return rng.poisson(np.exp(signal + rng.uniform(0, 2, N_FEATURES)))
+    signal, rng = factors((0.15, 0.1))
+    return rng.poisson(np.exp(signal + rng.uniform(1, 3, N_FEATURES)))
 
 
 def overdispersed() -> NDArray:
     """Counts of a negative binomial distribution with log means linear in the factors."""
-    signal, rng = factors((0.4, 0.25))
+    signal, rng = factors((0.3, 0.2))
     means = np.exp(signal + rng.uniform(1, 3, N_FEATURES))
     return rng.negative_binomial(DISPERSION, DISPERSION / (DISPERSION + means))
 
@@ -171,7 +171,7 @@ def features() -> nn.Module:
     """Fixed random convolutions, in the place of a trained network's features."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        layers = nn.Conv2d(1, 8, 3, padding=1), nn.Softplus(), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.Softplus()
+        layers = nn.Conv2d(1, 6, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()
     return nn.Sequential(*layers).requires_grad_(False)
 
 
