@@ -1,8 +1,7 @@
 """yzwxx/vae-celebA at 084d524, train_dfc_vae.py, lines 105-121.
 
 The squared errors of three layers of features, each summed over the layer and averaged over the batch, have a weight of
-3e-5; KL is summed over latents and averaged over the batch. Fixed random layers of 32 values stand for
-those of VGG-16.
+3e-5; KL is summed over latents and averaged over the batch. Fixed random layers of 32 values stand for those of VGG-16.
 """
 
 import torch
