@@ -56,38 +56,49 @@ LOSSES: dict[str, Loss] = {
 
 
 class VAE(nn.Module):
-    """Two hidden tanh layers in encoder and decoder."""
+    """An encoder that gives means and log variances side by side, and a decoder."""
 
-    def __init__(self, dimension: int, n_latent: int):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module):
         super().__init__()
-        self.encoder = nn.Sequential(*_layers(dimension, 2 * n_latent))
-        self.decoder = nn.Sequential(*_layers(n_latent, dimension))
-        self.log_sigma = nn.Parameter(torch.zeros(dimension))
+        self.encoder, self.decoder = encoder, decoder
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mu, logvar = self.encoder(x).chunk(2, -1)
         return self.decoder(mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)), mu, logvar
 
 
-def _layers(width: int, out: int) -> Iterator[nn.Module]:
+def layers(width: int, out: int, activation: type[nn.Module] = nn.Tanh) -> Iterator[nn.Module]:
+    """Two hidden layers and a linear one.
+
+    Parameters
+    ----------
+    width, out : number of inputs and outputs
+    activation : the class of the hidden layers' nonlinearity
+    """
     for _ in range(2):
         yield nn.Linear(width, HIDDEN)
-        yield nn.Tanh()
+        yield activation()
         width = HIDDEN
     yield nn.Linear(width, out)
 
 
-def raised(done: float, weight: float, critical: float) -> float:
-    """Return the weight of KL, which rises linearly from 0.3 of the critical weight in the first half of a run.
+def raised(done: float, weight: float, critical: float, start: float = 0.3) -> float:
+    """Return the weight of KL, which rises linearly from a part of the critical weight in the first half of a run.
 
     Parameters
     ----------
     done : fraction of the training that is over
     weight : weight of KL at the end
     critical : predicted critical weight of KL
+    start : first weight in units of the critical one
     """
-    start = min(weight, 0.3 * critical)
-    return start + (weight - start) * min(1.0, 2 * done)
+    first = min(weight, start * critical)
+    return first + (weight - first) * min(1.0, 2 * done)
+
+
+def decaying(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """A learning rate that stays for half of the steps and falls linearly to zero in the other half."""
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 2.05 * (1 - step / steps)))
 
 
 def trained(x: Tensor, loss: str, n_latent: int, weight: float, critical: float, steps: int) -> VAE:
@@ -101,13 +112,14 @@ def trained(x: Tensor, loss: str, n_latent: int, weight: float, critical: float,
     weight, critical : as for `raised`
     steps : number of training steps
     """
-    model = VAE(x.shape[1], n_latent)
-    optimiser = torch.optim.Adam(model.parameters(), RATE)
-    decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 2.05 * (1 - step / steps)))
+    model = VAE(nn.Sequential(*layers(x.shape[1], 2 * n_latent)), nn.Sequential(*layers(n_latent, x.shape[1])))
+    log_sigma = nn.Parameter(torch.zeros(x.shape[1]))
+    optimiser = torch.optim.Adam([*model.parameters(), log_sigma], RATE)
+    decay = decaying(optimiser, steps)
     for step in range(steps):
         batch = x[torch.randint(len(x), (BATCH,))]
         output, mu, logvar = model(batch)
-        value = LOSSES[loss](output, batch, mu, logvar, raised(step / steps, weight, critical), model.log_sigma)
+        value = LOSSES[loss](output, batch, mu, logvar, raised(step / steps, weight, critical), log_sigma)
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
@@ -137,7 +149,7 @@ def trained_by_pythae(x: Tensor, loss: str, n_latent: int, weight: float, critic
     class Encoder(BaseEncoder):
         def __init__(self):
             super().__init__()
-            self.body = nn.Sequential(*_layers(x.shape[1], 2 * n_latent))
+            self.body = nn.Sequential(*layers(x.shape[1], 2 * n_latent))
 
         def forward(self, x: Tensor) -> ModelOutput:
             mu, logvar = self.body(x).chunk(2, -1)
@@ -146,7 +158,7 @@ def trained_by_pythae(x: Tensor, loss: str, n_latent: int, weight: float, critic
     class Decoder(BaseDecoder):
         def __init__(self):
             super().__init__()
-            self.body = nn.Sequential(*_layers(n_latent, x.shape[1]))
+            self.body = nn.Sequential(*layers(n_latent, x.shape[1]))
 
         def forward(self, z: Tensor) -> ModelOutput:
             output = self.body(z)

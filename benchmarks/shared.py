@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import statistics
 import sys
 import time
@@ -175,3 +176,21 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> l
     """The lines of a Markdown table, from the names of the columns and the cells of each row."""
     lines = [f"| {' | '.join(map(str, cells))} |" for cells in (header, *rows)]
     return [lines[0], "|---" * len(header) + "|", *lines[1:]]
+
+
+def write_tables(path: Path, tables: Mapping[str, str]) -> None:
+    """Replace tables of a page, each between the marks `<!-- name -->` and `<!-- end -->`.
+
+    Parameters
+    ----------
+    path : the page
+    tables : Markdown by name
+    """
+    from phasevae.artifacts.files import replacing
+
+    page = path.read_text()
+    for name, table in tables.items():
+        marks = rf"(<!-- {re.escape(name)} -->\n).*?(\n<!-- end -->)"
+        page = re.sub(marks, lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", page, flags=re.S)
+    with replacing(path) as temporary:
+        temporary.write_text(page)
