@@ -91,7 +91,7 @@ class Derivatives:
 
     def has_kinks(self, constant: NDArray, rows: NDArray) -> bool:
         """Return whether the second derivative misses what a finite difference of the gradient shows."""
-        direction = self.widths * np.random.default_rng(0).choice([-1.0, 1.0], self.widths.size)
+        direction = self.widths * np.random.default_rng(0).uniform(0.5, 1.5, self.widths.size)
         step = 0.5 * WIDTHS[0] * direction
         smooth = (self.mean_gradient(constant + step, rows) - self.mean_gradient(constant - step, rows)) / WIDTHS[0]
         exact = self.products(constant, direction[:, None], rows)[:, 0]

@@ -152,7 +152,8 @@ def _optimum(derivatives: Derivatives, start: NDArray, few: NDArray, parameters:
 def _with_known(found: Loss, known: Recognised) -> Loss:
     """The loss with the reconstruction part that was recognised."""
     if known.decoder in (FIXED, BERNOULLI):
-        return replace(found, decoder=known.decoder, scale=known.weight)
+        family = "bernoulli" if known.decoder == BERNOULLI else ""
+        return replace(found, decoder=known.decoder, scale=known.weight, family=family)
     return replace(found, decoder=known.decoder, scale=known.weight, kl_unit=found.kl_unit / known.weight)
 
 

@@ -137,7 +137,7 @@ def _notes(
             f"{n} of {constants.size} outputs have the same score in every sample ({where}): no latent can carry them"
         )
         notes.append(PredictionWarning("constant-outputs", text))
-    if kinked and derivatives.blocks.shape[1] == 1:
+    if kinked:
         low, high = _range(derivatives, constant, few[:: -(-len(few) // _GUARD_ROWS)])
         if high > _SPREAD * low:
             text = (
@@ -150,19 +150,21 @@ def _notes(
 
 def _range(derivatives: Derivatives, constant: NDArray, few: NDArray) -> tuple[float, float]:
     """The smallest and largest critical weight over WIDTHS, relative to that of KINK_WIDTH."""
-    from scipy.sparse.linalg import svds
-
     scores = derivatives.gradients(constant, few)
     scores -= scores.mean(0)
     found = {}
     for width in WIDTHS:
-        curvature = derivatives.smoothed_curvature(constant, width, few)[:, 0, 0]
-        unit = np.zeros(scores.shape[1])
-        unit[derivatives.blocks[:, 0]] = np.where(curvature > 0, 1 / np.sqrt(np.where(curvature > 0, curvature, 1)), 0)
-        scaled = scores * unit
-        if min(scaled.shape) > 2:
-            found[width] = float(svds(scaled, 1, return_singular_vectors=False, random_state=0)[0] ** 2)
-        else:
-            found[width] = float(np.linalg.norm(scaled, 2) ** 2)
+        curvature = derivatives.smoothed_curvature(constant, width, few)
+        whitening, _ = _whitening(derivatives, constant, few, curvature, kinked=True)
+        found[width] = _largest(_whitener(derivatives.blocks, whitening)(scores))
     ratios = np.array(list(found.values())) / found[KINK_WIDTH]
     return float(ratios.min()), float(ratios.max())
+
+
+def _largest(scores: NDArray) -> float:
+    """The square of the largest singular value."""
+    from scipy.sparse.linalg import svds
+
+    if min(scores.shape) <= 2:
+        return float(np.linalg.norm(scores, 2) ** 2)
+    return float(svds(scores, 1, return_singular_vectors=False, random_state=0)[0] ** 2)
