@@ -21,7 +21,7 @@ _PASSES = 12
 
 _BISECTIONS = 60
 _KINK_ROWS, _COUPLED_ROWS, _CG_STEPS = 512, 256, 100
-_SETTLED = 1e-10
+_SETTLED = 1e-8
 """The mean gradient that remains, relative to the root mean square of the gradients."""
 
 _FAR = 1e4
