@@ -238,6 +238,7 @@ def place(tmp_path_factory):
     for name in {case.data for case in predictions.CASES.values()}:
         np.save(folder / f"{name}.npy", predictions.samples(name))
     shutil.copytree(predictions.OWN, folder / predictions.OWN.relative_to(ROOT))
+    write_named_blocks(GUIDE / "own_loss.md", folder)
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
         for i in range(40):
@@ -253,7 +254,6 @@ def test_the_commands_of_a_page_run_as_written_and_print_what_it_shows(page, pla
     from phasevae.cli import main
 
     monkeypatch.chdir(place)
-    write_named_blocks(page, place)
     lines = [line.split("#")[0].split() for block in blocks(page, "") for line in block.splitlines()]
     commands = [words for words in lines if words[:2] in (["phasevae", "predict"], ["phasevae", "dataset"])]
     assert commands
