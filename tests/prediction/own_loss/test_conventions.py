@@ -84,8 +84,9 @@ PRESETS = {
     ),
     "disentangling-vae-gaussian": (
         "pixels",
-        lambda r, x, mu, lv: mse(255 * r, 255 * x, reduction="sum") / 255 / len(x)
-        + 4 * kl_of_latents(mu, lv).mean(0).sum(),
+        lambda r, x, mu, lv: (
+            mse(255 * r, 255 * x, reduction="sum") / 255 / len(x) + 4 * kl_of_latents(mu, lv).mean(0).sum()
+        ),
     ),
     "pyro": ("binary", lambda r, x, mu, lv: -dist.Bernoulli(r).log_prob(x).sum() + normal_kl(mu, lv).sum()),
     "mlcolvar": ("gaussian", lambda r, x, mu, lv: (r - x).square().mean(1).mean() + kl(mu, lv)),
