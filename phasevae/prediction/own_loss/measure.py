@@ -33,6 +33,9 @@ from phasevae.prediction.own_loss.structure import coupled_outputs
 _MOST_VALUES = 2**25
 """The rows of the probes hold at most this number of values."""
 
+_START_ROWS = 64
+"""Simple outputs are compared on this number of rows."""
+
 _ROUNDS = 10
 """Alternations between the best output and the best trainable parameters of the loss."""
 
@@ -82,8 +85,9 @@ def understand(
     few = target.thinned(max(64, min(FEW_ROWS, _MOST_VALUES // max(loss.n_outputs, target.stream.dimension))))
     if len(few) < 2:
         raise InputError(f"{target.stream.label}: has 1 row, must have at least 2")
-    probe = few[np.arange(probes.FEW_ROWS) * len(few) // probes.FEW_ROWS]
-    loss, start = probes.starting_outputs(loss, probe, few)
+    mixed = np.random.default_rng(0).permutation(len(few))  # rows may be in an order that repeats
+    probe = few[np.resize(mixed, probes.FEW_ROWS)]
+    loss, start = probes.starting_outputs(loss, few[mixed[:_START_ROWS]], few)
     probes.check(loss, start, probe)
     derivatives = _derivatives(loss, start, few, probe, batch_size)
     regulariser = find_regulariser(loss, start, np.resize(few, (derivatives.batch_size, few.shape[1])))
