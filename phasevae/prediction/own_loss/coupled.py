@@ -134,7 +134,7 @@ def _differences(derivatives: Derivatives, constant: NDArray, rows: NDArray, dir
     columns = []
     for direction in directions.T:
         size = float(np.sqrt(np.mean(np.square(direction)))) or 1.0
-        step = 0.5 * width * direction / size
-        change = derivatives.mean_gradient(constant + step, rows) - derivatives.mean_gradient(constant - step, rows)
+        low, high = derivatives.around(constant, width * direction / size)
+        change = derivatives.mean_gradient(high, rows) - derivatives.mean_gradient(low, rows)
         columns.append(change * size / width)
     return np.stack(columns, 1)
