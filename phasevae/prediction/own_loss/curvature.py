@@ -56,11 +56,12 @@ class Derivatives:
     unit: float  # the batch size where the loss is a mean over the batch, 1 where it is a sum
     blocks: NDArray  # [blocks, k], the outputs that are coupled with each other
     widths: NDArray  # [P], of the outputs, for finite differences
+    held: NDArray  # [P], whether the output stays at its start: its feature never varies, and may have no optimum
     domain: tuple[float, float] = (-np.inf, np.inf)  # the outputs that the loss takes
 
     def gradients(self, constant: NDArray, rows: NDArray) -> NDArray:
         """Return the gradient of each of some rows by the outputs, [b, P]."""
-        return self.loss.gradient_at(constant, rows) * self._factor(len(rows))
+        return self.loss.gradient_at(constant, rows) * self.factor(len(rows))
 
     def mean_gradient(self, constant: NDArray, rows: NDArray | None = None) -> NDArray:
         """Return the mean gradient [P] over some rows, by default over all of the data."""
@@ -82,7 +83,7 @@ class Derivatives:
         """Return products of the mean second derivative with directions [P, k], over some rows or all of the data."""
         total, n, k = np.zeros(directions.shape), 0, directions.shape[1]
         for block in self._blocks_of(rows, k):
-            total += self.loss.hessian_at(constant, block, directions) * self._factor(k * len(block))
+            total += self.loss.hessian_at(constant, block, directions) * self.factor(k * len(block))
             n += len(block)
         return total / n
 
@@ -163,7 +164,7 @@ class Derivatives:
         """Products [P, k] with the k-th output of every block, as [blocks, k, k]."""
         return columns[self.blocks]
 
-    def _factor(self, rows: int) -> float:
+    def factor(self, rows: int) -> float:
         """What turns derivatives of a batch of some rows into those of a sample's part."""
         return self.scaling.reconstruction_factor(rows, self.batch_size) * self.unit
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phasevae.errors import InputError
-from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES, Loss
+from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, OWN, SCORES, Loss
 from phasevae.prediction.optimum import PredictionWarning
 from phasevae.prediction.own_loss import probes
 from phasevae.prediction.own_loss.curvature import Derivatives, domain_of
@@ -101,7 +101,8 @@ def understand(
         if known is not None:
             found = _with_known(found, known)
             constant = known.constant(few)
-            fit_parameters(loss, parameters, constant, few)
+            if known.decoder == LEARNED:
+                fit_parameters(loss, parameters, constant, few)
         else:
             constant, kinked = _optimum(derivatives, start, few, parameters)
             scores = score_spectrum(derivatives, constant, few, kinked, most_eigenvalues(loss.n_outputs))
@@ -137,8 +138,10 @@ def _derivatives(
         typical = float(np.median(deviation[deviation > 0])) if deviation.any() else 1.0
         widths = np.tile(np.where(deviation > 0, deviation, typical), loss.n_outputs // few.shape[1])
     blocks = coupled_outputs(loss, start, probe)
-    domain = domain_of(loss, probe)
-    derivatives = Derivatives(loss, scaling, size, 1.0 if summed else float(size), blocks, widths, domain)
+    unit, held = 1.0 if summed else float(size), np.zeros(loss.n_outputs, dtype=bool)
+    if blocks.shape[1] > 1 and len(blocks) == few.shape[1]:  # the heads of each feature
+        held[blocks[few.std(0) == 0]] = True
+    derivatives = Derivatives(loss, scaling, size, unit, blocks, widths, held, domain_of(loss, probe))
     return derivatives.with_narrower_widths(start, few[:512])
 
 
@@ -166,9 +169,13 @@ def _with_known(found: Loss, known: Recognised) -> Loss:
 def _collapsed_loss(derivatives: Derivatives, constant: NDArray, few: NDArray, kl_term: float) -> float:
     """The loss as it is printed when every latent is collapsed, without its KL term."""
     loss, size = derivatives.loss, derivatives.batch_size
-    batches = [few[start : start + size] for start in range(0, len(few) - size + 1, size)]
-    values = [loss.loss_at(constant, batch) for batch in batches or [np.resize(few, (size, few.shape[1]))]]
-    return (float(np.mean(values)) - kl_term) * derivatives.unit / size
+    if derivatives.scaling.differs:
+        few = np.resize(few, (-(-len(few) // size) * size, few.shape[1]))
+    # Both parts of a loss that needs no batch size depend on it in the same way, and any batches will do.
+    rows = size if derivatives.scaling.differs else 512
+    batches = [few[start : start + rows] for start in range(0, len(few), rows)]
+    total = sum(loss.loss_at(constant, batch) * derivatives.factor(len(batch)) for batch in batches)
+    return total / len(few) - kl_term * derivatives.unit / size
 
 
 def _notes(regulariser: Regulariser) -> tuple[PredictionWarning, ...]:
