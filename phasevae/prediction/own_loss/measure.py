@@ -8,6 +8,7 @@ sample where the loss is a sum over the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -166,8 +167,11 @@ def _with_known(found: Loss, known: Recognised) -> Loss:
 def _collapsed_loss(derivatives: Derivatives, constant: NDArray, few: NDArray, kl_term: float) -> float:
     """The loss as it is printed when every latent is collapsed, without its KL term."""
     loss, size = derivatives.loss, derivatives.batch_size
-    batches = [few[start : start + size] for start in range(0, len(few) - size + 1, size)]
-    values = [loss.loss_at(constant, batch) for batch in batches or [np.resize(few, (size, few.shape[1]))]]
+    # So many copies of the rows are a whole number of batches: every row counts alike.
+    copies = size // math.gcd(len(few), size)
+    n = copies * len(few) if copies * few.size <= _MOST_VALUES else max(size, len(few) // size * size)
+    rows = np.resize(few, (n, few.shape[1]))
+    values = [loss.loss_at(constant, rows[start : start + size]) for start in range(0, n, size)]
     return (float(np.mean(values)) - kl_term) * derivatives.unit / size
 
 
