@@ -174,7 +174,8 @@ def _remedies(optimum: Optimum) -> list[str]:
     collapsed, bounded = optimum.verdict == "collapsed", math.isfinite(optimum.kl)
     lines = []
     if collapsed:
-        lines.append("When every latent collapses, the decoder gives the mean of the data whatever the latents are.")
+        what = "the same for every sample" if setting.loss.decoder == SCORES else "the mean of the data"
+        lines.append(f"When every latent collapses, the decoder gives {what} whatever the latents are.")
     weight = _weight_name(optimum)
     if collapsed and goal > 1:
         lines.append(f"A {weight} below {last} keeps one latent ({setting.kl_weight:g} now).")

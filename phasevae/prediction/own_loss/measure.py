@@ -8,6 +8,7 @@ sample where the loss is a sum over the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -127,7 +128,7 @@ def _derivatives(
     scaling = probes.scaling(loss, start, probe)
     if scaling.differs and batch_size is None:
         raise InputError(
-            f"batch_size: missing, must be that of the training: the loss {loss.name} averages one of its parts over "
+            f"batch_size: missing, must be that of the training: the function {loss.name} averages one of its parts over "
             f"the batch and sums the other"
         )
     summed = abs(scaling.reconstruction) < 0.01 and abs(scaling.regulariser) < 0.01
@@ -169,10 +170,13 @@ def _with_known(found: Loss, known: Recognised) -> Loss:
 def _collapsed_loss(derivatives: Derivatives, constant: NDArray, few: NDArray, kl_term: float) -> float:
     """The loss as it is printed when every latent is collapsed, without its KL term."""
     loss, size = derivatives.loss, derivatives.batch_size
+    rows = 512
     if derivatives.scaling.differs:
-        few = np.resize(few, (-(-len(few) // size) * size, few.shape[1]))
-    # Both parts of a loss that needs no batch size depend on it in the same way, and any batches will do.
-    rows = size if derivatives.scaling.differs else 512
+        # So many copies of the rows are a whole number of batches: every row counts alike.
+        copies = size // math.gcd(len(few), size)
+        n = copies * len(few) if copies * few.size <= _MOST_VALUES else max(size, len(few) // size * size)
+        few, rows = np.resize(few, (n, few.shape[1])), size
+    # Without a batch size both parts of the loss depend on it in the same way, and batches of any size will do.
     batches = [few[start : start + rows] for start in range(0, len(few), rows)]
     total = sum(loss.loss_at(constant, batch) * derivatives.factor(len(batch)) for batch in batches)
     return total / len(few) - kl_term * derivatives.unit / size
