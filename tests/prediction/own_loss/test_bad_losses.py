@@ -171,6 +171,15 @@ def test_a_feature_without_counts_is_left_out():
     np.testing.assert_allclose(factors(prediction), factors(predict(COUNTS, 2, loss=poisson)), rtol=1e-6)
 
 
+def test_a_variance_of_a_constant_feature_has_no_optimum():
+    def loss(heads, x, mu, logvar):
+        mean, log_variance = heads
+        return (0.5 * (x - mean) ** 2 / log_variance.exp() + 0.5 * log_variance).sum(1).mean() + kl(mu, logvar)
+
+    with pytest.raises(InputError, match=r"is not finite|has no finite optimum"):
+        predict(np.insert(X, 2, 5.0, axis=1), 2, loss=loss, output_shape=[(7,), (7,)])
+
+
 def test_one_row():
     with pytest.raises(InputError, match="must have at least 2"):
         predict(X[:1], 2, loss=usual)
