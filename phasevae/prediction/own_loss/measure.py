@@ -37,6 +37,9 @@ _MOST_VALUES = 2**25
 _START_ROWS = 64
 """Simple outputs are compared on this number of rows."""
 
+_VANISHED = 1e-6
+"""Trainable numbers that leave less than this part of the scores leave nothing."""
+
 _ROUNDS = 10
 """Alternations between the best output and the best trainable parameters of the loss."""
 
@@ -128,8 +131,8 @@ def _derivatives(
     scaling = probes.scaling(loss, start, probe)
     if scaling.differs and batch_size is None:
         raise InputError(
-            f"batch_size: missing, must be that of the training: the function {loss.name} averages one of its parts over "
-            f"the batch and sums the other"
+            f"batch_size: missing, must be that of the training: the function {loss.name} averages one part over the "
+            f"batch and sums the other"
         )
     summed = abs(scaling.reconstruction) < 0.01 and abs(scaling.regulariser) < 0.01
     size = batch_size or probes.FEW_ROWS
@@ -149,9 +152,15 @@ def _derivatives(
 def _optimum(derivatives: Derivatives, start: NDArray, few: NDArray, parameters: list[Tensor]) -> tuple[NDArray, bool]:
     """The best constant output, and the best trainable parameters of the loss with it."""
     constant, kinked = constant_optimum(derivatives, start, few)
+    varied = derivatives.gradients(constant, few).std() if parameters else 0.0
     for _ in range(_ROUNDS if parameters else 0):
         before = constant
         fit_parameters(derivatives.loss, parameters, constant, few)
+        if not derivatives.gradients(constant, few).std() > _VANISHED * varied:
+            raise InputError(
+                f"loss {derivatives.loss.name}: its trainable numbers make it constant at its best, must be frozen "
+                f"with requires_grad_(False) if they are those of a fixed network"
+            )
         constant, kinked = constant_optimum(derivatives, constant, few)
         if np.abs(constant - before).max() <= 1e-9 * np.abs(constant).max():
             break

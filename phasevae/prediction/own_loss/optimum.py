@@ -24,6 +24,7 @@ _SMALL = 8
 """Blocks of at most this number of outputs are cheap."""
 
 _KINK_ROWS, _COUPLED_ROWS, _CG_STEPS = 512, 256, 100
+_JOINT_VALUES = 2**20
 _SETTLED = 1e-8
 """The mean gradient that remains, relative to the root mean square of the gradients."""
 
@@ -51,6 +52,7 @@ def constant_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> 
         constant = _separate_optimum(derivatives, start, few)
     else:
         constant = _joint_optimum(derivatives, start, few)
+    check_optimum(derivatives, constant, start, few)
     kinked = derivatives.has_kinks(constant, few[:_KINK_ROWS])
     return _on_all_rows(derivatives, constant, few, kinked), kinked
 
@@ -111,8 +113,9 @@ def _is_far(derivatives: Derivatives, constant: NDArray, start: NDArray) -> NDAr
 def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> NDArray:
     """L-BFGS on a few rows."""
     loss = derivatives.loss
-    if derivatives.blocks.shape[1] > _SMALL:  # otherwise rare values of single features have to be seen
-        few = few[:: -(-len(few) // _COUPLED_ROWS)]
+    # A class that no row has, or a feature that is constant, may have no optimum: as many rows as possible count.
+    most = max(_COUPLED_ROWS, _JOINT_VALUES // loss.n_outputs)
+    few = few[:: -(-len(few) // most)]
     x = loss.x(few)
     factor = derivatives.scaling.reconstruction_factor(len(few), derivatives.batch_size)
     constant = torch.tensor(start, dtype=loss.dtype, requires_grad=True)

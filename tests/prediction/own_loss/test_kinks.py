@@ -105,3 +105,13 @@ def test_absolute_errors_of_fixed_features(x, dtype):
     )
     prediction = predict(rows, 1, loss=loss)
     assert prediction.critical_kl_weight == pytest.approx(expected[0], rel=0.06)
+
+
+def test_a_jump_keeps_the_width_of_the_data():
+    """Most values are the median: the curvature is that of the difference over a tenth of the deviation."""
+    rng = np.random.default_rng(2)
+    x = np.where(rng.random((2000, 4)) < 0.8, 0.0, rng.normal(size=(2000, 1)) + rng.normal(size=(2000, 4)))
+    prediction = predict(x, 2, loss=lambda r, x, mu, lv: (r - x).abs().sum(1).mean() + kl(mu, lv))
+    assert "kinks" in codes(prediction)
+    least = 0.1 * x.std(0).min() / 2  # of the scores' variance
+    assert least * 0.1 < prediction.critical_kl_weight < 1

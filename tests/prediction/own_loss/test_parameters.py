@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from own_losses import LATENTS, codes, factors, gaussian_rows, kl
 from torch import distributions as dist
 from torch import nn
 
-from phasevae import predict
+from phasevae import InputError, predict
 
 
 def overdispersed() -> np.ndarray:
@@ -59,3 +60,15 @@ def test_a_frozen_network_in_the_loss_is_not_trainable():
         return (layer(recon) - layer(x)).square().sum(1).mean() + kl(mu, logvar)
 
     assert "trainable-loss" not in codes(predict(gaussian_rows(), LATENTS, loss=loss))
+
+
+def test_a_network_in_the_loss_that_is_not_frozen():
+    layer = nn.Linear(6, 6).double()
+
+    def loss(recon, x, mu, logvar):
+        return (layer(recon) - layer(x)).square().sum(1).mean() + kl(mu, logvar)
+
+    before = layer.weight.detach().clone()
+    with pytest.raises(InputError, match="must be frozen with requires_grad_"):
+        predict(gaussian_rows(), LATENTS, loss=loss)
+    assert torch.equal(layer.weight, before)
