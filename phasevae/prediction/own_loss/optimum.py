@@ -110,8 +110,9 @@ def _is_far(derivatives: Derivatives, constant: NDArray, start: NDArray) -> NDAr
 def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> NDArray:
     """L-BFGS on a few rows."""
     loss = derivatives.loss
-    # A class that no row has would get a logit without bound, so as many rows as possible count.
-    most = max(_COUPLED_ROWS, _JOINT_VALUES // loss.n_outputs)
+    # A class that no row has would get a logit without bound: for smooth losses as many rows as possible count.
+    kinked = derivatives.has_kinks(start, few[:_KINK_ROWS])
+    most = _COUPLED_ROWS if kinked else max(_COUPLED_ROWS, _JOINT_VALUES // loss.n_outputs)
     few = few[:: -(-len(few) // most)]
     x = loss.x(few)
     factor = derivatives.scaling.reconstruction_factor(len(few), derivatives.batch_size)
