@@ -84,7 +84,15 @@ def _separate_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) ->
         )
         if done.all():
             break
-    return middle
+    return _at_values(derivatives, middle, few) if kinked else middle
+
+
+def _at_values(derivatives: Derivatives, constant: NDArray, few: NDArray) -> NDArray:
+    """Outputs beside a value of the data, at which a loss such as L1 has its kink, moved onto it."""
+    if few.shape[1] != constant.size:
+        return constant
+    nearest = np.take_along_axis(few, np.abs(few - constant).argmin(0)[None], 0)[0]
+    return np.where(np.abs(nearest - constant) < 1e-8 * derivatives.widths, nearest, constant)
 
 
 def _spread(derivatives: Derivatives, few: NDArray, constant: NDArray) -> NDArray:
@@ -113,8 +121,9 @@ def _is_far(derivatives: Derivatives, constant: NDArray, start: NDArray) -> NDAr
 def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> NDArray:
     """L-BFGS on a few rows."""
     loss = derivatives.loss
-    # A class that no row has, or a feature that is constant, may have no optimum: as many rows as possible count.
-    most = max(_COUPLED_ROWS, _JOINT_VALUES // loss.n_outputs)
+    # A class that no row has would get a logit without bound: for smooth losses as many rows as possible count.
+    kinked = derivatives.has_kinks(start, few[:_KINK_ROWS])
+    most = _COUPLED_ROWS if kinked else max(_COUPLED_ROWS, _JOINT_VALUES // loss.n_outputs)
     few = few[:: -(-len(few) // most)]
     x = loss.x(few)
     factor = derivatives.scaling.reconstruction_factor(len(few), derivatives.batch_size)
