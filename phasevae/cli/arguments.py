@@ -48,6 +48,26 @@ def json_object(option: str, text: str | None) -> dict[str, Any]:
     return value
 
 
+def shape(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Read a shape such as 3,64,64; None stays None. `option` is the name of the option, for messages."""
+    if text is None:
+        return None
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise InputError(f"{option}: {text!r}, must be whole numbers with commas between, such as 3,64,64")
+    return sizes
+
+
+def shapes(option: str, text: str | None) -> tuple[int, ...] | list[tuple[int, ...]] | None:
+    """Read a shape, or several with slashes between as a list; None stays None."""
+    if text is None or "/" not in text:
+        return shape(option, text)
+    return [shape(option, part) for part in text.split("/")]
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given."""
     return {key: value for key, value in options.items() if value is not None}

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phasevae.artifacts.files import readable_json, replacing
-from phasevae.cli.arguments import given
+from phasevae.cli.arguments import given, shape, shapes
 from phasevae.cli.options import Json, Key, Size, Standardize
 from phasevae.errors import InputError
 from phasevae.prediction.losses import LIBRARIES, LOSSES
+from phasevae.prediction.schedules import FORMS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from phasevae.datasets.base import Dataset
     from phasevae.spectrum.spectrum import Spectrum
 
@@ -28,9 +31,28 @@ def predict(
     beta: Annotated[float | None, typer.Option(help="Weight of KL in a loss with half the squared error.")] = None,
     loss: Annotated[str | None, typer.Option(help=f"Name of the loss: {' | '.join(LOSSES)}.")] = None,
     library: Annotated[str | None, typer.Option(help=f"Loss of public code: {' | '.join(LIBRARIES)}.")] = None,
+    loss_function: Annotated[
+        str | None, typer.Option(help="FILE.py:FUNCTION, your own loss(recon, x, mu, logvar) of torch operations.")
+    ] = None,
     kl_weight: Annotated[
         float | None, typer.Option(help="Weight of KL in the loss (default 1, or the library's).")
     ] = None,
+    kl_schedule: Annotated[str | None, typer.Option(help=f"Instead of a weight: {FORMS}.")] = None,
+    training_length: Annotated[float | None, typer.Option(help="Length of the training, as in the schedule.")] = None,
+    target_kl: Annotated[float | None, typer.Option(help="Also tell the weight for this KL (nats per sample).")] = None,
+    input_shape: Annotated[str | None, typer.Option(help="Shape of a sample for your loss, such as 3,64,64.")] = None,
+    output_shape: Annotated[
+        str | None, typer.Option(help="Shape of a sample's recon, such as 8,20; of several heads, such as 64/64.")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option(help="What your loss compares with, if not the encoder's input.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Of the training, where your loss depends on it.")] = None,
+    posterior_std: Annotated[float | None, typer.Option(help="Fixed standard deviation of the posterior.")] = None,
+    least_logvar: Annotated[float | None, typer.Option(help="Lower bound of the posterior's log variance.")] = None,
+    noise_scale: Annotated[float, typer.Option(help="Factor of the noise that the decoder sees.")] = 1.0,
+    input_noise: Annotated[float, typer.Option(help="Standard deviation of noise added to the encoder's input.")] = 0.0,
+    input_mask: Annotated[float, typer.Option(help="Part of the encoder's input that is set to zero.")] = 0.0,
     size: Size = None,
     grey: Annotated[
         bool | None, typer.Option("--grey/--colour", help="ITU-R 601 grey, or the three colours (default: as stored).")
@@ -44,22 +66,35 @@ def predict(
     ] = None,
 ) -> None:
     """Predict from the spectrum of the data whether a VAE will collapse, without training it. Describe the loss by
-    --sigma2, --beta, --loss or --library. Data are used as they are (images scaled to [0, 1]) unless --standardize says
-    how they are fed to the network.
+    --sigma2, --beta, --loss, --library or --loss-function. Data are used as they are (images scaled to [0, 1]) unless
+    --standardize says how they are fed to the network.
 
     Example: phasevae predict photos.zip --size 64 --latent 128 --library pytorch-vae --html will-it-collapse.html
     """
     from phasevae.prediction.predict import predict
 
     options = given({"size": size, "grey": grey, "key": key, "standardize": standardize})
+    if loss is not None and loss_function is not None:
+        raise InputError("loss-function: must be left out together with loss")
     prediction = predict(
-        _read(data, options, skip_damaged),
+        _read(data, options, skip_damaged, raw=loss_function is not None),
         latent,
         sigma2=sigma2,
         beta=beta,
-        loss=loss,
+        loss=loss if loss_function is None else _function(loss_function),
         library=library,
         kl_weight=kl_weight,
+        kl_schedule=kl_schedule,
+        training_length=training_length,
+        input_shape=shape("input-shape", input_shape),
+        output_shape=shapes("output-shape", output_shape),
+        target=target,
+        batch_size=batch_size,
+        posterior_std=posterior_std,
+        least_logvar=least_logvar,
+        noise_scale=noise_scale,
+        input_noise=input_noise,
+        input_mask=input_mask,
     )
     if html is not None:
         from phasevae.figures.prediction_report import prediction_page
@@ -67,17 +102,29 @@ def predict(
         with replacing(html) as temporary:
             temporary.write_text(prediction_page(prediction), encoding="utf-8")
     if json_output:
-        print(readable_json(prediction.to_json()))
+        more = {} if target_kl is None else {"kl_weight_for_target": prediction.kl_weight_for(target_kl)}
+        print(readable_json(prediction.to_json() | more))
         return
     from rich.console import Console
 
     from phasevae.figures.prediction_report import show_prediction
 
     show_prediction(prediction, Console())
+    if target_kl is not None:
+        print(f"A KL of {target_kl:g} nats takes the KL weight {prediction.kl_weight_for(target_kl):.4g}.")
 
 
-def _read(path: Path, options: dict[str, Any], skip_damaged: bool) -> Dataset | Spectrum:
-    """Read the data at `path` as they are, or the spectrum that `phasevae spectrum` wrote there."""
+def _function(address: str) -> Callable[..., Any]:
+    from phasevae.prediction.own_loss.function import load_function
+
+    return load_function(address)
+
+
+def _read(path: Path, options: dict[str, Any], skip_damaged: bool, raw: bool) -> Dataset | Spectrum | Path:
+    """Read the data at `path` as they are, or the spectrum that `phasevae spectrum` wrote there.
+
+    A .npy array for a loss function is left to it (`raw`), because its shape and type count there.
+    """
     import warnings
     from dataclasses import replace
 
@@ -88,6 +135,8 @@ def _read(path: Path, options: dict[str, Any], skip_damaged: bool) -> Dataset | 
         if options or skip_damaged:
             raise InputError(f"{path}: is a spectrum, must be used without {', '.join(options) or 'skip_damaged'}")
         return read_spectrum(path)
+    if raw and path.suffix.lower() == ".npy" and not options:
+        return path
     if skip_damaged:
         options = {**options, "skip_damaged": True}
     if kind_of_path(path) == "images":

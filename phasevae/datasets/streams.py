@@ -66,14 +66,14 @@ def _of_array(x: Any, label: str, most_rows: int | None) -> SampleStream:
 
 
 def _of_batches(batches: Iterable[Any], most_rows: int | None) -> SampleStream:
-    first = next((_block(_samples(batch), "data") for batch in batches), None)
+    first = next((_block(samples_in(batch), "data") for batch in batches), None)
     if first is None:
         raise InputError("data: has no batches")
     dimension = first.shape[1]
 
     def read() -> Iterator[NDArray]:
         for number, batch in enumerate(batches):
-            block = _block(_samples(batch), f"data: batch {number}")
+            block = _block(samples_in(batch), f"data: batch {number}")
             if block.shape[1] != dimension:
                 raise InputError(
                     f"data: batch {number} has {block.shape[1]} features, must have {dimension} as the first"
@@ -91,13 +91,13 @@ def _singles(dataset: Any, size: int = 256) -> Iterable[list[NDArray]]:
         def __iter__(self) -> Iterator[NDArray]:
             for start in range(0, len(dataset), size):
                 items = (dataset[i] for i in range(start, min(start + size, len(dataset))))
-                yield np.stack([np.ravel(_numpy(_samples(item))) for item in items])
+                yield np.stack([np.ravel(_numpy(samples_in(item))) for item in items])
 
     return Batches()
 
 
-def _samples(batch: Any) -> Any:
-    """The samples in a batch of a loader."""
+def samples_in(batch: Any) -> Any:
+    """Return the samples in a batch of a loader. Raises InputError for a mapping without a known key."""
     if isinstance(batch, Mapping):
         for key in _KEYS:
             if key in batch:

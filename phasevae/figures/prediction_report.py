@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from phasevae import __version__
 from phasevae.figures.prediction import draw_prediction
-from phasevae.prediction.losses import PER_FEATURE
+from phasevae.prediction.losses import PER_FEATURE, SCORES
 from phasevae.theory.ppca import is_active
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def summary(prediction: Prediction) -> list[tuple[str, str]]:
         ("critical KL weight", f"{prediction.critical_kl_weight:.6g}"),
         ("verdict", verdicts[prediction.verdict]),
         ("KL", f"{prediction.kl:.6g} nats, {prediction.kl / math.log(2):.6g} bits"),
-        ("squared error", f"{prediction.mse:.6g} of {_collapsed_error(prediction):.6g} when collapsed"),
+        *_error(prediction),
+        *_log(prediction),
     ]
 
 
@@ -106,6 +107,25 @@ def prediction_page(prediction: Prediction) -> str:
 
 def _uncertainty(error: float) -> str:
     return f" +- {error:.2g}" if math.isfinite(error) else ""
+
+
+def _error(prediction: Prediction) -> list[tuple[str, str]]:
+    """The squared error, for losses that have one."""
+    if prediction.setting.loss.decoder == SCORES:
+        return []
+    return [("squared error", f"{prediction.mse:.6g} of {_collapsed_error(prediction):.6g} when collapsed")]
+
+
+def _log(prediction: Prediction) -> list[tuple[str, str]]:
+    """What a training prints, at the optimum and when collapsed."""
+    lines = [("your log will show", prediction.log)]
+    if prediction.verdict != "collapsed":
+        lines.append(("and when collapsed", prediction.collapsed_log))
+    return [
+        (name, f"reconstruction {log.reconstruction:.4g}, KL term {log.kl_term:.4g}, total {log.total:.4g}")
+        for name, log in lines
+        if log.reconstruction is not None
+    ]
 
 
 def _collapsed_error(prediction: Prediction) -> float:

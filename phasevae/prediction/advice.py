@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from phasevae.prediction.losses import BERNOULLI, FIXED, FIXED_VARIANCE, LEARNED, PER_FEATURE
+from phasevae.prediction.kl_term import USUAL_KL
+from phasevae.prediction.losses import BERNOULLI, FIXED, FIXED_VARIANCE, LEARNED, OWN, PER_FEATURE, SCORES
 from phasevae.prediction.optimum import Optimum, Setting, Threshold, kl_and_error
 from phasevae.theory.learned_variance import learned_threshold, learned_variance
+from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import THRESHOLD_TOLERANCE, ppca_active_dims
 
 REACHES = 1.05
@@ -24,7 +26,12 @@ def headline(optimum: Optimum) -> str:
 
 def advice(optimum: Optimum) -> list[str]:
     """Return sentences on what the numbers mean for this loss and what else to change, without the headline."""
-    lines = [_loss_line(optimum), *_remedies(optimum), _learned_line(optimum.setting)]
+    lines = [
+        _loss_line(optimum),
+        *_remedies(optimum),
+        *_encoder_lines(optimum),
+        _learned_line(optimum),
+    ]
     return [line for line in lines if line]
 
 
@@ -54,7 +61,12 @@ def _change(optimum: Optimum) -> str:
     if optimum.verdict == "partial" and goal > 1:
         kept = kept.removesuffix(" latents")
     limit = _below(_knob(optimum, optimum.thresholds[goal - 1]))
-    return f"Use a {_knob_name(optimum)} below {limit} to keep {kept}{_directions(optimum, goal)}."
+    action = (
+        f"Multiply the KL term by less than {limit}"
+        if _is_own(optimum)
+        else f"Use a {_knob_name(optimum)} below {limit}"
+    )
+    return f"{action} to keep {kept}{_directions(optimum, goal)}."
 
 
 def _without_limit(optimum: Optimum) -> str:
@@ -92,7 +104,13 @@ def _has_fixed_variance(optimum: Optimum) -> bool:
     return optimum.setting.loss.name == FIXED_VARIANCE
 
 
+def _is_own(optimum: Optimum) -> bool:
+    return optimum.setting.loss.name == OWN
+
+
 def _knob_name(optimum: Optimum) -> str:
+    if _is_own(optimum):
+        return "factor of the KL term"
     return "decoder variance" if _has_fixed_variance(optimum) else "KL weight"
 
 
@@ -129,21 +147,22 @@ def _loss_line(optimum: Optimum) -> str:
     value = f"{optimum.effective_variance:.4g}"
     ratio = f"{optimum.effective_variance / optimum.critical_variance:.3g} times the critical one"
     averages = f" averages over {d} features and" if loss.mean_over_features else ""
-    if loss.decoder == BERNOULLI:
-        return (
-            f"Your loss{averages} has the effective variance {value} relative to the Bernoulli variance p (1 - p), "
-            f"{ratio}. KL and error are exact to second order about the collapsed state."
-        )
-    if loss.decoder == LEARNED:
-        settled = f"The learned variance settles at {optimum.effective_variance / w:.4g}."
-        return f"{settled} Times the KL weight this is an effective variance of {value}, {ratio}."
-    if loss.decoder == PER_FEATURE:
-        relative = f"Relative to it the effective variance is the KL weight {value}, {ratio}."
-        return f"Each feature learns its variance. {relative}"
-    if loss.mean_over_features:
-        over = f"over {d} features" + (f" and KL over {n} latents" if loss.mean_over_latents else "")
-        return f"Your loss averages {over}: the KL weight {w:g} is an effective variance of {value}, {ratio}."
-    return f"The effective variance is {value}, {ratio}."
+    over = f"over {d} features" + (f" and KL over {n} latents" if loss.mean_over_latents else "")
+    settled = f"The learned variance settles at {optimum.effective_variance / setting.weights[1]:.4g}."
+    whose = "The KL term of your loss" if _is_own(optimum) else "The KL weight"
+    lines = {
+        FIXED: f"Your loss averages {over}: the KL weight {w:g} is an effective variance of {value}, {ratio}."
+        if loss.mean_over_features
+        else f"The effective variance is {value}, {ratio}.",
+        BERNOULLI: f"Your loss{averages} has the effective variance {value} relative to the Bernoulli variance "
+        f"p (1 - p), {ratio}. KL and error are exact to second order about the collapsed state.",
+        SCORES: f"{whose} weighs {value} per sample, {ratio}. Where latents die is exact; KL and reconstruction below "
+        f"that are to leading order.",
+        LEARNED: f"{settled} Times the KL weight this is an effective variance of {value}, {ratio}.",
+        PER_FEATURE: f"Each feature learns its variance. Relative to it the effective variance is the KL weight "
+        f"{value}, {ratio}.",
+    }
+    return lines[loss.decoder]
 
 
 def _remedies(optimum: Optimum) -> list[str]:
@@ -154,8 +173,9 @@ def _remedies(optimum: Optimum) -> list[str]:
     lines = []
     if collapsed:
         lines.append("When every latent collapses, the decoder gives the mean of the data whatever the latents are.")
+    weight = _weight_name(optimum)
     if collapsed and goal > 1:
-        lines.append(f"A KL weight below {last} keeps one latent ({setting.kl_weight:g} now).")
+        lines.append(f"A {weight} below {last} keeps one latent ({setting.kl_weight:g} now).")
     if bounded and goal < kept:
         lines.append(
             f"The data vary in only {kept} direction{'s' if kept > 1 else ''}, and there are {n} latents: with a KL "
@@ -165,9 +185,9 @@ def _remedies(optimum: Optimum) -> list[str]:
         lines.append(f"With this loss {_count(k)} would do as well as {n}.")
     if optimum.verdict == "active" and bounded:
         lines.append(
-            f"The first latent dies at a KL weight of {first}, the last at {last}."
+            f"The first latent dies at a {weight} of {first}, the last at {last}."
             if n > 1
-            else f"The latent dies at a KL weight of {last}."
+            else f"The latent dies at a {weight} of {last}."
         )
     if collapsed and setting.loss.mean_over_features:
         lines.append(_summed_line(setting))
@@ -187,9 +207,32 @@ def _summed_line(setting: Setting) -> str:
     )
 
 
-def _learned_line(setting: Setting) -> str:
+def _weight_name(optimum: Optimum) -> str:
+    return "factor of the KL term" if _is_own(optimum) else "KL weight"
+
+
+def _encoder_lines(optimum: Optimum) -> list[str]:
+    """What the limits of the encoder do to the thresholds."""
+    limits, lines = optimum.setting.limits, []
+    factor = limits.threshold_factor
+    if abs(factor - 1) < 1e-9:
+        return []
+    seen = limits.noise_scale * math.sqrt(limits.collapsed_variance)
+    lines.append(
+        f"The decoder sees a collapsed latent with noise of standard deviation {_plain(seen)} instead of 1: every "
+        f"threshold is {_plain(factor)} times that of a free encoder."
+    )
+    if factor < 1:
+        lines.append(
+            "Less noise keeps more latents: a lower bound of the log variance below 0, or a smaller fixed one."
+        )
+    return lines
+
+
+def _learned_line(optimum: Optimum) -> str:
     """What a learned decoder variance would do with the same data."""
-    if setting.loss.decoder != FIXED:
+    setting = optimum.setting
+    if setting.loss.decoder != FIXED or setting.limits != FREE or setting.kl_term != USUAL_KL:
         return ""
     spectrum, n = setting.spectrum, setting.n_latent
     critical = learned_threshold(spectrum.eigenvalues, 1, n, spectrum.trace, spectrum.dimension)
@@ -198,7 +241,7 @@ def _learned_line(setting: Setting) -> str:
         return "A learned decoder variance would shrink to zero with this many latents: its likelihood has no bound."
     k = int(ppca_active_dims(spectrum.eigenvalues, s, n))
     return (
-        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {n} latents active, as the KL "
-        f"weight {setting.loss.kl_weight_of(s, spectrum.dimension, n):.4g} does in your loss. It would collapse from a "
-        f"KL weight of {critical:.4g} on."
+        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {n} latents active, as the "
+        f"{_weight_name(optimum)} {setting.loss.kl_weight_of(s, spectrum.dimension, n):.4g} does in your loss. "
+        f"It would collapse from a KL weight of {critical:.4g} on."
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.prediction.losses import BERNOULLI, FIXED
-from phasevae.prediction.optimum import Optimum
+from phasevae.prediction.losses import BERNOULLI, FIXED, SCORES
+from phasevae.prediction.optimum import Optimum, PredictionWarning
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 from phasevae.theory.ppca import is_active
 
@@ -42,18 +41,11 @@ BYTES = 127, 255
 """The largest value of pixels that are stored as bytes is between these."""
 
 
-@dataclass(frozen=True)
-class PredictionWarning:
-    """A reason why the prediction is less than exact, or the result less than expected."""
-
-    code: str
-    message: str
-
-
 def warnings(optimum: Optimum) -> list[PredictionWarning]:
-    """Return all that apply, in the order of `CHECKS`."""
+    """Return all that apply: those of the measurement, then the others in the order of `CHECKS`."""
     messages = ((code, check(optimum)) for code, check in CHECKS.items())
-    return [PredictionWarning(code, message) for code, message in messages if message is not None]
+    found = [PredictionWarning(code, message) for code, message in messages if message is not None]
+    return [*optimum.setting.notes, *found]
 
 
 def closed_forms_are_rough(spectrum: Spectrum) -> bool:
@@ -105,7 +97,7 @@ def _constant_features(optimum: Optimum) -> str | None:
 
 def _non_gaussian(optimum: Optimum) -> str | None:
     spectrum = optimum.setting.spectrum
-    if not closed_forms_are_rough(spectrum) or optimum.setting.loss.decoder == BERNOULLI:
+    if not closed_forms_are_rough(spectrum) or optimum.setting.loss.decoder in (BERNOULLI, SCORES):
         return None
     return (
         f"the first component has skewness {spectrum.skewness[0]:.2f} and excess kurtosis "
@@ -157,7 +149,7 @@ def _sampling_error(optimum: Optimum) -> str | None:
 
 def _not_binary(optimum: Optimum) -> str | None:
     setting = optimum.setting
-    if setting.loss.decoder != BERNOULLI or setting.features.share_binary >= BINARY_SHARE:
+    if setting.loss.decoder != BERNOULLI or setting.features is None or setting.features.share_binary >= BINARY_SHARE:
         return None
     return (
         f"{100 * (1 - setting.features.share_binary):.0f} % of the values are neither 0 nor 1: cross entropy "
@@ -185,3 +177,6 @@ CHECKS: dict[str, Callable[[Optimum], str | None]] = {
     "unbounded": _unbounded,
 }
 """For each code, the function that returns the message where the warning applies."""
+
+NOTES = ("constant-outputs", "encoder-input", "kinks", "kl-term", "schedule", "trainable-loss")
+"""Codes of the warnings that come with the measurement of a loss or a schedule, in `Setting.notes`."""

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from phasevae.errors import InputError
 from phasevae.theory.ppca import effective_variance
 
-FIXED, BERNOULLI, LEARNED, PER_FEATURE = "fixed", "bernoulli", "learned", "per-feature"
+FIXED, BERNOULLI, SCORES, LEARNED, PER_FEATURE = "fixed", "bernoulli", "scores", "learned", "per-feature"
 """Kinds of decoder."""
 
 FIXED_VARIANCE = "sigma2"
 """Name of the loss whose decoder variance is given."""
+
+OWN = "own"
+"""Name of a user's own loss function. Its KL weight is a factor of the KL term as the user wrote it."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,9 @@ class Loss:
     """A loss of VAE code: scale * error + kl_weight * KL. Both are sums over features and latents unless averaged.
 
     The decoder is ``fixed`` (squared error), ``bernoulli`` (cross entropy: to second order the squared error in units
-    of p (1 - p) of each feature), ``learned`` (one learned variance for all features) or ``per-feature`` (one learned
-    variance for each feature).
+    of p (1 - p) of each feature), ``scores`` (any other loss: to second order the squared error of its scores in units
+    of its curvature), ``learned`` (one learned variance for all features) or ``per-feature`` (one learned variance for
+    each feature).
     """
 
     name: str
@@ -37,8 +41,10 @@ class Loss:
     mean_over_features: bool = False
     mean_over_latents: bool = False
     kl_weight: float = 1.0  # default of the code that it models
+    kl_unit: float = 1.0  # weight of KL in the loss where kl_weight is 1
     source: str = ""
     note: str = ""
+    changes: tuple[str, ...] = ()  # of a user's own loss: what about its KL term is not the usual KL
 
     def weights(self, kl_weight: float, dimension: int, n_latent: int) -> tuple[float, float]:
         """Return the weights of the summed error and of the summed KL.
@@ -57,7 +63,7 @@ class Loss:
             The loss is a * (error summed over features) + b * (KL summed over latents).
         """
         a = self.scale / (dimension if self.mean_over_features else 1)
-        return a, kl_weight / (n_latent if self.mean_over_latents else 1)
+        return a, kl_weight * self.kl_unit / (n_latent if self.mean_over_latents else 1)
 
     def effective_variance(self, kl_weight: float, dimension: int, n_latent: int) -> float:
         """Return beta * sigma2 of the loss.

@@ -9,57 +9,21 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from phasevae.errors import InputError
+from phasevae.prediction.encoder_outputs import mu_and_logvar
 from phasevae.prediction.predict import Prediction, predict
-from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl
+from phasevae.prediction.reports import BEHIND, OK, Report, report_on
+from phasevae.prediction.schedules import KlSchedule, parse_schedule
+from phasevae.prediction.watched_encoder import find_encoder, on_training_forward
+from phasevae.theory.ppca import gaussian_kl
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor, device, nn
 
-
-PATIENCE = 3
-"""A KL that falls in this many reports in a row is a trend."""
-
-HORIZON = 20
-"""The monitor warns when the trend leads to collapse within this many reports."""
-
-STATUSES = OK, BEHIND, COLLAPSING, COLLAPSED, EXPECTED, DIVERGED = (
-    "ok",
-    "behind",
-    "collapsing",
-    "collapsed",
-    "expected-collapse",
-    "diverged",
-)
-
-
-@dataclass(frozen=True)
-class Report:
-    """The state of one epoch. KL is in nats per sample."""
-
-    epoch: int  # from 1
-    kl: float
-    kl_per_dim: NDArray  # [n_latent], in the network's order
-    active_units: int  # latents with a KL above theory.ppca.ACTIVE_KL
-    predicted_kl: float
-    predicted_active_units: int
-    distance: float  # measured less predicted KL
-    status: str  # one of STATUSES
-    message: str
-
-    def __str__(self) -> str:
-        n = self.kl_per_dim.size
-        head = (
-            f"epoch {self.epoch}: KL {self.kl:.4g} nats ({self.predicted_kl:.4g} predicted), "
-            f"{self.active_units} of {n} latents active ({self.predicted_active_units} predicted)"
-        )
-        return f"{head}: {self.message}" if self.message else head
+SCHEDULE = "schedule"
+"""The reason of a Python warning that is not a status: a schedule that leads to collapse."""
 
 
 class CollapseMonitor:
@@ -77,26 +41,45 @@ class CollapseMonitor:
 
     With pythae pass ``callbacks=[monitor]``, with Lightning ``Trainer(callbacks=[monitor.lightning()])``. Both watch
     the submodule `encoder` of the model. `reports` holds one `Report` per epoch. A status that calls for action is also
-    a Python warning, given once for each status.
+    a Python warning, given once for each status. A schedule that leads to collapse is one at its first report.
+
+    Every forward pass in training mode counts: KL is averaged over all rows of all passes since the last report. Each
+    process of a distributed training reports on its own batches.
 
     Parameters
     ----------
     prediction : Prediction, or data
         Data come with `n_latent` and the options of `predict`.
     n_latent : int, optional
-        Number of latents, with data only.
+        Number of latents, with data only. Latents in space count one by one: C * H * W.
     encoder : str
-        Name of the submodule whose output is watched; dots are allowed.
+        Name of the submodule whose output is watched. Dots are allowed; wrappers and compiled models are looked
+        through. An empty name is the model itself.
     select : function, optional
-        Returns (mu, logvar), each [batch, n_latent], from that output. By default these are pythae's embedding and
-        log_covariance, the first two of a tuple, or the halves of one tensor.
+        Returns (mu, logvar), each [batch, n_latent], from that output. `encoder_outputs.mu_and_logvar` describes what
+        is understood without it.
+    kl_schedule : str or KlSchedule, optional
+        The weight of KL over the reports: ``linear:START,END,LENGTH``, ``cosine:START,END,LENGTH`` or
+        ``cyclic:START,END,PERIOD``, with a fourth number for the share of a period that rises. Times count reports
+        (epochs) from 0, so the first report is made at START. It replaces the weight of KL of the loss or of the
+        prediction; END alone decides what the training leads to.
     **loss
         Options of `predict` that describe the loss, with data only.
+
+    Attributes
+    ----------
+    reports : list of Report
+    prediction : Prediction
+        At the present weight of KL. Before the first report of a schedule it is at END, and while the weight is 0 it
+        stays at the weight before.
+    kl_schedule : KlSchedule or None
+        `kl_schedule.weight_at(epoch)`, with epochs from 0, is the weight for your training loop.
 
     Raises
     ------
     InputError
-        For a prediction together with options of the loss, and for data without `n_latent`.
+        For a prediction together with options of the loss, for data without `n_latent`, and for a malformed schedule
+        or one beside `kl_weight` or `beta`.
     """
 
     def __init__(
@@ -106,125 +89,100 @@ class CollapseMonitor:
         *,
         encoder: str = "encoder",
         select: Callable[[Any], tuple[Tensor, Tensor]] | None = None,
+        kl_schedule: str | KlSchedule | None = None,
         **loss: Any,
     ):
+        self.kl_schedule = None if kl_schedule is None else parse_schedule(kl_schedule)
+        for key in ("kl_weight", "beta"):
+            if self.kl_schedule is not None and loss.get(key) is not None:
+                raise InputError(f"{key}: {loss[key]}, must be left out together with kl_schedule")
         if not isinstance(prediction, Prediction):
             if n_latent is None:
                 raise InputError("n_latent: missing, must be the number of latents when data are given")
             prediction = predict(prediction, n_latent, **loss)
         elif n_latent is not None or loss:
             raise InputError("CollapseMonitor: takes only a prediction, or data with n_latent and a loss")
-        self.prediction = prediction
+        self._final = None if self.kl_schedule is None else prediction.at(self.kl_schedule.end)
+        self.prediction = self._final or prediction
         self.reports: list[Report] = []
-        self._encoder, self._select = encoder, select or _mu_and_logvar
-        self._sum: Tensor | None = None
-        self._rows = 0
+        self._encoder, self._select = encoder, select or mu_and_logvar
+        self._kl_weight = self.prediction.setting.kl_weight
+        # Replicas of one encoder run in threads, each on its own device.
+        self._sums: dict[device, Tensor] = {}
+        self._rows: dict[device, int] = {}
         self._warned: set[str] = set()
-        self._hook: Any = None
+        self._end_watch: Callable[[], None] | None = None
 
-    def update(self, mu: Tensor, logvar: Tensor) -> None:
+    def update(self, mu: Any, logvar: Tensor | None = None) -> None:
         """Add a batch.
 
         Parameters
         ----------
-        mu, logvar : tensors or arrays [batch, n_latent]
-            Means and log variances of the posterior.
+        mu, logvar : tensors or arrays [batch, n_latent], or [batch, C, H, W]
+            Means and log variances of the posterior. Without `logvar`, the first is the output of an encoder, or the
+            posterior, as for `select`.
         """
         import torch
 
+        mu, logvar = self._select(mu) if logvar is None else (mu, logvar)
         mu, logvar = (torch.as_tensor(part).detach() for part in (mu, logvar))
         n = self.prediction.setting.n_latent
-        if mu.shape != logvar.shape or mu.ndim != 2 or mu.shape[1] != n:
+        if mu.shape != logvar.shape or mu.ndim < 2 or math.prod(mu.shape[1:]) != n:
             shapes = f"{tuple(mu.shape)} and {tuple(logvar.shape)}"
             raise InputError(f"mu, logvar: shapes {shapes}, must both be [batch, {n}]")
         # The sum stays on the device, so that only a report waits for it and not each step.
-        batch = gaussian_kl(mu.double(), logvar.double(), torch.expm1).sum(0)
-        self._sum = batch if self._sum is None else self._sum + batch
-        self._rows += mu.shape[0]
+        batch = gaussian_kl(mu.double(), logvar.double(), torch.expm1).flatten(1).sum(0)
+        place = batch.device
+        self._sums[place] = self._sums[place] + batch if place in self._sums else batch
+        self._rows[place] = self._rows.get(place, 0) + mu.shape[0]
 
     def end_epoch(self, kl_weight: float | None = None) -> Report:
-        """Report on the batches since the last report; `kl_weight` is the present weight of KL if it changes."""
-        if not self._rows:
+        """Report on the batches since the last report.
+
+        Parameters
+        ----------
+        kl_weight : float, optional
+            The present weight of KL, where it changes. It comes before the schedule. At 0 every latent is free, and the
+            status is ``ok``.
+
+        Returns
+        -------
+        Report
+        """
+        if not sum(self._rows.values()):
             raise InputError(
                 "CollapseMonitor: no batch since the last report; call update, or name the encoder to watch"
             )
-        if kl_weight is not None and kl_weight != self.prediction.setting.kl_weight:
-            self.prediction = self.prediction.at(kl_weight)
-        per_dim = (self._sum / self._rows).cpu().numpy()
-        self._sum, self._rows = None, 0
-        report = self._reported(per_dim)
+        if kl_weight is None and self.kl_schedule is not None:
+            kl_weight = self.kl_schedule.weight_at(len(self.reports))
+        if kl_weight is not None:
+            if kl_weight not in (0, self.prediction.setting.kl_weight):
+                self.prediction = self.prediction.at(kl_weight)
+            self._kl_weight = float(kl_weight)
+        per_dim = sum(part.cpu() for part in self._sums.values()).numpy() / sum(self._rows.values())
+        self._sums, self._rows = {}, {}
+        report = report_on(per_dim, self.reports, self.prediction, self._kl_weight, self._final)
         self.reports.append(report)
-        if report.status not in (OK, BEHIND) and report.status not in self._warned:
-            self._warned.add(report.status)
+        reason = report.status if report.status not in (OK, BEHIND) else SCHEDULE
+        if report.message and reason not in self._warned:
+            self._warned.add(reason)
             warnings.warn(str(report), UserWarning, stacklevel=2)
         return report
 
     def watch(self, model: nn.Module) -> None:
-        """Read mu and logvar from the encoder's forward passes in training mode, until `unwatch`."""
+        """Read mu and logvar from the encoder's forward passes in training mode, until `unwatch`.
+
+        Call it before or after `torch.compile`: code that is compiled already is compiled again. The pass is recorded
+        outside the compiled code, which `fullgraph=True` forbids; call `update` instead.
+        """
         self.unwatch()
-        try:
-            module = model.get_submodule(self._encoder)
-        except AttributeError:
-            raise InputError(
-                f"encoder: {self._encoder!r}, must be the name of a submodule of {type(model).__name__}"
-            ) from None
-
-        def record(module: nn.Module, inputs: Any, output: Any) -> None:
-            if module.training:
-                self.update(*self._select(output))
-
-        self._hook = module.register_forward_hook(record)
+        self._end_watch = on_training_forward(find_encoder(model, self._encoder), self.update)
 
     def unwatch(self) -> None:
         """Stop watching."""
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
-
-    def _reported(self, per_dim: NDArray) -> Report:
-        predicted = self.prediction
-        kl, active = float(per_dim.sum()), int((per_dim > ACTIVE_KL).sum())
-        status, message = self._judged(kl, active)
-        return Report(
-            epoch=len(self.reports) + 1,
-            kl=kl,
-            kl_per_dim=per_dim,
-            active_units=active,
-            predicted_kl=predicted.kl,
-            predicted_active_units=predicted.active_dims,
-            distance=kl - predicted.kl,
-            status=status,
-            message=message,
-        )
-
-    def _judged(self, kl: float, active: int) -> tuple[str, str]:
-        predicted = self.prediction
-        weight, critical = predicted.setting.kl_weight, predicted.critical_kl_weight
-        if not math.isfinite(kl):
-            return DIVERGED, "KL is not a finite number: the training has diverged"
-        if predicted.verdict == "collapsed":
-            return (
-                EXPECTED,
-                f"collapse is the optimum of this loss: lower the KL weight {weight:.4g} below {critical:.4g}",
-            )
-        if active == 0:
-            remedy = "start again with a small KL weight and raise it slowly"
-            return COLLAPSED, f"collapsed, although the optimum keeps {predicted.active_dims} latents: {remedy}"
-        left = self._reports_left(kl)
-        if kl < predicted.kl and left <= HORIZON:
-            optimal = f"although {predicted.kl:.4g} nats are optimal"
-            return COLLAPSING, f"KL is falling and will be gone in about {left:.0f} reports, {optimal}"
-        if active < predicted.active_dims:
-            return BEHIND, ""
-        return OK, ""
-
-    def _reports_left(self, kl: float) -> float:
-        """Return after how many reports a falling KL is below ACTIVE_KL at its present rate."""
-        recent = [report.kl for report in self.reports[-PATIENCE:]] + [kl]
-        if len(recent) <= PATIENCE or not np.all(np.diff(recent) < 0):
-            return math.inf
-        rate = math.log(recent[0] / recent[-1]) / PATIENCE
-        return math.log(kl / ACTIVE_KL) / rate
+        if self._end_watch is not None:
+            self._end_watch()
+            self._end_watch = None
 
     # pythae calls these by name. __getattr__ answers its other events.
 
@@ -267,16 +225,6 @@ class CollapseMonitor:
 
 def _nothing(*arguments: Any, **more: Any) -> None:
     """Ignore an event."""
-
-
-def _mu_and_logvar(output: Any) -> tuple[Tensor, Tensor]:
-    if hasattr(output, "embedding") and hasattr(output, "log_covariance"):
-        return output.embedding, output.log_covariance
-    if isinstance(output, tuple | list) and len(output) >= 2:
-        return output[0], output[1]
-    if hasattr(output, "chunk"):
-        return output.chunk(2, dim=-1)
-    raise InputError(f"encoder: gives a {type(output).__name__}; give `select`, which returns mu and logvar")
 
 
 def _lightning_callback() -> type:

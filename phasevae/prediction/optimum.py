@@ -8,11 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.feature_statistics import FeatureStatistics
+from phasevae.prediction.kl_term import USUAL_KL, KlTerm, kl_and_error_of_modes, thresholds_of_modes
 from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
 from phasevae.spectrum.spectrum import Spectrum
 from phasevae.theory import factor_analysis
+from phasevae.theory.inputs import leading_eigenvalues
 from phasevae.theory.learned_variance import learned_threshold, learned_variance
-from phasevae.theory.ppca import NO_VARIANCE, is_active, ppca_kl_per_dim, ppca_mse
+from phasevae.theory.limited_encoder import FREE, EncoderLimits
+from phasevae.theory.ppca import NO_VARIANCE, effective_variance, is_active
+
+
+@dataclass(frozen=True)
+class PredictionWarning:
+    """A reason why the prediction is less than exact, or the result less than expected."""
+
+    code: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -20,7 +31,8 @@ class Setting:
     """The loss, the model and the data of a prediction.
 
     `spectrum` is in units of the decoder: squared units of the data; relative to p (1 - p) for a Bernoulli decoder;
-    relative to each feature's variance for one learned variance per feature.
+    relative to each feature's variance for one learned variance per feature; for other losses the spectrum is that of
+    the scores in units of the curvature, and its eigenvalues are weights of KL.
     """
 
     loss: Loss
@@ -30,6 +42,15 @@ class Setting:
     features: FeatureStatistics | None = None  # None if only the spectrum is known
     variances: NDArray | None = None  # [D] of the features, in squared units of the data
     correlation: NDArray | None = None  # [D, D] of the features that vary, for one learned variance per feature
+    collapsed_loss: float | None = None  # reconstruction loss of the best constant output, in the units of the loss
+    limits: EncoderLimits = FREE
+    kl_term: KlTerm = USUAL_KL
+    notes: tuple[PredictionWarning, ...] = ()  # warnings from the measurement of the data
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Weights of the summed error and of the summed KL."""
+        return self.loss.weights(self.kl_weight, self.spectrum.dimension, self.n_latent)
 
 
 @dataclass(frozen=True)
@@ -85,8 +106,9 @@ def find_optimum(setting: Setting) -> Optimum:
 
 def kl_and_error(setting: Setting) -> tuple[float, NDArray, float]:
     """Return the effective variance, the KL of each latent [n_latent] in nats, and the expected squared error."""
-    spectrum, n, weight = setting.spectrum, setting.n_latent, setting.kl_weight
+    spectrum, n = setting.spectrum, setting.n_latent
     if setting.loss.decoder == PER_FEATURE:
+        weight = setting.weights[1]
         factors = factor_analysis.fit(setting.correlation, n, weight)
         lam, per_dim = factors.eigenvalues, np.zeros(n)
         per_dim[: lam.size] = np.where(is_active(lam, weight), 0.5 * np.log(lam / weight), 0)
@@ -97,17 +119,17 @@ def kl_and_error(setting: Setting) -> tuple[float, NDArray, float]:
     lam = spectrum.eigenvalues
     if s == 0:
         return s, np.where(np.arange(n) < lam.size, np.inf, 0.0), float(spectrum.trace - lam[:n].sum())
-    not_computed = max(0.0, spectrum.trace - lam.sum())
-    return s, ppca_kl_per_dim(lam, s, n), float(ppca_mse(lam, s, n)) + not_computed
+    kl, error = kl_and_error_of_modes(leading_eigenvalues(lam, n), s, setting.limits, setting.kl_term)
+    return s, kl, float(error.sum() + max(0.0, spectrum.trace - lam[:n].sum()))
 
 
 def _effective_variance(setting: Setting) -> float:
     spectrum = setting.spectrum
     if setting.loss.decoder == LEARNED:
         return learned_variance(
-            spectrum.eigenvalues, setting.n_latent, setting.kl_weight, spectrum.trace, spectrum.dimension
+            spectrum.eigenvalues, setting.n_latent, setting.weights[1], spectrum.trace, spectrum.dimension
         )
-    return setting.loss.effective_variance(setting.kl_weight, spectrum.dimension, setting.n_latent)
+    return effective_variance(*setting.weights)
 
 
 def _thresholds(setting: Setting) -> list[Threshold]:
@@ -117,13 +139,15 @@ def _thresholds(setting: Setting) -> list[Threshold]:
     lam = lam[lam > NO_VARIANCE * lam[0]]
     if setting.loss.decoder == LEARNED:
         weights = [
-            learned_threshold(spectrum.eigenvalues, j, n, spectrum.trace, spectrum.dimension)
+            learned_threshold(spectrum.eigenvalues, j, n, spectrum.trace, spectrum.dimension) / setting.loss.kl_unit
             for j in range(1, len(lam) + 1)
         ]
     elif setting.loss.decoder == PER_FEATURE:
         # In units of the learned variances the variance at which a latent dies is the weight itself.
-        lam = weights = factor_analysis.thresholds(setting.correlation, n, min(setting.kl_weight, lam[-1])).tolist()
+        lam = factor_analysis.thresholds(setting.correlation, n, min(setting.weights[1], lam[-1])).tolist()
+        weights = [value / setting.loss.kl_unit for value in lam]
     else:
+        lam = thresholds_of_modes(lam, setting.limits, setting.kl_term)
         weights = [setting.loss.kl_weight_of(value, spectrum.dimension, n) for value in lam]
     lower = [*weights[1:], 0.0]
     return [

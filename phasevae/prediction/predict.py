@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from phasevae.datasets.base import SampleStream
-from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
 from phasevae.datasets.streams import sample_stream
 from phasevae.errors import InputError
 from phasevae.prediction import advice, diagnosis
-from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, PER_FEATURE, Loss, find_loss, fixed_variance_loss
-from phasevae.prediction.optimum import Optimum, Setting, find_optimum
-from phasevae.spectrum.moments import covariance_matrix
-from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
+from phasevae.prediction.log_values import LogValues, collapsed_log, expected_log
+from phasevae.prediction.losses import (
+    BERNOULLI,
+    PER_FEATURE,
+    Loss,
+    find_loss,
+    fixed_variance_loss,
+)
+from phasevae.prediction.measured import Model, check_limits, setting_of_function, setting_of_loss
+from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting, find_optimum, kl_and_error
+from phasevae.prediction.schedules import KlSchedule, parse_schedule
+from phasevae.spectrum.spectrum import Spectrum
+from phasevae.theory.limited_encoder import LARGEST_NOISE_SCALE, EncoderLimits
 
-FULL_DIMENSION = 4096
-"""For data with more features only the leading eigenvalues are computed."""
-
-SPARE = 16
-"""Eigenvalues that are then computed beyond the number of latents."""
+_BISECTIONS = 200
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,41 @@ class Prediction(Optimum):
     """The optimum, explained: a headline with the verdict and what to change, warnings, and further advice."""
 
     headline: str
-    warnings: list[diagnosis.PredictionWarning]
+    warnings: list[PredictionWarning]
     advice: list[str]  # one sentence or two each, without the headline
+
+    @property
+    def log(self) -> LogValues:
+        """What a training prints at the optimum, in the units of its loss."""
+        return expected_log(self)
+
+    @property
+    def collapsed_log(self) -> LogValues:
+        """What a training prints when every latent is collapsed."""
+        return collapsed_log(self)
 
     def at(self, kl_weight: float) -> Prediction:
         """Return the prediction for another weight of KL."""
-        return prediction_of(replace(self.setting, kl_weight=_checked_weight("kl_weight", kl_weight)))
+        return prediction_of(replace(self.setting, kl_weight=_positive("kl_weight", kl_weight)))
+
+    def kl_weight_for(self, kl: float) -> float:
+        """Return the weight of KL at which the optimum has a KL of this many nats per sample.
+
+        Raises InputError for a KL that no weight of KL gives.
+        """
+        wanted = _positive("target_kl", kl)
+        high = self.critical_kl_weight
+        low = high
+        for _ in range(_BISECTIONS):
+            low *= 0.5
+            if _kl_at(self.setting, low) >= wanted:
+                break
+        else:
+            raise InputError(f"target_kl: {kl:g} nats, must be a KL that some weight of KL gives")
+        for _ in range(_BISECTIONS):
+            middle = (low * high) ** 0.5
+            low, high = (middle, high) if _kl_at(self.setting, middle) >= wanted else (low, middle)
+        return float(low)
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys of `phasevae predict --json`."""
@@ -43,11 +75,14 @@ class Prediction(Optimum):
             "headline": self.headline,
             "effective_variance": self.effective_variance,
             "critical_variance": self.critical_variance,
+            "critical_kl_weight": self.critical_kl_weight,
             "verdict": self.verdict,
             "active_dims": self.active_dims,
             "kl": self.kl,
             "kl_per_dim": self.kl_per_dim,
             "mse": self.mse,
+            "log": vars(self.log),
+            "collapsed_log": vars(self.collapsed_log),
             "thresholds": [
                 {"latents": t.latents, "variance": t.variance, "kl_weight": t.kl_weight, "keeps": list(t.keeps)}
                 for t in self.thresholds
@@ -63,9 +98,20 @@ def predict(
     *,
     sigma2: float | None = None,
     beta: float | None = None,
-    loss: str | None = None,
+    loss: str | Callable[..., Any] | None = None,
     library: str | None = None,
     kl_weight: float | None = None,
+    kl_schedule: str | KlSchedule | None = None,
+    training_length: float | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    output_shape: tuple[int, ...] | list[tuple[int, ...]] | None = None,
+    target: Any = None,
+    batch_size: int | None = None,
+    posterior_std: float | None = None,
+    least_logvar: float | None = None,
+    noise_scale: float = 1.0,
+    input_noise: float = 0.0,
+    input_mask: float = 0.0,
 ) -> Prediction:
     """Predict what a VAE converges to, without training it.
 
@@ -75,22 +121,47 @@ def predict(
 
     Parameters
     ----------
-    data : samples [N, D], or Spectrum
+    data : samples [N, ...], or Spectrum
         Exactly as they are fed to the network: an array, a table, a path, or anything else that `sample_stream` takes.
-        A spectrum is not enough for cross entropy and for one learned variance per feature, and the warnings about
-        single features are missing with it.
+        A spectrum is enough for a squared error only, and the warnings about single features are missing with it.
     n_latent : int
         Number of latents.
     sigma2 : float, optional
         Variance of a Gaussian decoder, in squared units of the data.
     beta : float, optional
         Weight of KL in a loss with half the squared error.
-    loss : str, optional
-        A name in `losses.LOSSES`.
+    loss : str or callable, optional
+        A name in `losses.LOSSES`, or your own PyTorch function `loss(recon, x, mu, logvar)` that returns a scalar. It
+        is differentiated: any reductions, any reconstruction loss. Weights of KL are then factors of its KL term, and 1
+        is the loss as you wrote it.
     library : str, optional
         A name in `losses.LIBRARIES`.
     kl_weight : float, optional
         Weight of KL in the loss; 1 by default, or the default of the library. Not together with `beta`.
+    kl_schedule : str, optional
+        Instead of `kl_weight`: ``linear:START,END,LENGTH``, ``cosine:...`` or ``cyclic:START,END,PERIOD[,RISE]``. The
+        weight at the end of the training decides.
+    training_length : float, optional
+        Length of the training in the units of the schedule; by default as long as the schedule needs.
+    input_shape : tuple of int, optional
+        For your own function: shape of one sample, where the data are flattened.
+    output_shape : tuple of int, or list of tuples, optional
+        For your own function: shape of one sample's `recon`, without the batch; by default that of `x`. With a list of
+        shapes `recon` is a tuple of tensors, such as means and log variances.
+    target : samples, optional
+        For your own function: what it takes as `x`, if that is not what the encoder sees.
+    batch_size : int, optional
+        For your own function: needed where it averages one part over the batch and sums the other.
+    posterior_std : float, optional
+        Standard deviation of the posterior, if it is fixed.
+    least_logvar : float, optional
+        Lower bound of the log variance of the posterior.
+    noise_scale : float
+        The decoder sees mu + noise_scale * sigma * noise.
+    input_noise : float
+        Standard deviation of Gaussian noise that is added to the encoder's input.
+    input_mask : float
+        Probability with which a feature of the encoder's input is set to zero.
 
     Returns
     -------
@@ -101,16 +172,40 @@ def predict(
     InputError
         For data or options that cannot be used.
     """
-    chosen, weight = _chosen_loss(sigma2, beta, loss, library, kl_weight)
     if isinstance(n_latent, bool) or not isinstance(n_latent, int | np.integer) or n_latent < 1:
         raise InputError(f"n_latent: {n_latent!r}, must be a whole number, 1 or more")
-    if not isinstance(data, Spectrum):
-        return prediction_of(_measured(sample_stream(data), chosen, int(n_latent), weight))
-    if chosen.decoder in (BERNOULLI, PER_FEATURE):
-        raise InputError(f"data: a spectrum, must be the samples for the loss {chosen.name}")
-    if data.eigenvalues.size < min(n_latent + 1, data.dimension):
-        raise InputError(f"data: a spectrum of {data.eigenvalues.size} eigenvalues, must be at least {n_latent + 1}")
-    return prediction_of(Setting(chosen, int(n_latent), weight, data))
+    if kl_schedule is not None:
+        if kl_weight is not None or beta is not None:
+            raise InputError("kl_schedule: must be left out together with kl_weight and beta")
+        kl_weight, notes = scheduled_weight(kl_schedule, training_length)
+    elif training_length is not None:
+        raise InputError("training_length: must be left out without a kl_schedule")
+    else:
+        notes = ()
+    limits = _limits(posterior_std, least_logvar, noise_scale)
+    noise, mask = _at_least_zero("input_noise", input_noise), _at_least_zero("input_mask", input_mask)
+    if mask >= 1:
+        raise InputError(f"input_mask: {input_mask!r}, must be less than 1")
+    if callable(loss):
+        if sigma2 is not None or beta is not None or library is not None:
+            raise InputError("loss: a function, must be given without sigma2, beta and library")
+        weight = 1.0 if kl_weight is None else _positive("kl_weight", kl_weight)
+        model = Model(int(n_latent), weight, limits, noise, mask)
+        setting = setting_of_function(
+            loss, data, model, target=target, input_shape=input_shape, output_shape=output_shape, batch_size=batch_size
+        )
+        return prediction_of(replace(setting, notes=(*notes, *setting.notes)))
+    only_own = {"input_shape": input_shape, "output_shape": output_shape, "target": target, "batch_size": batch_size}
+    if names := [key for key, value in only_own.items() if value is not None]:
+        raise InputError(f"{names[0]}: must be left out unless the loss is a function of your own")
+    chosen, weight = _chosen_loss(sigma2, beta, loss, library, kl_weight)
+    model = Model(int(n_latent), weight, limits, noise, mask)
+    check_limits(chosen, model)
+    if isinstance(data, Spectrum):
+        setting = _of_spectrum(data, chosen, model)
+    else:
+        setting = setting_of_loss(sample_stream(data), chosen, model)
+    return prediction_of(replace(setting, notes=(*notes, *setting.notes)))
 
 
 def prediction_of(setting: Setting) -> Prediction:
@@ -124,6 +219,18 @@ def prediction_of(setting: Setting) -> Prediction:
     )
 
 
+def _of_spectrum(spectrum: Spectrum, loss: Loss, model: Model) -> Setting:
+    if loss.decoder in (BERNOULLI, PER_FEATURE):
+        raise InputError(f"data: a spectrum, must be the samples for the loss {loss.name}")
+    if spectrum.eigenvalues.size < min(model.n_latent + 1, spectrum.dimension):
+        raise InputError(
+            f"data: a spectrum of {spectrum.eigenvalues.size} eigenvalues, must be at least {model.n_latent + 1}"
+        )
+    if model.noise or model.mask:
+        raise InputError("data: a spectrum, must be the samples for an encoder that sees something else")
+    return Setting(loss, model.n_latent, model.kl_weight, spectrum, limits=model.limits)
+
+
 def _chosen_loss(
     sigma2: float | None, beta: float | None, loss: str | None, library: str | None, kl_weight: float | None
 ) -> tuple[Loss, float]:
@@ -135,58 +242,70 @@ def _chosen_loss(
     if beta is not None and kl_weight is not None:
         raise InputError(f"kl_weight: {kl_weight}, must be left out together with beta, which is the weight of KL")
     if sigma2 is not None:
-        chosen = fixed_variance_loss(_checked_weight("sigma2", sigma2))
+        chosen = fixed_variance_loss(_positive("sigma2", sigma2))
     else:
         chosen = find_loss("half-sse", None) if beta is not None else find_loss(loss, library)
     weight = beta if beta is not None else kl_weight
     key = "beta" if beta is not None else "kl_weight"
-    return chosen, chosen.kl_weight if weight is None else _checked_weight(key, weight)
+    return chosen, chosen.kl_weight if weight is None else _positive(key, weight)
 
 
-def _checked_weight(key: str, value: Any) -> float:
+def scheduled_weight(
+    kl_schedule: str | KlSchedule, training_length: float | None
+) -> tuple[float, tuple[PredictionWarning, ...]]:
+    """Return the weight of KL at the end of a training, and a warning if that is not the one the schedule leads to.
+
+    Parameters
+    ----------
+    kl_schedule : str or KlSchedule
+    training_length : float, optional
+        In the units of the schedule.
+
+    Raises
+    ------
+    InputError
+        For a schedule that cannot be read, and for a weight of zero at the end.
+    """
+    schedule = parse_schedule(kl_schedule)
+    length = None if training_length is None else _positive("training_length", training_length)
+    weight = schedule.final_weight(length)
+    if weight == 0:
+        raise InputError(
+            f"training_length: {training_length:g}, ends at a KL weight of 0, at which no latent can collapse"
+        )
+    if length is None or weight == schedule.end:
+        return weight, ()
+    text = f"the training ends at {length:g} with the KL weight {weight:.4g}, not with {schedule.end:g}"
+    if not schedule.reached_by(length):
+        text += ": the schedule is not over"
+    return weight, (PredictionWarning("schedule", text),)
+
+
+def _limits(posterior_std: float | None, least_logvar: float | None, noise_scale: float) -> EncoderLimits:
+    std = None if posterior_std is None else _positive("posterior_std", posterior_std)
+    scale = _positive("noise_scale", noise_scale)
+    if scale > LARGEST_NOISE_SCALE:
+        raise InputError(f"noise_scale: {noise_scale!r}, must be at most {LARGEST_NOISE_SCALE}")
+    if least_logvar is None:
+        return EncoderLimits(std, 0.0, scale)
+    if std is not None:
+        raise InputError(f"least_logvar: {least_logvar!r}, must be left out together with posterior_std")
+    if isinstance(least_logvar, bool) or not isinstance(least_logvar, int | float | np.number) or least_logvar > 50:
+        raise InputError(f"least_logvar: {least_logvar!r}, must be a number")
+    return EncoderLimits(None, float(np.exp(least_logvar)), scale)
+
+
+def _positive(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
         raise InputError(f"{key}: {value!r}, must be a positive number")
     return float(value)
 
 
-def _measured(rows: SampleStream, loss: Loss, n_latent: int, kl_weight: float) -> Setting:
-    """Return the setting with the spectrum in the decoder's units."""
-    features = feature_statistics(rows)
-    top = None if rows.dimension <= FULL_DIMENSION else max(n_latent + SPARE, 32)
-    if loss.decoder in (FIXED, LEARNED):
-        measured = measure_spectrum(rows, top=top, features=features)
-        return Setting(loss, n_latent, kl_weight, measured.spectrum, features, measured.variances)
-    if loss.decoder == BERNOULLI:
-        _check_probabilities(rows, features)
-        variance = features.mean * (1 - features.mean)
-        scaled, in_units = _scaled(rows, features, variance)
-        # The variance proxy is that of a Gaussian decoder.
-        measured = measure_spectrum(scaled, with_variance_proxy=False, top=top, features=in_units)
-        return Setting(loss, n_latent, kl_weight, measured.spectrum, features, measured.variances * variance)
-    if top is not None:
-        raise InputError(
-            f"{rows.label}: {rows.dimension} features, must be at most {FULL_DIMENSION} for the loss {loss.name} "
-            f"(keep the most variable features?)"
-        )
-    variance = np.diagonal(covariance_matrix(rows, features)).copy()
-    variance[features.constant] = 0
-    scaled, in_units = _scaled(rows, features, variance)
-    measured = measure_spectrum(scaled, features=in_units)
-    varies = variance > 0
-    correlation = measured.covariance[np.ix_(varies, varies)]
-    return Setting(loss, n_latent, kl_weight, measured.spectrum, features, variance, correlation)
+def _at_least_zero(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
+        raise InputError(f"{key}: {value!r}, must be a number, 0 or more")
+    return float(value)
 
 
-def _scaled(
-    rows: SampleStream, features: FeatureStatistics, variance: NDArray
-) -> tuple[SampleStream, FeatureStatistics]:
-    """Return rows and statistics in units of the square root of `variance` [D]; features without variance become 0."""
-    unit = np.where(variance > 0, 1 / np.sqrt(np.where(variance > 0, variance, 1)), 0.0)
-    scaled = {name: getattr(features, name) * unit for name in ("origin", "shift", "low", "high")}
-    return rows.mapped(lambda block: block * unit), replace(features, **scaled)
-
-
-def _check_probabilities(rows: SampleStream, features: FeatureStatistics) -> None:
-    low, high = features.low.min(), features.high.max()
-    if low < 0 or high > 1:
-        raise InputError(f"{rows.label}: values from {low:g} to {high:g}, must be within 0 and 1 for cross entropy")
+def _kl_at(setting: Setting, kl_weight: float) -> float:
+    return float(kl_and_error(replace(setting, kl_weight=kl_weight))[1].sum())

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
+from monitor_reports import posterior, quiet_report, reported
 from torch import nn
 
 from phasevae import CollapseMonitor, InputError, predict
-from phasevae.prediction import monitor
+from phasevae.prediction.reports import STATUSES
 
 LOSS = {"n_latent": 2, "sigma2": 1.0}
 
@@ -16,19 +15,6 @@ LOSS = {"n_latent": 2, "sigma2": 1.0}
 @pytest.fixture(scope="module")
 def x():
     return np.random.default_rng(0).normal(size=(4000, 3)) * np.sqrt([4.0, 2.0, 0.5])
-
-
-def posterior(*kl: float, rows: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
-    """mu and logvar with the given KL of each latent."""
-    return torch.sqrt(2 * torch.tensor([kl] * rows)), torch.zeros(rows, len(kl))
-
-
-def run(monitor, series):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for kl in series:
-            monitor.update(*posterior(*kl))
-            yield monitor.end_epoch()
 
 
 def test_kl_is_averaged_over_all_rows_of_an_epoch(x):
@@ -53,7 +39,7 @@ def test_kl_of_a_width_alone(x):
 
 def test_a_falling_kl_warns_before_it_is_zero(x):
     monitor = CollapseMonitor(x, **LOSS)
-    reports = list(run(monitor, [(0.5 * 0.5**i, 0.01) for i in range(5)]))
+    reports = list(reported(monitor, [(0.5 * 0.5**i, 0.01) for i in range(5)]))
     assert [r.status for r in reports] == ["ok", "ok", "ok", "collapsing", "collapsing"]
     assert "falling" in str(reports[3])
 
@@ -70,9 +56,9 @@ def test_the_warning_is_given_once(x):
 def test_a_kl_that_settles_from_above_or_slowly_does_not_warn(x):
     predicted = predict(x, 2, sigma2=1.0).kl
     above = CollapseMonitor(x, **LOSS)
-    assert {r.status for r in run(above, [(predicted * (1 + 0.5**i), 0.01) for i in range(6)])} == {"ok"}
+    assert {r.status for r in reported(above, [(predicted * (1 + 0.5**i), 0.01) for i in range(6)])} == {"ok"}
     slow = CollapseMonitor(x, **LOSS)
-    assert {r.status for r in run(slow, [(0.9 * predicted * 0.99**i, 0.01) for i in range(6)])} == {"ok"}
+    assert {r.status for r in reported(slow, [(0.9 * predicted * 0.99**i, 0.01) for i in range(6)])} == {"ok"}
 
 
 FALLING = [(0.5 * 0.5**i, 0.01) for i in range(4)]
@@ -86,10 +72,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("status", monitor.STATUSES)
+@pytest.mark.parametrize("status", STATUSES)
 def test_each_status_has_its_case(x, status):
     sigma2, series, words = CASES[status]
-    *_, report = run(CollapseMonitor(x, n_latent=2, sigma2=sigma2), series)
+    *_, report = reported(CollapseMonitor(x, n_latent=2, sigma2=sigma2), series)
     assert report.status == status and words in report.message
     assert bool(words) == bool(report.message)
 
@@ -105,6 +91,8 @@ def test_the_weight_of_kl_may_change(x):
     [
         (CollapseMonitor, "n_latent: missing"),
         (lambda x: CollapseMonitor(predict(x, 2, beta=1.0), beta=1.0), "takes only a prediction"),
+        (lambda x: CollapseMonitor(x, n_latent=2, beta=1.0, kl_schedule="linear:0,1,4"), "beta: 1.0, must be left out"),
+        (lambda x: CollapseMonitor(x, **LOSS, kl_schedule="linear:0,1"), "kl_schedule: 'linear:0,1', must be linear:"),
         (lambda x: CollapseMonitor(x, **LOSS).end_epoch(), "no batch"),
         (
             lambda x: CollapseMonitor(x, **LOSS).update(torch.zeros(3, 3), torch.zeros(3, 3)),
@@ -118,39 +106,24 @@ def test_wrong_use_is_one_line(x, action, words):
         action(x)
 
 
-class Pair(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Linear(3, 4)
+def test_the_options_of_the_loss_go_on_to_predict_as_they_are(x, monkeypatch):
+    from phasevae.prediction import monitor as module
 
-    def forward(self, x):
-        return self.body(x).chunk(2, dim=-1)
+    def my_loss(recon, x, mu, logvar):
+        return (recon - x).square().sum()
 
-
-class Model(nn.Module):
-    def __init__(self, encoder):
-        super().__init__()
-        self.encoder = encoder
+    given = {}
+    monkeypatch.setattr(module, "predict", lambda *data, **loss: given.update(loss) or predict(x, 2, sigma2=1.0))
+    CollapseMonitor(x, n_latent=2, loss=my_loss, batch_size=32, kl_schedule="linear:0,1,10")
+    assert given == {"loss": my_loss, "batch_size": 32}
 
 
-@pytest.mark.parametrize("encoder", [Pair(), nn.Linear(3, 4)])
-def test_a_watched_encoder_counts_in_training_only(x, encoder):
-    monitor, model = CollapseMonitor(x, **LOSS), Model(encoder)
-    batch = torch.from_numpy(x[:50]).float()
-    monitor.watch(model)
-    model.eval()
-    model.encoder(batch)
-    with pytest.raises(InputError, match="no batch"):
-        monitor.end_epoch()
-    model.train()
-    output = model.encoder(batch)
-    mu, logvar = output if isinstance(output, tuple) else (output[:, :2], output[:, 2:])
-    expected = 0.5 * (mu.double() ** 2 + logvar.double().exp() - 1 - logvar.double()).mean(0)
-    assert monitor.end_epoch().kl_per_dim == pytest.approx(expected.detach().numpy())
-    monitor.unwatch()
-    model.encoder(batch)
-    with pytest.raises(InputError, match="no batch"):
-        monitor.end_epoch()
+def test_replicas_on_several_devices_are_added(x):
+    monitor = CollapseMonitor(x, **LOSS)
+    monitor.update(*posterior(0.6, 0.2, rows=30))
+    monitor._sums, monitor._rows = {"another": monitor._sums.popitem()[1]}, {"another": 30}
+    monitor.update(*posterior(0.2, 0.2, rows=10))
+    assert quiet_report(monitor).kl_per_dim == pytest.approx([0.5, 0.2])
 
 
 def test_pythae(x, tmp_path):

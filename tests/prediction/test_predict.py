@@ -13,7 +13,8 @@ from phasevae import InputError
 from phasevae.figures.prediction_report import prediction_page, summary
 from phasevae.prediction import diagnosis
 from phasevae.prediction.losses import LIBRARIES
-from phasevae.prediction.predict import FULL_DIMENSION, predict
+from phasevae.prediction.measured import FULL_DIMENSION
+from phasevae.prediction.predict import predict
 from phasevae.spectrum.spectrum import read_spectrum, write_spectrum
 from phasevae.theory.learned_variance import learned_variance
 from phasevae.theory.ppca import is_active, ppca_kl, ppca_mse
@@ -165,7 +166,7 @@ def test_more_latents_than_directions(x):
 def test_large_dimension_uses_the_leading_eigenvalues(monkeypatch):
     wide = gaussian(300, np.geomspace(9, 0.1, 60))
     whole = predict(wide, 4, sigma2=1.0)
-    monkeypatch.setattr("phasevae.prediction.predict.FULL_DIMENSION", 50)
+    monkeypatch.setattr("phasevae.prediction.measured.FULL_DIMENSION", 50)
     prediction = predict(wide, 4, sigma2=1.0)
     assert prediction.setting.spectrum.eigenvalues.size == 32 < whole.setting.spectrum.eigenvalues.size
     assert prediction.kl == pytest.approx(whole.kl, rel=1e-3) and prediction.mse == pytest.approx(whole.mse, rel=1e-3)
@@ -186,8 +187,8 @@ def test_json_has_the_documented_keys_and_no_nan():
     prediction = predict(gaussian(500, LAM[:2]), 2, loss="gaussian-nll", kl_weight=0.5)
     record = prediction.to_json()
     assert list(record) == [
-        "headline", "effective_variance", "critical_variance", "verdict", "active_dims", "kl", "kl_per_dim", "mse",
-        "thresholds", "warnings", "advice",
+        "headline", "effective_variance", "critical_variance", "critical_kl_weight", "verdict", "active_dims", "kl",
+        "kl_per_dim", "mse", "log", "collapsed_log", "thresholds", "warnings", "advice",
     ]  # fmt: skip
     from phasevae.artifacts.files import readable_json
 
@@ -346,7 +347,7 @@ def test_a_spectrum_is_not_enough_for_some_losses(x):
 
 
 def test_one_variance_per_feature_needs_the_covariance_matrix(monkeypatch, x):
-    monkeypatch.setattr("phasevae.prediction.predict.FULL_DIMENSION", 3)
+    monkeypatch.setattr("phasevae.prediction.measured.FULL_DIMENSION", 3)
     with pytest.raises(InputError, match="4 features, must be at most 3"):
         predict(x, 2, library="scvi")
 

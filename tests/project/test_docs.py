@@ -19,8 +19,8 @@ from phasevae.cli.main import VERBS, app
 from phasevae.figures.registry import FIGURES
 from phasevae.prediction import diagnosis
 from phasevae.prediction.losses import LIBRARIES, LOSSES
-from phasevae.prediction.monitor import STATUSES
 from phasevae.prediction.predict import predict
+from phasevae.prediction.reports import STATUSES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

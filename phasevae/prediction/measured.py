@@ -1,0 +1,207 @@
+"""Settings of predictions: the spectrum of the data in units of the decoder, for every kind of loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phasevae.datasets.base import SampleStream
+from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
+from phasevae.errors import InputError
+from phasevae.prediction.encoder_input import EncoderInput, seen_spectrum
+from phasevae.prediction.kl_term import KlTerm
+from phasevae.prediction.losses import BERNOULLI, LEARNED, PER_FEATURE, Loss
+from phasevae.prediction.optimum import Setting
+from phasevae.spectrum.moments import covariance_matrix
+from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
+from phasevae.theory.limited_encoder import EncoderLimits
+
+if TYPE_CHECKING:
+    from phasevae.prediction.own_loss.measure import OwnLoss
+    from phasevae.prediction.own_loss.regulariser import Regulariser
+
+FULL_DIMENSION = 4096
+"""For data with more features only the leading eigenvalues are computed."""
+
+SPARE = 16
+"""Eigenvalues that are then computed beyond the number of latents."""
+
+_EVEN = 1e-4
+"""Weights of latents that differ by less than this part are equal."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network, as far as a prediction depends on it."""
+
+    n_latent: int
+    kl_weight: float
+    limits: EncoderLimits
+    noise: float = 0.0  # of the encoder's input
+    mask: float = 0.0
+
+
+def setting_of_loss(rows: SampleStream, loss: Loss, model: Model) -> Setting:
+    """Return the setting of a loss that has a name.
+
+    Parameters
+    ----------
+    rows : SampleStream
+    loss : Loss
+    model : Model
+
+    Raises
+    ------
+    InputError
+        For data that the loss cannot have.
+    """
+    seen = EncoderInput(rows, model.noise, model.mask) if model.noise or model.mask else None
+    return _measured(rows, loss, model, seen)
+
+
+def setting_of_function(
+    function: Callable[..., Any],
+    data: Any,
+    model: Model,
+    *,
+    target: Any = None,
+    input_shape: tuple[int, ...] | None = None,
+    output_shape: tuple[int, ...] | list[tuple[int, ...]] | None = None,
+    batch_size: int | None = None,
+) -> Setting:
+    """Return the setting of a user's own loss function.
+
+    Parameters
+    ----------
+    function : callable
+        loss(recon, x, mu, logvar).
+    data : samples
+        What the encoder sees.
+    model : Model
+    target, input_shape, output_shape, batch_size : optional
+        See `predict.predict`.
+
+    Raises
+    ------
+    InputError
+        For data, shapes and losses that cannot be used.
+    """
+    from phasevae.prediction.own_loss.measure import understand
+    from phasevae.prediction.own_loss.rows import rows_of
+
+    if isinstance(data, Spectrum):
+        raise InputError("data: a spectrum, must be the samples for a loss of your own")
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(f"batch_size: {batch_size!r}, must be a whole number, 1 or more")
+    rows = rows_of(data, input_shape)
+    compared = rows if target is None else rows_of(target, None, "target")
+    own = understand(
+        function,
+        compared,
+        model.n_latent,
+        output_shape=output_shape,
+        batch_size=batch_size,
+        most_eigenvalues=lambda size: _top(size, model.n_latent),
+    )
+    model = replace(model, limits=_with_limits(model.limits, own.regulariser))
+    check_limits(own.loss, model)
+    seen = None
+    if target is not None or model.noise or model.mask:
+        seen = EncoderInput(rows.stream, model.noise, model.mask)
+    known = own.scores is None
+    setting = _measured(compared.stream, own.loss, model, seen) if known else _of_scores(own, model, seen)
+    return replace(
+        setting,
+        collapsed_loss=own.collapsed_loss,
+        kl_term=_kl_term(own.regulariser),
+        notes=(*own.notes, *setting.notes),
+    )
+
+
+def _with_limits(limits: EncoderLimits, regulariser: Regulariser) -> EncoderLimits:
+    """Add what the KL term of a loss tells about the encoder."""
+    if limits.posterior_std is None and not regulariser.uses_logvar:
+        limits = replace(limits, posterior_std=1.0)
+    return replace(limits, least_variance=max(limits.least_variance, regulariser.least_variance))
+
+
+def _kl_term(regulariser: Regulariser) -> KlTerm:
+    weights = np.sort(regulariser.weights / regulariser.weights.mean())
+    uneven = weights[-1] > weights[0] * (1 + _EVEN)
+    return KlTerm(regulariser.free_bits, regulariser.least_kl, tuple(weights.tolist()) if uneven else ())
+
+
+def _of_scores(own: OwnLoss, model: Model, seen: EncoderInput | None) -> Setting:
+    spectrum, notes = own.scores.spectrum, ()
+    if seen is not None:
+        if own.scores.rows is None:
+            raise InputError("loss: couples too many outputs for an encoder that sees something else")
+        spectrum, notes = seen_spectrum(own.scores.rows, seen)
+    return Setting(own.loss, model.n_latent, model.kl_weight, spectrum, limits=model.limits, notes=notes)
+
+
+def _top(dimension: int, n_latent: int) -> int | None:
+    return None if dimension <= FULL_DIMENSION else max(n_latent + SPARE, 32)
+
+
+def _measured(rows: SampleStream, loss: Loss, model: Model, seen: EncoderInput | None) -> Setting:
+    """Return the setting with the spectrum in the decoder's units."""
+    features = feature_statistics(rows)
+    top = _top(rows.dimension, model.n_latent)
+    if loss.decoder == PER_FEATURE:
+        return _of_learned_variances(rows, loss, model, features)
+    if loss.decoder == BERNOULLI:
+        _check_probabilities(rows, features)
+        variance = features.mean * (1 - features.mean)
+        scaled, in_units = _scaled(rows, features, variance)
+    else:
+        variance, scaled, in_units = np.ones(rows.dimension), rows, features
+    if seen is None:
+        # The variance proxy is that of a Gaussian decoder.
+        measured = measure_spectrum(scaled, loss.decoder != BERNOULLI, top, in_units)
+        spectrum, variances, notes = measured.spectrum, measured.variances * variance, ()
+    else:
+        (spectrum, notes), variances = seen_spectrum(scaled, seen), None
+    setting = Setting(loss, model.n_latent, model.kl_weight, spectrum, features, variances, limits=model.limits)
+    return replace(setting, notes=notes)
+
+
+def _of_learned_variances(rows: SampleStream, loss: Loss, model: Model, features: FeatureStatistics) -> Setting:
+    if rows.dimension > FULL_DIMENSION:
+        raise InputError(
+            f"{rows.label}: {rows.dimension} features, must be at most {FULL_DIMENSION} for the loss {loss.name} "
+            f"(keep the most variable features?)"
+        )
+    variance = np.diagonal(covariance_matrix(rows, features)).copy()
+    variance[features.constant] = 0
+    scaled, in_units = _scaled(rows, features, variance)
+    measured = measure_spectrum(scaled, features=in_units)
+    varies = variance > 0
+    correlation = measured.covariance[np.ix_(varies, varies)]
+    return Setting(loss, model.n_latent, model.kl_weight, measured.spectrum, features, variance, correlation)
+
+
+def _scaled(
+    rows: SampleStream, features: FeatureStatistics, variance: NDArray
+) -> tuple[SampleStream, FeatureStatistics]:
+    """Return rows and statistics in units of the square root of `variance` [D]; features without variance become 0."""
+    unit = np.where(variance > 0, 1 / np.sqrt(np.where(variance > 0, variance, 1)), 0.0)
+    scaled = {name: getattr(features, name) * unit for name in ("origin", "shift", "low", "high")}
+    return rows.mapped(lambda block: block * unit), replace(features, **scaled)
+
+
+def _check_probabilities(rows: SampleStream, features: FeatureStatistics) -> None:
+    low, high = features.low.min(), features.high.max()
+    if low < 0 or high > 1:
+        raise InputError(f"{rows.label}: values from {low:g} to {high:g}, must be within 0 and 1 for cross entropy")
+
+
+def check_limits(loss: Loss, model: Model) -> None:
+    """Raise InputError for limits of the encoder with a loss whose optimum is not known with them."""
+    free = model.limits == EncoderLimits() and not model.noise and not model.mask
+    if loss.decoder in (LEARNED, PER_FEATURE) and not free:
+        raise InputError(f"loss {loss.name}: learns its variance, for which limits of the encoder must be left out")

@@ -1,0 +1,118 @@
+"""Scores and second derivative of a loss at a constant output, streamed over the rows.
+
+All derivatives are those of one sample's part in the loss as it is printed for a batch of the size that training uses:
+the loss is the mean of these parts over the batch, or their sum where everything is summed over the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phasevae.prediction.own_loss.function import LossFunction
+from phasevae.prediction.own_loss.probes import Scaling
+
+KINK_WIDTH = 0.1
+"""Kinks are smoothed over this part of an output's standard deviation."""
+
+WIDTHS = (0.03, 0.1, 0.3, 1.0)
+"""Where the criterion changes with the width between these, it does not decide."""
+
+_KINKED = 0.1
+"""A second derivative counts as that of a kinked loss when it is off by this part of a finite difference."""
+
+DENSE = 1024
+"""The second derivative of a loss that couples more outputs is not computed as a matrix."""
+
+_VALUES = 2**22
+"""A batch holds at most this number of outputs, if a row does not hold more."""
+
+_WORK = 5e8
+"""The second derivative of blocks of several outputs is computed on rows that hold about this number of its entries."""
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """A loss function on all rows of its target."""
+
+    loss: LossFunction
+    scaling: Scaling
+    batch_size: int
+    unit: float  # the batch size where the loss is a mean over the batch, 1 where it is a sum
+    blocks: NDArray  # [blocks, k], the outputs that are coupled with each other
+    widths: NDArray  # [P], of the outputs, for finite differences
+
+    def gradients(self, constant: NDArray, rows: NDArray) -> NDArray:
+        """Return the gradient of each of some rows by the outputs, [b, P]."""
+        return self.loss.gradient_at(constant, rows) * self._factor(len(rows))
+
+    def mean_gradient(self, constant: NDArray, rows: NDArray | None = None) -> NDArray:
+        """Return the mean gradient [P] over some rows, by default over all of the data."""
+        total, n = np.zeros(self.loss.n_outputs), 0
+        for block in self._blocks_of(rows):
+            total += self.gradients(constant, block).sum(0)
+            n += len(block)
+        return total / n
+
+    def curvature(self, constant: NDArray, rows: NDArray | None = None) -> NDArray:
+        """Return the mean second derivative in blocks [blocks, k, k], over some rows or all of the data."""
+        k = self.blocks.shape[1]
+        directions = np.zeros((self.loss.n_outputs, k))
+        for column in range(k):
+            directions[self.blocks[:, column], column] = 1
+        return self._in_blocks(self.products(constant, directions, rows))
+
+    def products(self, constant: NDArray, directions: NDArray, rows: NDArray | None = None) -> NDArray:
+        """Return products of the mean second derivative with directions [P, k], over some rows or all of the data."""
+        total, n, k = np.zeros(directions.shape), 0, directions.shape[1]
+        for block in self._blocks_of(rows, k):
+            total += self.loss.hessian_at(constant, block, directions) * self._factor(k * len(block))
+            n += len(block)
+        return total / n
+
+    def smoothed_curvature(self, constant: NDArray, part: float = KINK_WIDTH, rows: NDArray | None = None) -> NDArray:
+        """Return the curvature by finite differences of the mean gradient over a part of each output's width."""
+        columns = []
+        for column in range(self.blocks.shape[1]):
+            step = np.zeros(self.loss.n_outputs)
+            numbers = self.blocks[:, column]
+            step[numbers] = 0.5 * part * self.widths[numbers]
+            change = self.mean_gradient(constant + step, rows) - self.mean_gradient(constant - step, rows)
+            columns.append(change)
+        found = self._in_blocks(np.stack(columns, 1))
+        found /= (part * self.widths[self.blocks])[:, None, :]
+        return 0.5 * (found + found.transpose(0, 2, 1))
+
+    def has_kinks(self, constant: NDArray, rows: NDArray) -> bool:
+        """Return whether the second derivative misses what finite differences of the gradient show."""
+        exact = np.diagonal(self.curvature(constant, rows), axis1=1, axis2=2)
+        smooth = np.diagonal(self.smoothed_curvature(constant, WIDTHS[0], rows), axis1=1, axis2=2)
+        size = np.maximum(np.abs(exact), np.abs(smooth))
+        off = np.abs(exact - smooth) > _KINKED * np.maximum(size, 1e-9 * size.max())
+        return bool(np.mean(off) > 0.05)
+
+    def curvature_rows(self) -> NDArray | None:
+        """Return the rows for the second derivative: thinned ones where all would cost too much, else None for all."""
+        k = self.blocks.shape[1]
+        return None if k <= 2 else self.loss.target.thinned(max(64, int(_WORK / (k * self.loss.n_outputs))))
+
+    def _in_blocks(self, columns: NDArray) -> NDArray:
+        """Products [P, k] with the k-th output of every block, as [blocks, k, k]."""
+        return columns[self.blocks]
+
+    def _factor(self, rows: int) -> float:
+        """What turns derivatives of a batch of some rows into those of a sample's part."""
+        return self.scaling.reconstruction_factor(rows, self.batch_size) * self.unit
+
+    def chunks(self) -> Iterator[NDArray]:
+        """Yield all rows of the target in blocks for differentiation."""
+        return self._blocks_of(None)
+
+    def _blocks_of(self, rows: NDArray | None, copies: int = 1) -> Iterator[NDArray]:
+        size = max(1, _VALUES // (copies * self.loss.n_outputs))
+        for block in self.loss.target.stream.read() if rows is None else (rows,):
+            for start in range(0, len(block), size):
+                yield block[start : start + size]

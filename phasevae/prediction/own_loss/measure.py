@@ -1,0 +1,179 @@
+"""The setting of a prediction from a user's own loss function: its KL term, and the spectrum of its scores.
+
+The criterion: a latent whose KL weighs b leaves the collapsed state of a reconstruction loss l where b falls below an
+eigenvalue of H^-1 G, with G the covariance of the scores -dl/dtheta and H = E d2l/dtheta2, both at the best constant
+output theta (docs/theory/criterion.md). Units are those of the loss as it is printed: mean over the batch, or per
+sample where the loss is a sum over the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phasevae.errors import InputError
+from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES, Loss
+from phasevae.prediction.optimum import PredictionWarning
+from phasevae.prediction.own_loss import probes
+from phasevae.prediction.own_loss.curvature import Derivatives
+from phasevae.prediction.own_loss.function import LossFunction
+from phasevae.prediction.own_loss.optimum import FEW_ROWS, check_optimum, constant_optimum
+from phasevae.prediction.own_loss.parameters import fit_parameters, parameters_of, restored
+from phasevae.prediction.own_loss.recognition import Recognised, recognise
+from phasevae.prediction.own_loss.regulariser import Regulariser, find_regulariser
+from phasevae.prediction.own_loss.rows import Rows, Shape
+from phasevae.prediction.own_loss.scores import ScoreSpectrum, score_spectrum
+from phasevae.prediction.own_loss.structure import coupled_outputs
+
+_MOST_VALUES = 2**25
+"""The rows of the probes hold at most this number of values."""
+
+_ROUNDS = 10
+"""Alternations between the best output and the best trainable parameters of the loss."""
+
+
+@dataclass(frozen=True)
+class OwnLoss:
+    """What was found out about a loss function."""
+
+    loss: Loss
+    regulariser: Regulariser
+    collapsed_loss: float  # as printed, for the best constant output and no KL
+    scores: ScoreSpectrum | None  # None where the reconstruction part is a known one
+    notes: tuple[PredictionWarning, ...]
+
+
+def understand(
+    function: Callable[..., Any],
+    target: Rows,
+    n_latent: int,
+    *,
+    output_shape: Shape | list[Shape] | None = None,
+    batch_size: int | None = None,
+    most_eigenvalues: Callable[[int], int | None] = lambda size: None,
+) -> OwnLoss:
+    """Find out what a loss function is.
+
+    Parameters
+    ----------
+    function : callable
+        loss(recon, x, mu, logvar), a scalar.
+    target : Rows
+        What `x` is.
+    n_latent : int
+    output_shape : tuple of int, or list of tuples, optional
+        Shape of one sample's output, or of each head; by default that of the target.
+    batch_size : int, optional
+        Batch size of the training.
+    most_eigenvalues : function
+        How many leading eigenvalues to compute for a number of outputs; None means all.
+
+    Raises
+    ------
+    InputError
+        For a loss that is not understood, in one line.
+    """
+    loss = LossFunction(function, target, _shapes(output_shape, target), n_latent, isinstance(output_shape, list))
+    few = target.thinned(max(64, min(FEW_ROWS, _MOST_VALUES // max(loss.n_outputs, target.stream.dimension))))
+    if len(few) < 2:
+        raise InputError(f"{target.stream.label}: has 1 row, must have at least 2")
+    probe = few[np.arange(probes.FEW_ROWS) * len(few) // probes.FEW_ROWS]
+    loss, start = probes.starting_outputs(loss, probe)
+    probes.check(loss, start, probe)
+    derivatives = _derivatives(loss, start, few, probe, batch_size)
+    regulariser = find_regulariser(loss, start, np.resize(few, (derivatives.batch_size, few.shape[1])))
+    kl_unit = derivatives.unit * float(regulariser.weights.mean())
+    parameters = parameters_of(loss, start, probe)
+    formula = f"{loss.name}(recon, x, mu, logvar), its KL term times w"
+    found = Loss(OWN, formula, SCORES, kl_unit=kl_unit, changes=regulariser.changes)
+    notes, scores = _notes(regulariser), None
+    with restored(parameters):
+        known = recognise(derivatives, start, few[:512], parameters)
+        if known is not None:
+            found = _with_known(found, known)
+            constant = known.constant(few)
+            fit_parameters(loss, parameters, constant, few)
+        else:
+            constant, kinked = _optimum(derivatives, start, few, parameters)
+            scores = score_spectrum(derivatives, constant, few, kinked, most_eigenvalues(loss.n_outputs))
+            notes += scores.notes + _held(parameters)
+        collapsed = _collapsed_loss(derivatives, constant, few)
+    return OwnLoss(found, regulariser, collapsed, scores, notes)
+
+
+def _shapes(output_shape: Shape | list[Shape] | None, target: Rows) -> tuple[Shape, ...]:
+    if output_shape is None:
+        return (target.shape,)
+    heads = output_shape if isinstance(output_shape, list) else [output_shape]
+    for shape in heads:
+        if not isinstance(shape, tuple) or not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
+            raise InputError(f"output_shape: {output_shape!r}, must be the shape of one sample's output, such as (64,)")
+    return tuple(heads)
+
+
+def _derivatives(
+    loss: LossFunction, start: NDArray, few: NDArray, probe: NDArray, batch_size: int | None
+) -> Derivatives:
+    scaling = probes.scaling(loss, start, probe)
+    if scaling.differs and batch_size is None:
+        raise InputError(
+            f"batch_size: missing, must be that of the training: the loss {loss.name} averages one of its parts over "
+            f"the batch and sums the other"
+        )
+    summed = abs(scaling.reconstruction) < 0.01 and abs(scaling.regulariser) < 0.01
+    size = batch_size or probes.FEW_ROWS
+    widths = np.ones(loss.n_outputs)
+    if loss.n_outputs % few.shape[1] == 0 and not loss.target.whole:
+        deviation = few.std(0)
+        typical = float(np.median(deviation[deviation > 0])) if deviation.any() else 1.0
+        widths = np.tile(np.where(deviation > 0, deviation, typical), loss.n_outputs // few.shape[1])
+    blocks = coupled_outputs(loss, start, probe)
+    return Derivatives(loss, scaling, size, 1.0 if summed else float(size), blocks, widths)
+
+
+def _optimum(derivatives: Derivatives, start: NDArray, few: NDArray, parameters: list[Tensor]) -> tuple[NDArray, bool]:
+    """The best constant output, and the best trainable parameters of the loss with it."""
+    constant, kinked = constant_optimum(derivatives, start, few)
+    for _ in range(_ROUNDS if parameters else 0):
+        before = constant
+        fit_parameters(derivatives.loss, parameters, constant, few)
+        constant, kinked = constant_optimum(derivatives, constant, few)
+        if np.abs(constant - before).max() <= 1e-9 * np.abs(constant).max():
+            break
+    check_optimum(derivatives, constant, start, few)
+    return constant, kinked
+
+
+def _with_known(found: Loss, known: Recognised) -> Loss:
+    """The loss with the reconstruction part that was recognised."""
+    if known.decoder in (FIXED, BERNOULLI):
+        return replace(found, decoder=known.decoder, scale=known.weight)
+    return replace(found, decoder=known.decoder, scale=known.weight, kl_unit=found.kl_unit / known.weight)
+
+
+def _collapsed_loss(derivatives: Derivatives, constant: NDArray, few: NDArray) -> float:
+    """The loss as it is printed when every latent is collapsed."""
+    loss, size = derivatives.loss, derivatives.batch_size
+    batches = [few[start : start + size] for start in range(0, len(few) - size + 1, size)]
+    values = [loss.loss_at(constant, batch) for batch in batches or [np.resize(few, (size, few.shape[1]))]]
+    return float(np.mean(values)) / (size / derivatives.unit)
+
+
+def _notes(regulariser: Regulariser) -> tuple[PredictionWarning, ...]:
+    return tuple(
+        PredictionWarning("kl-term", f"the KL term is not the usual one: {change}") for change in regulariser.changes
+    )
+
+
+def _held(parameters: list[Tensor]) -> tuple[PredictionWarning, ...]:
+    n = sum(parameter.numel() for parameter in parameters)
+    if n == 0:
+        return ()
+    number = "number" if n == 1 else "numbers"
+    text = f"the loss has {n} trainable {number} of its own: held at the best value for a collapsed model"
+    return (PredictionWarning("trainable-loss", text),)

@@ -1,0 +1,190 @@
+"""The best constant output of a decoder under a loss: what a collapsed VAE gives for every sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phasevae.errors import InputError
+from phasevae.prediction.own_loss.curvature import DENSE, Derivatives
+
+FEW_ROWS = 4096
+"""The optimum is found on this number of rows first."""
+
+_PASSES = 12
+"""Newton steps over all rows."""
+
+_BISECTIONS = 60
+_KINK_ROWS = 512
+_SETTLED = 1e-10
+"""The mean gradient that remains, relative to the root mean square of the gradients."""
+
+_FAR = 1e4
+"""An optimum this many widths away from the start is none."""
+
+_INSIDE = 1e-12
+"""Probabilities and rates stay this far from the ends of their domain."""
+
+
+def constant_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> tuple[NDArray, bool]:
+    """Return the constant output with the least loss, [P], and whether the loss has kinks there.
+
+    Parameters
+    ----------
+    derivatives : Derivatives
+    start : array [P]
+        An output at which the loss is finite.
+    few : array [b, D]
+        Rows of the target on which it is found first.
+
+    Raises
+    ------
+    InputError
+        If the loss has no finite optimum.
+    """
+    if derivatives.blocks.shape[1] == 1:
+        constant = _separate_optimum(derivatives, start, few)
+    else:
+        constant = _joint_optimum(derivatives, start, few)
+    kinked = derivatives.has_kinks(constant, few) if derivatives.blocks.shape[1] <= DENSE else False
+    return _on_all_rows(derivatives, constant, few, kinked), kinked
+
+
+def _separate_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> NDArray:
+    """The root of each output's mean gradient in a bracket.
+
+    Bisection is right for gradients with jumps; the Illinois variant of the false position is faster for smooth ones.
+    """
+    kinked, domain = derivatives.has_kinks(start, few[:_KINK_ROWS]), _domain(derivatives, few)
+    (low, below), (high, above) = (_bracket(derivatives, start, few, side, domain) for side in (-1, 1))
+    middle, last = 0.5 * (low + high), np.zeros(start.shape)
+    for step in range(_BISECTIONS):
+        # Each fourth step halves the bracket, whatever the gradient is like.
+        if not kinked and step % 4 < 3:
+            slope = np.where(above > below, above - below, 1.0)
+            middle = np.where(above > below, (low * above - high * below) / slope, 0.5 * (low + high))
+            middle = np.clip(middle, low, high)
+        else:
+            middle = 0.5 * (low + high)
+        gradient = derivatives.mean_gradient(middle, few)
+        left = gradient <= 0
+        # A side that stays twice counts half: its end moves, too.
+        above = np.where(left & (last < 0), 0.5 * above, np.where(gradient >= 0, gradient, above))
+        below = np.where(~left & (last > 0), 0.5 * below, np.where(left, gradient, below))
+        low, high, last = np.where(left, middle, low), np.where(gradient >= 0, middle, high), np.where(left, -1, 1)
+        done = (high - low <= 1e-10 * derivatives.widths) | (
+            np.abs(gradient) <= 1e-12 * _spread(derivatives, few, middle)
+        )
+        if done.all():
+            break
+    return middle
+
+
+def _spread(derivatives: Derivatives, few: NDArray, constant: NDArray) -> NDArray:
+    """The size of each output's gradients, which their mean is small against at the optimum."""
+    return np.abs(derivatives.gradients(constant, few[:_KINK_ROWS])).max(0)
+
+
+def _bracket(
+    derivatives: Derivatives, start: NDArray, few: NDArray, side: int, domain: tuple[float, float]
+) -> tuple[NDArray, NDArray]:
+    """Outputs at which the gradient points back to the start, or at the end of the domain, and that gradient."""
+    edge, step = start.copy(), derivatives.widths * side
+    for _ in range(_BISECTIONS):
+        gradient = derivatives.mean_gradient(edge, few)
+        ended = (edge <= domain[0]) | (edge >= domain[1]) | _is_far(derivatives, edge, start)
+        onwards = (gradient * side < 0) & ~ended
+        if not onwards.any():
+            break
+        edge = np.where(onwards, np.clip(edge + step, *domain), edge)
+        step = 2 * step
+    return edge, gradient
+
+
+def _is_far(derivatives: Derivatives, constant: NDArray, start: NDArray) -> NDArray[np.bool_]:
+    return np.abs(constant - start) > _FAR * np.maximum(derivatives.widths, 1)
+
+
+def _domain(derivatives: Derivatives, few: NDArray) -> tuple[float, float]:
+    """The outputs that the loss takes: probabilities, positive numbers, or all numbers."""
+    loss = derivatives.loss
+    fails = [not np.isfinite(loss.loss_at(np.full(loss.n_outputs, value), few[:8])) for value in (-1.0, 2.0)]
+    return (_INSIDE if fails[0] else -np.inf), (1 - _INSIDE if fails[1] else np.inf)
+
+
+def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> NDArray:
+    """L-BFGS on a few rows."""
+    loss = derivatives.loss
+    x = loss.x(few)
+    factor = derivatives.scaling.reconstruction_factor(len(few), derivatives.batch_size)
+    constant = torch.tensor(start, dtype=loss.dtype, requires_grad=True)
+    zeros = loss.zeros(len(few))
+    # In units of the first gradient, so that the tolerances do not depend on the loss's own factor.
+    unit = float(np.abs(derivatives.mean_gradient(start, few)).max()) or 1.0
+    solver = torch.optim.LBFGS(
+        [constant], max_iter=500, max_eval=1000, tolerance_grad=1e-12, tolerance_change=1e-15, history_size=20,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure() -> torch.Tensor:
+        solver.zero_grad()
+        value = loss.value(constant.expand(len(few), -1), x, zeros, zeros) * (factor / (unit * len(few)))
+        value.backward()
+        return value
+
+    solver.step(closure)
+    found = constant.detach().double().numpy()
+    if not np.isfinite(found).all():
+        raise InputError(f"loss {loss.name}: is not finite near its best constant reconstruction")
+    return found
+
+
+def _on_all_rows(derivatives: Derivatives, constant: NDArray, few: NDArray, kinked: bool) -> NDArray:
+    """Newton steps over all of the data from the optimum of a few rows, with the curvature of these."""
+    if derivatives.blocks.shape[1] > DENSE:
+        return constant
+    size = np.sqrt(np.mean(np.square(derivatives.gradients(constant, few)), 0))
+    curvature = derivatives.smoothed_curvature(constant, rows=few) if kinked else derivatives.curvature(constant, few)
+    inverse = np.linalg.pinv(curvature, rcond=1e-10, hermitian=True)
+    domain = _domain(derivatives, few)
+    best, least = constant, np.inf
+    for _ in range(1 if kinked else _PASSES):
+        gradient = derivatives.mean_gradient(constant)
+        left = float(np.max(np.abs(gradient) / np.maximum(size, 1e-12 * size.max())))
+        if not left < 0.9 * least:
+            break
+        best, least = constant, left
+        if left < _SETTLED:
+            break
+        constant = constant.copy()
+        blocks = derivatives.blocks
+        constant[blocks] -= np.einsum("bij,bj->bi", inverse, gradient[blocks])
+        constant = np.clip(constant, *domain)
+    return best
+
+
+def check_optimum(derivatives: Derivatives, constant: NDArray, start: NDArray, few: NDArray) -> None:
+    """Raise InputError if the outputs ran away instead of reaching an optimum.
+
+    Parameters
+    ----------
+    derivatives : Derivatives
+    constant : array [P]
+        What `constant_optimum` returned.
+    start : array [P]
+        Where it began.
+    few : array [b, D]
+        Rows of the target.
+    """
+    name = derivatives.loss.name
+    scores = derivatives.gradients(constant, few)
+    if not np.isfinite(scores).all():
+        raise InputError(f"loss {name}: its gradient is not finite at the best constant reconstruction")
+    far = _is_far(derivatives, constant, start) & (np.ptp(scores, axis=0) > 0)
+    far |= _is_far(derivatives, constant, start) & (np.abs(scores.mean(0)) > 1e-6 * np.abs(scores).max())
+    if far.any():
+        raise InputError(
+            f"loss {name}: has no finite optimum, it still falls at output {int(far.argmax())} = "
+            f"{constant[far.argmax()]:.3g} for every sample"
+        )

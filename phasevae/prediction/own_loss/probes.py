@@ -1,0 +1,156 @@
+"""What a loss function does with a batch: found by calling it on a few rows.
+
+A loss that this package can judge is a sum over samples of a reconstruction part and a regulariser, each with a factor
+that may depend on the batch size. Everything else is named in one line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phasevae.errors import InputError
+from phasevae.prediction.own_loss.function import LossFunction
+
+FEW_ROWS = 8
+"""Batches of the probes have this number of rows, and half of it."""
+
+_TOLERANCE = {False: 1e-7, True: 2e-3}
+"""Relative difference that counts as rounding, in float64 and float32."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How the two parts of a loss depend on the batch size: both factors are relative to those of one reference."""
+
+    reconstruction: float  # power of 1 / batch size: 1 for a mean over the batch, 0 for a sum
+    regulariser: float
+
+    @property
+    def differs(self) -> bool:
+        return abs(self.reconstruction - self.regulariser) > 0.01
+
+    def reconstruction_factor(self, rows: int, batch_size: int) -> float:
+        """Return what turns a gradient of a batch of `rows` into that of a batch of `batch_size`."""
+        return (rows / batch_size) ** self.reconstruction
+
+
+def starting_outputs(loss: LossFunction, block: NDArray) -> tuple[LossFunction, NDArray]:
+    """Return the loss in a precision that works, and the constant output [P] with the least loss of a few simple ones.
+
+    Parameters
+    ----------
+    loss : LossFunction
+    block : array [b, D]
+        Rows of the target.
+
+    Raises
+    ------
+    InputError
+        If the loss fails or is not finite at all of them.
+    """
+    candidates = _candidates(loss, block)
+    for attempt in (loss, replace(loss, single=True)):
+        values = np.array([attempt.loss_at(constant, block) for constant in candidates])
+        if np.isfinite(values).any():
+            return attempt, candidates[int(np.nanargmin(np.where(np.isfinite(values), values, np.nan)))]
+    zeros = loss.zeros(len(block))
+    value = float(loss.value(loss.outputs(candidates[0], len(block)), loss.x(block), zeros, zeros).detach())
+    raise InputError(f"loss {loss.name}: is {value} for every constant reconstruction tried, must be finite for one")
+
+
+def check(loss: LossFunction, constant: NDArray, block: NDArray) -> None:
+    """Raise InputError unless the loss is a differentiable sum over samples of two separate parts.
+
+    Parameters
+    ----------
+    loss : LossFunction
+    constant : array [P]
+        An output at which the loss is finite.
+    block : array [FEW_ROWS, D]
+        Rows of the target.
+    """
+    outputs, x = loss.outputs(constant, len(block)), loss.x(block)
+    zeros = loss.zeros(len(block))
+    if float(loss.value(outputs, x, zeros, zeros)) != float(loss.value(outputs, x, zeros, zeros)):
+        raise InputError(f"loss {loss.name}: is random, must give the same value for the same batch")
+    gradient = loss.output_gradient(outputs, x)
+    if not torch.isfinite(gradient).all():
+        raise InputError(f"loss {loss.name}: its gradient is not finite at a constant reconstruction")
+    if not gradient.abs().max() > 0:
+        raise InputError(f"loss {loss.name}: does not depend on the reconstruction")
+    _check_samples_apart(loss, outputs, x, gradient)
+    moved = loss.output_gradient(outputs, x, mu=torch.ones_like(zeros))
+    if not _equal(loss, moved, gradient):
+        raise InputError(
+            f"loss {loss.name}: the weight of its reconstruction depends on mu, must be a sum of a reconstruction part "
+            f"and a KL part"
+        )
+
+
+def scaling(loss: LossFunction, constant: NDArray, block: NDArray) -> Scaling:
+    """Return how the parts of the loss depend on the batch size.
+
+    Parameters
+    ----------
+    loss, constant, block : as for `check`
+    """
+    half = len(block) // 2
+    x = loss.x(block)
+    outputs = loss.outputs(constant, len(block))
+    whole = loss.output_gradient(outputs, x)[:half]
+    part = loss.output_gradient(outputs[:half], x[:half])
+    return Scaling(
+        _power(whole, part), _power(*(_mu_gradient(loss, outputs[:n], x[:n])[:half] for n in (2 * half, half)))
+    )
+
+
+def _mu_gradient(loss: LossFunction, outputs: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The gradient by mu far from zero, where free bits do not hide it."""
+    mu = torch.full((len(outputs), loss.n_latent), 3.0, dtype=loss.dtype, requires_grad=True)
+    value = loss.value(outputs, x, mu, torch.zeros_like(mu))
+    gradient = torch.autograd.grad(value, mu, allow_unused=True)[0] if value.requires_grad else None
+    if gradient is None or not gradient.abs().max() > 0:
+        raise InputError(f"loss {loss.name}: does not depend on mu, must contain a KL term of mu and logvar")
+    return gradient
+
+
+def _power(whole: torch.Tensor, part: torch.Tensor) -> float:
+    """The power of 1 / batch size in a gradient, from a batch and half of it."""
+    ratio = float((part * part).sum() / (whole * part).sum())
+    return float(np.log2(ratio)) if ratio > 0 else float("nan")
+
+
+def _check_samples_apart(loss: LossFunction, outputs: torch.Tensor, x: torch.Tensor, gradient: torch.Tensor) -> None:
+    half = len(x) // 2
+    turned = torch.cat([x[:half], x[half:].flip(0).roll(1, 0)])
+    mixed = loss.output_gradient(outputs, torch.cat([x[:half], x[:half]]))
+    for other in (loss.output_gradient(outputs, turned), mixed):
+        if not _equal(loss, other[:half], gradient[:half]):
+            raise InputError(
+                f"loss {loss.name}: mixes samples (the gradient of one depends on the others of its batch, as with "
+                f"batch norm, contrastive terms or a variance over the batch), must be a sum or mean over samples"
+            )
+
+
+def _equal(loss: LossFunction, a: torch.Tensor, b: torch.Tensor) -> bool:
+    return bool((a - b).abs().max() <= _TOLERANCE[loss.single] * b.abs().max())
+
+
+def _candidates(loss: LossFunction, block: NDArray) -> list[NDArray]:
+    """Constant outputs of a few kinds: those of values, probabilities, logits, log rates and log variances."""
+    candidates = []
+    if not loss.several_heads and loss.n_outputs == block.shape[1]:
+        mean = block.mean(0)
+        within = np.clip(mean, 0.01, 0.99)
+        candidates.append(mean)
+        if block.min() >= 0:
+            candidates.append(np.log(np.maximum(mean, 0.01)))
+        if block.min() >= 0 and block.max() <= 1:
+            candidates += [within, np.log(within / (1 - within))]
+    if loss.several_heads and loss.sizes[0] == block.shape[1]:
+        candidates.append(np.concatenate([block.mean(0), np.zeros(loss.n_outputs - block.shape[1])]))
+    return [*candidates, *(np.full(loss.n_outputs, value) for value in (0.0, 0.5, 1.0))]

@@ -1,0 +1,167 @@
+"""The spectrum of the scores of a loss in units of its curvature: the eigenvalues of H^-1 G, streamed over the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phasevae.datasets.base import SampleStream
+from phasevae.errors import InputError
+from phasevae.prediction.optimum import PredictionWarning
+from phasevae.prediction.own_loss.coupled import coupled_spectrum
+from phasevae.prediction.own_loss.curvature import DENSE, KINK_WIDTH, WIDTHS, Derivatives
+from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
+
+_NULL = 1e-10
+"""Directions whose curvature or score is below this part of the largest have none."""
+
+_SPREAD = 1.2
+"""The criterion does not decide where it changes by more than this factor with the width of the differences."""
+
+_GUARD_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class ScoreSpectrum:
+    """The spectrum of the whitened scores, and how to get these."""
+
+    spectrum: Spectrum  # eigenvalues: weights of KL per sample at which latents die
+    rows: SampleStream | None  # the whitened scores; None for a loss that couples very many outputs
+    notes: tuple[PredictionWarning, ...] = ()
+
+
+def score_spectrum(
+    derivatives: Derivatives, constant: NDArray, few: NDArray, kinked: bool, top: int | None = None
+) -> ScoreSpectrum:
+    """Compute the spectrum of the scores at a constant output.
+
+    Parameters
+    ----------
+    derivatives : Derivatives
+    constant : array [P]
+        The best constant output.
+    few : array [b, D]
+        Rows of the target for what does not need all of them.
+    kinked : bool
+        Whether the curvature is taken from finite differences.
+    top : int, optional
+        The number of leading eigenvalues to compute; by default all.
+
+    Raises
+    ------
+    InputError
+        For outputs that have scores but no curvature, and if all scores are constant.
+    """
+    if derivatives.blocks.shape[1] > DENSE:
+        return ScoreSpectrum(coupled_spectrum(derivatives, constant, few, kinked, top), None)
+    rows = derivatives.curvature_rows()
+    curvature = (derivatives.smoothed_curvature if kinked else derivatives.curvature)(constant, rows=rows)
+    whitening, constants = _whitening(derivatives, constant, few, curvature)
+    stream = _whitened(derivatives, constant, whitening)
+    top = None if top is None or top >= stream.dimension else top
+    measured = measure_spectrum(stream, with_variance_proxy=False, top=top)
+    notes = _notes(derivatives, constant, few, kinked, constants)
+    return ScoreSpectrum(measured.spectrum, stream, notes)
+
+
+def _whitening(
+    derivatives: Derivatives, constant: NDArray, few: NDArray, curvature: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Return what whitens the scores of each block [blocks, k, k], and which outputs have a constant score [P]."""
+    scores = derivatives.gradients(constant, few)
+    varying = np.ptp(scores, axis=0) > _NULL * max(np.abs(scores).max(), 1e-300)
+    values, vectors = np.linalg.eigh(curvature)
+    blocks, spread = derivatives.blocks, scores.std(0)
+    # In units of each output's own score: the curvature of one output may be far smaller than that of another.
+    own = np.maximum(np.abs(values).max(1), 1e-300)
+    null = np.abs(values) <= _NULL * own[:, None]
+    moved = (
+        np.square(np.einsum("bij,bi->bj", vectors, spread[blocks])) > 1e-6 * np.square(spread[blocks]).sum(1)[:, None]
+    )
+    if len(blocks) == curvature.shape[0] and blocks.shape[1] == 1:
+        _check_single(derivatives, values[:, 0], varying)
+        null = ~(varying[:, None] & (values > 0))
+    elif np.any((values < 0) & ~null & moved):
+        raise InputError(
+            f"loss {derivatives.loss.name}: its curvature is negative in a direction at the best constant output, "
+            f"which must be a minimum"
+        )
+    inverse = np.where(null | (values <= 0), 0.0, 1 / np.sqrt(np.where(values > 0, values, 1.0)))
+    whitening = inverse[:, :, None] * vectors.transpose(0, 2, 1)
+    return whitening, ~varying
+
+
+def _check_single(derivatives: Derivatives, values: NDArray, varying: NDArray) -> None:
+    flat = varying & ~(values > 0)
+    if flat.any():
+        raise InputError(
+            f"loss {derivatives.loss.name}: has no curvature in output {int(flat.argmax())} at its best constant "
+            f"value, although its score varies: the criterion does not decide"
+        )
+
+
+def _whitened(derivatives: Derivatives, constant: NDArray, whitening: NDArray) -> SampleStream:
+    """The scores of all rows, whitened block by block: blocks [b, P] of the stream."""
+    blocks = derivatives.blocks
+    source = derivatives.loss.target.stream
+    whiten = _whitener(blocks, whitening)
+
+    def read() -> Iterator[NDArray]:
+        for block in derivatives.chunks():
+            yield whiten(derivatives.gradients(constant, block))
+
+    return SampleStream(read, derivatives.loss.n_outputs, source.label)
+
+
+def _whitener(blocks: NDArray, whitening: NDArray) -> Callable[[NDArray], NDArray]:
+    if blocks.shape[1] == 1:
+        unit = np.zeros(blocks.size)
+        unit[blocks[:, 0]] = np.abs(whitening[:, 0, 0])
+        return lambda gradients: gradients * unit
+    if len(blocks) == 1:
+        return lambda gradients: gradients[:, blocks[0]] @ whitening[0].T
+    return lambda gradients: np.einsum("bij,nbj->nbi", whitening, gradients[:, blocks]).reshape(len(gradients), -1)
+
+
+def _notes(
+    derivatives: Derivatives, constant: NDArray, few: NDArray, kinked: bool, constants: NDArray
+) -> tuple[PredictionWarning, ...]:
+    notes = []
+    if n := int(constants.sum()):
+        where = ", ".join(map(str, np.flatnonzero(constants)[:5])) + (", ..." if n > 5 else "")
+        text = (
+            f"{n} of {constants.size} outputs have the same score in every sample ({where}): no latent can carry them"
+        )
+        notes.append(PredictionWarning("constant-outputs", text))
+    if kinked and derivatives.blocks.shape[1] == 1:
+        low, high = _range(derivatives, constant, few[:: -(-len(few) // _GUARD_ROWS)])
+        if high > _SPREAD * low:
+            text = (
+                f"the loss has kinks, and the critical weight depends on how far from the constant output the network "
+                f"moves: between {low:.3g} and {high:.3g} times the predicted one"
+            )
+            notes.append(PredictionWarning("kinks", text))
+    return tuple(notes)
+
+
+def _range(derivatives: Derivatives, constant: NDArray, few: NDArray) -> tuple[float, float]:
+    """The smallest and largest critical weight over WIDTHS, relative to that of KINK_WIDTH."""
+    from scipy.sparse.linalg import svds
+
+    scores = derivatives.gradients(constant, few)
+    scores -= scores.mean(0)
+    found = {}
+    for width in WIDTHS:
+        curvature = derivatives.smoothed_curvature(constant, width, few)[:, 0, 0]
+        unit = np.zeros(scores.shape[1])
+        unit[derivatives.blocks[:, 0]] = np.where(curvature > 0, 1 / np.sqrt(np.where(curvature > 0, curvature, 1)), 0)
+        scaled = scores * unit
+        if min(scaled.shape) > 2:
+            found[width] = float(svds(scaled, 1, return_singular_vectors=False, random_state=0)[0] ** 2)
+        else:
+            found[width] = float(np.linalg.norm(scaled, 2) ** 2)
+    ratios = np.array(list(found.values())) / found[KINK_WIDTH]
+    return float(ratios.min()), float(ratios.max())
