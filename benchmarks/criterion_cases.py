@@ -18,7 +18,7 @@ from torch.distributions import Laplace, NegativeBinomial, Normal, StudentT, kl_
 from torch.nn import functional as F  # noqa: N812
 
 N_ROWS, N_FEATURES, SIDE, CLASSES, DISPERSION = 20_000, 16, 8, 4, 5.0
-STATES, SYMBOLS, LENGTH = 4, 8, 16
+STATES, SYMBOLS, LENGTH = 4, 8, 10
 
 
 def factors(strengths: tuple[float, ...], seed: int = 0) -> tuple[NDArray, np.random.Generator]:
@@ -124,7 +124,7 @@ def images() -> NDArray:
     """Images of a spot whose place, and so its brightness at each pixel, differs."""
     rng = np.random.default_rng(0)
     axis = np.arange(SIDE) - (SIDE - 1) / 2
-    y, x = rng.normal(size=(2, N_ROWS, 1, 1))
+    y, x = rng.normal(size=(2, 4000, 1, 1))
     spot = np.exp(-((axis[:, None] - y) ** 2 + (axis - x) ** 2) / 8)
     return (spot + 0.2 * rng.normal(size=spot.shape))[:, None]
 
@@ -236,7 +236,7 @@ CASES = {
     case.name: case
     for case in (
         Case("gaussian", gaussian, continuous),
-        Case("gaussian, variance", gaussian_with_variance, skewed, (2, N_FEATURES)),
+        Case("gaussian with variance", gaussian_with_variance, skewed, (2, N_FEATURES)),
         Case("bernoulli", bernoulli, binary),
         Case("poisson", poisson, counts),
         Case("negative binomial", negative_binomial, overdispersed),
