@@ -3,12 +3,14 @@
     python benchmarks/predictions.py                       # docs/guide/gallery.csv, and the tables of gallery.md
     python benchmarks/predictions.py --only mean-se,pythae # the same; other cases keep their rows
     python benchmarks/predictions.py --only mean-se --steps 500 --output quick.csv
-    python benchmarks/predictions.py --data .              # digits.npy, pixels.npy, binary.npy, cells.npy
+    python benchmarks/predictions.py --data .              # digits.npy, pixels.npy, ...
 
-takes a quarter of an hour; with one case and 500 steps some seconds. Each case is trained at 0.8 and 1.25 times the
-predicted critical weight of KL, and at the weights of public threads. The losses are written as users write them,
-without phasevae's conventions. In the first half of a training the weight of KL rises from 0.3 of the critical weight
-to its target, so that the model reaches it from the active side. The exit code is 1 if a run is not as predicted.
+takes half an hour; with one case and 500 steps some seconds. Each case is trained at 0.8 and 1.25 times the predicted
+critical weight of KL, and at the weights of public threads. The losses are written as users write them, without
+phasevae's conventions; those of gallery_losses/ are files that `phasevae predict --loss-function` reads, and their
+weights are factors of the KL term. In the first half of a training the weight of KL rises from a fraction of the
+critical weight (0.3, for the files 0.1) to its target, so that the model reaches it from the active side. The exit code
+is 1 if a run is not as predicted.
 """
 
 from __future__ import annotations
@@ -25,14 +27,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from gallery_vae import measured, trained, trained_by_pythae
+from gallery_data import DATA, SYMBOLS, samples
+from gallery_vae import BATCH, measured, trained, trained_by_pythae
+from own_loss_vae import trained as trained_with
 from shared import ROOT, make_parser, markdown_table, some_of, write_tables
 
 from phasevae import predict
 from phasevae.artifacts.tables import read_table, write_table
+from phasevae.prediction.own_loss.function import load_function
 from phasevae.theory.ppca import ACTIVE_KL
 
 GALLERY, PAGE = (ROOT / "docs" / "guide" / name for name in ("gallery.csv", "gallery.md"))
+OWN = ROOT / "benchmarks" / "gallery_losses"
 BELOW, ABOVE = 0.8, 1.25
 ALIVE, DEAD = 0.01, 0.001
 """KL in nats per sample: a run below the critical weight stays above the first, a run above it below the second."""
@@ -40,8 +46,9 @@ ALIVE, DEAD = 0.01, 0.001
 
 @dataclass(frozen=True)
 class Case:
-    """A loss on data, with the options of `predict` that describe it.
+    """A loss on data: a key of `gallery_vae.LOSSES`, or a file of gallery_losses/ with a function `loss`.
 
+    options: those of `predict` that describe the loss; for a file its batch size and the shape of its outputs.
     weights: those of the public thread, in addition to 0.8 and 1.25 times the critical weight.
     """
 
@@ -53,8 +60,13 @@ class Case:
     thread: str = ""
     weights: tuple[float, ...] = ()
 
+    @property
+    def is_file(self) -> bool:
+        return self.loss.endswith(".py")
+
 
 MEANS = "mean-se-mean-kl"
+TOKENS = {"output_shape": (12, SYMBOLS)}
 THREADS = (
     Case("kld_weight", "pixels", 8, "mean-se", {"library": "pytorch-vae"}, "AntixK/PyTorch-VAE#56", (1.0, 0.00025)),
     Case("zero KL", "binary", 8, "mean-bce", {"loss": "mean-bce"}, "YannDubs/disentangling-vae#50", (1.0,)),
@@ -63,6 +75,16 @@ THREADS = (
     Case("how many latents", "cells", 8, "scvi", {"library": "scvi"}, "scverse/scvi-tools#730", (1.0,)),
     Case("flat KL", "pixels", 8, "sse", {"library": "beta-vae"}, "1Konny/Beta-VAE#4", (4.0,)),
     Case("mean or sum", "digits", 8, MEANS, {"loss": MEANS}, "orybkin/sigma-vae-tensorflow#2", (1.0,)),
+    Case("batch sum", "pixels", 8, "mmvae.py", {"batch_size": BATCH}, "zdebruine/MMVAE#19", (1.0,)),
+    Case("factor of 79", "tokens", 8, "rvae.py", TOKENS, "kefirski/pytorch_RVAE#11", (1.0, 1 / 79)),
+    Case("robot", "curves", 8, "act.py", {}, "tonyzhaozh/act#55", (1.0,)),
+    Case("weight of 1000", "curves", 8, "audioldm.py", {}, "haoheliu/AudioLDM2#90", (1.0, 32 / 65536)),
+    Case("mean KL", "binary", 8, "keras_io.py", {}, "keras-team/keras-io#270", (1.0, 8.0)),
+    Case("warm-up", "counts", 8, "scvi_tools.py", {}, "scverse/scvi-tools#1569", (1.0, 0.8)),
+    Case("annealing", "clicks", 8, "mult_vae.py", {}, "younggyoseo/vae-cf-pytorch#6", (1.0, 5.0)),
+    Case("motion", "curves", 8, "actor.py", {"batch_size": 20}, "Mathux/ACTOR#5", (1.0, 1e5)),
+    Case("rising KL", "curves", 8, "dart.py", {}, "zkf1997/DART#22", (1.0,)),
+    Case("perceptual", "curves", 8, "dfc_vae.py", {}, "yzwxx/vae-celebA#4", (1.0,)),
 )
 CONVENTIONS = (
     *(Case(name, "digits", 4, name, {"loss": name}) for name in ("half-sse", "sse", "mean-se", "mean-se-mean-kl")),
@@ -76,35 +98,18 @@ CONVENTIONS = (
 CASES = {case.name: case for case in (*CONVENTIONS, *THREADS)}
 
 
-def samples(name: str) -> np.ndarray:
-    """Float32 data [N, D]: digits, one scale for all pixels and mean variance 1; pixels, 0 to 1; binary, 0 or 1; cells,
-    24 standardised features of five factors, with noise of different strength."""
-    from sklearn.datasets import load_digits
-
-    x = load_digits().data / 16
-    if name == "cells":
-        rng = np.random.default_rng(0)
-        factors, loadings = rng.normal(size=(2000, 5)), rng.normal(size=(5, 24)) * np.geomspace(1.2, 0.5, 5)[:, None]
-        x = factors @ loadings + rng.normal(size=(2000, 24)) * rng.uniform(0.5, 1.5, 24)
-        return ((x - x.mean(0)) / x.std(0)).astype(np.float32)
-    if name == "digits":
-        x = (x - x.mean(0)) / np.sqrt(x.var(0).mean())
-    return (x >= 0.5 if name == "binary" else x).astype(np.float32)
-
-
 def runs(case: Case, steps: int) -> Iterator[dict[str, Any]]:
     """Train a case at each of its weights; yield the rows of the table and print them."""
     data = samples(case.data)
     x = torch.from_numpy(data)
+    own = {"loss": load_function(f"{OWN / case.loss}:loss")} if case.is_file else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        prediction = predict(data, case.n_latent, **case.options)
+        prediction = predict(data, case.n_latent, **own, **case.options)
     critical = prediction.critical_kl_weight
-    train = trained_by_pythae if case.loss.startswith("pythae") else trained
     for weight in (BELOW * critical, ABOVE * critical, *case.weights):
-        torch.manual_seed(0)
         predicted, start = prediction.at(weight), time.perf_counter()
-        kl_per_dim = measured(train(x, case.loss, case.n_latent, weight, critical, steps), x)
+        kl_per_dim = measured(model_of(case, x, weight, critical, steps), x.float())
         kl = float(kl_per_dim.sum())
         row = {
             "case": case.name,
@@ -126,6 +131,17 @@ def runs(case: Case, steps: int) -> Iterator[dict[str, Any]]:
         }
         print(line(row), f"{time.perf_counter() - start:.0f} s", flush=True)
         yield row
+
+
+def model_of(case: Case, x: torch.Tensor, weight: float, critical: float, steps: int) -> torch.nn.Module:
+    """Return a model that is trained on x with the loss of a case and a weight of KL."""
+    if case.is_file:
+        loss, options = load_function(f"{OWN / case.loss}:loss"), case.options
+        shape, batch = options.get("output_shape"), options.get("batch_size", BATCH)
+        return trained_with(x, loss, case.n_latent, weight, critical, steps, 0, output_shape=shape, batch=batch)
+    torch.manual_seed(0)
+    train = trained_by_pythae if case.loss.startswith("pythae") else trained
+    return train(x, case.loss, case.n_latent, weight, critical, steps)
 
 
 def line(row: dict[str, Any]) -> str:
@@ -178,7 +194,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.data:
         options.data.mkdir(parents=True, exist_ok=True)
-        for name in {case.data for case in CASES.values()}:
+        for name in DATA:
             np.save(options.data / f"{name}.npy", samples(name))
         return
     torch.set_num_threads(1)

@@ -68,6 +68,23 @@ def shapes(option: str, text: str | None) -> tuple[int, ...] | list[tuple[int, .
     return [shape(option, part) for part in text.split("/")]
 
 
+def named_values(option: str, text: str | None) -> dict[str, Any] | None:
+    """Read NAME=VALUE pairs with commas between, values as numbers, true or false where they are; None stays None."""
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name and sign for name, sign, _ in pairs):
+        raise InputError(f"{option}: {text!r}, must be NAME=VALUE, with commas between")
+    return {name: _value(value) for name, _, value in pairs}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given."""
     return {key: value for key, value in options.items() if value is not None}

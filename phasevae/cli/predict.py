@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phasevae.artifacts.files import readable_json, replacing
-from phasevae.cli.arguments import given, shape, shapes
+from phasevae.cli.arguments import given, named_values, shape, shapes
 from phasevae.cli.options import Json, Key, Size, Standardize
 from phasevae.errors import InputError
 from phasevae.prediction.losses import LIBRARIES, LOSSES
@@ -31,6 +31,9 @@ def predict(
     beta: Annotated[float | None, typer.Option(help="Weight of KL in a loss with half the squared error.")] = None,
     loss: Annotated[str | None, typer.Option(help=f"Name of the loss: {' | '.join(LOSSES)}.")] = None,
     library: Annotated[str | None, typer.Option(help=f"Loss of public code: {' | '.join(LIBRARIES)}.")] = None,
+    loss_options: Annotated[
+        str | None, typer.Option(help="Options of a likelihood, such as size_factors=total,dispersion=2.")
+    ] = None,
     loss_function: Annotated[
         str | None, typer.Option(help="FILE.py:FUNCTION, your own loss(recon, x, mu, logvar) of torch operations.")
     ] = None,
@@ -83,6 +86,7 @@ def predict(
         beta=beta,
         loss=loss if loss_function is None else _function(loss_function),
         library=library,
+        loss_options=named_values("loss-options", loss_options),
         kl_weight=kl_weight,
         kl_schedule=kl_schedule,
         training_length=training_length,

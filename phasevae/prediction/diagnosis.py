@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.prediction.losses import BERNOULLI, FIXED, SCORES
+from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES
 from phasevae.prediction.optimum import Optimum, PredictionWarning
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 from phasevae.theory.ppca import is_active
@@ -70,7 +70,7 @@ def _not_standardised(optimum: Optimum) -> str | None:
             f"one feature has {ratio:.3g} times the standard deviation of the median feature: the largest features "
             f"alone decide which latents live; scale the features unless their units are meant to count"
         )
-    if not MEAN_VARIANCE[0] <= mean <= MEAN_VARIANCE[1]:
+    if setting.loss.name != OWN and not MEAN_VARIANCE[0] <= mean <= MEAN_VARIANCE[1]:
         return (
             f"the features' mean variance is {mean:.3g}, not near 1: a decoder variance or KL weight chosen for "
             f"standardised data is {1 / mean:.3g} times as strong here{_bytes(setting.features)}"

@@ -19,7 +19,14 @@ class KlTerm:
 
     free_bits: float = 0.0  # nats in each latent that cost nothing (Kingma et al. 2016)
     least_kl: float = 0.0  # nats in all latents together that cost nothing, or that a capacity asks for
+    draws: bool = False  # whether it is a capacity: KL costs by its distance from `least_kl`
     relative_weights: tuple[float, ...] = ()  # of the latents, ascending, with mean 1; empty if they are equal
+
+    def cost(self, kl: NDArray, n: int) -> float:
+        """Return what the KL of the latents costs, in nats, by which the weight of the term multiplies."""
+        if self.draws:
+            return abs(float(kl.sum()) - self.least_kl)
+        return float((np.sort(kl)[::-1] * self.weights(n)).sum())
 
     def weights(self, n: int) -> NDArray:
         """Return the relative weights of the first n latents, of which those with the least weight live longest."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from phasevae.prediction.losses import FIXED, LEARNED, PER_FEATURE
+import numpy as np
+from numpy.typing import NDArray
+
+from phasevae.prediction.kl_term import USUAL_KL
+from phasevae.prediction.losses import FIXED, LEARNED, OWN, PER_FEATURE
 from phasevae.prediction.optimum import Optimum, Setting, kl_and_error
 
 
@@ -31,7 +35,7 @@ def expected_log(optimum: Optimum) -> LogValues:
     LogValues
         To leading order below the threshold, where the loss is not a squared error.
     """
-    return _values(optimum.setting, optimum.kl, optimum.mse)
+    return _values(optimum.setting, optimum.kl_per_dim, optimum.mse)
 
 
 def collapsed_log(optimum: Optimum) -> LogValues:
@@ -41,12 +45,20 @@ def collapsed_log(optimum: Optimum) -> LogValues:
     ----------
     optimum : Optimum
     """
-    setting = replace(optimum.setting, kl_weight=2 * optimum.critical_kl_weight)
-    return _values(setting, 0.0, kl_and_error(setting)[2])
+    setting = replace(optimum.setting, kl_weight=2 * optimum.critical_kl_weight, kl_term=USUAL_KL)
+    error = kl_and_error(setting)[2]
+    return _values(optimum.setting, np.zeros(setting.n_latent), error)
 
 
-def _values(setting: Setting, kl: float, error: float) -> LogValues:
-    term = setting.weights[1] * kl * (setting.loss.scale if setting.loss.decoder in (LEARNED, PER_FEATURE) else 1.0)
+def _values(setting: Setting, kl_per_dim: NDArray, error: float) -> LogValues:
+    kl, loss = float(kl_per_dim.sum()), setting.loss
+    own_learned = loss.name == OWN and loss.decoder in (LEARNED, PER_FEATURE)
+    unit = loss.scale if own_learned else 1.0  # a learned variance is judged in units of its likelihood
+    term = (
+        setting.weights[1] * unit * setting.kl_term.cost(kl_per_dim, setting.n_latent)
+        if math.isfinite(kl)
+        else math.inf
+    )
     reconstruction = _reconstruction(setting, error)
     if not math.isfinite(kl):
         return LogValues(None, math.inf, None, math.inf)

@@ -9,9 +9,13 @@ Every library preset names the line of public code that it models, at a commit o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from phasevae.errors import InputError
+from phasevae.likelihoods.registry import LIKELIHOODS, find_likelihood
 from phasevae.theory.ppca import effective_variance
 
 FIXED, BERNOULLI, SCORES, LEARNED, PER_FEATURE = "fixed", "bernoulli", "scores", "learned", "per-feature"
@@ -41,6 +45,9 @@ class Loss:
     mean_over_features: bool = False
     mean_over_latents: bool = False
     kl_weight: float = 1.0  # default of the code that it models
+    family: str = ""  # of a Bernoulli decoder and of scores: a name in likelihoods.registry.LIKELIHOODS
+    options: tuple[tuple[str, Any], ...] = ()  # of the family
+    constant: float = 0.0  # part of the family's negative log likelihood of a feature that the loss leaves out
     kl_unit: float = 1.0  # weight of KL in the loss where kl_weight is 1
     source: str = ""
     note: str = ""
@@ -108,18 +115,29 @@ LOSSES: dict[str, Loss] = {
         Loss("sse", "SSE + w * KL", scale=1.0),
         Loss("mean-se", "SSE / D + w * KL", scale=1.0, mean_over_features=True),
         Loss("mean-se-mean-kl", "SSE / D + w * KL / n", scale=1.0, mean_over_features=True, mean_over_latents=True),
-        Loss("bce", "BCE + w * KL", decoder=BERNOULLI),
-        Loss("mean-bce", "BCE / D + w * KL", decoder=BERNOULLI, mean_over_features=True),
+        Loss("bce", "BCE + w * KL", decoder=BERNOULLI, family="bernoulli"),
+        Loss("mean-bce", "BCE / D + w * KL", decoder=BERNOULLI, family="bernoulli", mean_over_features=True),
         Loss(
             "gaussian-nll",
             "SSE / (2 s2) + (D / 2) ln s2 + w * KL, s2 learned",
             decoder=LEARNED,
             source="Rybkin, Daniilidis & Levine, ICML 2021 (sigma-VAE); Lucas et al., NeurIPS 2019",
         ),
+        *(
+            Loss(name, f"-ln {LIKELIHOODS[name].formula} + w * KL", SCORES, family=name)
+            for name in (
+                "gaussian-variance", "poisson", "negative-binomial", "zinb", "multinomial", "categorical", "student-t",
+            )
+        ),
+        Loss("laplace", "L1 + w * KL", SCORES, family="laplace", constant=math.log(2)),
     )
-}
-"""Losses by name. SSE and BCE are squared error and binary cross entropy, summed over the D features of a sample. KL is
-summed over the n latents. All are averaged over the batch."""
+}  # fmt: skip
+"""Losses by name. SSE, BCE and L1 are squared error, binary cross entropy and absolute error, summed over the features
+of a sample, as the other negative log likelihoods are. KL is summed over the n latents. All are averaged over the
+batch."""
+
+ALIASES = {"gaussian": "half-sse", "bernoulli": "bce"}
+"""Likelihoods that have another name as losses."""
 
 LIBRARIES: dict[str, Loss] = {
     loss.name: loss
@@ -135,6 +153,7 @@ LIBRARIES: dict[str, Loss] = {
             "pythae-bce",
             "BCE + w * KL",
             decoder=BERNOULLI,
+            family="bernoulli",
             source="pythae 0.1.2, pythae/models/vae/vae_model.py, lines 112-118 (reconstruction_loss='bce')",
         ),
         Loss(
@@ -150,6 +169,7 @@ LIBRARIES: dict[str, Loss] = {
             "disentangling-vae",
             "BCE + w * KL",
             decoder=BERNOULLI,
+            family="bernoulli",
             kl_weight=4.0,
             source="YannDubs/disentangling-vae at 0a38ac7, disvae/models/losses.py, line 136 and "
             "_reconstruction_loss (distribution 'bernoulli'); beta = 4 in line 124",
@@ -166,6 +186,7 @@ LIBRARIES: dict[str, Loss] = {
             "pyro",
             "BCE + w * KL",
             decoder=BERNOULLI,
+            family="bernoulli",
             source="pyro-ppl/pyro at 07ad8d8, examples/vae/vae.py, line 97 (Bernoulli likelihood under Trace_ELBO)",
         ),
         Loss(
@@ -189,12 +210,97 @@ LIBRARIES: dict[str, Loss] = {
             kl_weight=4.0,
             source="1Konny/Beta-VAE at 007fb99, solver.py, lines 24-26 (decoder 'gaussian') and its objective 'H'",
         ),
+        Loss(
+            "pytorch-examples",
+            "BCE + w * KL",
+            decoder=BERNOULLI,
+            family="bernoulli",
+            source="pytorch/examples at 77f55b9, vae/main.py, lines 80-89",
+        ),
+        Loss(
+            "keras-io",
+            "BCE + w * KL",
+            decoder=BERNOULLI,
+            family="bernoulli",
+            source="keras-team/keras-io at cca4efb, examples/generative/vae.py, lines 92-99",
+            note="for images of one channel; of c channels the cross entropy is their mean: divide it by c",
+        ),
+        Loss(
+            "scvi-nb",
+            "-ln NB(x; library * softmax f, r_g) summed over genes + w * KL",
+            SCORES,
+            family="negative-binomial",
+            options=(("normalised", True), ("size_factors", "total")),
+            source="scvi-tools 1.4.2, scvi/module/_vae.py, lines 515-532, 563-580 (gene_likelihood='nb'); "
+            "scvi/nn/_base_components.py, lines 377-386",
+            note="without batches and covariates; the weight is that at the end of the warm-up",
+        ),
+        Loss(
+            "scvi-zinb",
+            "-ln ZINB(x; library * softmax f, r_g, dropout logit) summed over genes + w * KL",
+            SCORES,
+            family="zinb",
+            options=(("normalised", True), ("size_factors", "total")),
+            source="scvi-tools 1.4.2, scvi/module/_vae.py, lines 515-532, 563-580 (the default gene_likelihood); "
+            "scvi/distributions/_negative_binomial.py, lines 42-102",
+            note="without batches and covariates; the weight is that at the end of the warm-up",
+        ),
+        Loss(
+            "mult-vae",
+            "-sum x ln softmax f + w * KL",
+            SCORES,
+            family="multinomial",
+            kl_weight=0.2,
+            source="dawenl/vae_cf at ad103c5, VAE_ML20M_WWW2018.ipynb, lines 747-786 and 979-984 (weight at the end)",
+            note="without the dropout of the encoder's input",
+        ),
+        Loss(
+            "recommenders",
+            "-sum x ln softmax f + w * KL",
+            SCORES,
+            family="multinomial",
+            source="recommenders-team/recommenders at b02c95e, recommenders/models/vae/multinomial_vae.py, "
+            "lines 329-344; beta = 1 in line 207",
+            note="without the dropout of the encoder's input",
+        ),
+        Loss(
+            "act",
+            "mean absolute error + w * KL",
+            SCORES,
+            scale=0.5,
+            mean_over_features=True,
+            kl_weight=10.0,
+            family="laplace",
+            constant=math.log(2),
+            source="tonyzhaozh/act at 742c753, policy.py, lines 28-34 and 71-84; weight 10 of README.md, line 76",
+            note="without the conditions, which encoder and decoder both see, and the padding",
+        ),
+        Loss(
+            "diffusers",
+            "SSE + w * KL",
+            scale=1.0,
+            kl_weight=1e-6,
+            source="huggingface/diffusers at 58eb52c, examples/research_projects/autoencoderkl/train_autoencoderkl.py, "
+            "lines 902-929; kl_scale in line 436",
+            note="until step 50,000: later a discriminator is added; LPIPS has no gradient there",
+        ),
+        Loss(
+            "compvis",
+            "L1 + w * KL",
+            SCORES,
+            kl_weight=1e-6,
+            family="laplace",
+            constant=math.log(2),
+            source="CompVis/latent-diffusion at a506df5, ldm/modules/losses/contperceptual.py, lines 48-60 and 83; "
+            "weight of configs/autoencoder/autoencoder_kl_32x32x4.yaml, line 11",
+            note="without LPIPS and the discriminator",
+        ),
     )
 }
 """Presets of public code, by name. Their `kl_weight` is the default of that code."""
 
 
-def find_loss(loss: str | None = None, library: str | None = None) -> Loss:
+def find_loss(loss: str | None = None, library: str | None = None, options: Mapping[str, Any] | None = None) -> Loss:
     """Return a loss by its name.
 
     Parameters
@@ -203,6 +309,8 @@ def find_loss(loss: str | None = None, library: str | None = None) -> Loss:
         A name in LOSSES.
     library : str, optional
         A name in LIBRARIES, which comes first.
+    options : mapping, optional
+        Options of the likelihood, such as the dispersion.
 
     Returns
     -------
@@ -214,6 +322,17 @@ def find_loss(loss: str | None = None, library: str | None = None) -> Loss:
         For an unknown name, with the known ones.
     """
     table, key, name = (LOSSES, "loss", loss) if library is None else (LIBRARIES, "library", library)
+    name = ALIASES.get(name, name) if library is None else name
     if name not in table:
         raise InputError(f"{key}: {name!r}, must be one of {', '.join(table)}")
-    return table[name]
+    return _with_options(table[name], options or {})
+
+
+def _with_options(loss: Loss, options: Mapping[str, Any]) -> Loss:
+    if not options:
+        return loss
+    if loss.decoder != SCORES:
+        raise InputError(f"loss_options: {', '.join(options)}, must be left out for the loss {loss.name}")
+    merged = dict(loss.options) | dict(options)
+    find_likelihood(loss.family, **merged)  # says what is wrong with them
+    return replace(loss, options=tuple(merged.items()))

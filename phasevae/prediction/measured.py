@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from phasevae.datasets.base import SampleStream
 from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
 from phasevae.errors import InputError
+from phasevae.likelihoods.base import FittedLikelihood
+from phasevae.likelihoods.registry import find_likelihood
 from phasevae.prediction.encoder_input import EncoderInput, seen_spectrum
 from phasevae.prediction.kl_term import KlTerm
-from phasevae.prediction.losses import BERNOULLI, LEARNED, PER_FEATURE, Loss
+from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
 from phasevae.prediction.optimum import Setting
 from phasevae.spectrum.moments import covariance_matrix
 from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
@@ -132,7 +134,8 @@ def _with_limits(limits: EncoderLimits, regulariser: Regulariser) -> EncoderLimi
 def _kl_term(regulariser: Regulariser) -> KlTerm:
     weights = np.sort(regulariser.weights / regulariser.weights.mean())
     uneven = weights[-1] > weights[0] * (1 + _EVEN)
-    return KlTerm(regulariser.free_bits, regulariser.least_kl, tuple(weights.tolist()) if uneven else ())
+    relative = tuple(weights.tolist()) if uneven else ()
+    return KlTerm(regulariser.free_bits, regulariser.least_kl, regulariser.draws, relative)
 
 
 def _of_scores(own: OwnLoss, model: Model, seen: EncoderInput | None) -> Setting:
@@ -151,23 +154,38 @@ def _top(dimension: int, n_latent: int) -> int | None:
 def _measured(rows: SampleStream, loss: Loss, model: Model, seen: EncoderInput | None) -> Setting:
     """Return the setting with the spectrum in the decoder's units."""
     features = feature_statistics(rows)
-    top = _top(rows.dimension, model.n_latent)
     if loss.decoder == PER_FEATURE:
         return _of_learned_variances(rows, loss, model, features)
-    if loss.decoder == BERNOULLI:
-        _check_probabilities(rows, features)
-        variance = features.mean * (1 - features.mean)
-        scaled, in_units = _scaled(rows, features, variance)
+    collapsed = variances = None
+    if loss.family:
+        fitted = find_likelihood(loss.family, **dict(loss.options)).fit(rows, features)
+        size = rows.dimension if loss.mean_over_features else 1
+        collapsed = (fitted.loss - loss.constant * rows.dimension) / size
+        scores, of_scores = _whitened(rows, fitted), None
     else:
-        variance, scaled, in_units = np.ones(rows.dimension), rows, features
+        scores, of_scores = rows, features
     if seen is None:
+        top = _top(scores.dimension, model.n_latent)
         # The variance proxy is that of a Gaussian decoder.
-        measured = measure_spectrum(scaled, loss.decoder != BERNOULLI, top, in_units)
-        spectrum, variances, notes = measured.spectrum, measured.variances * variance, ()
+        measured = measure_spectrum(scores, not loss.family, top, of_scores)
+        spectrum, notes = measured.spectrum, ()
+        variances = None if loss.family else measured.variances
     else:
-        (spectrum, notes), variances = seen_spectrum(scaled, seen), None
+        spectrum, notes = seen_spectrum(scores, seen)
     setting = Setting(loss, model.n_latent, model.kl_weight, spectrum, features, variances, limits=model.limits)
-    return replace(setting, notes=notes)
+    return replace(setting, notes=notes, collapsed_loss=collapsed)
+
+
+def _whitened(rows: SampleStream, fitted: FittedLikelihood) -> SampleStream:
+    """The whitened scores of a likelihood, in blocks that are not larger than those of the rows."""
+    share = -(-fitted.n_scores // rows.dimension)
+
+    def read() -> Iterator[NDArray]:
+        for block in rows.read():
+            for part in np.array_split(block, min(share, len(block))):
+                yield fitted.whitened_scores(part)
+
+    return SampleStream(read, fitted.n_scores, rows.label)
 
 
 def _of_learned_variances(rows: SampleStream, loss: Loss, model: Model, features: FeatureStatistics) -> Setting:
@@ -192,12 +210,6 @@ def _scaled(
     unit = np.where(variance > 0, 1 / np.sqrt(np.where(variance > 0, variance, 1)), 0.0)
     scaled = {name: getattr(features, name) * unit for name in ("origin", "shift", "low", "high")}
     return rows.mapped(lambda block: block * unit), replace(features, **scaled)
-
-
-def _check_probabilities(rows: SampleStream, features: FeatureStatistics) -> None:
-    low, high = features.low.min(), features.high.max()
-    if low < 0 or high > 1:
-        raise InputError(f"{rows.label}: values from {low:g} to {high:g}, must be within 0 and 1 for cross entropy")
 
 
 def check_limits(loss: Loss, model: Model) -> None:

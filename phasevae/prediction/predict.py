@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from phasevae.errors import InputError
 from phasevae.prediction import advice, diagnosis
 from phasevae.prediction.log_values import LogValues, collapsed_log, expected_log
 from phasevae.prediction.losses import (
-    BERNOULLI,
     PER_FEATURE,
     Loss,
     find_loss,
@@ -100,6 +99,7 @@ def predict(
     beta: float | None = None,
     loss: str | Callable[..., Any] | None = None,
     library: str | None = None,
+    loss_options: Mapping[str, Any] | None = None,
     kl_weight: float | None = None,
     kl_schedule: str | KlSchedule | None = None,
     training_length: float | None = None,
@@ -136,6 +136,9 @@ def predict(
         is the loss as you wrote it.
     library : str, optional
         A name in `losses.LIBRARIES`.
+    loss_options : mapping, optional
+        Options of the likelihood, the fields of its class in `phasevae.likelihoods`, such as
+        ``{"size_factors": "total"}`` of the negative binomial.
     kl_weight : float, optional
         Weight of KL in the loss; 1 by default, or the default of the library. Not together with `beta`.
     kl_schedule : str, optional
@@ -187,8 +190,8 @@ def predict(
     if mask >= 1:
         raise InputError(f"input_mask: {input_mask!r}, must be less than 1")
     if callable(loss):
-        if sigma2 is not None or beta is not None or library is not None:
-            raise InputError("loss: a function, must be given without sigma2, beta and library")
+        if sigma2 is not None or beta is not None or library is not None or loss_options:
+            raise InputError("loss: a function, must be given without sigma2, beta, library and loss_options")
         weight = 1.0 if kl_weight is None else _positive("kl_weight", kl_weight)
         model = Model(int(n_latent), weight, limits, noise, mask)
         setting = setting_of_function(
@@ -198,7 +201,7 @@ def predict(
     only_own = {"input_shape": input_shape, "output_shape": output_shape, "target": target, "batch_size": batch_size}
     if names := [key for key, value in only_own.items() if value is not None]:
         raise InputError(f"{names[0]}: must be left out unless the loss is a function of your own")
-    chosen, weight = _chosen_loss(sigma2, beta, loss, library, kl_weight)
+    chosen, weight = _chosen_loss(sigma2, beta, loss, library, kl_weight, loss_options)
     model = Model(int(n_latent), weight, limits, noise, mask)
     check_limits(chosen, model)
     if isinstance(data, Spectrum):
@@ -220,7 +223,7 @@ def prediction_of(setting: Setting) -> Prediction:
 
 
 def _of_spectrum(spectrum: Spectrum, loss: Loss, model: Model) -> Setting:
-    if loss.decoder in (BERNOULLI, PER_FEATURE):
+    if loss.family or loss.decoder == PER_FEATURE:
         raise InputError(f"data: a spectrum, must be the samples for the loss {loss.name}")
     if spectrum.eigenvalues.size < min(model.n_latent + 1, spectrum.dimension):
         raise InputError(
@@ -232,7 +235,12 @@ def _of_spectrum(spectrum: Spectrum, loss: Loss, model: Model) -> Setting:
 
 
 def _chosen_loss(
-    sigma2: float | None, beta: float | None, loss: str | None, library: str | None, kl_weight: float | None
+    sigma2: float | None,
+    beta: float | None,
+    loss: str | None,
+    library: str | None,
+    kl_weight: float | None,
+    options: Mapping[str, Any] | None,
 ) -> tuple[Loss, float]:
     """Return the loss and the weight of KL that the options describe."""
     if sum(option is not None for option in (loss, library)) + (sigma2 is not None or beta is not None) != 1 and not (
@@ -244,7 +252,7 @@ def _chosen_loss(
     if sigma2 is not None:
         chosen = fixed_variance_loss(_positive("sigma2", sigma2))
     else:
-        chosen = find_loss("half-sse", None) if beta is not None else find_loss(loss, library)
+        chosen = find_loss("half-sse", None, options) if beta is not None else find_loss(loss, library, options)
     weight = beta if beta is not None else kl_weight
     key = "beta" if beta is not None else "kl_weight"
     return chosen, chosen.kl_weight if weight is None else _positive(key, weight)

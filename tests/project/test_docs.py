@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pydoc
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -172,6 +173,13 @@ def test_the_gallery_shows_what_was_measured():
         assert repository in page and f"/{number})" in page
 
 
+def test_every_loss_file_of_the_gallery_belongs_to_a_case():
+    import predictions
+
+    files = [case.loss for case in predictions.THREADS if case.is_file]
+    assert sorted(files) == sorted(path.name for path in predictions.OWN.glob("*.py"))
+
+
 def test_every_case_of_the_gallery_came_out_as_predicted():
     import predictions
 
@@ -204,6 +212,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
     for name in {case.data for case in predictions.CASES.values()}:
         np.save(folder / f"{name}.npy", predictions.samples(name))
+    shutil.copytree(predictions.OWN, folder / predictions.OWN.relative_to(ROOT))
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
         for i in range(40):

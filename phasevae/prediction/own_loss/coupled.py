@@ -24,9 +24,6 @@ _SCORES = 3 * 2**27
 """Scores of at most this number (1.5 GiB in float32) are held; with more, rows are thinned."""
 
 _CURVATURE_ROWS = 64
-_SAME = 1e-6
-"""The curvature does not depend on the sample where two samples' products differ by less."""
-
 _EXTRA, _STEPS, _TOLERANCE = 8, 300, 1e-4
 _RIDGE = 1e-9
 """Added to the curvature, relative to its typical value: a loss may leave some directions without curvature."""
@@ -59,7 +56,7 @@ def coupled_spectrum(
     p, k = derivatives.loss.n_outputs, min(top or 32, derivatives.loss.n_outputs // 8)
     scores = _scores(derivatives, constant)
     n = len(scores)
-    curve = _curvature_product(derivatives, constant, few, kinked)
+    curve = curvature_product(derivatives, constant, few, kinked)
     rng = np.random.default_rng(0)
     signs = rng.choice([-1.0, 1.0], (p, 4))
     ridge = _RIDGE * float(np.abs((signs * curve(signs)).mean()))
@@ -113,15 +110,18 @@ def _scores(derivatives: Derivatives, constant: NDArray) -> NDArray[np.float32]:
     return scores
 
 
-def _curvature_product(derivatives: Derivatives, constant: NDArray, few: NDArray, kinked: bool) -> Product:
-    """Return the function of directions [P, k] that gives their products with the mean second derivative."""
-    rows = few[:: -(-len(few) // _CURVATURE_ROWS)]
+def curvature_product(derivatives: Derivatives, constant: NDArray, few: NDArray, kinked: bool) -> Product:
+    """Return the function of directions [P, k] that gives their products with the mean second derivative.
+
+    Parameters
+    ----------
+    derivatives, constant, few, kinked : as for `coupled_spectrum`
+    """
     if kinked:
+        rows = few[:: -(-len(few) // _CURVATURE_ROWS)]
         return lambda directions: _differences(derivatives, constant, rows, directions)
-    direction = np.random.default_rng(1).standard_normal((derivatives.loss.n_outputs, 1))
-    one, other = (derivatives.products(constant, direction, rows[i : i + 1]) for i in (0, -1))
-    if np.abs(one - other).max() <= max(_SAME, 1e-3 * derivatives.loss.single) * np.abs(one).max():
-        rows = rows[:1]
+    rows = derivatives.curvature_rows(constant, few)
+    rows = rows[:: -(-len(rows) // _CURVATURE_ROWS)]
     return lambda directions: derivatives.products(constant, directions, rows)
 
 

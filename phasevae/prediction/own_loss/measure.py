@@ -102,7 +102,7 @@ def understand(
             constant, kinked = _optimum(derivatives, start, few, parameters)
             scores = score_spectrum(derivatives, constant, few, kinked, most_eigenvalues(loss.n_outputs))
             notes += scores.notes + _held(parameters)
-        collapsed = _collapsed_loss(derivatives, constant, few)
+        collapsed = _collapsed_loss(derivatives, constant, few, regulariser.at_zero)
     return OwnLoss(found, regulariser, collapsed, scores, notes)
 
 
@@ -152,16 +152,17 @@ def _optimum(derivatives: Derivatives, start: NDArray, few: NDArray, parameters:
 def _with_known(found: Loss, known: Recognised) -> Loss:
     """The loss with the reconstruction part that was recognised."""
     if known.decoder in (FIXED, BERNOULLI):
-        return replace(found, decoder=known.decoder, scale=known.weight)
+        family = "bernoulli" if known.decoder == BERNOULLI else ""
+        return replace(found, decoder=known.decoder, scale=known.weight, family=family)
     return replace(found, decoder=known.decoder, scale=known.weight, kl_unit=found.kl_unit / known.weight)
 
 
-def _collapsed_loss(derivatives: Derivatives, constant: NDArray, few: NDArray) -> float:
-    """The loss as it is printed when every latent is collapsed."""
+def _collapsed_loss(derivatives: Derivatives, constant: NDArray, few: NDArray, kl_term: float) -> float:
+    """The loss as it is printed when every latent is collapsed, without its KL term."""
     loss, size = derivatives.loss, derivatives.batch_size
     batches = [few[start : start + size] for start in range(0, len(few) - size + 1, size)]
     values = [loss.loss_at(constant, batch) for batch in batches or [np.resize(few, (size, few.shape[1]))]]
-    return float(np.mean(values)) / (size / derivatives.unit)
+    return (float(np.mean(values)) - kl_term) * derivatives.unit / size
 
 
 def _notes(regulariser: Regulariser) -> tuple[PredictionWarning, ...]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator, cg
 
 from phasevae.errors import InputError
+from phasevae.prediction.own_loss.coupled import curvature_product
 from phasevae.prediction.own_loss.curvature import DENSE, Derivatives
 
 FEW_ROWS = 4096
@@ -16,7 +20,7 @@ _PASSES = 12
 """Newton steps over all rows."""
 
 _BISECTIONS = 60
-_KINK_ROWS = 512
+_KINK_ROWS, _COUPLED_ROWS, _CG_STEPS = 512, 256, 100
 _SETTLED = 1e-10
 """The mean gradient that remains, relative to the root mean square of the gradients."""
 
@@ -47,7 +51,7 @@ def constant_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> 
         constant = _separate_optimum(derivatives, start, few)
     else:
         constant = _joint_optimum(derivatives, start, few)
-    kinked = derivatives.has_kinks(constant, few) if derivatives.blocks.shape[1] <= DENSE else False
+    kinked = derivatives.has_kinks(constant, few[:_KINK_ROWS])
     return _on_all_rows(derivatives, constant, few, kinked), kinked
 
 
@@ -115,7 +119,7 @@ def _domain(derivatives: Derivatives, few: NDArray) -> tuple[float, float]:
 
 def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> NDArray:
     """L-BFGS on a few rows."""
-    loss = derivatives.loss
+    loss, few = derivatives.loss, few[:: -(-len(few) // _COUPLED_ROWS)]
     x = loss.x(few)
     factor = derivatives.scaling.reconstruction_factor(len(few), derivatives.batch_size)
     constant = torch.tensor(start, dtype=loss.dtype, requires_grad=True)
@@ -123,7 +127,7 @@ def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> ND
     # In units of the first gradient, so that the tolerances do not depend on the loss's own factor.
     unit = float(np.abs(derivatives.mean_gradient(start, few)).max()) or 1.0
     solver = torch.optim.LBFGS(
-        [constant], max_iter=500, max_eval=1000, tolerance_grad=1e-12, tolerance_change=1e-15, history_size=20,
+        [constant], max_iter=200, tolerance_grad=1e-8, tolerance_change=1e-12, history_size=20,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 
@@ -142,26 +146,42 @@ def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> ND
 
 def _on_all_rows(derivatives: Derivatives, constant: NDArray, few: NDArray, kinked: bool) -> NDArray:
     """Newton steps over all of the data from the optimum of a few rows, with the curvature of these."""
-    if derivatives.blocks.shape[1] > DENSE:
-        return constant
     size = np.sqrt(np.mean(np.square(derivatives.gradients(constant, few)), 0))
-    curvature = derivatives.smoothed_curvature(constant, rows=few) if kinked else derivatives.curvature(constant, few)
-    inverse = np.linalg.pinv(curvature, rcond=1e-10, hermitian=True)
+    size = np.maximum(size, 1e-12 * max(size.max(), 1e-300))
+    step_of = _newton_step(derivatives, constant, few, kinked)
     domain = _domain(derivatives, few)
     best, least = constant, np.inf
-    for _ in range(1 if kinked else _PASSES):
+    for _ in range(2 if kinked else _PASSES):
         gradient = derivatives.mean_gradient(constant)
-        left = float(np.max(np.abs(gradient) / np.maximum(size, 1e-12 * size.max())))
+        left = float(np.max(np.abs(gradient) / size))
         if not left < 0.9 * least:
             break
         best, least = constant, left
         if left < _SETTLED:
             break
-        constant = constant.copy()
-        blocks = derivatives.blocks
-        constant[blocks] -= np.einsum("bij,bj->bi", inverse, gradient[blocks])
-        constant = np.clip(constant, *domain)
+        constant = np.clip(constant - step_of(gradient), *domain)
     return best
+
+
+def _newton_step(
+    derivatives: Derivatives, constant: NDArray, few: NDArray, kinked: bool
+) -> Callable[[NDArray], NDArray]:
+    """Return the function that divides a gradient by the curvature of a few rows."""
+    blocks, p = derivatives.blocks, derivatives.loss.n_outputs
+    if blocks.shape[1] > DENSE:
+        product = curvature_product(derivatives, constant, few, kinked)
+        curved = LinearOperator((p, p), lambda v: product(v.reshape(p, 1))[:, 0], dtype=np.float64)
+        return lambda gradient: cg(curved, gradient, rtol=1e-6, maxiter=_CG_STEPS)[0]
+    rows = few if blocks.shape[1] <= 2 else few[:: -(-len(few) // _COUPLED_ROWS)]
+    curvature = (derivatives.smoothed_curvature if kinked else derivatives.curvature)(constant, rows=rows)
+    inverse = np.linalg.pinv(curvature, rcond=1e-10, hermitian=True)
+
+    def step(gradient: NDArray) -> NDArray:
+        change = np.zeros(p)
+        change[blocks] = np.einsum("bij,bj->bi", inverse, gradient[blocks])
+        return change
+
+    return step
 
 
 def check_optimum(derivatives: Derivatives, constant: NDArray, start: NDArray, few: NDArray) -> None:

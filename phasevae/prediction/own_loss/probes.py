@@ -59,7 +59,10 @@ def starting_outputs(loss: LossFunction, block: NDArray) -> tuple[LossFunction, 
             return attempt, candidates[int(np.nanargmin(np.where(np.isfinite(values), values, np.nan)))]
     zeros = loss.zeros(len(block))
     value = float(loss.value(loss.outputs(candidates[0], len(block)), loss.x(block), zeros, zeros).detach())
-    raise InputError(f"loss {loss.name}: is {value} for every constant reconstruction tried, must be finite for one")
+    raise InputError(
+        f"loss {loss.name}: is {value} at mu = logvar = 0 for every constant reconstruction tried, must be finite for "
+        f"one (is its fourth argument the log variance?)"
+    )
 
 
 def check(loss: LossFunction, constant: NDArray, block: NDArray) -> None:
@@ -75,7 +78,9 @@ def check(loss: LossFunction, constant: NDArray, block: NDArray) -> None:
     """
     outputs, x = loss.outputs(constant, len(block)), loss.x(block)
     zeros = loss.zeros(len(block))
-    if float(loss.value(outputs, x, zeros, zeros)) != float(loss.value(outputs, x, zeros, zeros)):
+    ones = torch.ones_like(zeros)
+    values = [float(loss.value(outputs, x, part, part).detach()) for part in (zeros, zeros, ones, ones)]
+    if values[0] != values[1] or values[2] != values[3]:
         raise InputError(f"loss {loss.name}: is random, must give the same value for the same batch")
     gradient = loss.output_gradient(outputs, x)
     if not torch.isfinite(gradient).all():
@@ -83,7 +88,7 @@ def check(loss: LossFunction, constant: NDArray, block: NDArray) -> None:
     if not gradient.abs().max() > 0:
         raise InputError(f"loss {loss.name}: does not depend on the reconstruction")
     _check_samples_apart(loss, outputs, x, gradient)
-    moved = loss.output_gradient(outputs, x, mu=torch.ones_like(zeros))
+    moved = loss.output_gradient(outputs, x, mu=ones)
     if not _equal(loss, moved, gradient):
         raise InputError(
             f"loss {loss.name}: the weight of its reconstruction depends on mu, must be a sum of a reconstruction part "

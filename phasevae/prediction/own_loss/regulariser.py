@@ -34,6 +34,8 @@ class Regulariser:
     weights: NDArray  # [n_latent], of the KL of one sample in each latent
     free_bits: float = 0.0  # nats that cost nothing, in each latent
     least_kl: float = 0.0  # nats that cost nothing, or that the term draws KL to, in all latents together
+    draws: bool = False  # whether the term draws KL to `least_kl`, such that it costs nothing there
+    at_zero: float = 0.0  # value of the term for collapsed latents
     least_variance: float = 0.0  # lower bound of the posterior variance in the term
     uses_logvar: bool = True
     changes: tuple[str, ...] = ()  # what is not the usual KL, a sentence each
@@ -46,6 +48,15 @@ class _Probe:
     loss: LossFunction
     outputs: torch.Tensor
     x: torch.Tensor
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.outputs)
+
+    def value(self, mu: float) -> float:
+        """The loss where all means are equal and all variances 1."""
+        means = torch.full((self.n_rows, self.loss.n_latent), mu, dtype=self.loss.dtype)
+        return float(self.loss.value(self.outputs, self.x, means, torch.zeros_like(means)).detach())
 
     def at(self, mu: float | NDArray, logvar: float | NDArray) -> tuple[NDArray, NDArray]:
         shape = len(self.outputs), self.loss.n_latent
@@ -110,7 +121,7 @@ def _of_logvar(probe: _Probe, found: Regulariser) -> Regulariser:
     if not any(np.any(probe.at(0.0, value)[1]) for value in (-LARGE, -SMALL, SMALL, LARGE)):
         change = "it does not depend on logvar, as where the posterior variance is fixed"
         return replace(found, uses_logvar=False, changes=(*found.changes, change))
-    if _equal(loss, below, 4 * b, 10) and _equal(loss, above, 4 * b, 10) and _is_log_std(probe, b):
+    if _equal(loss, below, 4 * b, 1000) and _is_log_std(probe, b):
         change = "its fourth argument is a log standard deviation, not a log variance"
         return replace(found, changes=(*found.changes, change))
     if _equal(loss, below, b, 10) and _equal(loss, above, b, 10):
@@ -183,9 +194,9 @@ def _with_free_bits(probe: _Probe, far: NDArray) -> Regulariser:
     every = 0.5 * n * _edge(lambda mu: not paid(mu, n), 30.0) ** 2
     if n > 1 and abs(every / one - 1) < 0.01:
         change = f"free bits: {every:.3g} nats of all latents together cost nothing"
-        return Regulariser(far, least_kl=every, changes=(change,))
+        return Regulariser(far, least_kl=every, at_zero=probe.n_rows * float(far.mean()) * every, changes=(change,))
     change = f"free bits: {one:.3g} nats in each latent cost nothing"
-    return Regulariser(far, free_bits=one, changes=(change,))
+    return Regulariser(far, free_bits=one, at_zero=probe.n_rows * float(far.sum()) * one, changes=(change,))
 
 
 def _with_capacity(probe: _Probe, far: NDArray) -> Regulariser:
@@ -195,7 +206,8 @@ def _with_capacity(probe: _Probe, far: NDArray) -> Regulariser:
     beyond = probe.by_mu(1.001 * edge)
     weights = beyond if np.all(beyond > 0.5 * far) else far
     change = f"a capacity: it draws KL to {nats:.3g} nats"
-    return Regulariser(weights, least_kl=nats, changes=(change,))
+    at_zero = probe.value(0.0) - probe.value(edge)
+    return Regulariser(weights, least_kl=nats, draws=True, at_zero=at_zero, changes=(change,))
 
 
 def _edge(holds: Callable[[float], bool], most: float) -> float:

@@ -15,8 +15,9 @@ from phasevae.prediction.own_loss.coupled import coupled_spectrum
 from phasevae.prediction.own_loss.curvature import DENSE, KINK_WIDTH, WIDTHS, Derivatives
 from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
 
-_NULL = 1e-10
-"""Directions whose curvature or score is below this part of the largest have none."""
+_NULL, _NOISE = 1e-10, 1e-3
+"""Directions whose curvature or score is below this part of the largest have none; the second is for finite
+differences."""
 
 _SPREAD = 1.2
 """The criterion does not decide where it changes by more than this factor with the width of the differences."""
@@ -57,9 +58,9 @@ def score_spectrum(
     """
     if derivatives.blocks.shape[1] > DENSE:
         return ScoreSpectrum(coupled_spectrum(derivatives, constant, few, kinked, top), None)
-    rows = derivatives.curvature_rows()
+    rows = None if kinked else derivatives.curvature_rows(constant, few)
     curvature = (derivatives.smoothed_curvature if kinked else derivatives.curvature)(constant, rows=rows)
-    whitening, constants = _whitening(derivatives, constant, few, curvature)
+    whitening, constants = _whitening(derivatives, constant, few, curvature, kinked)
     stream = _whitened(derivatives, constant, whitening)
     top = None if top is None or top >= stream.dimension else top
     measured = measure_spectrum(stream, with_variance_proxy=False, top=top)
@@ -68,7 +69,7 @@ def score_spectrum(
 
 
 def _whitening(
-    derivatives: Derivatives, constant: NDArray, few: NDArray, curvature: NDArray
+    derivatives: Derivatives, constant: NDArray, few: NDArray, curvature: NDArray, kinked: bool
 ) -> tuple[NDArray, NDArray]:
     """Return what whitens the scores of each block [blocks, k, k], and which outputs have a constant score [P]."""
     scores = derivatives.gradients(constant, few)
@@ -77,14 +78,14 @@ def _whitening(
     blocks, spread = derivatives.blocks, scores.std(0)
     # In units of each output's own score: the curvature of one output may be far smaller than that of another.
     own = np.maximum(np.abs(values).max(1), 1e-300)
-    null = np.abs(values) <= _NULL * own[:, None]
+    null = np.abs(values) <= (_NOISE if kinked else _NULL) * own[:, None]
     moved = (
         np.square(np.einsum("bij,bi->bj", vectors, spread[blocks])) > 1e-6 * np.square(spread[blocks]).sum(1)[:, None]
     )
     if len(blocks) == curvature.shape[0] and blocks.shape[1] == 1:
         _check_single(derivatives, values[:, 0], varying)
         null = ~(varying[:, None] & (values > 0))
-    elif np.any((values < 0) & ~null & moved):
+    elif not kinked and np.any((values < 0) & ~null & moved):
         raise InputError(
             f"loss {derivatives.loss.name}: its curvature is negative in a direction at the best constant output, "
             f"which must be a minimum"
@@ -136,7 +137,7 @@ def _notes(
             f"{n} of {constants.size} outputs have the same score in every sample ({where}): no latent can carry them"
         )
         notes.append(PredictionWarning("constant-outputs", text))
-    if kinked and derivatives.blocks.shape[1] == 1:
+    if kinked:
         low, high = _range(derivatives, constant, few[:: -(-len(few) // _GUARD_ROWS)])
         if high > _SPREAD * low:
             text = (
@@ -149,19 +150,21 @@ def _notes(
 
 def _range(derivatives: Derivatives, constant: NDArray, few: NDArray) -> tuple[float, float]:
     """The smallest and largest critical weight over WIDTHS, relative to that of KINK_WIDTH."""
-    from scipy.sparse.linalg import svds
-
     scores = derivatives.gradients(constant, few)
     scores -= scores.mean(0)
     found = {}
     for width in WIDTHS:
-        curvature = derivatives.smoothed_curvature(constant, width, few)[:, 0, 0]
-        unit = np.zeros(scores.shape[1])
-        unit[derivatives.blocks[:, 0]] = np.where(curvature > 0, 1 / np.sqrt(np.where(curvature > 0, curvature, 1)), 0)
-        scaled = scores * unit
-        if min(scaled.shape) > 2:
-            found[width] = float(svds(scaled, 1, return_singular_vectors=False, random_state=0)[0] ** 2)
-        else:
-            found[width] = float(np.linalg.norm(scaled, 2) ** 2)
+        curvature = derivatives.smoothed_curvature(constant, width, few)
+        whitening, _ = _whitening(derivatives, constant, few, curvature, kinked=True)
+        found[width] = _largest(_whitener(derivatives.blocks, whitening)(scores))
     ratios = np.array(list(found.values())) / found[KINK_WIDTH]
     return float(ratios.min()), float(ratios.max())
+
+
+def _largest(scores: NDArray) -> float:
+    """The square of the largest singular value."""
+    from scipy.sparse.linalg import svds
+
+    if min(scores.shape) <= 2:
+        return float(np.linalg.norm(scores, 2) ** 2)
+    return float(svds(scores, 1, return_singular_vectors=False, random_state=0)[0] ** 2)

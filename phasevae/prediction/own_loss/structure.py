@@ -67,7 +67,8 @@ def _are_apart(loss: LossFunction, constant: NDArray, block: NDArray, blocks: ND
         shifts = np.ones(loss.n_outputs)
         shifts[blocks[moved].ravel()] = sizes[blocks[moved].ravel()]
         offsets = np.where(shifts < 1, 0.01, 0.0)  # an output of 0 has to move, too
-        after = loss.output_gradient(outputs * torch.as_tensor(shifts) + torch.as_tensor(offsets), x)
+        changed = outputs * torch.as_tensor(shifts) + torch.as_tensor(offsets)
+        after = loss.output_gradient(changed.to(loss.dtype), x)
         kept = torch.as_tensor(blocks[~moved].ravel())
         if not torch.isfinite(after).all():
             return False
