@@ -32,7 +32,7 @@ from torch.nn import functional as F  # noqa: N812
 from phasevae.artifacts.tables import write_table
 
 TABLE, PAGE = (ROOT / "docs" / "research" / name for name in ("autoregressive.csv", "criterion.md"))
-HIDDEN, BATCH, RATE, N_TRAIN, N_TEST = 24, 128, 1e-2, 400_000, 40_000
+HIDDEN, BATCH, RATE, N_TRAIN, N_TEST = 24, 128, 1e-2, 400_000, 20_000
 WEIGHTS = (0.8, 0.9, 0.95, 1.05, 1.1, 1.25)
 BELOW, ABOVE = 0.9, 1.1
 """A latent has to live up to the first weight, and to be dead from the second on."""
