@@ -197,7 +197,7 @@ def runs(steps: int, seeds: list[int], weights: list[float]) -> Iterator[dict[st
         decoder = without_latents(symbols, steps, seed)
         with torch.no_grad():
             alone = cross_entropy(decoder(torch.zeros(len(x), 1), x), x).mean().item()
-        about = {"seed": seed, "steps": steps, "excess": alone - entropy, **criterion_of_directions(decoder, x)}
+        about = {"seed": seed, "steps": steps, "excess": float(alone - entropy), **criterion_of_directions(decoder, x)}
         print(about, flush=True)
         for weight in weights:
             start = time.perf_counter()

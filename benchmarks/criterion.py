@@ -4,7 +4,7 @@
     python benchmarks/criterion.py --only L1,huber    # the same; other cases keep their rows
     python benchmarks/criterion.py --only L1 --steps 500 --seeds 0 --output quick.csv
 
-takes a quarter of an hour; with one case, one seed and 500 steps some seconds. `criterion_cases.py` has the losses, as
+takes twenty minutes; with one case, one seed and 500 steps some seconds. `criterion_cases.py` has the losses, as
 users write them, and the data. `phasevae.predict` differentiates the loss; the training in `own_loss_vae.py` knows
 nothing of it. In the first half of a training the weight of KL rises from a tenth of the critical one to its target.
 The exit code is 1 if a run is not as predicted.
