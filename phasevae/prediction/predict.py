@@ -57,12 +57,15 @@ class Prediction(Optimum):
         wanted = _positive("target_kl", kl)
         high = self.critical_kl_weight
         low = high
+        none = InputError(f"target_kl: {kl:g} nats, must be a KL that some weight of KL gives")
+        if _kl_at(self.setting, 2 * high) > wanted * (1 + 1e-9):  # free bits, or a capacity
+            raise none
         for _ in range(_BISECTIONS):
             low *= 0.5
             if _kl_at(self.setting, low) >= wanted:
                 break
         else:
-            raise InputError(f"target_kl: {kl:g} nats, must be a KL that some weight of KL gives")
+            raise none
         for _ in range(_BISECTIONS):
             middle = (low * high) ** 0.5
             low, high = (middle, high) if _kl_at(self.setting, middle) >= wanted else (low, middle)

@@ -72,7 +72,7 @@ def limited_modes(eigenvalues: ArrayLike, effective_variance: float, limits: Enc
     """
     lam, s, noise = np.asarray(eigenvalues, dtype=float), effective_variance, limits.noise_scale
     active = is_active(lam * limits.threshold_factor, s)
-    ratio = np.sqrt(np.where(active, lam, s) / s)
+    ratio = np.where(active, np.sqrt(np.where(active, lam, s) / s), max(1.0, noise))
     if limits.posterior_std is not None:
         variance = np.full(lam.shape, limits.posterior_std**2)
     else:

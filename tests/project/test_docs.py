@@ -7,6 +7,7 @@ import pydoc
 import re
 import shutil
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ import yaml
 from phasevae.artifacts.schemas import SCHEMAS
 from phasevae.cli.main import VERBS, app
 from phasevae.figures.registry import FIGURES
+from phasevae.likelihoods.registry import LIKELIHOODS
 from phasevae.prediction import diagnosis
-from phasevae.prediction.losses import LIBRARIES, LOSSES
+from phasevae.prediction.losses import ALIASES, LIBRARIES, LOSSES, SCORES
 from phasevae.prediction.predict import predict
 from phasevae.prediction.reports import STATUSES
 
@@ -39,12 +41,27 @@ def first_cells(text: str) -> list[str]:
 
 
 def test_every_loss_and_every_library_has_its_row():
-    assert set(first_cells(section("reference/losses.md", "Losses"))) == set(LOSSES)
+    assert set(first_cells(section("reference/losses.md", "Losses"))) == {*LOSSES, *ALIASES}
     assert set(first_cells(section("reference/losses.md", "Libraries"))) == set(LIBRARIES)
 
 
 def test_every_warning_has_its_row():
-    assert set(first_cells(section("reference/losses.md", "Warnings"))) == set(diagnosis.CHECKS)
+    assert set(first_cells(section("reference/losses.md", "Warnings"))) == {*diagnosis.CHECKS, *diagnosis.NOTES}
+
+
+def test_every_option_of_a_likelihood_has_its_row():
+    listed = first_cells(section("reference/losses.md", "Options of likelihoods"))
+    assert set(listed) == {field.name for name in used_families() for field in fields(LIKELIHOODS[name])}
+
+
+def test_every_meaning_of_thresholds_is_that_of_the_likelihood():
+    text = section("reference/losses.md", "Losses")
+    assert [name for name in used_families() if LIKELIHOODS[name].meaning not in text] == []
+
+
+def used_families() -> set[str]:
+    """Return the likelihoods that losses refer to, and whose options they take."""
+    return {loss.family for loss in LOSSES.values() if loss.decoder == SCORES}
 
 
 def test_every_status_of_the_monitor_has_its_row():
@@ -53,7 +70,8 @@ def test_every_status_of_the_monitor_has_its_row():
 
 def test_every_json_key_of_a_prediction_has_its_row():
     made = predict(np.linspace(0, 1, 10)[:, None], 1, beta=1.0)
-    assert set(first_cells(section("reference/losses.md", "JSON keys"))) == set(made.to_json())
+    keys = {*made.to_json(), "kl_weight_for_target"}  # the last one with --target-kl
+    assert set(first_cells(section("reference/losses.md", "JSON keys"))) == keys
 
 
 def test_every_verb_has_its_row():
@@ -194,13 +212,20 @@ def test_every_case_of_the_gallery_came_out_as_predicted():
             assert row.kl < predictions.DEAD if ratio > 1 else row.kl > predictions.ALIVE, name
 
 
-def blocks(page: Path, language: str) -> str:
-    """Return the lines of the code blocks in a language."""
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the code blocks in a language."""
     fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M)
-    return "\n".join(lines for name, lines in fenced if name == language)
+    return [lines for name, lines in fenced if name == language]
 
 
-PAGES = [ROOT / "README.md", DOCS / "index.md", GUIDE / "predict.md", GUIDE / "gallery.md"]
+def write_named_blocks(page: Path, folder: Path) -> None:
+    """Write the Python blocks that begin with the name of a file into these files."""
+    for code in blocks(page, "python"):
+        if name := re.match(r"# (\w+\.py)\n", code):
+            (folder / name[1]).write_text(code)
+
+
+PAGES = [ROOT / "README.md", DOCS / "index.md", GUIDE / "own_loss.md", GUIDE / "predict.md", GUIDE / "gallery.md"]
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +238,7 @@ def place(tmp_path_factory):
     for name in {case.data for case in predictions.CASES.values()}:
         np.save(folder / f"{name}.npy", predictions.samples(name))
     shutil.copytree(predictions.OWN, folder / predictions.OWN.relative_to(ROOT))
+    write_named_blocks(GUIDE / "own_loss.md", folder)
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
         for i in range(40):
@@ -224,42 +250,36 @@ def place(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_commands_of_a_page_run_as_written(page, place, monkeypatch, capsys):
+def test_the_commands_of_a_page_run_as_written_and_print_what_it_shows(page, place, monkeypatch, capsys):
     from phasevae.cli import main
 
     monkeypatch.chdir(place)
-    lines = [line.split("#")[0].split() for line in blocks(page, "").splitlines()]
+    lines = [line.split("#")[0].split() for block in blocks(page, "") for line in block.splitlines()]
     commands = [words for words in lines if words[:2] in (["phasevae", "predict"], ["phasevae", "dataset"])]
     assert commands
+    printed = ""
     for words in commands:
         monkeypatch.setattr("sys.argv", words)
         with pytest.raises(SystemExit) as stopped:
             main.main()
-        assert not stopped.value.code, (words, capsys.readouterr().err)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("page", [ROOT / "README.md", GUIDE / "predict.md"], ids=lambda page: page.name)
-def test_the_shown_output_is_what_comes_out(page, place, monkeypatch, capsys):
-    from phasevae.cli import main
-
-    monkeypatch.chdir(place)
-    shown = blocks(page, "text")
-    assert shown
-    printed = ""
-    for words in ("dataset digits --output digits", "predict digits --latent 8 --loss mean-se"):
-        monkeypatch.setattr("sys.argv", ["phasevae", *words.split()])
-        with pytest.raises(SystemExit):
-            main.main()
-        printed += capsys.readouterr().out
+        text = capsys.readouterr()
+        assert not stopped.value.code, (words, text.err)
+        printed += text.out
     spaced = " ".join(printed.split())
-    for part in shown.split("..."):
+    for part in "...".join(blocks(page, "text")).split("..."):
         assert " ".join(part.split()) in spaced
 
 
-def test_the_python_of_a_page_runs_as_written():
+def test_the_guide_pages_show_output():
+    assert all(blocks(page, "text") for page in (ROOT / "README.md", GUIDE / "own_loss.md", GUIDE / "predict.md"))
+
+
+@pytest.mark.parametrize("name", ["index.md", "guide/own_loss.md", "guide/predict.md"])
+def test_the_python_of_a_page_runs_as_written(name, tmp_path, monkeypatch):
     import torch
 
+    monkeypatch.syspath_prepend(tmp_path)
+    write_named_blocks(DOCS / name, tmp_path)
     x = np.random.default_rng(0).normal(size=(400, 20)).astype(np.float32)
     encoder = torch.nn.Linear(20, 32)
     given = {
@@ -268,7 +288,6 @@ def test_the_python_of_a_page_runs_as_written():
         "epochs": 1,
         "encoder": lambda batch: encoder(batch).chunk(2, -1),
     }
-    for page in PAGES[1:3]:
-        code = blocks(page, "python")
-        assert code
-        exec(compile(code, page.name, "exec"), dict(given))
+    code = "\n".join(blocks(DOCS / name, "python"))
+    assert code
+    exec(compile(code, name, "exec"), given)

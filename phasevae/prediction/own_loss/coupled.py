@@ -24,7 +24,7 @@ _SCORES = 3 * 2**27
 """Scores of at most this number (1.5 GiB in float32) are held; with more, rows are thinned."""
 
 _CURVATURE_ROWS = 64
-_EXTRA, _STEPS, _TOLERANCE = 8, 300, 1e-4
+_EXTRA, _STEPS, _TOLERANCE = 8, 300, 1e-3
 _RIDGE = 1e-9
 """Added to the curvature, relative to its typical value: a loss may leave some directions without curvature."""
 
@@ -58,19 +58,22 @@ def coupled_spectrum(
     n = len(scores)
     curve = curvature_product(derivatives, constant, few, kinked)
     rng = np.random.default_rng(0)
+    start = _start(scores, k + _EXTRA, rng)
+    # In units in which the curvature and the eigenvalues are about 1, because the tolerance is absolute.
     signs = rng.choice([-1.0, 1.0], (p, 4))
-    ridge = _RIDGE * float(np.abs((signs * curve(signs)).mean()))
+    curvature = float(np.abs((signs * curve(signs)).mean()))
+    rough = np.square(scores @ start[:, 0].astype(np.float32)).mean() / (start[:, 0] @ curve(start[:, :1])[:, 0])
 
     def spread(directions: NDArray) -> NDArray:
-        return (scores.T @ (scores @ directions.astype(np.float32))).astype(np.float64) / n
+        product = scores.T @ (scores @ directions.astype(np.float32))
+        return product.astype(np.float64) / (n * curvature * rough)
 
     def curved(directions: NDArray) -> NDArray:
-        return curve(directions) + ridge * directions
+        return curve(directions) / curvature + _RIDGE * directions
 
     def operator(product: Product) -> LinearOperator:
         return LinearOperator((p, p), lambda v: product(v.reshape(p, -1))[:, 0], matmat=product, dtype=np.float64)
 
-    start = _start(scores, k + _EXTRA, rng)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about directions that have not converged: checked below
         values, vectors = lobpcg(
@@ -81,9 +84,9 @@ def coupled_spectrum(
     left = np.linalg.norm(spread(vectors) - curved(vectors) * values, axis=0)
     if not left[0] <= 0.05 * values[0] * np.linalg.norm(curved(vectors[:, :1])):
         raise InputError(f"loss {derivatives.loss.name}: its leading eigenvalues did not converge in {_STEPS} steps")
-    projected = (scores @ vectors.astype(np.float32)).astype(np.float64)
+    values = np.maximum(values, 0.0) * rough
+    projected = (scores @ vectors.astype(np.float32)).astype(np.float64) / np.sqrt(curvature)
     powers = np.stack([np.full(k, float(n)), *(np.power(projected, m).sum(0) for m in (2, 3, 4))])
-    values = np.maximum(values, 0.0)
     found = assemble_spectrum(values, float(values.sum()), n, *shape_of_powers(powers, values), None)
     label = derivatives.loss.target.stream.label
     return replace(found, n_features=p, name="" if label == "data" else label)
@@ -131,7 +134,7 @@ def _differences(derivatives: Derivatives, constant: NDArray, rows: NDArray, dir
     columns = []
     for direction in directions.T:
         size = float(np.sqrt(np.mean(np.square(direction)))) or 1.0
-        step = 0.5 * width * direction / size
-        change = derivatives.mean_gradient(constant + step, rows) - derivatives.mean_gradient(constant - step, rows)
+        low, high = derivatives.around(constant, width * direction / size)
+        change = derivatives.mean_gradient(high, rows) - derivatives.mean_gradient(low, rows)
         columns.append(change * size / width)
     return np.stack(columns, 1)

@@ -7,7 +7,7 @@ the loss is the mean of these parts over the batch, or their sum where everythin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,12 @@ KINK_WIDTH = 0.1
 WIDTHS = (0.03, 0.1, 0.3, 1.0)
 """Where the criterion changes with the width between these, it does not decide."""
 
+_WIDE = 3.0
+"""The mean gradient over a width of an output changes by at most this many standard deviations of its scores."""
+
+_NARROWINGS = 20
+"""Steps in which widths are made narrower."""
+
 _KINKED = 0.1
 """A second derivative counts as that of a kinked loss when it is off by this part of a finite difference."""
 
@@ -32,6 +38,9 @@ _VALUES = 2**22
 
 _WORK = 5e8
 """The second derivative of blocks of several outputs is computed on rows that hold about this number of its entries."""
+
+_INSIDE = 1e-12
+"""Probabilities and rates stay this far from the ends of their domain."""
 
 _SAME = 1e-6
 """The curvature does not depend on the sample where that of two samples differs by less than this part."""
@@ -47,6 +56,7 @@ class Derivatives:
     unit: float  # the batch size where the loss is a mean over the batch, 1 where it is a sum
     blocks: NDArray  # [blocks, k], the outputs that are coupled with each other
     widths: NDArray  # [P], of the outputs, for finite differences
+    domain: tuple[float, float] = (-np.inf, np.inf)  # the outputs that the loss takes
 
     def gradients(self, constant: NDArray, rows: NDArray) -> NDArray:
         """Return the gradient of each of some rows by the outputs, [b, P]."""
@@ -78,28 +88,61 @@ class Derivatives:
 
     def smoothed_curvature(self, constant: NDArray, part: float = KINK_WIDTH, rows: NDArray | None = None) -> NDArray:
         """Return the curvature by finite differences of the mean gradient over a part of each output's width."""
-        columns = []
+        columns, spans = [], np.zeros(self.loss.n_outputs)
         for column in range(self.blocks.shape[1]):
-            step = np.zeros(self.loss.n_outputs)
+            change = np.zeros(self.loss.n_outputs)
             numbers = self.blocks[:, column]
-            step[numbers] = 0.5 * part * self.widths[numbers]
-            change = self.mean_gradient(constant + step, rows) - self.mean_gradient(constant - step, rows)
-            columns.append(change)
+            change[numbers] = part * self.widths[numbers]
+            low, high = self.around(constant, change)
+            spans += high - low
+            columns.append(self.mean_gradient(high, rows) - self.mean_gradient(low, rows))
         found = self._in_blocks(np.stack(columns, 1))
-        found /= (part * self.widths[self.blocks])[:, None, :]
+        found /= spans[self.blocks][:, None, :]
         return 0.5 * (found + found.transpose(0, 2, 1))
+
+    def with_narrower_widths(self, constant: NDArray, rows: NDArray) -> Derivatives:
+        """Return the same with widths that suit the outputs.
+
+        Outputs of squared and absolute errors are as wide as the data. Log rates, logits and log variances are not: a
+        difference over the width of the data would miss their curvature. Over the width of an output the mean gradient
+        changes about as much as the scores of the samples differ.
+        """
+        scores = self.gradients(constant, rows).std(0)
+        found, part = self, WIDTHS[0]
+        for _ in range(_NARROWINGS):
+            low, high = self.around(constant, part * found._some_direction())
+            change = np.abs(self.mean_gradient(high, rows) - self.mean_gradient(low, rows))
+            wide = (scores > 0) & (change > _WIDE * part * scores)
+            if not wide.any():
+                break
+            factor = np.where(wide, part * scores / np.where(wide, change, 1.0), 1.0)
+            found = replace(found, widths=found.widths * np.maximum(factor, 0.1))
+        return found
+
+    def around(self, constant: NDArray, change: NDArray) -> tuple[NDArray, NDArray]:
+        """Return the outputs half a change [P] below and above a constant one, within the domain."""
+        half = 0.5 * change
+        return tuple(
+            np.where(change == 0, constant, np.clip(outputs, *self.domain))
+            for outputs in (constant - half, constant + half)
+        )
+
+    def _some_direction(self) -> NDArray:
+        """A change of every output by about its width, [P]."""
+        return self.widths * np.random.default_rng(0).uniform(0.5, 1.5, self.widths.size)
 
     def has_kinks(self, constant: NDArray, rows: NDArray) -> bool:
         """Return whether the second derivative misses what a finite difference of the gradient shows."""
-        direction = self.widths * np.random.default_rng(0).uniform(0.5, 1.5, self.widths.size)
-        step = 0.5 * WIDTHS[0] * direction
-        smooth = (self.mean_gradient(constant + step, rows) - self.mean_gradient(constant - step, rows)) / WIDTHS[0]
-        exact = self.products(constant, direction[:, None], rows)[:, 0]
+        low, high = self.around(constant, WIDTHS[0] * self._some_direction())
+        smooth = self.mean_gradient(high, rows) - self.mean_gradient(low, rows)
+        exact = self.products(constant, (high - low)[:, None], rows)[:, 0]
         size = np.maximum(np.abs(exact), np.abs(smooth))
         # Where outputs are coupled, terms cancel in some of them.
         least = (0.1 if self.blocks.shape[1] > 1 else 1e-9) * size.max()
         off = np.abs(exact - smooth) > _KINKED * np.maximum(size, least)
-        return bool(np.mean(off) > 0.05)
+        # Outputs with the same score in every sample do not count.
+        varying = np.ptp(self.gradients(constant, rows), axis=0) > 0
+        return bool(varying.any() and np.mean(off[varying]) > 0.05)
 
     def curvature_rows(self, constant: NDArray, few: NDArray) -> NDArray | None:
         """Return the rows on which to compute the curvature, or None for all.
@@ -133,3 +176,16 @@ class Derivatives:
         for block in self.loss.target.stream.read() if rows is None else (rows,):
             for start in range(0, len(block), size):
                 yield block[start : start + size]
+
+
+def domain_of(loss: LossFunction, rows: NDArray) -> tuple[float, float]:
+    """Return the outputs that a loss takes: probabilities, positive numbers, or all numbers.
+
+    Parameters
+    ----------
+    loss : LossFunction
+    rows : array [b, D]
+        A few rows of the target.
+    """
+    fails = [not np.isfinite(loss.loss_at(np.full(loss.n_outputs, value), rows)) for value in (-1.0, 2.0)]
+    return (_INSIDE if fails[0] else -np.inf), (1 - _INSIDE if fails[1] else np.inf)

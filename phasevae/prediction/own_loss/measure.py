@@ -20,7 +20,7 @@ from phasevae.errors import InputError
 from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES, Loss
 from phasevae.prediction.optimum import PredictionWarning
 from phasevae.prediction.own_loss import probes
-from phasevae.prediction.own_loss.curvature import Derivatives
+from phasevae.prediction.own_loss.curvature import Derivatives, domain_of
 from phasevae.prediction.own_loss.function import LossFunction
 from phasevae.prediction.own_loss.optimum import FEW_ROWS, check_optimum, constant_optimum
 from phasevae.prediction.own_loss.parameters import fit_parameters, parameters_of, restored
@@ -32,6 +32,9 @@ from phasevae.prediction.own_loss.structure import coupled_outputs
 
 _MOST_VALUES = 2**25
 """The rows of the probes hold at most this number of values."""
+
+_START_ROWS = 64
+"""Simple outputs are compared on this number of rows."""
 
 _ROUNDS = 10
 """Alternations between the best output and the best trainable parameters of the loss."""
@@ -82,8 +85,9 @@ def understand(
     few = target.thinned(max(64, min(FEW_ROWS, _MOST_VALUES // max(loss.n_outputs, target.stream.dimension))))
     if len(few) < 2:
         raise InputError(f"{target.stream.label}: has 1 row, must have at least 2")
-    probe = few[np.arange(probes.FEW_ROWS) * len(few) // probes.FEW_ROWS]
-    loss, start = probes.starting_outputs(loss, probe)
+    mixed = np.random.default_rng(0).permutation(len(few))  # rows may be in an order that repeats
+    probe = few[np.resize(mixed, probes.FEW_ROWS)]
+    loss, start = probes.starting_outputs(loss, few[mixed[:_START_ROWS]], few)
     probes.check(loss, start, probe)
     derivatives = _derivatives(loss, start, few, probe, batch_size)
     regulariser = find_regulariser(loss, start, np.resize(few, (derivatives.batch_size, few.shape[1])))
@@ -133,7 +137,9 @@ def _derivatives(
         typical = float(np.median(deviation[deviation > 0])) if deviation.any() else 1.0
         widths = np.tile(np.where(deviation > 0, deviation, typical), loss.n_outputs // few.shape[1])
     blocks = coupled_outputs(loss, start, probe)
-    return Derivatives(loss, scaling, size, 1.0 if summed else float(size), blocks, widths)
+    domain = domain_of(loss, probe)
+    derivatives = Derivatives(loss, scaling, size, 1.0 if summed else float(size), blocks, widths, domain)
+    return derivatives.with_narrower_widths(start, few[:512])
 
 
 def _optimum(derivatives: Derivatives, start: NDArray, few: NDArray, parameters: list[Tensor]) -> tuple[NDArray, bool]:

@@ -21,14 +21,11 @@ _PASSES = 12
 
 _BISECTIONS = 60
 _KINK_ROWS, _COUPLED_ROWS, _CG_STEPS = 512, 256, 100
-_SETTLED = 1e-10
+_SETTLED = 1e-8
 """The mean gradient that remains, relative to the root mean square of the gradients."""
 
 _FAR = 1e4
 """An optimum this many widths away from the start is none."""
-
-_INSIDE = 1e-12
-"""Probabilities and rates stay this far from the ends of their domain."""
 
 
 def constant_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> tuple[NDArray, bool]:
@@ -60,8 +57,8 @@ def _separate_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) ->
 
     Bisection is right for gradients with jumps; the Illinois variant of the false position is faster for smooth ones.
     """
-    kinked, domain = derivatives.has_kinks(start, few[:_KINK_ROWS]), _domain(derivatives, few)
-    (low, below), (high, above) = (_bracket(derivatives, start, few, side, domain) for side in (-1, 1))
+    kinked = derivatives.has_kinks(start, few[:_KINK_ROWS])
+    (low, below), (high, above) = (_bracket(derivatives, start, few, side) for side in (-1, 1))
     middle, last = 0.5 * (low + high), np.zeros(start.shape)
     for step in range(_BISECTIONS):
         # Each fourth step halves the bracket, whatever the gradient is like.
@@ -90,11 +87,9 @@ def _spread(derivatives: Derivatives, few: NDArray, constant: NDArray) -> NDArra
     return np.abs(derivatives.gradients(constant, few[:_KINK_ROWS])).max(0)
 
 
-def _bracket(
-    derivatives: Derivatives, start: NDArray, few: NDArray, side: int, domain: tuple[float, float]
-) -> tuple[NDArray, NDArray]:
+def _bracket(derivatives: Derivatives, start: NDArray, few: NDArray, side: int) -> tuple[NDArray, NDArray]:
     """Outputs at which the gradient points back to the start, or at the end of the domain, and that gradient."""
-    edge, step = start.copy(), derivatives.widths * side
+    edge, step, domain = start.copy(), derivatives.widths * side, derivatives.domain
     for _ in range(_BISECTIONS):
         gradient = derivatives.mean_gradient(edge, few)
         ended = (edge <= domain[0]) | (edge >= domain[1]) | _is_far(derivatives, edge, start)
@@ -108,13 +103,6 @@ def _bracket(
 
 def _is_far(derivatives: Derivatives, constant: NDArray, start: NDArray) -> NDArray[np.bool_]:
     return np.abs(constant - start) > _FAR * np.maximum(derivatives.widths, 1)
-
-
-def _domain(derivatives: Derivatives, few: NDArray) -> tuple[float, float]:
-    """The outputs that the loss takes: probabilities, positive numbers, or all numbers."""
-    loss = derivatives.loss
-    fails = [not np.isfinite(loss.loss_at(np.full(loss.n_outputs, value), few[:8])) for value in (-1.0, 2.0)]
-    return (_INSIDE if fails[0] else -np.inf), (1 - _INSIDE if fails[1] else np.inf)
 
 
 def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> NDArray:
@@ -149,7 +137,6 @@ def _on_all_rows(derivatives: Derivatives, constant: NDArray, few: NDArray, kink
     size = np.sqrt(np.mean(np.square(derivatives.gradients(constant, few)), 0))
     size = np.maximum(size, 1e-12 * max(size.max(), 1e-300))
     step_of = _newton_step(derivatives, constant, few, kinked)
-    domain = _domain(derivatives, few)
     best, least = constant, np.inf
     for _ in range(2 if kinked else _PASSES):
         gradient = derivatives.mean_gradient(constant)
@@ -159,7 +146,7 @@ def _on_all_rows(derivatives: Derivatives, constant: NDArray, few: NDArray, kink
         best, least = constant, left
         if left < _SETTLED:
             break
-        constant = np.clip(constant - step_of(gradient), *domain)
+        constant = np.clip(constant - step_of(gradient), *derivatives.domain)
     return best
 
 

@@ -38,21 +38,23 @@ class Scaling:
         return (rows / batch_size) ** self.reconstruction
 
 
-def starting_outputs(loss: LossFunction, block: NDArray) -> tuple[LossFunction, NDArray]:
+def starting_outputs(loss: LossFunction, block: NDArray, rows: NDArray) -> tuple[LossFunction, NDArray]:
     """Return the loss in a precision that works, and the constant output [P] with the least loss of a few simple ones.
 
     Parameters
     ----------
     loss : LossFunction
     block : array [b, D]
-        Rows of the target.
+        Rows of the target on which the loss is compared.
+    rows : array [n, D]
+        Rows whose mean is tried: of a few rows it may lie at the end of the domain.
 
     Raises
     ------
     InputError
         If the loss fails or is not finite at all of them.
     """
-    candidates = _candidates(loss, block)
+    candidates = _candidates(loss, rows)
     for attempt in (loss, replace(loss, single=True)):
         values = np.array([attempt.loss_at(constant, block) for constant in candidates])
         if np.isfinite(values).any():
@@ -145,17 +147,17 @@ def _equal(loss: LossFunction, a: torch.Tensor, b: torch.Tensor) -> bool:
     return bool((a - b).abs().max() <= _TOLERANCE[loss.single] * b.abs().max())
 
 
-def _candidates(loss: LossFunction, block: NDArray) -> list[NDArray]:
+def _candidates(loss: LossFunction, rows: NDArray) -> list[NDArray]:
     """Constant outputs of a few kinds: those of values, probabilities, logits, log rates and log variances."""
     candidates = []
-    if not loss.several_heads and loss.n_outputs == block.shape[1]:
-        mean = block.mean(0)
+    if not loss.several_heads and loss.n_outputs == rows.shape[1]:
+        mean = rows.mean(0)
         within = np.clip(mean, 0.01, 0.99)
         candidates.append(mean)
-        if block.min() >= 0:
+        if rows.min() >= 0:
             candidates.append(np.log(np.maximum(mean, 0.01)))
-        if block.min() >= 0 and block.max() <= 1:
+        if rows.min() >= 0 and rows.max() <= 1:
             candidates += [within, np.log(within / (1 - within))]
-    if loss.several_heads and loss.sizes[0] == block.shape[1]:
-        candidates.append(np.concatenate([block.mean(0), np.zeros(loss.n_outputs - block.shape[1])]))
+    if loss.several_heads and loss.sizes[0] == rows.shape[1]:
+        candidates.append(np.concatenate([rows.mean(0), np.zeros(loss.n_outputs - rows.shape[1])]))
     return [*candidates, *(np.full(loss.n_outputs, value) for value in (0.0, 0.5, 1.0))]

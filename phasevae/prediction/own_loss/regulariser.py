@@ -130,10 +130,8 @@ def _of_logvar(probe: _Probe, found: Regulariser) -> Regulariser:
         change = "its log variance is rectified at 0: no latent has a posterior variance below 1"
         return replace(found, least_variance=1.0, changes=(*found.changes, change))
     least = np.minimum(b, 0.5 * (below + above))
-    change = (
-        f"2 d2/dlogvar2 is {0.5 * (below + above)[0]:.4g} times KL where d2/dmu2 is {b[0]:.4g}: the smaller of the two "
-        f"decides when collapse becomes stable"
-    )
+    ratio = 0.5 * float((below + above)[0] / b[0])
+    change = f"2 d2/dlogvar2 is {ratio:.3g} times d2/dmu2: the smaller of the two decides when collapse becomes stable"
     if not np.all(least > 0):
         raise InputError(
             f"loss {loss.name}: its regulariser is not the usual KL: {change.split(':')[0]}, must be equal and positive"

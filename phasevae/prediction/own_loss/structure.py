@@ -15,6 +15,12 @@ from phasevae.prediction.own_loss.function import LossFunction
 LARGEST_BLOCK = 512
 """Larger blocks are treated as a loss that couples all outputs."""
 
+_LARGEST_UNIT = 1e3
+"""Outputs that are logarithms must not move too far, whatever the unit of the data."""
+
+_TOLERANCE = {False: (1e-9, 1e-12), True: (2e-3, 1e-5)}
+"""Gradients that change by less than these parts of the largest change and gradient stay, in float64 and float32."""
+
 _MOVES = 3
 """Number of random halves of the blocks that are moved."""
 
@@ -59,6 +65,7 @@ def _are_apart(loss: LossFunction, constant: NDArray, block: NDArray, blocks: ND
     if len(blocks) == 1:
         return False
     rng, x = np.random.default_rng(0), loss.x(block)
+    offset = 0.01 * np.clip(np.std(block), 1, _LARGEST_UNIT)  # an output of 0 has to move, too
     outputs = loss.outputs(constant, len(block))
     before = loss.output_gradient(outputs, x)
     for _ in range(_MOVES):
@@ -66,13 +73,14 @@ def _are_apart(loss: LossFunction, constant: NDArray, block: NDArray, blocks: ND
         sizes = rng.uniform(0.5, 0.95, loss.n_outputs)  # a factor keeps probabilities and scales in their range
         shifts = np.ones(loss.n_outputs)
         shifts[blocks[moved].ravel()] = sizes[blocks[moved].ravel()]
-        offsets = np.where(shifts < 1, 0.01, 0.0)  # an output of 0 has to move, too
+        offsets = np.where(shifts < 1, offset, 0.0)
         changed = outputs * torch.as_tensor(shifts) + torch.as_tensor(offsets)
         after = loss.output_gradient(changed.to(loss.dtype), x)
         kept = torch.as_tensor(blocks[~moved].ravel())
         if not torch.isfinite(after).all():
             return False
-        scale = before.abs().max()
-        if (after[:, kept] - before[:, kept]).abs().max() > (2e-3 if loss.single else 1e-9) * scale:
+        change = (after - before).abs()
+        part, rounding = _TOLERANCE[loss.single]
+        if change[:, kept].max() > max(part * change.max(), rounding * before.abs().max()):
             return False
     return True
