@@ -115,7 +115,8 @@ def predict(
 
     show_prediction(prediction, Console())
     if target_kl is not None:
-        print(f"A KL of {target_kl:g} nats takes the KL weight {prediction.kl_weight_for(target_kl):.4g}.")
+        weight = "KL weight" if loss_function is None else "factor of the KL term"
+        print(f"A KL of {target_kl:g} nats takes the {weight} {prediction.kl_weight_for(target_kl):.4g}.")
 
 
 def _function(address: str) -> Callable[..., Any]:

@@ -69,7 +69,9 @@ def kl(prediction: Prediction) -> Figure:
     setting = prediction.setting
     figure = figure_of(0.75 * WIDTH)
     axes = figure.subplots()
-    critical, weight = prediction.critical_kl_weight, setting.kl_weight
+    weight = setting.kl_weight
+    finite = [threshold.kl_weight for threshold in prediction.thresholds if np.isfinite(threshold.kl_weight)]
+    critical = max(finite, default=weight)
     low, high = min(0.05 * critical, 0.5 * weight), max(2 * critical, 2 * weight)
     weights = np.geomspace(low, high, _POINTS[setting.loss.decoder == PER_FEATURE])
     curves = np.array([kl_and_error(replace(setting, kl_weight=float(w)))[1] for w in weights])
@@ -77,7 +79,8 @@ def kl(prediction: Prediction) -> Figure:
     axes.plot(weights, curves.sum(1), color=BLACK, label="all latents")
     for j in range(min(setting.n_latent, MOST_LATENTS)):
         axes.plot(weights, curves[:, j], color=BLUE, linewidth=0.7, label="each latent" if j == 0 else None)
-    axes.axvline(critical, color=GREY, linestyle=":", label="all collapsed from here on")
+    if critical == prediction.critical_kl_weight:
+        axes.axvline(critical, color=GREY, linestyle=":", label="all collapsed from here on")
     axes.axvline(weight, color=VERMILION, label="your KL weight")
     axes.set(xlabel="weight of KL in the loss", ylabel="KL (nats per sample)", xscale="log")
     axes.xaxis.set_major_formatter("{x:g}")

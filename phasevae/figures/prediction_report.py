@@ -47,7 +47,7 @@ def summary(prediction: Prediction) -> list[tuple[str, str]]:
         ("loss", f"{setting.loss.formula}, w = {setting.kl_weight:g}"),
         ("effective variance", f"{prediction.effective_variance:.6g}"),
         ("critical variance", f"{prediction.critical_variance:.6g}{_uncertainty(spectrum.standard_errors[0])}"),
-        ("critical KL weight", f"{prediction.critical_kl_weight:.6g}"),
+        ("critical KL weight", _number(prediction.critical_kl_weight)),
         ("verdict", verdicts[prediction.verdict]),
         ("KL", f"{prediction.kl:.6g} nats, {prediction.kl / math.log(2):.6g} bits"),
         *_error(prediction),
@@ -105,6 +105,10 @@ def prediction_page(prediction: Prediction) -> str:
     )
 
 
+def _number(value: float) -> str:
+    return f"{value:.6g}" if math.isfinite(value) else "never"
+
+
 def _uncertainty(error: float) -> str:
     return f" +- {error:.2g}" if math.isfinite(error) else ""
 
@@ -137,8 +141,8 @@ def _threshold_rows(prediction: Prediction) -> list[tuple[str, ...]]:
     return [
         (
             str(threshold.latents),
-            f"{threshold.variance:.6g}",
-            f"{threshold.kl_weight:.6g}",
+            _number(threshold.variance),
+            _number(threshold.kl_weight),
             _range(threshold),
             f"{prediction.kl_per_dim[threshold.latents - 1]:.4g}",
         )
@@ -151,6 +155,8 @@ def _range(threshold: Threshold) -> str:
     low, high = threshold.keeps
     if not is_active(high, low):
         return "none"
+    if math.isinf(high):
+        return f"{low:.4g} or more" if low > 0 else "all"
     return f"{low:.4g} to {high:.4g}" if low > 0 else f"below {high:.4g}"
 
 

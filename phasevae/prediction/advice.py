@@ -146,6 +146,8 @@ def _loss_line(optimum: Optimum) -> str:
         return ""
     value = f"{optimum.effective_variance:.4g}"
     ratio = f"{optimum.effective_variance / optimum.critical_variance:.3g} times the critical one"
+    if setting.kl_term.free_bits > 0 or setting.kl_term.least_kl > 0:
+        ratio += " of a KL term without free nats"
     averages = f" averages over {d} features and" if loss.mean_over_features else ""
     over = f"over {d} features" + (f" and KL over {n} latents" if loss.mean_over_latents else "")
     settled = f"The learned variance settles at {optimum.effective_variance / setting.weights[1]:.4g}."
@@ -156,8 +158,8 @@ def _loss_line(optimum: Optimum) -> str:
         else f"The effective variance is {value}, {ratio}.",
         BERNOULLI: f"Your loss{averages} has the effective variance {value} relative to the Bernoulli variance "
         f"p (1 - p), {ratio}. KL and error are exact to second order about the collapsed state.",
-        SCORES: f"{whose} weighs {value} per sample, {ratio}. Where latents die is exact; KL and reconstruction below "
-        f"that are to leading order.",
+        SCORES: f"{whose} weighs {value} per sample, {ratio}. The weight at which the last latent dies is exact; the "
+        f"other thresholds, KL and reconstruction are to leading order.",
         LEARNED: f"{settled} Times the KL weight this is an effective variance of {value}, {ratio}.",
         PER_FEATURE: f"Each feature learns its variance. Relative to it the effective variance is the KL weight "
         f"{value}, {ratio}.",
@@ -172,7 +174,8 @@ def _remedies(optimum: Optimum) -> list[str]:
     collapsed, bounded = optimum.verdict == "collapsed", math.isfinite(optimum.kl)
     lines = []
     if collapsed:
-        lines.append("When every latent collapses, the decoder gives the mean of the data whatever the latents are.")
+        what = "the same for every sample" if setting.loss.decoder == SCORES else "the mean of the data"
+        lines.append(f"When every latent collapses, the decoder gives {what} whatever the latents are.")
     weight = _weight_name(optimum)
     if collapsed and goal > 1:
         lines.append(f"A {weight} below {last} keeps one latent ({setting.kl_weight:g} now).")
@@ -183,7 +186,7 @@ def _remedies(optimum: Optimum) -> list[str]:
         )
     if optimum.verdict == "partial" and k < kept:
         lines.append(f"With this loss {_count(k)} would do as well as {n}.")
-    if optimum.verdict == "active" and bounded:
+    if optimum.verdict == "active" and bounded and math.isfinite(thresholds[0].kl_weight):
         lines.append(
             f"The first latent dies at a {weight} of {first}, the last at {last}."
             if n > 1

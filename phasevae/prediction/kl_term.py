@@ -26,7 +26,8 @@ class KlTerm:
         """Return what the KL of the latents costs, in nats, by which the weight of the term multiplies."""
         if self.draws:
             return abs(float(kl.sum()) - self.least_kl)
-        return float((np.sort(kl)[::-1] * self.weights(n)).sum())
+        paid = np.maximum(np.sort(kl)[::-1], self.free_bits)
+        return max(float((paid * self.weights(n)).sum()), self.least_kl)
 
     def weights(self, n: int) -> NDArray:
         """Return the relative weights of the first n latents, of which those with the least weight live longest."""
@@ -70,7 +71,7 @@ def kl_and_error_of_modes(
 
 
 def thresholds_of_modes(eigenvalues: NDArray, limits: EncoderLimits, term: KlTerm) -> NDArray:
-    """Return the effective variance at which each latent dies; with free bits, at which it holds no more than these.
+    """Return the effective variance at which each latent dies, infinite for latents that nats without cost keep alive.
 
     Parameters
     ----------
@@ -82,7 +83,14 @@ def thresholds_of_modes(eigenvalues: NDArray, limits: EncoderLimits, term: KlTer
     -------
     array [n]
     """
-    return eigenvalues / term.weights(eigenvalues.size) * limits.threshold_factor * math.exp(-2 * term.free_bits)
+    scaled = eigenvalues / term.weights(eigenvalues.size)
+    found = scaled * limits.threshold_factor
+    if term.free_bits > 0:
+        return np.full(found.shape, np.inf)
+    if term.least_kl > 0:
+        level = _filled(scaled, float(found[0]), limits, term.least_kl)
+        found = np.where(limited_modes(scaled, level, limits).active, np.inf, found)
+    return found
 
 
 def _filled(eigenvalues: NDArray, most: float, limits: EncoderLimits, nats: float) -> float:

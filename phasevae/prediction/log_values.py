@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.prediction.kl_term import USUAL_KL
 from phasevae.prediction.losses import FIXED, LEARNED, OWN, PER_FEATURE
-from phasevae.prediction.optimum import Optimum, Setting, kl_and_error
+from phasevae.prediction.optimum import Optimum, Setting
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,8 @@ def collapsed_log(optimum: Optimum) -> LogValues:
     ----------
     optimum : Optimum
     """
-    setting = replace(optimum.setting, kl_weight=2 * optimum.critical_kl_weight, kl_term=USUAL_KL)
-    error = kl_and_error(setting)[2]
-    return _values(optimum.setting, np.zeros(setting.n_latent), error)
+    setting = optimum.setting
+    return _values(setting, np.zeros(setting.n_latent), setting.spectrum.trace)
 
 
 def _values(setting: Setting, kl_per_dim: NDArray, error: float) -> LogValues:

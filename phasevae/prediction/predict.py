@@ -25,6 +25,7 @@ from phasevae.spectrum.spectrum import Spectrum
 from phasevae.theory.limited_encoder import LARGEST_NOISE_SCALE, EncoderLimits
 
 _BISECTIONS = 200
+_LARGEST_WEIGHT = 1e12
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Prediction(Optimum):
         Raises InputError for a KL that no weight of KL gives.
         """
         wanted = _positive("target_kl", kl)
-        high = self.critical_kl_weight
+        if wanted <= (least := self.setting.kl_term.least_kl):
+            raise InputError(f"target_kl: {kl:g} nats, must be above the {least:g} that the KL term leaves free")
+        high = min(self.critical_kl_weight, _LARGEST_WEIGHT * self.setting.kl_weight)
         low = high
         none = InputError(f"target_kl: {kl:g} nats, must be a KL that some weight of KL gives")
         if _kl_at(self.setting, 2 * high) > wanted * (1 + 1e-9):  # free bits, or a capacity

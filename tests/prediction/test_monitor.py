@@ -106,16 +106,49 @@ def test_wrong_use_is_one_line(x, action, words):
         action(x)
 
 
-def test_the_options_of_the_loss_go_on_to_predict_as_they_are(x, monkeypatch):
-    from phasevae.prediction import monitor as module
+def my_loss(recon, x, mu, logvar):
+    """Mean over the batch beside a sum over it."""
+    kl = 0.5 * (mu.pow(2) + logvar.exp() - logvar - 1).sum()
+    return 0.5 * (recon - x).pow(2).sum(1).mean() + kl / 64
 
-    def my_loss(recon, x, mu, logvar):
-        return (recon - x).square().sum()
 
-    given = {}
-    monkeypatch.setattr(module, "predict", lambda *data, **loss: given.update(loss) or predict(x, 2, sigma2=1.0))
-    CollapseMonitor(x, n_latent=2, loss=my_loss, batch_size=32, kl_schedule="linear:0,1,10")
-    assert given == {"loss": my_loss, "batch_size": 32}
+def test_a_loss_function_goes_on_to_predict_with_its_options(x):
+    monitor = CollapseMonitor(x, n_latent=2, loss=my_loss, batch_size=32)
+    expected = predict(x, 2, loss=my_loss, batch_size=32)
+    assert monitor.prediction.to_json()["thresholds"] == expected.to_json()["thresholds"]
+    assert expected.critical_kl_weight == pytest.approx(2 * x.var(0).max(), rel=0.05)
+    assert monitor.prediction.kl == pytest.approx(predict(x, 2, beta=0.5).kl, rel=1e-6)
+    with pytest.raises(InputError, match="batch_size: missing"):
+        CollapseMonitor(x, n_latent=2, loss=my_loss)
+
+
+def test_a_schedule_of_a_loss_function_is_of_factors_of_its_kl_term(x):
+    monitor = CollapseMonitor(x, n_latent=2, loss=my_loss, batch_size=32, kl_schedule="linear:0,2,2")
+    assert monitor.prediction.kl == pytest.approx(predict(x, 2, beta=1.0).kl, rel=1e-6)
+    _, half, last = reported(monitor, [(1.0, 0.5)] * 3)
+    assert half.predicted_kl == pytest.approx(predict(x, 2, beta=0.5).kl, rel=1e-6)
+    assert last.predicted_kl == pytest.approx(predict(x, 2, beta=1.0).kl, rel=1e-6)
+
+
+def test_a_training_with_a_loss_function(x):
+    """A linear VAE trained with the function that was predicted ends at the prediction."""
+    torch.manual_seed(0)
+    data = torch.as_tensor(x).float()
+    encoder, decoder = nn.Linear(3, 4), nn.Linear(2, 3)
+    monitor = CollapseMonitor(x, n_latent=2, loss=my_loss, batch_size=200)
+    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=0.02)
+    for step in range(600):
+        batch = data[torch.randint(len(data), (200,))]
+        mu, logvar = encoder(batch).chunk(2, 1)
+        if step >= 500:
+            monitor.update(mu, logvar)
+        recon = decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
+        optimiser.zero_grad()
+        my_loss(recon, batch, mu, logvar).backward()
+        optimiser.step()
+    report = quiet_report(monitor)
+    assert report.predicted_active_units == report.active_units
+    assert report.kl == pytest.approx(report.predicted_kl, abs=0.06)
 
 
 def test_replicas_on_several_devices_are_added(x):

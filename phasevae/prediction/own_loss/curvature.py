@@ -56,11 +56,12 @@ class Derivatives:
     unit: float  # the batch size where the loss is a mean over the batch, 1 where it is a sum
     blocks: NDArray  # [blocks, k], the outputs that are coupled with each other
     widths: NDArray  # [P], of the outputs, for finite differences
+    held: NDArray  # [P], whether the output stays at its start: its feature never varies, and may have no optimum
     domain: tuple[float, float] = (-np.inf, np.inf)  # the outputs that the loss takes
 
     def gradients(self, constant: NDArray, rows: NDArray) -> NDArray:
         """Return the gradient of each of some rows by the outputs, [b, P]."""
-        return self.loss.gradient_at(constant, rows) * self._factor(len(rows))
+        return self.loss.gradient_at(constant, rows) * self.factor(len(rows))
 
     def mean_gradient(self, constant: NDArray, rows: NDArray | None = None) -> NDArray:
         """Return the mean gradient [P] over some rows, by default over all of the data."""
@@ -82,7 +83,7 @@ class Derivatives:
         """Return products of the mean second derivative with directions [P, k], over some rows or all of the data."""
         total, n, k = np.zeros(directions.shape), 0, directions.shape[1]
         for block in self._blocks_of(rows, k):
-            total += self.loss.hessian_at(constant, block, directions) * self._factor(k * len(block))
+            total += self.loss.hessian_at(constant, block, directions) * self.factor(k * len(block))
             n += len(block)
         return total / n
 
@@ -108,16 +109,22 @@ class Derivatives:
         changes about as much as the scores of the samples differ.
         """
         scores = self.gradients(constant, rows).std(0)
-        found, part = self, WIDTHS[0]
+        found, part, wide = self, WIDTHS[0], np.zeros(scores.size, dtype=bool)
         for _ in range(_NARROWINGS):
-            low, high = self.around(constant, part * found._some_direction())
-            change = np.abs(self.mean_gradient(high, rows) - self.mean_gradient(low, rows))
+            change = np.abs(found.gradient_change(constant, part * found._some_direction(), rows))
             wide = (scores > 0) & (change > _WIDE * part * scores)
             if not wide.any():
                 break
             factor = np.where(wide, part * scores / np.where(wide, change, 1.0), 1.0)
             found = replace(found, widths=found.widths * np.maximum(factor, 0.1))
-        return found
+        # What changes as much over any width is a jump.
+        return replace(found, widths=np.where(wide, self.widths, found.widths))
+
+    def gradient_change(self, constant: NDArray, change: NDArray, rows: NDArray) -> NDArray:
+        """Return how much the mean gradient changes over a change [P] of the outputs around a constant one, [P]."""
+        low, high = self.around(constant, change)
+        with np.errstate(invalid="ignore"):  # far from the optimum gradients may be infinite
+            return self.mean_gradient(high, rows) - self.mean_gradient(low, rows)
 
     def around(self, constant: NDArray, change: NDArray) -> tuple[NDArray, NDArray]:
         """Return the outputs half a change [P] below and above a constant one, within the domain."""
@@ -134,7 +141,7 @@ class Derivatives:
     def has_kinks(self, constant: NDArray, rows: NDArray) -> bool:
         """Return whether the second derivative misses what a finite difference of the gradient shows."""
         low, high = self.around(constant, WIDTHS[0] * self._some_direction())
-        smooth = self.mean_gradient(high, rows) - self.mean_gradient(low, rows)
+        smooth = self.gradient_change(constant, WIDTHS[0] * self._some_direction(), rows)
         exact = self.products(constant, (high - low)[:, None], rows)[:, 0]
         size = np.maximum(np.abs(exact), np.abs(smooth))
         # Where outputs are coupled, terms cancel in some of them.
@@ -163,7 +170,7 @@ class Derivatives:
         """Products [P, k] with the k-th output of every block, as [blocks, k, k]."""
         return columns[self.blocks]
 
-    def _factor(self, rows: int) -> float:
+    def factor(self, rows: int) -> float:
         """What turns derivatives of a batch of some rows into those of a sample's part."""
         return self.scaling.reconstruction_factor(rows, self.batch_size) * self.unit
 

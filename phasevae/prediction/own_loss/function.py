@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,10 @@ class LossFunction:
             for part, shape in zip(outputs.split(self.sizes, 1), self.output_shapes, strict=True)
         ]
         try:
-            value = self.function(tuple(heads) if self.several_heads else heads[0], x, mu, logvar)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                warnings.filterwarnings("error", "Using a target size")  # shapes that broadcast by mistake
+                value = self.function(tuple(heads) if self.several_heads else heads[0], x, mu, logvar)
         except InputError:
             raise
         except Exception as error:  # whatever a user's function raises

@@ -8,6 +8,7 @@ sample where the loss is a sum over the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phasevae.errors import InputError
-from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES, Loss
+from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, OWN, SCORES, Loss
 from phasevae.prediction.optimum import PredictionWarning
 from phasevae.prediction.own_loss import probes
 from phasevae.prediction.own_loss.curvature import Derivatives, domain_of
@@ -35,6 +36,9 @@ _MOST_VALUES = 2**25
 
 _START_ROWS = 64
 """Simple outputs are compared on this number of rows."""
+
+_VANISHED = 1e-6
+"""Trainable numbers that leave less than this part of the scores leave nothing."""
 
 _ROUNDS = 10
 """Alternations between the best output and the best trainable parameters of the loss."""
@@ -101,7 +105,8 @@ def understand(
         if known is not None:
             found = _with_known(found, known)
             constant = known.constant(few)
-            fit_parameters(loss, parameters, constant, few)
+            if known.decoder == LEARNED:
+                fit_parameters(loss, parameters, constant, few)
         else:
             constant, kinked = _optimum(derivatives, start, few, parameters)
             scores = score_spectrum(derivatives, constant, few, kinked, most_eigenvalues(loss.n_outputs))
@@ -126,8 +131,8 @@ def _derivatives(
     scaling = probes.scaling(loss, start, probe)
     if scaling.differs and batch_size is None:
         raise InputError(
-            f"batch_size: missing, must be that of the training: the loss {loss.name} averages one of its parts over "
-            f"the batch and sums the other"
+            f"batch_size: missing, must be that of the training: the function {loss.name} averages one part over the "
+            f"batch and sums the other"
         )
     summed = abs(scaling.reconstruction) < 0.01 and abs(scaling.regulariser) < 0.01
     size = batch_size or probes.FEW_ROWS
@@ -137,17 +142,25 @@ def _derivatives(
         typical = float(np.median(deviation[deviation > 0])) if deviation.any() else 1.0
         widths = np.tile(np.where(deviation > 0, deviation, typical), loss.n_outputs // few.shape[1])
     blocks = coupled_outputs(loss, start, probe)
-    domain = domain_of(loss, probe)
-    derivatives = Derivatives(loss, scaling, size, 1.0 if summed else float(size), blocks, widths, domain)
+    unit, held = 1.0 if summed else float(size), np.zeros(loss.n_outputs, dtype=bool)
+    if blocks.shape[1] > 1 and len(blocks) == few.shape[1]:  # the heads of each feature
+        held[blocks[few.std(0) == 0]] = True
+    derivatives = Derivatives(loss, scaling, size, unit, blocks, widths, held, domain_of(loss, probe))
     return derivatives.with_narrower_widths(start, few[:512])
 
 
 def _optimum(derivatives: Derivatives, start: NDArray, few: NDArray, parameters: list[Tensor]) -> tuple[NDArray, bool]:
     """The best constant output, and the best trainable parameters of the loss with it."""
     constant, kinked = constant_optimum(derivatives, start, few)
+    varied = derivatives.gradients(constant, few).std() if parameters else 0.0
     for _ in range(_ROUNDS if parameters else 0):
         before = constant
         fit_parameters(derivatives.loss, parameters, constant, few)
+        if not derivatives.gradients(constant, few).std() > _VANISHED * varied:
+            raise InputError(
+                f"loss {derivatives.loss.name}: its trainable numbers make it constant at its best, must be frozen "
+                f"with requires_grad_(False) if they are those of a fixed network"
+            )
         constant, kinked = constant_optimum(derivatives, constant, few)
         if np.abs(constant - before).max() <= 1e-9 * np.abs(constant).max():
             break
@@ -166,9 +179,16 @@ def _with_known(found: Loss, known: Recognised) -> Loss:
 def _collapsed_loss(derivatives: Derivatives, constant: NDArray, few: NDArray, kl_term: float) -> float:
     """The loss as it is printed when every latent is collapsed, without its KL term."""
     loss, size = derivatives.loss, derivatives.batch_size
-    batches = [few[start : start + size] for start in range(0, len(few) - size + 1, size)]
-    values = [loss.loss_at(constant, batch) for batch in batches or [np.resize(few, (size, few.shape[1]))]]
-    return (float(np.mean(values)) - kl_term) * derivatives.unit / size
+    rows = 512
+    if derivatives.scaling.differs:
+        # So many copies of the rows are a whole number of batches: every row counts alike.
+        copies = size // math.gcd(len(few), size)
+        n = copies * len(few) if copies * few.size <= _MOST_VALUES else max(size, len(few) // size * size)
+        few, rows = np.resize(few, (n, few.shape[1])), size
+    # Without a batch size both parts of the loss depend on it in the same way, and batches of any size will do.
+    batches = [few[start : start + rows] for start in range(0, len(few), rows)]
+    total = sum(loss.loss_at(constant, batch) * derivatives.factor(len(batch)) for batch in batches)
+    return total / len(few) - kl_term * derivatives.unit / size
 
 
 def _notes(regulariser: Regulariser) -> tuple[PredictionWarning, ...]:

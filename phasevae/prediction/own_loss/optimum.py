@@ -20,7 +20,11 @@ _PASSES = 12
 """Newton steps over all rows."""
 
 _BISECTIONS = 60
+_SMALL = 8
+"""Blocks of at most this number of outputs are cheap."""
+
 _KINK_ROWS, _COUPLED_ROWS, _CG_STEPS = 512, 256, 100
+_JOINT_VALUES = 2**20
 _SETTLED = 1e-8
 """The mean gradient that remains, relative to the root mean square of the gradients."""
 
@@ -48,6 +52,7 @@ def constant_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> 
         constant = _separate_optimum(derivatives, start, few)
     else:
         constant = _joint_optimum(derivatives, start, few)
+    check_optimum(derivatives, constant, start, few)
     kinked = derivatives.has_kinks(constant, few[:_KINK_ROWS])
     return _on_all_rows(derivatives, constant, few, kinked), kinked
 
@@ -107,10 +112,14 @@ def _is_far(derivatives: Derivatives, constant: NDArray, start: NDArray) -> NDAr
 
 def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> NDArray:
     """L-BFGS on a few rows."""
-    loss, few = derivatives.loss, few[:: -(-len(few) // _COUPLED_ROWS)]
+    loss = derivatives.loss
+    # A class that no row has, or a feature that is constant, may have no optimum: as many rows as possible count.
+    most = max(_COUPLED_ROWS, _JOINT_VALUES // loss.n_outputs)
+    few = few[:: -(-len(few) // most)]
     x = loss.x(few)
     factor = derivatives.scaling.reconstruction_factor(len(few), derivatives.batch_size)
     constant = torch.tensor(start, dtype=loss.dtype, requires_grad=True)
+    free = torch.as_tensor(~derivatives.held)
     zeros = loss.zeros(len(few))
     # In units of the first gradient, so that the tolerances do not depend on the loss's own factor.
     unit = float(np.abs(derivatives.mean_gradient(start, few)).max()) or 1.0
@@ -123,6 +132,7 @@ def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> ND
         solver.zero_grad()
         value = loss.value(constant.expand(len(few), -1), x, zeros, zeros) * (factor / (unit * len(few)))
         value.backward()
+        constant.grad.mul_(free)
         return value
 
     solver.step(closure)
@@ -140,7 +150,7 @@ def _on_all_rows(derivatives: Derivatives, constant: NDArray, few: NDArray, kink
     best, least = constant, np.inf
     for _ in range(2 if kinked else _PASSES):
         gradient = derivatives.mean_gradient(constant)
-        left = float(np.max(np.abs(gradient) / size))
+        left = float(np.max(np.abs(gradient) / size, where=~derivatives.held, initial=0.0))
         if not left < 0.9 * least:
             break
         best, least = constant, left
@@ -159,13 +169,14 @@ def _newton_step(
         product = curvature_product(derivatives, constant, few, kinked)
         curved = LinearOperator((p, p), lambda v: product(v.reshape(p, 1))[:, 0], dtype=np.float64)
         return lambda gradient: cg(curved, gradient, rtol=1e-6, maxiter=_CG_STEPS)[0]
-    rows = few if blocks.shape[1] <= 2 else few[:: -(-len(few) // _COUPLED_ROWS)]
+    rows = few if blocks.shape[1] <= _SMALL else few[:: -(-len(few) // _COUPLED_ROWS)]
     curvature = (derivatives.smoothed_curvature if kinked else derivatives.curvature)(constant, rows=rows)
     inverse = np.linalg.pinv(curvature, rcond=1e-10, hermitian=True)
 
     def step(gradient: NDArray) -> NDArray:
         change = np.zeros(p)
         change[blocks] = np.einsum("bij,bj->bi", inverse, gradient[blocks])
+        change[derivatives.held] = 0
         return change
 
     return step

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phasevae.errors import InputError
 from phasevae.prediction.own_loss.function import LossFunction
 
 _STEPS = 200
@@ -62,6 +63,11 @@ def fit_parameters(loss: LossFunction, parameters: list[Tensor], constant: NDArr
     constant : array [P]
     rows : array [b, D]
         Rows of the target.
+
+    Raises
+    ------
+    InputError
+        If the loss has no bound.
     """
     if not parameters:
         return
@@ -78,5 +84,10 @@ def fit_parameters(loss: LossFunction, parameters: list[Tensor], constant: NDArr
         value.backward()
         return value
 
-    solver.step(closure)
+    try:
+        solver.step(closure)
+    except RuntimeError:  # a step beyond the largest number
+        raise InputError(
+            f"loss {loss.name}: its trainable parameters have no finite optimum for a collapsed model"
+        ) from None
     solver.zero_grad()

@@ -89,7 +89,7 @@ def check(loss: LossFunction, constant: NDArray, block: NDArray) -> None:
         raise InputError(f"loss {loss.name}: its gradient is not finite at a constant reconstruction")
     if not gradient.abs().max() > 0:
         raise InputError(f"loss {loss.name}: does not depend on the reconstruction")
-    _check_samples_apart(loss, outputs, x, gradient)
+    _check_samples_apart(loss, outputs, x)
     moved = loss.output_gradient(outputs, x, mu=ones)
     if not _equal(loss, moved, gradient):
         raise InputError(
@@ -131,12 +131,21 @@ def _power(whole: torch.Tensor, part: torch.Tensor) -> float:
     return float(np.log2(ratio)) if ratio > 0 else float("nan")
 
 
-def _check_samples_apart(loss: LossFunction, outputs: torch.Tensor, x: torch.Tensor, gradient: torch.Tensor) -> None:
+def _check_samples_apart(loss: LossFunction, outputs: torch.Tensor, x: torch.Tensor) -> None:
+    """Change half of a batch and look at the gradient of the other half.
+
+    The outputs differ between rows here: a variance over the batch has no gradient where they are equal.
+    """
     half = len(x) // 2
-    turned = torch.cat([x[:half], x[half:].flip(0).roll(1, 0)])
-    mixed = loss.output_gradient(outputs, torch.cat([x[:half], x[:half]]))
-    for other in (loss.output_gradient(outputs, turned), mixed):
-        if not _equal(loss, other[:half], gradient[:half]):
+    shares = torch.linspace(0, 1, len(x), dtype=loss.dtype)[:, None]
+    moved = outputs * (1 - 0.1 * shares) + 0.02 * shares  # probabilities and scales stay in their range
+    before = loss.output_gradient(moved, x)
+    if not torch.isfinite(before).all():
+        return
+    turned = torch.cat([moved[:half], moved[half:].flip(0)]), torch.cat([x[:half], x[half:].flip(0).roll(1, 0)])
+    copied = torch.cat([moved[:half], moved[:half]]), torch.cat([x[:half], x[:half]])
+    for changed in (turned, copied):
+        if not _equal(loss, loss.output_gradient(*changed)[:half], before[:half]):
             raise InputError(
                 f"loss {loss.name}: mixes samples (the gradient of one depends on the others of its batch, as with "
                 f"batch norm, contrastive terms or a variance over the batch), must be a sum or mean over samples"
@@ -159,5 +168,10 @@ def _candidates(loss: LossFunction, rows: NDArray) -> list[NDArray]:
         if rows.min() >= 0 and rows.max() <= 1:
             candidates += [within, np.log(within / (1 - within))]
     if loss.several_heads and loss.sizes[0] == rows.shape[1]:
-        candidates.append(np.concatenate([rows.mean(0), np.zeros(loss.n_outputs - rows.shape[1])]))
+        rest, variance = loss.n_outputs - rows.shape[1], rows.var(0)
+        variance = np.where(variance > 0, variance, variance.max() or 1.0)
+        seconds = [np.zeros(rest)]
+        if rest == rows.shape[1]:
+            seconds += [np.log(variance), 0.5 * np.log(variance), variance, np.sqrt(variance)]
+        candidates += [np.concatenate([rows.mean(0), second]) for second in seconds]
     return [*candidates, *(np.full(loss.n_outputs, value) for value in (0.0, 0.5, 1.0))]

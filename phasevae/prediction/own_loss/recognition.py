@@ -104,18 +104,20 @@ def _learned(derivatives: Derivatives, rows: NDArray, parameters: list[Tensor]) 
         return None
     alone = parameters[0].numel() == 1
     mean, width = rows.mean(0), rows.std(0)
-    if not alone and not width.all():
-        return None
+    varies = width > 0
     weights = []
-    for constant in (mean, mean + width + 0.1 * width.max()):
+    # A constant feature gets an error, too: its variance would shrink to zero without one.
+    first = np.where(varies, mean, mean + max(width.max(), 1.0))
+    for constant in (first, first + width):
         with restored(parameters):
             fit_parameters(loss, parameters, constant, rows)
             error = np.square(constant - rows).mean(0)
-            gradient, known = derivatives.gradients(constant, rows), _squared(constant, rows)
+            gradient = derivatives.gradients(constant, rows)[:, varies]
+            known = _squared(constant, rows)[:, varies]
             slopes = (gradient * known).sum(0) / np.square(known).sum(0)
             if not np.allclose(gradient, slopes * known, rtol=0, atol=1e-3 * np.abs(gradient).max()):
                 return None
-            weights.append(np.mean(slopes) * error.mean() if alone else slopes * error)
+            weights.append(np.mean(slopes) * error.mean() if alone else slopes * error[varies])
     both = np.concatenate([np.atleast_1d(weight) for weight in weights])
     middle = float(np.median(both))
     if not np.abs(both - middle).max() <= 1e-3 * middle:

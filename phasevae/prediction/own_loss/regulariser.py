@@ -117,6 +117,12 @@ def find_regulariser(loss: LossFunction, constant: NDArray, block: NDArray) -> R
 def _of_logvar(probe: _Probe, found: Regulariser) -> Regulariser:
     """Compare the derivatives by logvar with those by mu."""
     loss, b = probe.loss, found.weights
+    slope = probe.at(0.0, 0.0)[1][0]
+    if np.abs(slope).max() > 1e-3 * b.max():
+        raise InputError(
+            f"loss {loss.name}: its KL term has the slope {np.abs(slope).max() / b.max():.3g} by logvar at 0, must be "
+            f"smallest there (is logvar transformed within the loss?)"
+        )
     below, above = probe.by_logvar(-SMALL), probe.by_logvar(SMALL)
     if not any(np.any(probe.at(0.0, value)[1]) for value in (-LARGE, -SMALL, SMALL, LARGE)):
         change = "it does not depend on logvar, as where the posterior variance is fixed"

@@ -137,7 +137,10 @@ def _notes(
             f"{n} of {constants.size} outputs have the same score in every sample ({where}): no latent can carry them"
         )
         notes.append(PredictionWarning("constant-outputs", text))
-    if kinked:
+    if kinked and derivatives.blocks.shape[1] > 1:
+        text = "the loss has kinks and couples outputs: its best constant output and the critical weight are rough"
+        notes.append(PredictionWarning("kinks", text))
+    elif kinked:
         low, high = _range(derivatives, constant, few[:: -(-len(few) // _GUARD_ROWS)])
         if high > _SPREAD * low:
             text = (

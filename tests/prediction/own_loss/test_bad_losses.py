@@ -171,6 +171,17 @@ def test_a_feature_without_counts_is_left_out():
     np.testing.assert_allclose(factors(prediction), factors(predict(COUNTS, 2, loss=poisson)), rtol=1e-6)
 
 
+def test_the_variance_of_a_constant_feature_is_left_out():
+    def loss(heads, x, mu, logvar):
+        mean, log_variance = heads
+        return (0.5 * (x - mean) ** 2 / log_variance.exp() + 0.5 * log_variance).sum(1).mean() + kl(mu, logvar)
+
+    without = predict(X, 2, loss=loss, output_shape=[(6,), (6,)])
+    prediction = predict(np.insert(X, 2, 5.0, axis=1), 2, loss=loss, output_shape=[(7,), (7,)])
+    assert "constant-outputs" in codes(prediction)
+    np.testing.assert_allclose(factors(prediction), factors(without), rtol=1e-6)
+
+
 def test_one_row():
     with pytest.raises(InputError, match="must have at least 2"):
         predict(X[:1], 2, loss=usual)

@@ -85,3 +85,33 @@ def test_two_clusters_give_a_warning(x):
     assert "kinks" in codes(prediction)
     (message,) = (warning.message for warning in prediction.warnings if warning.code == "kinks")
     assert "the critical weight depends on how far from the constant output the network moves" in message
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_absolute_errors_of_fixed_features(x, dtype):
+    """Scores are sums of signs, against a curvature of densities of the features."""
+    mixing = np.random.default_rng(1).normal(size=(DIMENSION, 12))
+    layer = torch.as_tensor(mixing, dtype=dtype)
+
+    def loss(recon, x, mu, logvar):
+        return ((recon - x) @ layer).abs().sum(1).mean() + kl(mu, logvar)
+
+    rows = x[:6000]
+    features = (rows - 3) @ mixing
+    scores = np.sign(features) @ mixing.T
+    curvature = (mixing * 2 * norm.pdf(0) / features.std(0)) @ mixing.T
+    expected = explicit(
+        np.linalg.solve(root := np.linalg.cholesky(curvature), np.cov(scores.T)) @ np.linalg.inv(root).T
+    )
+    prediction = predict(rows, 1, loss=loss)
+    assert prediction.critical_kl_weight == pytest.approx(expected[0], rel=0.06)
+
+
+def test_a_jump_keeps_the_width_of_the_data():
+    """Most values are the median: the curvature is that of the difference over a tenth of the deviation."""
+    rng = np.random.default_rng(2)
+    x = np.where(rng.random((2000, 4)) < 0.8, 0.0, rng.normal(size=(2000, 1)) + rng.normal(size=(2000, 4)))
+    prediction = predict(x, 2, loss=lambda r, x, mu, lv: (r - x).abs().sum(1).mean() + kl(mu, lv))
+    assert "kinks" in codes(prediction)
+    least = 0.1 * x.std(0).min() / 2  # of the scores' variance
+    assert least * 0.1 < prediction.critical_kl_weight < 1

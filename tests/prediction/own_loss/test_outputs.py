@@ -117,3 +117,9 @@ def test_the_kl_term_is_the_weighted_kl_of_the_user():
     assert prediction.setting.kl_weight == 0.5
     assert prediction.log.kl_term == pytest.approx(0.5 * 0.8 * prediction.kl)
     assert prediction.kl == pytest.approx(predict(X, LATENTS, beta=0.4).kl)
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(501, None), (501, 64), (50, 64), (501, 7)])
+def test_every_row_counts_alike_whatever_the_batch_size(rows, batch_size):
+    prediction = predict(X[:rows], 1, loss=half_sse_mean, batch_size=batch_size)
+    assert prediction.collapsed_log.total == pytest.approx(0.5 * X[:rows].var(0).sum(), rel=1e-9)

@@ -142,3 +142,16 @@ def test_a_spectrum_is_not_enough():
 
     with pytest.raises(InputError, match="data: a spectrum, must be the samples for a loss of your own"):
         predict(compute_spectrum(FLAT), 2, loss=Seen())
+
+
+def test_more_rows_than_the_optimum_is_first_sought_on():
+    """Rows whose mean drifts: those of the first search are not all."""
+
+    def loss(recon, x, mu, logvar):
+        return (recon.exp() - x * recon).sum(1).mean() + kl(mu, logvar)
+
+    rng = np.random.default_rng(0)
+    x = rng.poisson(np.exp(rng.normal(size=(9000, 1)) * [0.5, 0.3, 0.4] + np.linspace(0, 1, 9000)[:, None]))
+    named = predict(x.astype(float), 2, loss="poisson")
+    own = predict(x.astype(float), 2, loss=loss)
+    np.testing.assert_allclose(factors(own), factors(named), rtol=1e-6)

@@ -140,3 +140,17 @@ def test_a_parametrisation_of_the_output_does_not_matter():
     named = factors(predict(x, LATENTS, loss="poisson"))
     for rate in (torch.exp, torch.nn.functional.softplus, lambda recon: recon):
         np.testing.assert_allclose(factors(predict(x, LATENTS, loss=loss_of(rate))), named, rtol=1e-6)
+
+
+def test_classes_that_are_rare_or_missing():
+    """Classes without a row have no optimum; those with few rows are not to be taken for them."""
+    rng = np.random.default_rng(5)
+    z = rng.normal(size=(1000, 1)) + rng.normal(size=(1000, 4))
+    x = np.clip(np.rint(3 * z), -8, 7).astype(np.int64) + 8
+    x[x == 3] = 4
+
+    def loss(recon, x, mu, logvar):
+        return torch.nn.functional.cross_entropy(recon, x) + kl(mu, logvar)
+
+    prediction = predict(x, LATENTS, loss=loss, output_shape=(16, 4))
+    np.testing.assert_allclose(4 * factors(prediction), factors(predict(x, LATENTS, loss="categorical")), rtol=1e-5)
