@@ -1,10 +1,10 @@
 """Does the criterion hold for any loss? Train plain PyTorch VAEs at 0.8 and 1.25 times the predicted weight of KL.
 
     python benchmarks/criterion.py                    # docs/research/criterion.csv, and its table in criterion.md
-    python benchmarks/criterion.py --only l1,huber    # the same; other cases keep their rows
-    python benchmarks/criterion.py --only l1 --steps 500 --seeds 0 --output quick.csv
+    python benchmarks/criterion.py --only L1,huber    # the same; other cases keep their rows
+    python benchmarks/criterion.py --only L1 --steps 500 --seeds 0 --output quick.csv
 
-takes a quarter of an hour; with one case, one seed and 500 steps some seconds. `criterion_cases.py` has the losses, as
+takes twenty minutes; with one case, one seed and 500 steps some seconds. `criterion_cases.py` has the losses, as
 users write them, and the data. `phasevae.predict` differentiates the loss; the training in `own_loss_vae.py` knows
 nothing of it. In the first half of a training the weight of KL rises from a tenth of the critical one to its target.
 The exit code is 1 if a run is not as predicted.

@@ -18,6 +18,7 @@ from torch.distributions import Laplace, NegativeBinomial, Normal, StudentT, kl_
 from torch.nn import functional as F  # noqa: N812
 
 N_ROWS, N_FEATURES, SIDE, CLASSES, DISPERSION = 20_000, 16, 8, 4, 5.0
+STATES, SYMBOLS, LENGTH = 4, 8, 10
 
 
 def factors(strengths: tuple[float, ...], seed: int = 0) -> tuple[NDArray, np.random.Generator]:
@@ -83,19 +84,47 @@ def classes() -> NDArray:
     signal, rng = factors((1.2, 0.8))
     logits = signal.reshape(N_ROWS, -1, CLASSES)
     chosen = (logits + rng.gumbel(size=logits.shape)).argmax(-1)
-    return np.eye(CLASSES)[chosen].reshape(N_ROWS, -1)
+    return np.eye(CLASSES)[chosen]
 
 
 def one_class() -> NDArray:
     """One one-hot feature of four classes."""
-    return np.eye(CLASSES)[np.random.default_rng(0).choice(CLASSES, N_ROWS, p=(0.4, 0.3, 0.2, 0.1))]
+    return np.eye(CLASSES)[np.random.default_rng(0).choice(CLASSES, (N_ROWS, 1), p=(0.4, 0.3, 0.2, 0.1))]
+
+
+def transitions() -> tuple[NDArray, NDArray]:
+    """Probabilities of a hidden Markov chain: of the next state [states, states], and of a symbol [states, symbols].
+
+    A state lasts ten symbols on average, and prefers two symbols that no other state prefers.
+    """
+    stay = np.where(np.eye(STATES, dtype=bool), 0.9, 0.1 / (STATES - 1))
+    emit = np.full((STATES, SYMBOLS), 0.2 / (SYMBOLS - 2))
+    for state in range(STATES):
+        emit[state, 2 * state : 2 * state + 2] = 0.5, 0.3
+    return stay, emit
+
+
+def sequences(n: int, seed: int = 0) -> NDArray:
+    """Draw symbols [n, length] of the hidden Markov chain, int64."""
+    rng = np.random.default_rng(seed)
+    stay, emit = (np.cumsum(table, 1)[:, :-1] for table in transitions())
+    states, symbols = rng.integers(STATES, size=n), []
+    for _ in range(LENGTH):
+        symbols.append((rng.random((n, 1)) > emit[states]).sum(1))
+        states = (rng.random((n, 1)) > stay[states]).sum(1)
+    return np.stack(symbols, 1)
+
+
+def one_hot_sequences() -> NDArray:
+    """The sequences as one-hot symbols."""
+    return np.eye(SYMBOLS)[sequences(N_ROWS)]
 
 
 def images() -> NDArray:
     """Images of a spot whose place, and so its brightness at each pixel, differs."""
     rng = np.random.default_rng(0)
     axis = np.arange(SIDE) - (SIDE - 1) / 2
-    y, x = rng.normal(size=(2, N_ROWS, 1, 1))
+    y, x = rng.normal(size=(2, 4000, 1, 1))
     spot = np.exp(-((axis[:, None] - y) ** 2 + (axis - x) ** 2) / 8)
     return (spot + 0.2 * rng.normal(size=spot.shape))[:, None]
 
@@ -141,8 +170,7 @@ def multinomial(recon: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 def categorical(recon: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     """Cross entropy of each one-hot feature."""
-    logits, chosen = (values.view(len(x), -1, CLASSES) for values in (recon, x))
-    error = F.cross_entropy(logits.transpose(1, 2), chosen.argmax(2), reduction="none").sum(1).mean()
+    error = F.cross_entropy(recon.transpose(1, 2), x.argmax(2), reduction="none").sum(1).mean()
     return error + kl(mu, logvar).sum(1).mean()
 
 
@@ -208,13 +236,14 @@ CASES = {
     case.name: case
     for case in (
         Case("gaussian", gaussian, continuous),
-        Case("gaussian, variance", gaussian_with_variance, skewed, (2, N_FEATURES)),
+        Case("gaussian with variance", gaussian_with_variance, skewed, (2, N_FEATURES)),
         Case("bernoulli", bernoulli, binary),
         Case("poisson", poisson, counts),
         Case("negative binomial", negative_binomial, overdispersed),
         Case("multinomial", multinomial, compositions),
         Case("categorical", categorical, classes),
         Case("one class", categorical, one_class),
+        Case("sequence without history", categorical, one_hot_sequences),
         Case("laplace", laplace, heavy_tailed),
         Case("student-t", student_t, heavy_tailed),
         Case("L1", l1, continuous),
