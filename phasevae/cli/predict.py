@@ -11,7 +11,8 @@ from phasevae.artifacts.files import readable_json, replacing
 from phasevae.cli.arguments import given, named_values, shape, shapes
 from phasevae.cli.options import Json, Key, Size, Standardize
 from phasevae.errors import InputError
-from phasevae.prediction.losses import LIBRARIES, LOSSES
+from phasevae.prediction.libraries import LIBRARIES
+from phasevae.prediction.losses import LOSSES
 from phasevae.prediction.schedules import FORMS
 
 if TYPE_CHECKING:

@@ -15,14 +15,12 @@ from phasevae.prediction.log_values import LogValues, collapsed_log, expected_lo
 from phasevae.prediction.losses import (
     PER_FEATURE,
     Loss,
-    find_loss,
-    fixed_variance_loss,
 )
 from phasevae.prediction.measured import Model, check_limits, setting_of_function, setting_of_loss
 from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting, find_optimum, kl_and_error
-from phasevae.prediction.schedules import KlSchedule, parse_schedule
+from phasevae.prediction.options import at_least_zero, chosen_loss, encoder_limits, positive, scheduled_weight
+from phasevae.prediction.schedules import KlSchedule
 from phasevae.spectrum.spectrum import Spectrum
-from phasevae.theory.limited_encoder import LARGEST_NOISE_SCALE, EncoderLimits
 
 _BISECTIONS = 200
 _LARGEST_WEIGHT = 1e12
@@ -48,14 +46,14 @@ class Prediction(Optimum):
 
     def at(self, kl_weight: float) -> Prediction:
         """Return the prediction for another weight of KL."""
-        return prediction_of(replace(self.setting, kl_weight=_positive("kl_weight", kl_weight)))
+        return prediction_of(replace(self.setting, kl_weight=positive("kl_weight", kl_weight)))
 
     def kl_weight_for(self, kl: float) -> float:
         """Return the weight of KL at which the optimum has a KL of this many nats per sample.
 
         Raises InputError for a KL that no weight of KL gives.
         """
-        wanted = _positive("target_kl", kl)
+        wanted = positive("target_kl", kl)
         if wanted <= (least := self.setting.kl_term.least_kl):
             raise InputError(f"target_kl: {kl:g} nats, must be above the {least:g} that the KL term leaves free")
         high = min(self.critical_kl_weight, _LARGEST_WEIGHT * self.setting.kl_weight)
@@ -141,7 +139,7 @@ def predict(
         is differentiated: any reductions, any reconstruction loss. Weights of KL are then factors of its KL term, and 1
         is the loss as you wrote it.
     library : str, optional
-        A name in `losses.LIBRARIES`.
+        A name in `libraries.LIBRARIES`.
     loss_options : mapping, optional
         Options of the likelihood, the fields of its class in `phasevae.likelihoods`, such as
         ``{"size_factors": "total"}`` of the negative binomial.
@@ -191,14 +189,14 @@ def predict(
         raise InputError("training_length: must be left out without a kl_schedule")
     else:
         notes = ()
-    limits = _limits(posterior_std, least_logvar, noise_scale)
-    noise, mask = _at_least_zero("input_noise", input_noise), _at_least_zero("input_mask", input_mask)
+    limits = encoder_limits(posterior_std, least_logvar, noise_scale)
+    noise, mask = at_least_zero("input_noise", input_noise), at_least_zero("input_mask", input_mask)
     if mask >= 1:
         raise InputError(f"input_mask: {input_mask!r}, must be less than 1")
     if callable(loss):
         if sigma2 is not None or beta is not None or library is not None or loss_options:
             raise InputError("loss: a function, must be given without sigma2, beta, library and loss_options")
-        weight = 1.0 if kl_weight is None else _positive("kl_weight", kl_weight)
+        weight = 1.0 if kl_weight is None else positive("kl_weight", kl_weight)
         model = Model(int(n_latent), weight, limits, noise, mask)
         setting = setting_of_function(
             loss, data, model, target=target, input_shape=input_shape, output_shape=output_shape, batch_size=batch_size
@@ -207,7 +205,7 @@ def predict(
     only_own = {"input_shape": input_shape, "output_shape": output_shape, "target": target, "batch_size": batch_size}
     if names := [key for key, value in only_own.items() if value is not None]:
         raise InputError(f"{names[0]}: must be left out unless the loss is a function of your own")
-    chosen, weight = _chosen_loss(sigma2, beta, loss, library, kl_weight, loss_options)
+    chosen, weight = chosen_loss(sigma2, beta, loss, library, kl_weight, loss_options)
     model = Model(int(n_latent), weight, limits, noise, mask)
     check_limits(chosen, model)
     if isinstance(data, Spectrum):
@@ -238,87 +236,6 @@ def _of_spectrum(spectrum: Spectrum, loss: Loss, model: Model) -> Setting:
     if model.noise or model.mask:
         raise InputError("data: a spectrum, must be the samples for an encoder that sees something else")
     return Setting(loss, model.n_latent, model.kl_weight, spectrum, limits=model.limits)
-
-
-def _chosen_loss(
-    sigma2: float | None,
-    beta: float | None,
-    loss: str | None,
-    library: str | None,
-    kl_weight: float | None,
-    options: Mapping[str, Any] | None,
-) -> tuple[Loss, float]:
-    """Return the loss and the weight of KL that the options describe."""
-    if sum(option is not None for option in (loss, library)) + (sigma2 is not None or beta is not None) != 1 and not (
-        loss == "gaussian-nll" and beta is None and library is None
-    ):
-        raise InputError("loss: give one of sigma2, beta, loss and library (sigma2 and beta go together)")
-    if beta is not None and kl_weight is not None:
-        raise InputError(f"kl_weight: {kl_weight}, must be left out together with beta, which is the weight of KL")
-    if sigma2 is not None:
-        chosen = fixed_variance_loss(_positive("sigma2", sigma2))
-    else:
-        chosen = find_loss("half-sse", None, options) if beta is not None else find_loss(loss, library, options)
-    weight = beta if beta is not None else kl_weight
-    key = "beta" if beta is not None else "kl_weight"
-    return chosen, chosen.kl_weight if weight is None else _positive(key, weight)
-
-
-def scheduled_weight(
-    kl_schedule: str | KlSchedule, training_length: float | None
-) -> tuple[float, tuple[PredictionWarning, ...]]:
-    """Return the weight of KL at the end of a training, and a warning if that is not the one the schedule leads to.
-
-    Parameters
-    ----------
-    kl_schedule : str or KlSchedule
-    training_length : float, optional
-        In the units of the schedule.
-
-    Raises
-    ------
-    InputError
-        For a schedule that cannot be read, and for a weight of zero at the end.
-    """
-    schedule = parse_schedule(kl_schedule)
-    length = None if training_length is None else _positive("training_length", training_length)
-    weight = schedule.final_weight(length)
-    if weight == 0:
-        raise InputError(
-            f"training_length: {training_length:g}, ends at a KL weight of 0, at which no latent can collapse"
-        )
-    if length is None or weight == schedule.end:
-        return weight, ()
-    text = f"the training ends at {length:g} with the KL weight {weight:.4g}, not with {schedule.end:g}"
-    if not schedule.reached_by(length):
-        text += ": the schedule is not over"
-    return weight, (PredictionWarning("schedule", text),)
-
-
-def _limits(posterior_std: float | None, least_logvar: float | None, noise_scale: float) -> EncoderLimits:
-    std = None if posterior_std is None else _positive("posterior_std", posterior_std)
-    scale = _positive("noise_scale", noise_scale)
-    if scale > LARGEST_NOISE_SCALE:
-        raise InputError(f"noise_scale: {noise_scale!r}, must be at most {LARGEST_NOISE_SCALE}")
-    if least_logvar is None:
-        return EncoderLimits(std, 0.0, scale)
-    if std is not None:
-        raise InputError(f"least_logvar: {least_logvar!r}, must be left out together with posterior_std")
-    if isinstance(least_logvar, bool) or not isinstance(least_logvar, int | float | np.number) or least_logvar > 50:
-        raise InputError(f"least_logvar: {least_logvar!r}, must be a number")
-    return EncoderLimits(None, float(np.exp(least_logvar)), scale)
-
-
-def _positive(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
-        raise InputError(f"{key}: {value!r}, must be a positive number")
-    return float(value)
-
-
-def _at_least_zero(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
-        raise InputError(f"{key}: {value!r}, must be a number, 0 or more")
-    return float(value)
 
 
 def _kl_at(setting: Setting, kl_weight: float) -> float:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasevae.prediction.losses import LIBRARIES, LOSSES
+from phasevae.prediction.libraries import LIBRARIES
+from phasevae.prediction.losses import LOSSES
 from phasevae.prediction.predict import Prediction, predict
 from phasevae.spectrum.spectrum import Spectrum, assemble_spectrum
 

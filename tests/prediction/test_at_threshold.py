@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasevae import CollapseMonitor
-from phasevae.prediction.losses import find_loss
+from phasevae.prediction.libraries import find_loss
 from phasevae.prediction.optimum import Setting
 from phasevae.prediction.predict import Prediction, predict, prediction_of
 from phasevae.spectrum.spectrum import Spectrum, assemble_spectrum

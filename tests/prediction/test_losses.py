@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasevae import InputError
-from phasevae.prediction.losses import LIBRARIES, find_loss
+from phasevae.prediction.libraries import LIBRARIES, find_loss
 from phasevae.theory import factor_analysis
 from phasevae.theory.learned_variance import learned_threshold, learned_variance
 from phasevae.theory.ppca import effective_variance, ppca_elbo

@@ -12,7 +12,7 @@ import phasevae
 from phasevae import InputError
 from phasevae.figures.prediction_report import prediction_page, summary
 from phasevae.prediction import diagnosis
-from phasevae.prediction.losses import LIBRARIES
+from phasevae.prediction.libraries import LIBRARIES
 from phasevae.prediction.measured import FULL_DIMENSION
 from phasevae.prediction.predict import predict
 from phasevae.spectrum.spectrum import read_spectrum, write_spectrum

@@ -21,7 +21,8 @@ from phasevae.cli.main import VERBS, app
 from phasevae.figures.registry import FIGURES
 from phasevae.likelihoods.registry import LIKELIHOODS
 from phasevae.prediction import diagnosis
-from phasevae.prediction.losses import ALIASES, LIBRARIES, LOSSES, SCORES
+from phasevae.prediction.libraries import LIBRARIES
+from phasevae.prediction.losses import ALIASES, LOSSES, SCORES
 from phasevae.prediction.predict import predict
 from phasevae.prediction.reports import STATUSES
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from phasevae import predict
-from phasevae.prediction.losses import LIBRARIES
+from phasevae.prediction.libraries import LIBRARIES
 
 DATA = {"gaussian": gaussian_rows(), "pixels": pixel_rows(), "binary": np.rint(pixel_rows()), "counts": count_rows()}
 

@@ -1,0 +1,102 @@
+"""What the options of `predict` mean: the loss, the weight of KL and the limits of the encoder that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from phasevae.errors import InputError
+from phasevae.prediction.libraries import find_loss
+from phasevae.prediction.losses import Loss, fixed_variance_loss
+from phasevae.prediction.optimum import PredictionWarning
+from phasevae.prediction.schedules import KlSchedule, parse_schedule
+from phasevae.theory.limited_encoder import LARGEST_NOISE_SCALE, EncoderLimits
+
+
+def chosen_loss(
+    sigma2: float | None,
+    beta: float | None,
+    loss: str | None,
+    library: str | None,
+    kl_weight: float | None,
+    options: Mapping[str, Any] | None,
+) -> tuple[Loss, float]:
+    """Return the loss and the weight of KL that the options of `predict` describe.
+
+    Raises InputError for options that do not go together, and for a name or a value that cannot be used.
+    """
+    if sum(option is not None for option in (loss, library)) + (sigma2 is not None or beta is not None) != 1 and not (
+        loss == "gaussian-nll" and beta is None and library is None
+    ):
+        raise InputError("loss: give one of sigma2, beta, loss and library (sigma2 and beta go together)")
+    if beta is not None and kl_weight is not None:
+        raise InputError(f"kl_weight: {kl_weight}, must be left out together with beta, which is the weight of KL")
+    if sigma2 is not None:
+        chosen = fixed_variance_loss(positive("sigma2", sigma2))
+    else:
+        chosen = find_loss("half-sse", None, options) if beta is not None else find_loss(loss, library, options)
+    weight = beta if beta is not None else kl_weight
+    key = "beta" if beta is not None else "kl_weight"
+    return chosen, chosen.kl_weight if weight is None else positive(key, weight)
+
+
+def scheduled_weight(
+    kl_schedule: str | KlSchedule, training_length: float | None
+) -> tuple[float, tuple[PredictionWarning, ...]]:
+    """Return the weight of KL at the end of a training, and a warning if that is not the one the schedule leads to.
+
+    Parameters
+    ----------
+    kl_schedule : str or KlSchedule
+    training_length : float, optional
+        In the units of the schedule.
+
+    Raises
+    ------
+    InputError
+        For a schedule that cannot be read, and for a weight of zero at the end.
+    """
+    schedule = parse_schedule(kl_schedule)
+    length = None if training_length is None else positive("training_length", training_length)
+    weight = schedule.final_weight(length)
+    if weight == 0:
+        raise InputError(
+            f"training_length: {training_length:g}, ends at a KL weight of 0, at which no latent can collapse"
+        )
+    if length is None or weight == schedule.end:
+        return weight, ()
+    text = f"the training ends at {length:g} with the KL weight {weight:.4g}, not with {schedule.end:g}"
+    if not schedule.reached_by(length):
+        text += ": the schedule is not over"
+    return weight, (PredictionWarning("schedule", text),)
+
+
+def encoder_limits(posterior_std: float | None, least_logvar: float | None, noise_scale: float) -> EncoderLimits:
+    """Return the limits of the encoder that the options of `predict` describe. Raises InputError for wrong values."""
+    std = None if posterior_std is None else positive("posterior_std", posterior_std)
+    scale = positive("noise_scale", noise_scale)
+    if scale > LARGEST_NOISE_SCALE:
+        raise InputError(f"noise_scale: {noise_scale!r}, must be at most {LARGEST_NOISE_SCALE}")
+    if least_logvar is None:
+        return EncoderLimits(std, 0.0, scale)
+    if std is not None:
+        raise InputError(f"least_logvar: {least_logvar!r}, must be left out together with posterior_std")
+    if isinstance(least_logvar, bool) or not isinstance(least_logvar, int | float | np.number) or least_logvar > 50:
+        raise InputError(f"least_logvar: {least_logvar!r}, must be a number")
+    return EncoderLimits(None, float(np.exp(least_logvar)), scale)
+
+
+def positive(key: str, value: Any) -> float:
+    """Return a value as a float if it is a positive number. Raises InputError that names the option `key`."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
+        raise InputError(f"{key}: {value!r}, must be a positive number")
+    return float(value)
+
+
+def at_least_zero(key: str, value: Any) -> float:
+    """Return a value as a float if it is a number, 0 or more. Raises InputError that names the option `key`."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
+        raise InputError(f"{key}: {value!r}, must be a number, 0 or more")
+    return float(value)
