@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import autoregressive
 import criterion
@@ -141,6 +142,29 @@ def test_every_loss_came_out_as_predicted():
     assert (rows.loc[below, "kl"] > criterion.ALIVE).all()
     assert (rows.loc[~below, "kl"] < criterion.DEAD).all()
     assert rows["as_predicted"].all()
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "poisson", "one class", "L1", "sum beside mean"])
+def test_the_factors_are_those_of_predict(name):
+    rows = read_table(criterion.TABLE).set_index("case")
+    assert rows.loc[name, "critical_factor"].iloc[0] == pytest.approx(criterion.critical_factor(CASES[name]), rel=2e-3)
+
+
+def test_the_factor_of_features_is_the_eigenvalue_of_scores_against_the_hessian():
+    loss, x = CASES["perceptual"].loss, CASES["perceptual"].samples()[:400]
+    predicted = criterion.critical_factor(SimpleNamespace(**vars(CASES["perceptual"]) | {"samples": lambda: x}))
+    x = torch.from_numpy(x)
+    constant, zero = constant_output(x, loss, (1, 8, 8)), torch.zeros(len(x), 1)
+
+    def mean_loss(outputs):
+        return loss(outputs.view(-1, 1, 8, 8).expand_as(x), x, zero, zero)
+
+    each = constant.expand_as(x).clone().requires_grad_()
+    scores = len(x) * torch.autograd.grad(loss(each, x, zero, zero), each)[0].flatten(1).double()
+    hessian = torch.autograd.functional.hessian(mean_loss, constant.flatten()).double()
+    eigenvalues = torch.linalg.eigvals(torch.linalg.solve(hessian, scores.T @ scores / len(x))).real
+    # predict takes differences over a tenth of the width of the outputs, as the features have kinks.
+    assert predicted == pytest.approx(eigenvalues.max().item() / 0.001, rel=0.03)
 
 
 def test_autoregressive_decoders_collapse_at_1_within_a_tenth():
