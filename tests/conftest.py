@@ -20,6 +20,12 @@ settings.load_profile("phasevae")
 typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers a processor, up to 8: half of the time they wait for processes that they started."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(processors, min(2 * processors, 8))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The workflow's runs first: they take longest, and a worker with nothing left to do takes tests from the end."""
     items.sort(key=lambda item: item.get_closest_marker("workflow") is None)

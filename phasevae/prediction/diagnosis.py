@@ -97,8 +97,14 @@ def _constant_features(optimum: Optimum) -> str | None:
 
 def _non_gaussian(optimum: Optimum) -> str | None:
     spectrum = optimum.setting.spectrum
-    if not closed_forms_are_rough(spectrum) or optimum.setting.loss.decoder in (BERNOULLI, SCORES):
+    if not closed_forms_are_rough(spectrum) or optimum.setting.loss.decoder == BERNOULLI:
         return None
+    if optimum.setting.loss.decoder == SCORES:
+        return (
+            f"the first component of the scores has skewness {spectrum.skewness[0]:.2f} and excess kurtosis "
+            f"{spectrum.excess_kurtosis[0]:.2f}: a latent that marks few samples with large scores may survive "
+            f"somewhat above the critical weight, which is where the collapsed state becomes stable"
+        )
     return (
         f"the first component has skewness {spectrum.skewness[0]:.2f} and excess kurtosis "
         f"{spectrum.excess_kurtosis[0]:.2f}: the collapsed state still loses its stability at the predicted value, but "

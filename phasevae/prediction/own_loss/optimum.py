@@ -23,7 +23,7 @@ _BISECTIONS = 60
 _SMALL = 8
 """Blocks of at most this number of outputs are cheap."""
 
-_KINK_ROWS, _COUPLED_ROWS, _CG_STEPS = 512, 256, 100
+_KINK_ROWS, _COUPLED_ROWS, _CG_STEPS = 512, 512, 100
 _JOINT_VALUES = 2**20
 _SETTLED = 1e-8
 """The mean gradient that remains, relative to the root mean square of the gradients."""
