@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from own_losses import LATENTS, class_rows, codes, count_rows, explicit, factors, gaussian_rows, kl
+from own_losses import LATENTS, class_rows, count_rows, explicit, factors, gaussian_rows, kl
 from torch import distributions as dist
 from torch.nn import functional
 
