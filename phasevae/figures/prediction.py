@@ -55,7 +55,9 @@ def spectrum(prediction: Prediction) -> Figure:
                 label=label,
             )
     if prediction.effective_variance > 0:
-        axes.axhline(prediction.effective_variance, color=VERMILION, label="effective variance")
+        # A latent lives where its eigenvalue exceeds this.
+        level = prediction.effective_variance / prediction.setting.limits.threshold_factor
+        axes.axhline(level, color=VERMILION, label="effective variance")
     variance_proxy = measured.variance_proxy
     if variance_proxy is not None and variance_proxy > COEXISTENCE_RATIO * measured.critical_variance:
         axes.axhline(variance_proxy, color=ORANGE, linestyle=":", label="active state possible below")

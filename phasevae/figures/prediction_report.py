@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from phasevae.prediction.optimum import Threshold
+    from phasevae.prediction.optimum import Setting, Threshold
     from phasevae.prediction.predict import Prediction
 
 
@@ -43,10 +43,13 @@ def summary(prediction: Prediction) -> list[tuple[str, str]]:
     verdicts = {"collapsed": "collapsed", "partial": f"{k} of {n} latents active", "active": f"all {n} latents active"}
     spectrum = setting.spectrum
     return [
-        ("data", f"{spectrum.n_samples} samples of {spectrum.dimension} features"),
+        ("data", _data(setting)),
         ("loss", f"{setting.loss.formula}, w = {setting.kl_weight:g}"),
         ("effective variance", f"{prediction.effective_variance:.6g}"),
-        ("critical variance", f"{prediction.critical_variance:.6g}{_uncertainty(spectrum.standard_errors[0])}"),
+        (
+            "critical variance",
+            f"{prediction.critical_variance:.6g}{_uncertainty(spectrum.standard_errors[0] * setting.threshold_factor)}",
+        ),
         ("critical KL weight", _number(prediction.critical_kl_weight)),
         ("verdict", verdicts[prediction.verdict]),
         ("KL", f"{prediction.kl:.6g} nats, {prediction.kl / math.log(2):.6g} bits"),
@@ -111,6 +114,12 @@ def _number(value: float) -> str:
 
 def _uncertainty(error: float) -> str:
     return f" +- {error:.2g}" if math.isfinite(error) else ""
+
+
+def _data(setting: Setting) -> str:
+    features = setting.n_features or setting.spectrum.dimension
+    outputs = "" if setting.spectrum.dimension == features else f", {setting.spectrum.dimension} outputs"
+    return f"{setting.spectrum.n_samples} samples of {features} features{outputs}"
 
 
 def _error(prediction: Prediction) -> list[tuple[str, str]]:

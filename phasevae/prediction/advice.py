@@ -158,8 +158,9 @@ def _loss_line(optimum: Optimum) -> str:
         else f"The effective variance is {value}, {ratio}.",
         BERNOULLI: f"Your loss{averages} has the effective variance {value} relative to the Bernoulli variance "
         f"p (1 - p), {ratio}. KL and error are exact to second order about the collapsed state.",
-        SCORES: f"{whose} weighs {value} per sample, {ratio}. The weight at which the last latent dies is exact; the "
-        f"other thresholds, KL and reconstruction are to leading order.",
+        SCORES: f"{whose} weighs {value} per sample, {ratio}. The weight at which the last latent dies is "
+        f"{'an estimate, as the loss has kinks' if setting.kinked else 'exact'}; the other thresholds, KL and "
+        f"reconstruction are to leading order.",
         LEARNED: f"{settled} Times the KL weight this is an effective variance of {value}, {ratio}.",
         PER_FEATURE: f"Each feature learns its variance. Relative to it the effective variance is the KL weight "
         f"{value}, {ratio}.",

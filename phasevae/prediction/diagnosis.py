@@ -11,6 +11,7 @@ import numpy as np
 from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES
 from phasevae.prediction.optimum import Optimum, PredictionWarning
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
+from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import is_active
 
 if TYPE_CHECKING:
@@ -114,7 +115,11 @@ def _non_gaussian(optimum: Optimum) -> str | None:
 
 def _first_order(optimum: Optimum) -> str | None:
     spectrum = optimum.setting.spectrum
-    if spectrum.variance_proxy is None or not spectrum.variance_proxy > COEXISTENCE_RATIO * spectrum.critical_variance:
+    if (
+        optimum.setting.limits != FREE
+        or spectrum.variance_proxy is None
+        or not spectrum.variance_proxy > COEXISTENCE_RATIO * spectrum.critical_variance
+    ):
         return None
     return (
         f"an active state may survive up to an effective variance of {spectrum.variance_proxy:.4g}, "
@@ -126,7 +131,7 @@ def _first_order(optimum: Optimum) -> str | None:
 def _few_latents(optimum: Optimum) -> str | None:
     """Directions above the effective variance that no latent carries."""
     setting = optimum.setting
-    lam, n = setting.spectrum.eigenvalues, setting.n_latent
+    lam, n = setting.spectrum.eigenvalues * setting.limits.threshold_factor, setting.n_latent
     above = int(is_active(lam, optimum.effective_variance).sum())
     if above <= n or optimum.active_dims < n:
         return None
@@ -139,7 +144,8 @@ def _few_latents(optimum: Optimum) -> str | None:
 
 def _sampling_error(optimum: Optimum) -> str | None:
     spectrum = optimum.setting.spectrum
-    error, critical = float(spectrum.standard_errors[0]), optimum.critical_variance
+    error = float(spectrum.standard_errors[0]) * optimum.setting.threshold_factor
+    critical = optimum.critical_variance
     if spectrum.n_samples < FEW_SAMPLES:
         error = max(error, critical * math.sqrt(2 / spectrum.n_samples))
     close = abs(optimum.effective_variance - critical) < 2 * error

@@ -19,13 +19,15 @@ class KlTerm:
 
     free_bits: float = 0.0  # nats in each latent that cost nothing (Kingma et al. 2016)
     least_kl: float = 0.0  # nats in all latents together that cost nothing, or that a capacity asks for
-    draws: bool = False  # whether it is a capacity: KL costs by its distance from `least_kl`
+    draws: int = 0  # 1 or 2 for a capacity: KL costs by its distance from `least_kl`, or by the square of it
+    collapsed_cost: float = 0.0  # of a capacity, for collapsed latents
+    mean_only: bool = False  # whether the variance of the posterior does not enter
     relative_weights: tuple[float, ...] = ()  # of the latents, ascending, with mean 1; empty if they are equal
 
     def cost(self, kl: NDArray, n: int) -> float:
         """Return what the KL of the latents costs, in nats, by which the weight of the term multiplies."""
         if self.draws:
-            return abs(float(kl.sum()) - self.least_kl)
+            return self.collapsed_cost * abs(float(kl.sum()) / self.least_kl - 1) ** self.draws
         paid = np.maximum(np.sort(kl)[::-1], self.free_bits)
         return max(float((paid * self.weights(n)).sum()), self.least_kl)
 

@@ -57,6 +57,9 @@ def _values(setting: Setting, kl_per_dim: NDArray, error: float) -> LogValues:
         if math.isfinite(kl)
         else math.inf
     )
+    if not setting.kl_term.mean_only:  # a variance that cannot be 1 costs every latent the same
+        constant = setting.n_latent * setting.limits.collapsed_kl
+        kl, term = kl + constant, term + setting.weights[1] * constant
     reconstruction = _reconstruction(setting, error)
     if not math.isfinite(kl):
         return LogValues(None, math.inf, None, math.inf)

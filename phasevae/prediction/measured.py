@@ -13,6 +13,7 @@ from phasevae.datasets.base import SampleStream
 from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
 from phasevae.errors import InputError
 from phasevae.likelihoods.base import FittedLikelihood
+from phasevae.likelihoods.laplace import Laplace
 from phasevae.likelihoods.registry import find_likelihood
 from phasevae.prediction.encoder_input import EncoderInput, seen_spectrum
 from phasevae.prediction.kl_term import KlTerm
@@ -97,7 +98,9 @@ def setting_of_function(
 
     if isinstance(data, Spectrum):
         raise InputError("data: a spectrum, must be the samples for a loss of your own")
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+    if batch_size is not None and (
+        isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1
+    ):
         raise InputError(f"batch_size: {batch_size!r}, must be a whole number, 1 or more")
     rows = rows_of(data, input_shape)
     compared = rows if target is None else rows_of(target, None, "target")
@@ -119,7 +122,7 @@ def setting_of_function(
     return replace(
         setting,
         collapsed_loss=own.collapsed_loss,
-        kl_term=_kl_term(own.regulariser),
+        kl_term=_kl_term(own.regulariser, own.collapsed_cost),
         notes=(*own.notes, *setting.notes),
     )
 
@@ -131,11 +134,18 @@ def _with_limits(limits: EncoderLimits, regulariser: Regulariser) -> EncoderLimi
     return replace(limits, least_variance=max(limits.least_variance, regulariser.least_variance))
 
 
-def _kl_term(regulariser: Regulariser) -> KlTerm:
+def _kl_term(regulariser: Regulariser, collapsed_cost: float) -> KlTerm:
     weights = np.sort(regulariser.weights / regulariser.weights.mean())
     uneven = weights[-1] > weights[0] * (1 + _EVEN)
     relative = tuple(weights.tolist()) if uneven else ()
-    return KlTerm(regulariser.free_bits, regulariser.least_kl, regulariser.draws, relative)
+    return KlTerm(
+        free_bits=regulariser.free_bits,
+        least_kl=regulariser.least_kl,
+        draws=regulariser.draws,
+        collapsed_cost=collapsed_cost,
+        mean_only=not regulariser.uses_logvar,
+        relative_weights=relative,
+    )
 
 
 def _of_scores(own: OwnLoss, model: Model, seen: EncoderInput | None) -> Setting:
@@ -144,7 +154,8 @@ def _of_scores(own: OwnLoss, model: Model, seen: EncoderInput | None) -> Setting
         if own.scores.rows is None:
             raise InputError("loss: couples too many outputs for an encoder that sees something else")
         spectrum, notes = seen_spectrum(own.scores.rows, seen)
-    return Setting(own.loss, model.n_latent, model.kl_weight, spectrum, limits=model.limits, notes=notes)
+    setting = Setting(own.loss, model.n_latent, model.kl_weight, spectrum, limits=model.limits, notes=notes)
+    return replace(setting, n_features=own.n_features, kinked=own.scores.kinked)
 
 
 def _top(dimension: int, n_latent: int) -> int | None:
@@ -173,7 +184,8 @@ def _measured(rows: SampleStream, loss: Loss, model: Model, seen: EncoderInput |
     else:
         spectrum, notes = seen_spectrum(scores, seen)
     setting = Setting(loss, model.n_latent, model.kl_weight, spectrum, features, variances, limits=model.limits)
-    return replace(setting, notes=notes, collapsed_loss=collapsed)
+    kinked = loss.family == Laplace.name
+    return replace(setting, notes=notes, collapsed_loss=collapsed, n_features=rows.dimension, kinked=kinked)
 
 
 def _whitened(rows: SampleStream, fitted: FittedLikelihood) -> SampleStream:

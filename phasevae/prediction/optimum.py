@@ -43,9 +43,16 @@ class Setting:
     variances: NDArray | None = None  # [D] of the features, in squared units of the data
     correlation: NDArray | None = None  # [D, D] of the features that vary, for one learned variance per feature
     collapsed_loss: float | None = None  # reconstruction loss of the best constant output, in the units of the loss
+    n_features: int | None = None  # of the data, where the spectrum is that of another number of scores
+    kinked: bool = False  # whether the curvature is a finite difference
     limits: EncoderLimits = FREE
     kl_term: KlTerm = USUAL_KL
     notes: tuple[PredictionWarning, ...] = ()  # warnings from the measurement of the data
+
+    @property
+    def threshold_factor(self) -> float:
+        """The effective variance at which the last latent dies, in units of the largest eigenvalue."""
+        return self.limits.threshold_factor / float(self.kl_term.weights(self.n_latent)[0])
 
     @property
     def weights(self) -> tuple[float, float]:
@@ -94,7 +101,7 @@ def find_optimum(setting: Setting) -> Optimum:
     return Optimum(
         setting=setting,
         effective_variance=effective,
-        critical_variance=setting.spectrum.critical_variance,
+        critical_variance=setting.spectrum.critical_variance * setting.threshold_factor,
         verdict="collapsed" if active == 0 else "active" if active == setting.n_latent else "partial",
         active_dims=active,
         kl=float(per_dim.sum()),

@@ -14,6 +14,8 @@ from phasevae.prediction.optimum import PredictionWarning
 from phasevae.prediction.schedules import KlSchedule, parse_schedule
 from phasevae.theory.limited_encoder import LARGEST_NOISE_SCALE, EncoderLimits
 
+_LARGEST_LOGVAR = 50
+
 
 def chosen_loss(
     sigma2: float | None,
@@ -83,8 +85,9 @@ def encoder_limits(posterior_std: float | None, least_logvar: float | None, nois
         return EncoderLimits(std, 0.0, scale)
     if std is not None:
         raise InputError(f"least_logvar: {least_logvar!r}, must be left out together with posterior_std")
-    if isinstance(least_logvar, bool) or not isinstance(least_logvar, int | float | np.number) or least_logvar > 50:
-        raise InputError(f"least_logvar: {least_logvar!r}, must be a number")
+    number = isinstance(least_logvar, int | float | np.number) and not isinstance(least_logvar, bool)
+    if not number or not -_LARGEST_LOGVAR <= least_logvar <= _LARGEST_LOGVAR:
+        raise InputError(f"least_logvar: {least_logvar!r}, must be a number of at most {_LARGEST_LOGVAR} in magnitude")
     return EncoderLimits(None, float(np.exp(least_logvar)), scale)
 
 

@@ -59,7 +59,7 @@ def report_on(
     Parameters
     ----------
     kl_per_dim : array [n_latent]
-        Measured KL of each latent, in nats.
+        Measured KL of each latent, in nats. That of a collapsed latent whose variance is not free is subtracted.
     past : list of Report
         All earlier reports.
     prediction : Prediction
@@ -73,6 +73,8 @@ def report_on(
     -------
     Report
     """
+    # A variance that is fixed or bounded away from 1 has a KL that tells nothing.
+    kl_per_dim = kl_per_dim - prediction.setting.limits.collapsed_kl
     kl, active = float(kl_per_dim.sum()), int((kl_per_dim > ACTIVE_KL).sum())
     predicted_kl, predicted_active = prediction.kl, prediction.active_dims
     if kl_weight == 0:  # KL is free: every latent that the data have a use for grows without bound

@@ -38,6 +38,11 @@ class EncoderLimits:
         return max(1.0, self.least_variance) if self.posterior_std is None else self.posterior_std**2
 
     @property
+    def collapsed_kl(self) -> float:
+        """KL of a collapsed latent, in nats: zero where its variance can be 1."""
+        return float(0.5 * (self.collapsed_variance - 1 - np.log(self.collapsed_variance)))
+
+    @property
     def threshold_factor(self) -> float:
         """The effective variance at which a latent dies, in units of its eigenvalue."""
         return 1 / (self.noise_scale**2 * self.collapsed_variance)

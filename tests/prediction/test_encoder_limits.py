@@ -79,3 +79,29 @@ def test_the_advice_tells_what_the_limit_does(x):
 def test_wrong_limits(x, options, words):
     with pytest.raises(InputError, match=words):
         predict(x, 2, **options)
+
+
+def test_every_sentence_counts_the_limits_of_the_encoder(x):
+    prediction = predict(X, 3, sigma2=1.3 * float(np.linalg.eigvalsh(np.cov(X.T, bias=True))[-1]), posterior_std=0.5)
+    assert prediction.verdict != "collapsed"
+    assert prediction.effective_variance / prediction.critical_variance == pytest.approx(1.3 * 0.25)
+    assert "0.325 times the critical one" in prediction.advice[0]
+    assert not {"sampling-error", "first-order"} & {warning.code for warning in prediction.warnings}
+
+
+def test_the_log_has_the_kl_of_a_variance_that_is_not_free(x):
+    prediction = predict(x, 3, beta=50.0, posterior_std=2.0)
+    constant = 3 * 0.5 * (4 - 1 - np.log(4))
+    assert prediction.verdict == "collapsed" and prediction.kl == 0
+    assert (prediction.log.kl, prediction.log.kl_term) == pytest.approx((constant, 50 * constant))
+
+
+def test_the_monitor_leaves_out_the_kl_of_a_variance_that_is_not_free(x):
+    import torch
+
+    from phasevae import CollapseMonitor
+
+    monitor = CollapseMonitor(predict(x, 3, beta=50.0, posterior_std=0.5))
+    monitor.update(torch.zeros(10, 3), torch.full((10, 3), 2 * np.log(0.5)))
+    report = monitor.end_epoch()
+    assert report.active_units == 0 and report.kl == pytest.approx(0, abs=1e-6)

@@ -44,16 +44,21 @@ def coupled_spectrum(
     kinked : bool
         Whether the curvature is taken from finite differences.
     top : int, optional
-        The number of eigenvalues; by default 32.
+        The number of eigenvalues; by default 32, or somewhat more than latents.
 
     Raises
     ------
     InputError
-        If the iteration does not converge.
+        If the iteration does not converge, and for more latents than a fifth of the outputs.
     """
     from scipy.sparse.linalg import LinearOperator, lobpcg
 
-    p, k = derivatives.loss.n_outputs, min(top or 32, derivatives.loss.n_outputs // 8)
+    p = derivatives.loss.n_outputs
+    k = min(max(top or 32, derivatives.loss.n_latent + _EXTRA), p // 5)
+    if k < derivatives.loss.n_latent:
+        raise InputError(
+            f"n_latent: {derivatives.loss.n_latent}, must be at most {k} for a loss that couples {p} outputs"
+        )
     scores = _scores(derivatives, constant)
     n = len(scores)
     curve = curvature_product(derivatives, constant, few, kinked)

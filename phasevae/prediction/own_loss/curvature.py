@@ -57,7 +57,7 @@ class Derivatives:
     blocks: NDArray  # [blocks, k], the outputs that are coupled with each other
     widths: NDArray  # [P], of the outputs, for finite differences
     held: NDArray  # [P], whether the output stays at its start: its feature never varies, and may have no optimum
-    domain: tuple[float, float] = (-np.inf, np.inf)  # the outputs that the loss takes
+    domain: tuple[NDArray, NDArray]  # [P] each, the least and the largest outputs that the loss takes
 
     def gradients(self, constant: NDArray, rows: NDArray) -> NDArray:
         """Return the gradient of each of some rows by the outputs, [b, P]."""
@@ -185,14 +185,27 @@ class Derivatives:
                 yield block[start : start + size]
 
 
-def domain_of(loss: LossFunction, rows: NDArray) -> tuple[float, float]:
-    """Return the outputs that a loss takes: probabilities, positive numbers, or all numbers.
+def domain_of(loss: LossFunction, start: NDArray, rows: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the least and the largest outputs that a loss takes, [P] each, of every head by itself.
+
+    Heads are probabilities, positive numbers or any numbers.
 
     Parameters
     ----------
     loss : LossFunction
+    start : array [P]
+        An output at which the loss is finite.
     rows : array [b, D]
         A few rows of the target.
     """
-    fails = [not np.isfinite(loss.loss_at(np.full(loss.n_outputs, value), rows)) for value in (-1.0, 2.0)]
-    return (_INSIDE if fails[0] else -np.inf), (1 - _INSIDE if fails[1] else np.inf)
+    low, high = np.full(loss.n_outputs, -np.inf), np.full(loss.n_outputs, np.inf)
+    first = 0
+    for size in loss.sizes:
+        head = slice(first, first + size)
+        for bounds, outside, inside in ((low, -1.0, _INSIDE), (high, 2.0, 1 - _INSIDE)):
+            moved = start.copy()
+            moved[head] = outside
+            if not np.isfinite(loss.loss_at(moved, rows)):
+                bounds[head] = inside
+        first += size
+    return low, high

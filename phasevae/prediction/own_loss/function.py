@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import sys
@@ -45,13 +46,17 @@ def load_function(address: str) -> Callable[..., Any]:
     if spec is None or spec.loader is None:
         raise InputError(f"{path}: must be a Python file, named *.py")
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # it stays, for imports within functions
     try:
-        spec.loader.exec_module(module)
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except SystemExit:
+        raise InputError(f"{path}: ends the program when it is imported, must only define the loss") from None
     except Exception as error:
         raise InputError(f"{path}: cannot be run ({_one_line(error)})") from None
-    finally:
-        sys.path.pop(0)
     function = getattr(module, name, None)
     if not callable(function):
         raise InputError(f"{path}: has no function {name!r}")
@@ -113,7 +118,7 @@ class LossFunction:
             for part, shape in zip(outputs.split(self.sizes, 1), self.output_shapes, strict=True)
         ]
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
                 warnings.simplefilter("ignore")
                 warnings.filterwarnings("error", "Using a target size")  # shapes that broadcast by mistake
                 value = self.function(tuple(heads) if self.several_heads else heads[0], x, mu, logvar)
@@ -122,7 +127,7 @@ class LossFunction:
         except Exception as error:  # whatever a user's function raises
             raise LossFailedError(
                 f"loss {self.name}: fails for outputs of shape {self._shapes(len(outputs))} and x of shape "
-                f"{tuple(x.shape)} ({_one_line(error)}); give output_shape if the network's output has another shape"
+                f"{tuple(x.shape)} ({_one_line(error)}){_hint(error, self.target.whole)}"
             ) from None
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             what = f"a tensor of shape {tuple(value.shape)}" if hasattr(value, "shape") else f"a {type(value).__name__}"
@@ -215,7 +220,9 @@ class LossFunction:
         each = torch.as_tensor(directions.T.copy(), dtype=self.dtype).repeat_interleave(b, 0)
         try:
             (product,) = torch.autograd.grad(gradient, outputs, each, allow_unused=True)
-        except RuntimeError:  # an operation without a second derivative needs finite differences, as a kink does
+        except RuntimeError as error:  # an operation without a second derivative needs finite differences, as a kink
+            if "memory" in str(error):
+                raise
             product = None
         if product is None:
             return np.zeros(directions.shape)
@@ -232,3 +239,13 @@ class LossFailedError(InputError):
 def _one_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _hint(error: Exception, whole: bool) -> str:
+    """What may be wrong where a function fails on samples that are whole numbers, or not."""
+    text = str(error).lower()
+    if not whole and "long" in text:
+        return "; classes and tokens must be whole numbers, as in a .npy array of integers"
+    if any(word in text for word in ("size", "shape", "dimension", "broadcast", "class")):
+        return "; give output_shape if the network's output has another shape"
+    return ""

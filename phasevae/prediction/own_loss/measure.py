@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phasevae.datasets.feature_statistics import feature_statistics
 from phasevae.errors import InputError
 from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, OWN, SCORES, Loss
 from phasevae.prediction.optimum import PredictionWarning
@@ -51,7 +52,9 @@ class OwnLoss:
     loss: Loss
     regulariser: Regulariser
     collapsed_loss: float  # as printed, for the best constant output and no KL
+    collapsed_cost: float  # of the KL term for collapsed latents, in units of its weight
     scores: ScoreSpectrum | None  # None where the reconstruction part is a known one
+    n_features: int  # of the target
     notes: tuple[PredictionWarning, ...]
 
 
@@ -86,6 +89,7 @@ def understand(
         For a loss that is not understood, in one line.
     """
     loss = LossFunction(function, target, _shapes(output_shape, target), n_latent, isinstance(output_shape, list))
+    feature_statistics(target.stream)  # says which value cannot be used
     few = target.thinned(max(64, min(FEW_ROWS, _MOST_VALUES // max(loss.n_outputs, target.stream.dimension))))
     if len(few) < 2:
         raise InputError(f"{target.stream.label}: has 1 row, must have at least 2")
@@ -112,7 +116,8 @@ def understand(
             scores = score_spectrum(derivatives, constant, few, kinked, most_eigenvalues(loss.n_outputs))
             notes += scores.notes + _held(parameters)
         collapsed = _collapsed_loss(derivatives, constant, few, regulariser.at_zero)
-    return OwnLoss(found, regulariser, collapsed, scores, notes)
+    at_zero = regulariser.at_zero / (derivatives.batch_size * float(regulariser.weights.mean()))
+    return OwnLoss(found, regulariser, collapsed, at_zero, scores, target.stream.dimension, notes)
 
 
 def _shapes(output_shape: Shape | list[Shape] | None, target: Rows) -> tuple[Shape, ...]:
@@ -145,7 +150,7 @@ def _derivatives(
     unit, held = 1.0 if summed else float(size), np.zeros(loss.n_outputs, dtype=bool)
     if blocks.shape[1] > 1 and len(blocks) == few.shape[1]:  # the heads of each feature
         held[blocks[few.std(0) == 0]] = True
-    derivatives = Derivatives(loss, scaling, size, unit, blocks, widths, held, domain_of(loss, probe))
+    derivatives = Derivatives(loss, scaling, size, unit, blocks, widths, held, domain_of(loss, start, probe))
     return derivatives.with_narrower_widths(start, few[:512])
 
 
@@ -164,7 +169,7 @@ def _optimum(derivatives: Derivatives, start: NDArray, few: NDArray, parameters:
         constant, kinked = constant_optimum(derivatives, constant, few)
         if np.abs(constant - before).max() <= 1e-9 * np.abs(constant).max():
             break
-    check_optimum(derivatives, constant, start, few)
+    check_optimum(derivatives, constant, start, few, kinked)
     return constant, kinked
 
 

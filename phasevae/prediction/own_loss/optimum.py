@@ -28,6 +28,9 @@ _JOINT_VALUES = 2**20
 _SETTLED = 1e-8
 """The mean gradient that remains, relative to the root mean square of the gradients."""
 
+_REACHED = 1e-2
+"""An optimum has a smaller mean gradient than this part of the gradients' standard deviation."""
+
 _FAR = 1e4
 """An optimum this many widths away from the start is none."""
 
@@ -52,7 +55,7 @@ def constant_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> 
         constant = _separate_optimum(derivatives, start, few)
     else:
         constant = _joint_optimum(derivatives, start, few)
-    check_optimum(derivatives, constant, start, few)
+    _check_bounded(derivatives, constant, start, few)
     kinked = derivatives.has_kinks(constant, few[:_KINK_ROWS])
     return _on_all_rows(derivatives, constant, few, kinked), kinked
 
@@ -127,28 +130,43 @@ def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> ND
     few = few[:: -(-len(few) // most)]
     x = loss.x(few)
     factor = derivatives.scaling.reconstruction_factor(len(few), derivatives.batch_size)
-    constant = torch.tensor(start, dtype=loss.dtype, requires_grad=True)
+    low, high = (torch.as_tensor(bounds, dtype=loss.dtype) for bounds in derivatives.domain)
+    inner = _inner(torch.tensor(start, dtype=loss.dtype), low, high).requires_grad_()
     free = torch.as_tensor(~derivatives.held)
     zeros = loss.zeros(len(few))
     # In units of the first gradient, so that the tolerances do not depend on the loss's own factor.
     unit = float(np.abs(derivatives.mean_gradient(start, few)).max()) or 1.0
     solver = torch.optim.LBFGS(
-        [constant], max_iter=200, tolerance_grad=1e-8, tolerance_change=1e-12, history_size=20,
+        [inner], max_iter=200, tolerance_grad=1e-8, tolerance_change=1e-12, history_size=20,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 
     def closure() -> torch.Tensor:
         solver.zero_grad()
+        constant = _outer(inner, low, high)
         value = loss.value(constant.expand(len(few), -1), x, zeros, zeros) * (factor / (unit * len(few)))
         value.backward()
-        constant.grad.mul_(free)
+        inner.grad.mul_(free)
         return value
 
     solver.step(closure)
-    found = constant.detach().double().numpy()
+    found = np.where(derivatives.held, start, _outer(inner, low, high).detach().double().numpy())
     if not np.isfinite(found).all():
         raise InputError(f"loss {loss.name}: is not finite near its best constant reconstruction")
     return found
+
+
+def _inner(outputs: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Numbers without bounds in place of outputs: logits of probabilities, logarithms of positive numbers."""
+    positive = torch.where(low.isfinite(), outputs, 1.0)
+    logits = torch.logit(torch.where(low.isfinite() & high.isfinite(), outputs, 0.5))
+    return torch.where(high.isfinite(), logits, torch.where(low.isfinite(), positive.log(), outputs))
+
+
+def _outer(inner: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """The outputs of `_inner`."""
+    positive = torch.where(low.isfinite() & ~high.isfinite(), inner, 0.0).exp()
+    return torch.where(high.isfinite(), inner.sigmoid(), torch.where(low.isfinite(), positive, inner))
 
 
 def _on_all_rows(derivatives: Derivatives, constant: NDArray, few: NDArray, kinked: bool) -> NDArray:
@@ -191,19 +209,8 @@ def _newton_step(
     return step
 
 
-def check_optimum(derivatives: Derivatives, constant: NDArray, start: NDArray, few: NDArray) -> None:
-    """Raise InputError if the outputs ran away instead of reaching an optimum.
-
-    Parameters
-    ----------
-    derivatives : Derivatives
-    constant : array [P]
-        What `constant_optimum` returned.
-    start : array [P]
-        Where it began.
-    few : array [b, D]
-        Rows of the target.
-    """
+def _check_bounded(derivatives: Derivatives, constant: NDArray, start: NDArray, few: NDArray) -> None:
+    """Raise InputError if outputs ran away instead of reaching an optimum."""
     name = derivatives.loss.name
     scores = derivatives.gradients(constant, few)
     if not np.isfinite(scores).all():
@@ -214,4 +221,31 @@ def check_optimum(derivatives: Derivatives, constant: NDArray, start: NDArray, f
         raise InputError(
             f"loss {name}: has no finite optimum, it still falls at output {int(far.argmax())} = "
             f"{constant[far.argmax()]:.3g} for every sample"
+        )
+
+
+def check_optimum(derivatives: Derivatives, constant: NDArray, start: NDArray, few: NDArray, kinked: bool) -> None:
+    """Raise InputError if the outputs ran away instead of reaching an optimum, or stopped before it.
+
+    Parameters
+    ----------
+    derivatives : Derivatives
+    constant : array [P]
+        What `constant_optimum` returned.
+    start : array [P]
+        Where it began.
+    few : array [b, D]
+        Rows of the target.
+    kinked : bool
+        Whether the loss has kinks, at which the gradient does not vanish.
+    """
+    _check_bounded(derivatives, constant, start, few)
+    if kinked or derivatives.blocks.shape[1] > DENSE:
+        return
+    scores = derivatives.gradients(constant, few)
+    left = np.where(derivatives.held | (np.ptp(scores, axis=0) == 0), 0.0, derivatives.mean_gradient(constant))
+    if np.abs(left).max() > _REACHED * scores.std(0).max():
+        raise InputError(
+            f"loss {derivatives.loss.name}: its best constant reconstruction was not found (output "
+            f"{int(np.abs(left).argmax())} still has a gradient), must have one that descent reaches"
         )

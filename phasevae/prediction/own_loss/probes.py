@@ -148,7 +148,8 @@ def _check_samples_apart(loss: LossFunction, outputs: torch.Tensor, x: torch.Ten
         if not _equal(loss, loss.output_gradient(*changed)[:half], before[:half]):
             raise InputError(
                 f"loss {loss.name}: mixes samples (the gradient of one depends on the others of its batch, as with "
-                f"batch norm, contrastive terms or a variance over the batch), must be a sum or mean over samples"
+                f"batch norm, contrastive terms, a variance over the batch or a mean over unmasked tokens), must be a "
+                f"sum or mean over samples"
             )
 
 

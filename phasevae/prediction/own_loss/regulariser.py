@@ -34,7 +34,7 @@ class Regulariser:
     weights: NDArray  # [n_latent], of the KL of one sample in each latent
     free_bits: float = 0.0  # nats that cost nothing, in each latent
     least_kl: float = 0.0  # nats that cost nothing, or that the term draws KL to, in all latents together
-    draws: bool = False  # whether the term draws KL to `least_kl`, such that it costs nothing there
+    draws: int = 0  # 1 or 2: the term draws KL to `least_kl`, by the distance or its square
     at_zero: float = 0.0  # value of the term for collapsed latents
     least_variance: float = 0.0  # lower bound of the posterior variance in the term
     uses_logvar: bool = True
@@ -102,10 +102,16 @@ def find_regulariser(loss: LossFunction, constant: NDArray, block: NDArray) -> R
     near, far = probe.by_mu(SMALL), probe.by_mu(LARGE)
     if not np.any(far):
         raise InputError(f"loss {loss.name}: does not depend on mu, must contain a KL term of mu and logvar")
+    if np.any(far == 0):
+        raise InputError(
+            f"loss {loss.name}: has no KL term for {int(np.sum(far == 0))} latents, must have one for each"
+        )
+    if _equal(loss, near, far) and np.any(far < 0):
+        raise InputError(f"loss {loss.name}: its KL term falls with mu, must rise (is its sign wrong?)")
     if _equal(loss, near, far):
         return _of_logvar(probe, Regulariser(far, changes=_uneven(loss, probe, far)))
     if np.all(near < 0):
-        return _with_capacity(probe, far)
+        return _with_capacity(probe, near)
     if not np.any(near):
         return _with_free_bits(probe, far)
     raise InputError(
@@ -203,15 +209,19 @@ def _with_free_bits(probe: _Probe, far: NDArray) -> Regulariser:
     return Regulariser(far, free_bits=one, at_zero=probe.n_rows * float(far.sum()) * one, changes=(change,))
 
 
-def _with_capacity(probe: _Probe, far: NDArray) -> Regulariser:
+def _with_capacity(probe: _Probe, near: NDArray) -> Regulariser:
     """The term draws KL to a number of nats: it falls below it, and rises above it."""
+    n = probe.loss.n_latent
     edge = _edge(lambda mu: bool(np.all(probe.by_mu(mu) < 0)), 30.0)
-    nats = 0.5 * probe.loss.n_latent * edge**2
-    beyond = probe.by_mu(1.001 * edge)
-    weights = beyond if np.all(beyond > 0.5 * far) else far
-    change = f"a capacity: it draws KL to {nats:.3g} nats"
-    at_zero = probe.value(0.0) - probe.value(edge)
-    return Regulariser(weights, least_kl=nats, draws=True, at_zero=at_zero, changes=(change,))
+    nats = 0.5 * n * edge**2
+    at_zero, halfway = (probe.value(mu) - probe.value(edge) for mu in (0.0, edge / math.sqrt(2)))
+    power = round(math.log2(at_zero / halfway)) if halfway > 0 else 0
+    if power not in (1, 2):
+        raise InputError(
+            f"loss {probe.loss.name}: its capacity term must grow with the distance of KL, or with its square"
+        )
+    change = f"a {'squared ' if power == 2 else ''}capacity: it draws KL to {nats:.3g} nats"
+    return Regulariser(-near, least_kl=nats, draws=power, at_zero=at_zero, changes=(change,))
 
 
 def _edge(holds: Callable[[float], bool], most: float) -> float:

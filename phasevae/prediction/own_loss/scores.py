@@ -15,9 +15,9 @@ from phasevae.prediction.own_loss.coupled import coupled_spectrum
 from phasevae.prediction.own_loss.curvature import DENSE, KINK_WIDTH, WIDTHS, Derivatives
 from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
 
-_NULL, _NOISE = 1e-10, 1e-3
-"""Directions whose curvature or score is below this part of the largest have none; the second is for finite
-differences."""
+_NULL, _NOISE = {False: 1e-10, True: 1e-5}, 1e-3
+"""Directions whose curvature or score is below this part of the largest have none: in float64, in float32, and with
+finite differences."""
 
 _SPREAD = 1.2
 """The criterion does not decide where it changes by more than this factor with the width of the differences."""
@@ -30,6 +30,7 @@ class ScoreSpectrum:
     """The spectrum of the whitened scores, and how to get these."""
 
     spectrum: Spectrum  # eigenvalues: weights of KL per sample at which latents die
+    kinked: bool  # whether the curvature is a finite difference
     rows: SampleStream | None  # the whitened scores; None for a loss that couples very many outputs
     notes: tuple[PredictionWarning, ...] = ()
 
@@ -57,7 +58,7 @@ def score_spectrum(
         For outputs that have scores but no curvature, and if all scores are constant.
     """
     if derivatives.blocks.shape[1] > DENSE:
-        return ScoreSpectrum(coupled_spectrum(derivatives, constant, few, kinked, top), None)
+        return ScoreSpectrum(coupled_spectrum(derivatives, constant, few, kinked, top), kinked, None)
     rows = None if kinked else derivatives.curvature_rows(constant, few)
     curvature = (derivatives.smoothed_curvature if kinked else derivatives.curvature)(constant, rows=rows)
     whitening, constants = _whitening(derivatives, constant, few, curvature, kinked)
@@ -65,7 +66,7 @@ def score_spectrum(
     top = None if top is None or top >= stream.dimension else top
     measured = measure_spectrum(stream, with_variance_proxy=False, top=top)
     notes = _notes(derivatives, constant, few, kinked, constants)
-    return ScoreSpectrum(measured.spectrum, stream, notes)
+    return ScoreSpectrum(measured.spectrum, kinked, stream, notes)
 
 
 def _whitening(
@@ -73,12 +74,13 @@ def _whitening(
 ) -> tuple[NDArray, NDArray]:
     """Return what whitens the scores of each block [blocks, k, k], and which outputs have a constant score [P]."""
     scores = derivatives.gradients(constant, few)
-    varying = np.ptp(scores, axis=0) > _NULL * max(np.abs(scores).max(), 1e-300)
+    least = _NULL[derivatives.loss.single]
+    varying = np.ptp(scores, axis=0) > least * max(np.abs(scores).max(), 1e-300)
     values, vectors = np.linalg.eigh(curvature)
     blocks, spread = derivatives.blocks, scores.std(0)
     # In units of each output's own score: the curvature of one output may be far smaller than that of another.
     own = np.maximum(np.abs(values).max(1), 1e-300)
-    null = np.abs(values) <= (_NOISE if kinked else _NULL) * own[:, None]
+    null = np.abs(values) <= (_NOISE if kinked else least) * own[:, None]
     moved = (
         np.square(np.einsum("bij,bi->bj", vectors, spread[blocks])) > 1e-6 * np.square(spread[blocks]).sum(1)[:, None]
     )

@@ -183,7 +183,7 @@ def test_the_variance_of_a_constant_feature_is_left_out():
 
 
 def test_one_row():
-    with pytest.raises(InputError, match="must have at least 2"):
+    with pytest.raises(InputError, match="at least 2 samples"):
         predict(X[:1], 2, loss=usual)
 
 

@@ -75,7 +75,7 @@ def test_free_bits_of_all_latents_together():
 )
 def test_a_capacity_is_filled(distance):
     prediction, message = predicted(lambda mu, lv: 100 * distance(kl_of_latents(mu, lv).sum(1).mean()))
-    assert "a capacity: it draws KL to 1.5 nats" in message
+    assert "capacity: it draws KL to 1.5 nats" in message
     np.testing.assert_allclose(prediction.kl_per_dim, water_filling(1.5), rtol=1e-5)
     assert prediction.log.kl_term == pytest.approx(0, abs=1e-3)
     assert prediction.log.kl == pytest.approx(1.5, rel=1e-5)
@@ -168,3 +168,19 @@ def test_sums_and_means_need_the_batch_size():
         prediction = predict(X, LATENTS, loss=loss, batch_size=size)
         # Mean over N D numbers beside a sum over the batch: effective variance D B w / 2.
         np.testing.assert_allclose(4 * size * 0.01 / 2 * factors(prediction), TOP, rtol=1e-6)
+
+
+def test_a_squared_capacity_costs_its_square_when_collapsed():
+    prediction, message = predicted(lambda mu, lv: 5 * (kl_of_latents(mu, lv).sum(1).mean() - 2) ** 2)
+    assert "a squared capacity: it draws KL to 2 nats" in message
+    assert prediction.collapsed_log.kl_term == pytest.approx(20, rel=1e-6)
+
+
+def test_latents_without_a_term():
+    with pytest.raises(InputError, match="has no KL term for 1 latents, must have one for each"):
+        predicted(lambda mu, lv: kl_of_latents(mu, lv)[:, 1:].sum(1).mean())
+
+
+def test_a_term_of_the_wrong_sign():
+    with pytest.raises(InputError, match="its KL term falls with mu, must rise"):
+        predicted(lambda mu, lv: -kl(mu, lv))

@@ -85,6 +85,13 @@ def test_products_alone_of_a_metric_in_double_precision(without_matrices):
     np.testing.assert_allclose(factors(predict(x, LATENTS, loss=loss)), expected, rtol=1e-3)
 
 
+def test_products_alone_give_as_many_eigenvalues_as_latents(images, convolution, without_matrices):
+    prediction = predict(images, 9, loss=perceptual(convolution))
+    assert len(prediction.thresholds) == 9
+    with pytest.raises(InputError, match="n_latent: 20, must be at most 9 for a loss that couples 49 outputs"):
+        predict(images, 20, loss=perceptual(convolution))
+
+
 def test_products_alone_need_an_encoder_that_sees_everything(images, convolution, without_matrices):
     with pytest.raises(InputError, match="couples too many outputs for an encoder that sees something else"):
         predict(images, LATENTS, loss=perceptual(convolution), input_noise=1.0)
