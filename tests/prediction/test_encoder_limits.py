@@ -82,7 +82,7 @@ def test_wrong_limits(x, options, words):
 
 
 def test_every_sentence_counts_the_limits_of_the_encoder(x):
-    prediction = predict(X, 3, sigma2=1.3 * float(np.linalg.eigvalsh(np.cov(X.T, bias=True))[-1]), posterior_std=0.5)
+    prediction = predict(x, 3, sigma2=1.3 * LAM[0], posterior_std=0.5)
     assert prediction.verdict != "collapsed"
     assert prediction.effective_variance / prediction.critical_variance == pytest.approx(1.3 * 0.25)
     assert "0.325 times the critical one" in prediction.advice[0]
