@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phasevae.figures.marks import BLACK, BLUE, GREY, ORANGE, STYLE, VERMILION, WIDTH, figure_of, legend
-from phasevae.prediction.losses import PER_FEATURE
+from phasevae.prediction.losses import OWN, PER_FEATURE
 from phasevae.prediction.optimum import kl_and_error
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 
@@ -83,8 +83,13 @@ def kl(prediction: Prediction) -> Figure:
         axes.plot(weights, curves[:, j], color=BLUE, linewidth=0.7, label="each latent" if j == 0 else None)
     if critical == prediction.critical_kl_weight:
         axes.axvline(critical, color=GREY, linestyle=":", label="all collapsed from here on")
-    axes.axvline(weight, color=VERMILION, label="your KL weight")
-    axes.set(xlabel="weight of KL in the loss", ylabel="KL (nats per sample)", xscale="log")
+    own = setting.loss.name == OWN
+    axes.axvline(weight, color=VERMILION, label="your factor" if own else "your KL weight")
+    axes.set(
+        xlabel="factor of the KL term" if own else "weight of KL in the loss",
+        ylabel="KL (nats per sample)",
+        xscale="log",
+    )
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")  # labels between the decades would overlap
     axes.set_ylim(bottom=0)

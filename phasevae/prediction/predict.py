@@ -12,10 +12,7 @@ from phasevae.datasets.streams import sample_stream
 from phasevae.errors import InputError
 from phasevae.prediction import advice, diagnosis
 from phasevae.prediction.log_values import LogValues, collapsed_log, expected_log
-from phasevae.prediction.losses import (
-    PER_FEATURE,
-    Loss,
-)
+from phasevae.prediction.losses import PER_FEATURE, Loss
 from phasevae.prediction.measured import Model, check_limits, setting_of_function, setting_of_loss
 from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting, find_optimum, kl_and_error
 from phasevae.prediction.options import at_least_zero, chosen_loss, encoder_limits, positive, scheduled_weight
