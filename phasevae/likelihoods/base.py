@@ -113,18 +113,16 @@ def require_scores(constant: NDArray[np.bool_], label: str) -> None:
         raise InputError(f"{label}: every feature is constant, at least one must vary")
 
 
-def check_positive(key: str, value: Any) -> None:
-    """Check that an option is a positive number. Raises InputError that names it."""
+def check_positive(key: str, value: Any, what: str = "a positive number") -> None:
+    """Check that an option is a positive number. Raises InputError that names it and says `what` it must be."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
-        raise InputError(f"{key}: {value!r}, must be a positive number")
+        raise InputError(f"{key}: {value!r}, must be {what}")
 
 
 def check_positive_or_fit(key: str, value: Any) -> None:
     """Check that an option is a positive number or "fit". Raises InputError that names it."""
-    if value == "fit":
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
-        raise InputError(f"{key}: {value!r}, must be a positive number or 'fit'")
+    if value != "fit":
+        check_positive(key, value, "a positive number or 'fit'")
 
 
 def check_whole(block: NDArray, first_row: int, label: str, what: str) -> None:

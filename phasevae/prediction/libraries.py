@@ -5,14 +5,13 @@ Every preset names the line of public code that it models, at a commit or a rele
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from phasevae.errors import InputError
 from phasevae.likelihoods.registry import find_likelihood
-from phasevae.prediction.losses import ALIASES, BERNOULLI, LOSSES, PER_FEATURE, SCORES, Loss
+from phasevae.prediction.losses import ALIASES, LOSSES, PER_FEATURE, SCORES, Loss
 
 LIBRARIES: dict[str, Loss] = {
     loss.name: loss
@@ -24,11 +23,9 @@ LIBRARIES: dict[str, Loss] = {
             "pythae/models/beta_vae/beta_vae_model.py, line 107",
             note="before 0.1.2 the factor 0.5 was missing: --loss sse",
         ),
-        Loss(
-            "pythae-bce",
-            "BCE + w * KL",
-            decoder=BERNOULLI,
-            family="bernoulli",
+        replace(
+            LOSSES["bce"],
+            name="pythae-bce",
             source="pythae 0.1.2, pythae/models/vae/vae_model.py, lines 112-118 (reconstruction_loss='bce')",
         ),
         Loss(
@@ -40,11 +37,9 @@ LIBRARIES: dict[str, Loss] = {
             source="AntixK/PyTorch-VAE at 2946d7a, models/vanilla_vae.py, lines 137-143; "
             "the default 0.00025 of configs/vae.yaml is discussed in its issue 56",
         ),
-        Loss(
-            "disentangling-vae",
-            "BCE + w * KL",
-            decoder=BERNOULLI,
-            family="bernoulli",
+        replace(
+            LOSSES["bce"],
+            name="disentangling-vae",
             kl_weight=4.0,
             source="YannDubs/disentangling-vae at 0a38ac7, disvae/models/losses.py, line 136 and "
             "_reconstruction_loss (distribution 'bernoulli'); beta = 4 in line 124",
@@ -57,11 +52,9 @@ LIBRARIES: dict[str, Loss] = {
             source="YannDubs/disentangling-vae at 0a38ac7, disvae/models/losses.py, line 136 and "
             "_reconstruction_loss (distribution 'gaussian': errors of x * 255, divided by 255)",
         ),
-        Loss(
-            "pyro",
-            "BCE + w * KL",
-            decoder=BERNOULLI,
-            family="bernoulli",
+        replace(
+            LOSSES["bce"],
+            name="pyro",
             source="pyro-ppl/pyro at 07ad8d8, examples/vae/vae.py, line 97 (Bernoulli likelihood under Trace_ELBO)",
         ),
         Loss(
@@ -85,18 +78,14 @@ LIBRARIES: dict[str, Loss] = {
             kl_weight=4.0,
             source="1Konny/Beta-VAE at 007fb99, solver.py, lines 24-26 (decoder 'gaussian') and its objective 'H'",
         ),
-        Loss(
-            "pytorch-examples",
-            "BCE + w * KL",
-            decoder=BERNOULLI,
-            family="bernoulli",
+        replace(
+            LOSSES["bce"],
+            name="pytorch-examples",
             source="pytorch/examples at 77f55b9, vae/main.py, lines 80-89",
         ),
-        Loss(
-            "keras-io",
-            "BCE + w * KL",
-            decoder=BERNOULLI,
-            family="bernoulli",
+        replace(
+            LOSSES["bce"],
+            name="keras-io",
             source="keras-team/keras-io at cca4efb, examples/generative/vae.py, lines 92-99",
             note="for images of one channel; of c channels the cross entropy is their mean: divide it by c",
         ),
@@ -138,15 +127,12 @@ LIBRARIES: dict[str, Loss] = {
             "lines 329-344; beta = 1 in line 207",
             note="without the dropout of the encoder's input",
         ),
-        Loss(
-            "act",
-            "mean absolute error + w * KL",
-            SCORES,
-            scale=0.5,
+        replace(
+            LOSSES["laplace"],
+            name="act",
+            formula="mean absolute error + w * KL",
             mean_over_features=True,
             kl_weight=10.0,
-            family="laplace",
-            constant=math.log(2),
             source="tonyzhaozh/act at 742c753, policy.py, lines 28-34 and 71-84; weight 10 of README.md, line 76",
             note="without the conditions, which encoder and decoder both see, and the padding",
         ),
@@ -159,13 +145,10 @@ LIBRARIES: dict[str, Loss] = {
             "lines 902-929; kl_scale in line 436",
             note="until step 50,000: later a discriminator is added; LPIPS has no gradient there",
         ),
-        Loss(
-            "compvis",
-            "L1 + w * KL",
-            SCORES,
+        replace(
+            LOSSES["laplace"],
+            name="compvis",
             kl_weight=1e-6,
-            family="laplace",
-            constant=math.log(2),
             source="CompVis/latent-diffusion at a506df5, ldm/modules/losses/contperceptual.py, lines 48-60 and 83; "
             "weight of configs/autoencoder/autoencoder_kl_32x32x4.yaml, line 11",
             note="without LPIPS and the discriminator",

@@ -19,6 +19,7 @@ from phasevae.prediction.encoder_input import EncoderInput, seen_spectrum
 from phasevae.prediction.kl_term import KlTerm
 from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
 from phasevae.prediction.optimum import Setting
+from phasevae.prediction.options import whole_number
 from phasevae.spectrum.moments import covariance_matrix
 from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
 from phasevae.theory.limited_encoder import EncoderLimits
@@ -63,7 +64,7 @@ def setting_of_loss(rows: SampleStream, loss: Loss, model: Model) -> Setting:
         For data that the loss cannot have.
     """
     seen = EncoderInput(rows, model.noise, model.mask) if model.noise or model.mask else None
-    return _measured(rows, loss, model, seen)
+    return _measured(rows, feature_statistics(rows), loss, model, seen)
 
 
 def setting_of_function(
@@ -98,10 +99,7 @@ def setting_of_function(
 
     if isinstance(data, Spectrum):
         raise InputError("data: a spectrum, must be the samples for a loss of your own")
-    if batch_size is not None and (
-        isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1
-    ):
-        raise InputError(f"batch_size: {batch_size!r}, must be a whole number, 1 or more")
+    batch_size = None if batch_size is None else whole_number("batch_size", batch_size)
     rows = rows_of(data, input_shape)
     compared = rows if target is None else rows_of(target, None, "target")
     own = understand(
@@ -118,7 +116,7 @@ def setting_of_function(
     if target is not None or model.noise or model.mask:
         seen = EncoderInput(rows.stream, model.noise, model.mask)
     known = own.scores is None
-    setting = _measured(compared.stream, own.loss, model, seen) if known else _of_scores(own, model, seen)
+    setting = _measured(compared.stream, own.features, own.loss, model, seen) if known else _of_scores(own, model, seen)
     return replace(
         setting,
         collapsed_loss=own.collapsed_loss,
@@ -154,17 +152,26 @@ def _of_scores(own: OwnLoss, model: Model, seen: EncoderInput | None) -> Setting
         if own.scores.rows is None:
             raise InputError("loss: couples too many outputs for an encoder that sees something else")
         spectrum, notes = seen_spectrum(own.scores.rows, seen)
-    setting = Setting(own.loss, model.n_latent, model.kl_weight, spectrum, limits=model.limits, notes=notes)
-    return replace(setting, n_features=own.n_features, kinked=own.scores.kinked)
+    return Setting(
+        own.loss,
+        model.n_latent,
+        model.kl_weight,
+        spectrum,
+        n_features=own.features.low.size,
+        kinked=own.scores.kinked,
+        limits=model.limits,
+        notes=notes,
+    )
 
 
 def _top(dimension: int, n_latent: int) -> int | None:
     return None if dimension <= FULL_DIMENSION else max(n_latent + SPARE, 32)
 
 
-def _measured(rows: SampleStream, loss: Loss, model: Model, seen: EncoderInput | None) -> Setting:
+def _measured(
+    rows: SampleStream, features: FeatureStatistics, loss: Loss, model: Model, seen: EncoderInput | None
+) -> Setting:
     """Return the setting with the spectrum in the decoder's units."""
-    features = feature_statistics(rows)
     if loss.decoder == PER_FEATURE:
         return _of_learned_variances(rows, loss, model, features)
     collapsed = variances = None
@@ -183,9 +190,19 @@ def _measured(rows: SampleStream, loss: Loss, model: Model, seen: EncoderInput |
         variances = None if loss.family else measured.variances
     else:
         spectrum, notes = seen_spectrum(scores, seen)
-    setting = Setting(loss, model.n_latent, model.kl_weight, spectrum, features, variances, limits=model.limits)
-    kinked = loss.family == Laplace.name
-    return replace(setting, notes=notes, collapsed_loss=collapsed, n_features=rows.dimension, kinked=kinked)
+    return Setting(
+        loss,
+        model.n_latent,
+        model.kl_weight,
+        spectrum,
+        features,
+        variances,
+        collapsed_loss=collapsed,
+        n_features=rows.dimension,
+        kinked=loss.family == Laplace.name,
+        limits=model.limits,
+        notes=notes,
+    )
 
 
 def _whitened(rows: SampleStream, fitted: FittedLikelihood) -> SampleStream:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from phasevae.errors import InputError
+from phasevae.likelihoods.base import check_positive
 from phasevae.prediction.libraries import find_loss
 from phasevae.prediction.losses import Loss, fixed_variance_loss
 from phasevae.prediction.optimum import PredictionWarning
@@ -93,9 +94,15 @@ def encoder_limits(posterior_std: float | None, least_logvar: float | None, nois
 
 def positive(key: str, value: Any) -> float:
     """Return a value as a float if it is a positive number. Raises InputError that names the option `key`."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
-        raise InputError(f"{key}: {value!r}, must be a positive number")
+    check_positive(key, value)
     return float(value)
+
+
+def whole_number(key: str, value: Any) -> int:
+    """Return a value as an int if it is a whole number, 1 or more. Raises InputError that names the option `key`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{key}: {value!r}, must be a whole number, 1 or more")
+    return int(value)
 
 
 def at_least_zero(key: str, value: Any) -> float:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from phasevae.datasets.streams import sample_stream
 from phasevae.errors import InputError
 from phasevae.prediction import advice, diagnosis
@@ -15,7 +13,14 @@ from phasevae.prediction.log_values import LogValues, collapsed_log, expected_lo
 from phasevae.prediction.losses import PER_FEATURE, Loss
 from phasevae.prediction.measured import Model, check_limits, setting_of_function, setting_of_loss
 from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting, find_optimum, kl_and_error
-from phasevae.prediction.options import at_least_zero, chosen_loss, encoder_limits, positive, scheduled_weight
+from phasevae.prediction.options import (
+    at_least_zero,
+    chosen_loss,
+    encoder_limits,
+    positive,
+    scheduled_weight,
+    whole_number,
+)
 from phasevae.prediction.schedules import KlSchedule
 from phasevae.spectrum.spectrum import Spectrum
 
@@ -176,8 +181,7 @@ def predict(
     InputError
         For data or options that cannot be used.
     """
-    if isinstance(n_latent, bool) or not isinstance(n_latent, int | np.integer) or n_latent < 1:
-        raise InputError(f"n_latent: {n_latent!r}, must be a whole number, 1 or more")
+    n_latent = whole_number("n_latent", n_latent)
     if kl_schedule is not None:
         if kl_weight is not None or beta is not None:
             raise InputError("kl_schedule: must be left out together with kl_weight and beta")
@@ -194,7 +198,7 @@ def predict(
         if sigma2 is not None or beta is not None or library is not None or loss_options:
             raise InputError("loss: a function, must be given without sigma2, beta, library and loss_options")
         weight = 1.0 if kl_weight is None else positive("kl_weight", kl_weight)
-        model = Model(int(n_latent), weight, limits, noise, mask)
+        model = Model(n_latent, weight, limits, noise, mask)
         setting = setting_of_function(
             loss, data, model, target=target, input_shape=input_shape, output_shape=output_shape, batch_size=batch_size
         )
@@ -203,7 +207,7 @@ def predict(
     if names := [key for key, value in only_own.items() if value is not None]:
         raise InputError(f"{names[0]}: must be left out unless the loss is a function of your own")
     chosen, weight = chosen_loss(sigma2, beta, loss, library, kl_weight, loss_options)
-    model = Model(int(n_latent), weight, limits, noise, mask)
+    model = Model(n_latent, weight, limits, noise, mask)
     check_limits(chosen, model)
     if isinstance(data, Spectrum):
         setting = _of_spectrum(data, chosen, model)

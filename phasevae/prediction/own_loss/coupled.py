@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.errors import InputError
-from phasevae.prediction.own_loss.curvature import KINK_WIDTH, Derivatives
+from phasevae.likelihoods.base import KINK_WIDTH
+from phasevae.prediction.own_loss.curvature import Derivatives
+from phasevae.prediction.own_loss.rows import thinned
 from phasevae.spectrum.moments import shape_of_powers
 from phasevae.spectrum.spectrum import Spectrum, assemble_spectrum
 
@@ -126,10 +128,10 @@ def curvature_product(derivatives: Derivatives, constant: NDArray, few: NDArray,
     derivatives, constant, few, kinked : as for `coupled_spectrum`
     """
     if kinked:
-        rows = few[:: -(-len(few) // _CURVATURE_ROWS)]
+        rows = thinned(few, _CURVATURE_ROWS)
         return lambda directions: _differences(derivatives, constant, rows, directions)
     rows = derivatives.curvature_rows(constant, few)
-    rows = rows[:: -(-len(rows) // _CURVATURE_ROWS)]
+    rows = thinned(rows, _CURVATURE_ROWS)
     return lambda directions: derivatives.products(constant, directions, rows)
 
 

@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from phasevae.likelihoods.base import KINK_WIDTH
 from phasevae.prediction.own_loss.function import LossFunction
 from phasevae.prediction.own_loss.probes import Scaling
-
-KINK_WIDTH = 0.1
-"""Kinks are smoothed over this part of an output's standard deviation."""
 
 WIDTHS = (0.03, 0.1, 0.3, 1.0)
 """Where the criterion changes with the width between these, it does not decide."""

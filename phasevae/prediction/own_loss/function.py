@@ -134,6 +134,11 @@ class LossFunction:
             raise InputError(f"loss {self.name}: returns {what}, must be a scalar tensor")
         return value.reshape(())
 
+    def collapsed_value(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Return the loss of a batch with collapsed latents, a scalar, for outputs [b, P]."""
+        zeros = self.zeros(len(outputs))
+        return self.value(outputs, x, zeros, zeros)
+
     def output_gradient(self, outputs: Tensor, x: Tensor, mu: Tensor | None = None, graph: bool = False) -> Tensor:
         """Return the gradient of the loss by the outputs, [b, P], with mu = logvar = 0 unless mu is given.
 
@@ -183,9 +188,8 @@ class LossFunction:
 
     def loss_at(self, constant: NDArray, block: NDArray) -> float:
         """Return the loss of a block at a constant decoder and collapsed latents; NaN where it fails."""
-        zeros = self.zeros(len(block))
         try:
-            return float(self.value(self.outputs(constant, len(block)), self.x(block), zeros, zeros).detach())
+            return float(self.collapsed_value(self.outputs(constant, len(block)), self.x(block)).detach())
         except LossFailedError:
             return math.nan
 

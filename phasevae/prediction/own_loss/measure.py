@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phasevae.datasets.feature_statistics import feature_statistics
+from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
 from phasevae.errors import InputError
 from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, OWN, SCORES, Loss
 from phasevae.prediction.optimum import PredictionWarning
@@ -54,7 +54,7 @@ class OwnLoss:
     collapsed_loss: float  # as printed, for the best constant output and no KL
     collapsed_cost: float  # of the KL term for collapsed latents, in units of its weight
     scores: ScoreSpectrum | None  # None where the reconstruction part is a known one
-    n_features: int  # of the target
+    features: FeatureStatistics  # of the target
     notes: tuple[PredictionWarning, ...]
 
 
@@ -89,10 +89,8 @@ def understand(
         For a loss that is not understood, in one line.
     """
     loss = LossFunction(function, target, _shapes(output_shape, target), n_latent, isinstance(output_shape, list))
-    feature_statistics(target.stream)  # says which value cannot be used
+    features = feature_statistics(target.stream)  # first, because it says which value cannot be used
     few = target.thinned(max(64, min(FEW_ROWS, _MOST_VALUES // max(loss.n_outputs, target.stream.dimension))))
-    if len(few) < 2:
-        raise InputError(f"{target.stream.label}: has 1 row, must have at least 2")
     mixed = np.random.default_rng(0).permutation(len(few))  # rows may be in an order that repeats
     probe = few[np.resize(mixed, probes.FEW_ROWS)]
     loss, start = probes.starting_outputs(loss, few[mixed[:_START_ROWS]], few)
@@ -117,7 +115,7 @@ def understand(
             notes += scores.notes + _held(parameters)
         collapsed = _collapsed_loss(derivatives, constant, few, regulariser.at_zero)
     at_zero = regulariser.at_zero / (derivatives.batch_size * float(regulariser.weights.mean()))
-    return OwnLoss(found, regulariser, collapsed, at_zero, scores, target.stream.dimension, notes)
+    return OwnLoss(found, regulariser, collapsed, at_zero, scores, features, notes)
 
 
 def _shapes(output_shape: Shape | list[Shape] | None, target: Rows) -> tuple[Shape, ...]:

@@ -12,6 +12,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 from phasevae.errors import InputError
 from phasevae.prediction.own_loss.coupled import curvature_product
 from phasevae.prediction.own_loss.curvature import DENSE, Derivatives
+from phasevae.prediction.own_loss.rows import thinned
 
 FEW_ROWS = 4096
 """The optimum is found on this number of rows first."""
@@ -127,13 +128,12 @@ def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> ND
     # A class that no row has would get a logit without bound: for smooth losses as many rows as possible count.
     kinked = derivatives.has_kinks(start, few[:_KINK_ROWS])
     most = _COUPLED_ROWS if kinked else max(_COUPLED_ROWS, _JOINT_VALUES // loss.n_outputs)
-    few = few[:: -(-len(few) // most)]
+    few = thinned(few, most)
     x = loss.x(few)
     factor = derivatives.scaling.reconstruction_factor(len(few), derivatives.batch_size)
     low, high = (torch.as_tensor(bounds, dtype=loss.dtype) for bounds in derivatives.domain)
     inner = _inner(torch.tensor(start, dtype=loss.dtype), low, high).requires_grad_()
     free = torch.as_tensor(~derivatives.held)
-    zeros = loss.zeros(len(few))
     # In units of the first gradient, so that the tolerances do not depend on the loss's own factor.
     unit = float(np.abs(derivatives.mean_gradient(start, few)).max()) or 1.0
     solver = torch.optim.LBFGS(
@@ -144,7 +144,7 @@ def _joint_optimum(derivatives: Derivatives, start: NDArray, few: NDArray) -> ND
     def closure() -> torch.Tensor:
         solver.zero_grad()
         constant = _outer(inner, low, high)
-        value = loss.value(constant.expand(len(few), -1), x, zeros, zeros) * (factor / (unit * len(few)))
+        value = loss.collapsed_value(constant.expand(len(few), -1), x) * (factor / (unit * len(few)))
         value.backward()
         inner.grad.mul_(free)
         return value
@@ -196,7 +196,7 @@ def _newton_step(
         product = curvature_product(derivatives, constant, few, kinked)
         curved = LinearOperator((p, p), lambda v: product(v.reshape(p, 1))[:, 0], dtype=np.float64)
         return lambda gradient: cg(curved, gradient, rtol=1e-6, maxiter=_CG_STEPS)[0]
-    rows = few if blocks.shape[1] <= _SMALL else few[:: -(-len(few) // _COUPLED_ROWS)]
+    rows = few if blocks.shape[1] <= _SMALL else thinned(few, _COUPLED_ROWS)
     curvature = (derivatives.smoothed_curvature if kinked else derivatives.curvature)(constant, rows=rows)
     inverse = np.linalg.pinv(curvature, rcond=1e-10, hermitian=True)
 

@@ -26,8 +26,7 @@ def parameters_of(loss: LossFunction, constant: NDArray, block: NDArray) -> list
     block : array [b, D]
         Rows of the target.
     """
-    zeros = loss.zeros(len(block))
-    value = loss.value(loss.outputs(constant, len(block)), loss.x(block), zeros, zeros)
+    value = loss.collapsed_value(loss.outputs(constant, len(block)), loss.x(block))
     found, seen, waiting = [], set(), [value.grad_fn]
     while waiting:
         node = waiting.pop()
@@ -71,16 +70,16 @@ def fit_parameters(loss: LossFunction, parameters: list[Tensor], constant: NDArr
     """
     if not parameters:
         return
-    outputs, x, zeros = loss.outputs(constant, len(rows)), loss.x(rows), loss.zeros(len(rows))
+    outputs, x = loss.outputs(constant, len(rows)), loss.x(rows)
     solver = torch.optim.LBFGS(
         parameters, max_iter=_STEPS, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
     )
     with torch.no_grad():
-        unit = float(loss.value(outputs, x, zeros, zeros).abs()) or 1.0
+        unit = float(loss.collapsed_value(outputs, x).abs()) or 1.0
 
     def closure() -> Tensor:
         solver.zero_grad()
-        value = loss.value(outputs, x, zeros, zeros) / unit
+        value = loss.collapsed_value(outputs, x) / unit
         value.backward()
         return value
 

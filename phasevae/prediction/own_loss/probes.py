@@ -59,8 +59,7 @@ def starting_outputs(loss: LossFunction, block: NDArray, rows: NDArray) -> tuple
         values = np.array([attempt.loss_at(constant, block) for constant in candidates])
         if np.isfinite(values).any():
             return attempt, candidates[int(np.nanargmin(np.where(np.isfinite(values), values, np.nan)))]
-    zeros = loss.zeros(len(block))
-    value = float(loss.value(loss.outputs(candidates[0], len(block)), loss.x(block), zeros, zeros).detach())
+    value = float(loss.collapsed_value(loss.outputs(candidates[0], len(block)), loss.x(block)).detach())
     raise InputError(
         f"loss {loss.name}: is {value} at mu = logvar = 0 for every constant reconstruction tried, must be finite for "
         f"one (is its fourth argument the log variance?)"

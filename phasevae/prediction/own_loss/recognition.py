@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from torch import Tensor
 from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, PER_FEATURE
 from phasevae.prediction.own_loss.curvature import Derivatives
 from phasevae.prediction.own_loss.parameters import fit_parameters, restored
+
+Slope = Callable[[NDArray, NDArray], NDArray]
+"""The derivative of a known loss by outputs [D], for rows [b, D]."""
 
 _TOLERANCE = {False: 1e-9, True: 1e-3}
 _NEAR = 1e-3
@@ -79,7 +83,7 @@ def _from_logit(outputs: NDArray, x: NDArray) -> NDArray:
     return 1 / (1 + np.exp(-outputs)) - x
 
 
-def _common(derivatives: Derivatives, constant: NDArray, rows: NDArray, slope) -> float | None:
+def _common(derivatives: Derivatives, constant: NDArray, rows: NDArray, slope: Slope) -> float | None:
     """The one factor between the gradient of the loss and a known slope, at two outputs; None if there is none."""
     factors = [_factors(derivatives, at, rows, slope) for at in (constant, 0.9 * constant + 0.03)]
     both = np.concatenate(factors)
@@ -90,7 +94,7 @@ def _common(derivatives: Derivatives, constant: NDArray, rows: NDArray, slope) -
     return middle if middle > 0 and np.abs(both - middle).max() <= limit * middle else None
 
 
-def _factors(derivatives: Derivatives, constant: NDArray, rows: NDArray, slope) -> NDArray:
+def _factors(derivatives: Derivatives, constant: NDArray, rows: NDArray, slope: Slope) -> NDArray:
     known = slope(constant, rows)
     gradient = derivatives.gradients(constant, rows)
     clear = np.abs(known) > _NEAR * np.abs(known).max()
@@ -99,8 +103,8 @@ def _factors(derivatives: Derivatives, constant: NDArray, rows: NDArray, slope) 
 
 def _learned(derivatives: Derivatives, rows: NDArray, parameters: list[Tensor]) -> Recognised | None:
     """A squared error whose learned variance, one or one per feature, settles at the mean squared error."""
-    loss, single = derivatives.loss, len(parameters) == 1
-    if not single or parameters[0].numel() not in (1, rows.shape[1]):
+    loss = derivatives.loss
+    if len(parameters) != 1 or parameters[0].numel() not in (1, rows.shape[1]):
         return None
     alone = parameters[0].numel() == 1
     mean, width = rows.mean(0), rows.std(0)

@@ -50,8 +50,12 @@ class Rows:
             start += len(block)
             while sum(map(len, kept)) > 2 * most:
                 kept, step = [np.concatenate(kept)[::2]], 2 * step
-        rows = np.concatenate(kept)
-        return rows[:: -(-len(rows) // most)]
+        return thinned(np.concatenate(kept), most)
+
+
+def thinned(rows: NDArray, most: int) -> NDArray:
+    """Return at most this number of rows, evenly spread over an array [n, D]."""
+    return rows[:: -(-len(rows) // most)]
 
 
 def rows_of(data: Any, shape: Shape | None = None, key: str = "data") -> Rows:

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from phasevae.datasets.base import SampleStream
 from phasevae.errors import InputError
+from phasevae.likelihoods.base import KINK_WIDTH
 from phasevae.prediction.optimum import PredictionWarning
 from phasevae.prediction.own_loss.coupled import coupled_spectrum
-from phasevae.prediction.own_loss.curvature import DENSE, KINK_WIDTH, WIDTHS, Derivatives
+from phasevae.prediction.own_loss.curvature import DENSE, WIDTHS, Derivatives
+from phasevae.prediction.own_loss.rows import thinned
 from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
 
 _NULL, _NOISE = {False: 1e-10, True: 1e-5}, 1e-3
@@ -84,7 +86,7 @@ def _whitening(
     moved = (
         np.square(np.einsum("bij,bi->bj", vectors, spread[blocks])) > 1e-6 * np.square(spread[blocks]).sum(1)[:, None]
     )
-    if len(blocks) == curvature.shape[0] and blocks.shape[1] == 1:
+    if blocks.shape[1] == 1:
         _check_single(derivatives, values[:, 0], varying)
         null = ~(varying[:, None] & (values > 0))
     elif not kinked and np.any((values < 0) & ~null & moved):
@@ -143,7 +145,7 @@ def _notes(
         text = "the loss has kinks and couples outputs: its best constant output and the critical weight are rough"
         notes.append(PredictionWarning("kinks", text))
     elif kinked:
-        low, high = _range(derivatives, constant, few[:: -(-len(few) // _GUARD_ROWS)])
+        low, high = _range(derivatives, constant, thinned(few, _GUARD_ROWS))
         if high > _SPREAD * low:
             text = (
                 f"the loss has kinks, and the critical weight depends on how far from the constant output the network "
