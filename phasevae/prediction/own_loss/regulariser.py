@@ -59,7 +59,7 @@ class _Probe:
         return float(self.loss.value(self.outputs, self.x, means, torch.zeros_like(means)).detach())
 
     def at(self, mu: float | NDArray, logvar: float | NDArray) -> tuple[NDArray, NDArray]:
-        shape = len(self.outputs), self.loss.n_latent
+        shape = self.n_rows, self.loss.n_latent
         tensors = [
             torch.as_tensor(np.broadcast_to(values, shape).copy(), dtype=self.loss.dtype).requires_grad_()
             for values in (mu, logvar)
@@ -73,13 +73,13 @@ class _Probe:
         found = torch.autograd.grad(value, tensors, allow_unused=True) if value.requires_grad else (None, None)
         return tuple(np.zeros(shape) if part is None else part.double().numpy() for part in found)
 
-    def by_mu(self, mu: float, logvar: float = 0.0) -> NDArray:
+    def by_mu(self, mu: float) -> NDArray:
         """b_j of the usual KL from the derivative by mu, [n_latent]."""
-        return self.at(mu, logvar)[0][0] / mu
+        return self.at(mu, 0.0)[0][0] / mu
 
-    def by_logvar(self, logvar: float, mu: float = 0.0) -> NDArray:
+    def by_logvar(self, logvar: float) -> NDArray:
         """b_j of the usual KL from the derivative by logvar, [n_latent]."""
-        return self.at(mu, logvar)[1][0] / (0.5 * math.expm1(logvar))
+        return self.at(0.0, logvar)[1][0] / (0.5 * math.expm1(logvar))
 
 
 def find_regulariser(loss: LossFunction, constant: NDArray, block: NDArray) -> Regulariser:
@@ -106,9 +106,9 @@ def find_regulariser(loss: LossFunction, constant: NDArray, block: NDArray) -> R
         raise InputError(
             f"loss {loss.name}: has no KL term for {int(np.sum(far == 0))} latents, must have one for each"
         )
-    if _equal(loss, near, far) and np.any(far < 0):
-        raise InputError(f"loss {loss.name}: its KL term falls with mu, must rise (is its sign wrong?)")
     if _equal(loss, near, far):
+        if np.any(far < 0):
+            raise InputError(f"loss {loss.name}: its KL term falls with mu, must rise (is its sign wrong?)")
         return _of_logvar(probe, Regulariser(far, changes=_uneven(loss, probe, far)))
     if np.all(near < 0):
         return _with_capacity(probe, near)
