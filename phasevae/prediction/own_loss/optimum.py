@@ -29,6 +29,9 @@ _JOINT_VALUES = 2**20
 _SETTLED = 1e-8
 """The mean gradient that remains, relative to the root mean square of the gradients."""
 
+_ENDLESS = 30.0
+"""A logit without an optimum is moved by this: its class then has no share that counts."""
+
 _REACHED = 1e-2
 """An optimum has a smaller mean gradient than this part of the gradients' standard deviation."""
 
@@ -171,13 +174,20 @@ def _outer(inner: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.
 
 def _on_all_rows(derivatives: Derivatives, constant: NDArray, few: NDArray, kinked: bool) -> NDArray:
     """Newton steps over all of the data from the optimum of a few rows, with the curvature of these."""
-    size = np.sqrt(np.mean(np.square(derivatives.gradients(constant, few)), 0))
+    scores = derivatives.gradients(constant, few)
+    if derivatives.blocks.shape[1] > 1:
+        # The logit of a class that no row has: where the search leaves it is an accident, and shifts the others.
+        endless = ~_settling(derivatives, scores) & ~derivatives.held & np.isinf(derivatives.domain[0])
+        constant = np.where(endless, constant - _ENDLESS * np.sign(scores[0]), constant)
+        scores = derivatives.gradients(constant, few)
+    size = np.sqrt(np.mean(np.square(scores), 0))
     size = np.maximum(size, 1e-12 * max(size.max(), 1e-300))
+    settling = _settling(derivatives, scores)
     step_of = _newton_step(derivatives, constant, few, kinked)
     best, least = constant, np.inf
     for _ in range(2 if kinked else _PASSES):
         gradient = derivatives.mean_gradient(constant)
-        left = float(np.max(np.abs(gradient) / size, where=~derivatives.held, initial=0.0))
+        left = float(np.max(np.abs(gradient) / size, where=settling, initial=0.0))
         if not left < 0.9 * least:
             break
         best, least = constant, left
@@ -185,6 +195,11 @@ def _on_all_rows(derivatives: Derivatives, constant: NDArray, few: NDArray, kink
             break
         constant = np.clip(constant - step_of(gradient), *derivatives.domain)
     return best
+
+
+def _settling(derivatives: Derivatives, scores: NDArray) -> NDArray[np.bool_]:
+    """Outputs whose gradient vanishes at the optimum: not those held, nor those with the same score in every sample."""
+    return ~derivatives.held & (np.ptp(scores, axis=0) > 0)
 
 
 def _newton_step(
@@ -243,7 +258,7 @@ def check_optimum(derivatives: Derivatives, constant: NDArray, start: NDArray, f
     if kinked or derivatives.blocks.shape[1] > DENSE:
         return
     scores = derivatives.gradients(constant, few)
-    left = np.where(derivatives.held | (np.ptp(scores, axis=0) == 0), 0.0, derivatives.mean_gradient(constant))
+    left = np.where(_settling(derivatives, scores), derivatives.mean_gradient(constant), 0.0)
     if np.abs(left).max() > _REACHED * scores.std(0).max():
         raise InputError(
             f"loss {derivatives.loss.name}: its best constant reconstruction was not found (output "
