@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phasevae.datasets import archives
 from phasevae.datasets.base import Dataset, checked_path, row_slices
+from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.standardize import new_array, standardized
 from phasevae.errors import InputError
 
@@ -38,7 +39,7 @@ def array(*, path: Path | str | list[Path | str], key: str | None = None, standa
     """
     if not isinstance(path, list):
         path = _checked_file(path, key)
-        return standardized(_read(path, key), standardize, str(path), archives.source_of_file(path))
+        return standardized(RawSamples(_read(path, key), str(path), archives.source_of_file(path)), standardize)
     if not path:
         raise InputError("path: an empty list, must name at least one file")
     files = [_checked_file(item, key) for item in path]
@@ -47,9 +48,8 @@ def array(*, path: Path | str | list[Path | str], key: str | None = None, standa
         if part.shape[1] != parts[0].shape[1]:
             raise InputError(f"{file}: {part.shape[1]} features, must have {parts[0].shape[1]} as {files[0]} has")
     label = f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else str(files[0])
-    return standardized(
-        Stacked(parts), standardize, label, {"files": [archives.source_of_file(file) for file in files]}
-    )
+    source = {"files": [archives.source_of_file(file) for file in files]}
+    return standardized(RawSamples(Stacked(parts), label, source), standardize)
 
 
 def _flattened(x: NDArray, file: Path) -> NDArray:

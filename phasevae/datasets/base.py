@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from phasevae.datasets.reading import Reading
 from phasevae.errors import InputError
 
 
@@ -44,6 +45,8 @@ class Dataset:
     provenance: dict[str, Any]
     sha256: str | None = None
     """sha256 of data.npy; None for a data set that is not saved."""
+    reading: Reading | None = None
+    """What was read; None for a data set that was saved without it."""
 
 
 def row_slices(n_rows: int, dimension: int, most_rows: int | None = None) -> Iterator[slice]:

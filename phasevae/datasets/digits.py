@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 
 from phasevae.datasets.base import Dataset
+from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.standardize import standardized
 
 N_SAMPLES, DIMENSION = 1797, 64
@@ -23,4 +24,4 @@ def digits(*, standardize: str = "global") -> Dataset:
     x = load_digits().data
     source = {"file": "sklearn.datasets.load_digits", "sha256": hashlib.sha256(x.astype("<f8").tobytes()).hexdigest()}
     preprocessing = {"height": 8, "width": 8, "channels": 1}
-    return standardized(np.asarray(x), standardize, "digits", source, preprocessing)
+    return standardized(RawSamples(np.asarray(x), "digits", source), standardize, preprocessing)

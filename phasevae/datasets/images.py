@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from phasevae.datasets import archives
 from phasevae.datasets.base import Dataset, checked_flag, checked_int, checked_path, row_slices
+from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.standardize import new_array, standardized
 from phasevae.errors import InputError
 
@@ -125,7 +126,7 @@ def from_pixels(
     for rows in row_slices(*x.shape):
         block = stack[rows] if order is None else stack[order[rows]]
         x[rows] = block.reshape(len(block), -1) / np.float32(255)
-    return standardized(x, standardize, label, source, preprocessing)
+    return standardized(RawSamples(x, label, source), standardize, preprocessing)
 
 
 def checked_size(size: Any) -> int | None:

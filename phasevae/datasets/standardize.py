@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from phasevae.datasets.base import Dataset, SampleStream, checked_choice, row_slices
 from phasevae.datasets.feature_statistics import stream_features
+from phasevae.datasets.reading import RawSamples, Reading
 from phasevae.errors import InputError
 
 MODES = ("none", "center", "global", "per-feature")
@@ -26,23 +27,17 @@ IN_MEMORY_BYTES = 512 * 2**20
 """Results above this size live in an unlinked temporary file."""
 
 
-def standardized(
-    x: NDArray, mode: str, label: str, source: dict[str, Any], preprocessing: dict[str, Any] | None = None
-) -> Dataset:
+def standardized(raw: RawSamples, mode: str, preprocessing: dict[str, Any] | None = None) -> Dataset:
     """Standardise raw samples.
 
     Parameters
     ----------
-    x : array [N, ...]
-        Raw samples; axes after the first are flattened to [N, D].
+    raw : RawSamples
+        Axes after the first are flattened to [N, D].
     mode : str
         One of `MODES`. With ``none`` a float32 array is used as it is, so a memory-mapped file stays one.
-    label : str
-        Name of the data in messages.
-    source : dict
-        The origin of the samples, for the provenance.
     preprocessing : dict, optional
-        What was done to the samples before.
+        What was done to the samples before, for the record.
 
     Raises
     ------
@@ -55,7 +50,8 @@ def standardized(
         About constant features.
     """
     checked_choice("standardize", mode, MODES)
-    x = _checked_array(x, label)
+    label = raw.label
+    x = _checked_array(raw.x, label)
     rows = SampleStream(lambda: (x[part].astype(np.float64) for part in row_slices(*x.shape)), x.shape[1], label)
     features = stream_features(rows, largest=LARGEST)
     mean = features.mean
@@ -77,11 +73,25 @@ def standardized(
     return Dataset(
         name="",
         x=_applied(x, mean, scale, mode),
+        reading=_reading(raw, mode, (features.low - mean) / scale, (features.high - mean) / scale),
         mean=mean,
         scale=scale,
         preprocessing={**(preprocessing or {}), "standardize": mode},
         constant_features=np.flatnonzero(constant).tolist(),
-        provenance={"source": source},
+        provenance={"source": raw.source},
+    )
+
+
+def _reading(raw: RawSamples, mode: str, low: NDArray, high: NDArray) -> Reading:
+    return Reading(
+        n_samples=len(raw.x),
+        shape=tuple(raw.x.shape[1:]),
+        low=float(low.min()),
+        high=float(high.max()),
+        preparation=raw.changes if mode == "none" else (*raw.changes, f"standardised ({mode})"),
+        columns=raw.columns,
+        parts=raw.parts,
+        left_out=raw.left_out,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import Dataset, checked_int, row_slices
+from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.standardize import standardized
 from phasevae.errors import InputError
 
@@ -104,7 +105,7 @@ def clusters(
     if noise:
         for rows in row_slices(n, probability.size, most_rows=65536):
             x[rows] += noise * rng.standard_normal((rows.stop - rows.start, probability.size))
-    return standardized(x, standardize, "clusters", source={})
+    return standardized(RawSamples(x, "clusters"), standardize)
 
 
 def _gaussian(rng: np.random.Generator, n: int, dimension: int) -> NDArray:
@@ -127,7 +128,7 @@ def _sampled(
     x = np.empty((n, lam.size), np.float32)
     for rows in row_slices(n, lam.size, most_rows=65536):
         x[rows] = whitened(rng, rows.stop - rows.start, lam.size) @ factor.T
-    return standardized(x, standardize, kind, source={})
+    return standardized(RawSamples(x, kind), standardize)
 
 
 def _orthogonal(rng: np.random.Generator, dimension: int) -> NDArray:

@@ -12,12 +12,13 @@ from hypothesis.extra.numpy import arrays as np_arrays
 from phasevae import InputError
 from phasevae.artifacts.files import file_sha256
 from phasevae.datasets import base, standardize
+from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.registry import build_dataset, expected_shape
 from phasevae.datasets.store import load_dataset, save_dataset
 
 
 def standardized(x, mode, label="data"):
-    return standardize.standardized(np.asarray(x), mode, label, {})
+    return standardize.standardized(RawSamples(np.asarray(x), label), mode)
 
 
 @pytest.fixture
