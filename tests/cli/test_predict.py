@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -99,7 +100,7 @@ def test_a_spectrum_file_and_a_saved_data_set(table, tmp_path):
 
 def dimension(done: subprocess.CompletedProcess) -> str:
     assert done.returncode == 0, done.stderr
-    return done.stdout.split(" samples of ")[-1].split()[0]
+    return re.search(r"^data +\d+ samples of (\d+)", done.stdout, re.MULTILINE).group(1)
 
 
 def test_images_are_used_as_stored_unless_options_say_otherwise(tmp_path):
