@@ -18,7 +18,6 @@ from phasevae import InputError
 from phasevae.cli import main
 from phasevae.datasets.reading import Reading, ReadingWarning, joined_reading
 from phasevae.datasets.registry import dataset_from_path
-from phasevae.datasets.samples import read_samples
 from phasevae.datasets.store import load_dataset, save_dataset
 from phasevae.spectrum.spectrum import compute_spectrum, read_spectrum
 
