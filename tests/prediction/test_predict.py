@@ -189,7 +189,8 @@ def test_json_has_the_documented_keys_and_no_nan():
     prediction = predict(gaussian(500, LAM[:2]), 2, loss="gaussian-nll", kl_weight=0.5)
     record = prediction.to_json()
     assert list(record) == [
-        "read", "headline", "effective_variance", "critical_variance", "critical_kl_weight", "verdict", "active_dims", "kl",
+        "read",
+        "headline", "effective_variance", "critical_variance", "critical_kl_weight", "verdict", "active_dims", "kl",
         "kl_per_dim", "mse", "log", "collapsed_log", "thresholds", "warnings", "advice",
     ]  # fmt: skip
     from phasevae.artifacts.files import readable_json
