@@ -13,6 +13,7 @@ from phasevae import __version__
 from phasevae.artifacts.files import canonical_json
 from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, synthetic
 from phasevae.datasets.base import Dataset, file_name
+from phasevae.datasets.files import check_readable
 from phasevae.datasets.store import is_saved, load_dataset, read_record
 from phasevae.errors import InputError
 
@@ -111,6 +112,7 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
         As `build_dataset` and `load_dataset` do.
     """
     path = Path(path)
+    check_readable(path)
     kind = kind_of_path(path)
     if kind == "saved":
         if options:
