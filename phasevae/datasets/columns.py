@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from numbers import Real
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 KEEP_ALL = "none"
 """In a list of columns to leave out: all others are features, even those that look like ids."""
+
+_SHOWN = 80
+"""Letters of a value that a message shows."""
 
 Drop = str | int | Sequence[str | int] | None
 """Columns to leave out: names, or numbers counted from 0. An empty list leaves out none, ids included."""
@@ -102,7 +106,7 @@ def dropped_columns(names: Sequence[str], drop: Drop, label: str) -> set[int]:
         For a column that is not there, and if none would be left.
     """
     numbers = set()
-    for wanted in _listed(drop):
+    for wanted in _separated(drop, names):
         if wanted == KEEP_ALL and wanted not in names:
             continue
         equal = {number for number, name in enumerate(names) if name == str(wanted)}
@@ -118,15 +122,15 @@ def dropped_columns(names: Sequence[str], drop: Drop, label: str) -> set[int]:
 
 def keeps_all(drop: Drop) -> bool:
     """Return whether columns that look like ids are features all the same."""
-    return drop is not None and (not _listed(drop) or KEEP_ALL in _listed(drop))
+    return drop is not None and (not _listed(drop) or KEEP_ALL in _separated(drop, ()))
 
 
 def drop_hint(columns: Sequence[str | int]) -> str:
     """Return how to leave out columns, on the command line and in Python."""
-    shown = [number if isinstance(number, int) or "," not in number else f'"{number}"' for number in columns[:20]]
-    more = ",..." if len(columns) > 20 else ""
-    listed = ", ".join(map(repr, columns[:20])) + (", ..." if more else "")
-    return f"--drop {','.join(map(str, shown))}{more}, in Python drop=[{listed}]"
+    more = ["..."] if len(columns) > 20 else []
+    option = shlex.quote(",".join(map(str, [*columns[:20], *more])))
+    listed = ", ".join([*map(repr, columns[:20]), *more])
+    return f"--drop {option}, in Python drop=[{listed}]"
 
 
 def checked_drop(drop: Any) -> Drop:
@@ -140,6 +144,15 @@ def _listed(drop: Drop) -> list[Any]:
     if drop is None:
         return []
     return list(drop) if isinstance(drop, list | tuple | set | frozenset) else [drop]
+
+
+def _separated(drop: Drop, names: Sequence[str]) -> list[Any]:
+    """The columns to leave out; a text that is no name may list several with commas between."""
+    separated: list[Any] = []
+    for wanted in _listed(drop):
+        several = isinstance(wanted, str) and wanted not in names
+        separated += [part.strip() for part in wanted.split(",")] if several else [wanted]
+    return separated
 
 
 def _is_number(wanted: str | int) -> bool:
@@ -174,8 +187,7 @@ def _features(
             changes.append("true and false as 1 and 0")
         parts.append(values)
         width = values.shape[1]
-        lists = isinstance(column.dtype, np.dtype) and column.dtype.kind == "O" and _holds_lists(column)
-        names += [f"{column.name}[{i}]" for i in range(width)] if lists else [str(column.name)]
+        names += [f"{column.name}[{i}]" for i in range(width)] if _holds_lists(column) else [str(column.name)]
     if refused:
         name, problem = refused[0]
         shown = f"'{name}'" if named else f"{name} (counted from 0)"
@@ -193,7 +205,7 @@ def _numbers(column: pd.Series, first_row: int) -> tuple[NDArray[np.float64] | N
         return None, f"{odd} ({column.iloc[0]})"
     if pd.api.types.is_numeric_dtype(dtype):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)[:, None], ""
-    if dtype.kind == "O" and not pd.api.types.is_string_dtype(dtype) and _holds_lists(column):
+    if _holds_lists(column):
         return _lists(column, first_row)
     return _objects(column, first_row)
 
@@ -212,6 +224,8 @@ def _odd_type(dtype: Any) -> str | None:
 
 
 def _holds_lists(column: pd.Series) -> bool:
+    if column.dtype != np.dtype(object):
+        return False
     present = column.dropna() if column.isna().any() else column
     return bool(len(present)) and isinstance(present.iloc[0], list | tuple | np.ndarray)
 
@@ -225,7 +239,7 @@ def _lists(column: pd.Series, first_row: int) -> tuple[NDArray[np.float64] | Non
             size = "no list" if row is None else f"a list of {len(row)}"
             return None, f"{size} in row {first_row + number}, and lists of {len(first)}"
     values = np.stack(rows)
-    while values.dtype == object and values.size and isinstance(values.flat[0], list | tuple | np.ndarray):
+    if values.dtype == object and values.size and isinstance(values.flat[0], list | tuple | np.ndarray):
         try:
             values = np.stack([np.stack(list(row)) for row in values])
         except ValueError:
@@ -243,7 +257,7 @@ def _objects(column: pd.Series, first_row: int) -> tuple[NDArray[np.float64] | N
     for number in np.flatnonzero(~missing):
         if not isinstance(values[number], Real | Decimal | np.bool_):
             odd, row = _first_odd(values, missing, number)
-            return None, f"{odd!r} in row {first_row + row}"
+            return None, f"{' '.join(repr(odd).split())[:_SHOWN]} in row {first_row + row}"
         result[number] = float(values[number])
     return result, ""
 
@@ -258,5 +272,5 @@ def _first_odd(values: NDArray, missing: NDArray, start: int) -> tuple[Any, int]
         try:
             float(values[number])
         except ValueError:
-            return values[number][:60], number
+            return values[number], number
     return values[start], start

@@ -41,7 +41,7 @@ class Dialect:
     """Whether the last column has neither a name nor values, as each line ends with a separator."""
 
 
-def dialect_of(path: Path, stream: BinaryIO, header: bool | None) -> Dialect:
+def dialect_of(path: Path, stream: BinaryIO, header: bool | None, encoding: str) -> Dialect:
     """Recognise how a text table is written.
 
     Parameters
@@ -52,13 +52,17 @@ def dialect_of(path: Path, stream: BinaryIO, header: bool | None) -> Dialect:
         Its bytes, from the first on.
     header : bool or None
         Whether the first line holds names; None to recognise it.
+    encoding : str
+        Of a file without a byte-order mark.
 
     Raises
     ------
+    UnicodeDecodeError
+        For a file in another encoding.
     InputError
         For a file without lines, and where the decimal sign or the meaning of the first line is ambiguous.
     """
-    encoding, lines = _first_lines(path, stream)
+    encoding, lines = _first_lines(path, stream, encoding)
     comments = 0
     while comments < len(lines) and (not lines[comments].strip() or lines[comments].lstrip()[0] in "#%"):
         comments += 1
@@ -91,11 +95,11 @@ def dialect_of(path: Path, stream: BinaryIO, header: bool | None) -> Dialect:
     return Dialect(encoding, before, "#" if commented else None, separator, decimal, names, width, empty_end)
 
 
-def _first_lines(path: Path, stream: BinaryIO) -> tuple[str, list[str]]:
+def _first_lines(path: Path, stream: BinaryIO, encoding: str) -> tuple[str, list[str]]:
     """The encoding and the first lines, without their ends."""
     start = stream.peek(4)[:4]
-    encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
-    text = io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="")
+    encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), encoding)
+    text = io.TextIOWrapper(stream, encoding=encoding, newline="")
     lines: list[str] = []
     size = 0
     while len(lines) < 2 or (len(lines) < _SAMPLE_LINES and size < _SAMPLE_LETTERS):

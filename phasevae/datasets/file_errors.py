@@ -31,7 +31,8 @@ def damage_named(path: Path, content: str) -> Iterator[None]:
     except MemoryError:
         raise InputError(f"{path}: does not fit into memory") from None
     except Exception as error:
-        raise InputError(f"{path}: not a {content}, or damaged ({first_line(error)})") from None
+        article = "an" if content[0] in "aeiou" else "a"
+        raise InputError(f"{path}: not {article} {content}, or damaged ({first_line(error)})") from None
 
 
 def first_line(error: Exception, most: int = 200) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,9 @@ def _matrix(path: Path, data: Any, key: str | None) -> RawSamples:
     names = [wanted, f"layers/{wanted}", f"obsm/{wanted}"]
     name = next((name for name in names if name in matrices), None)
     if name is None:
-        mistake = "has no X: key" if key is None else f"key {key!r}"
-        choice = f"must be one of {', '.join(matrices)}" if matrices else "and there is no other matrix"
-        raise InputError(
-            f"{path}: {mistake}, {choice}" if key is not None or not matrices else f"{path}: {mistake} {choice}"
-        )
+        mistake = "has no X" if key is None else f"key {key!r}"
+        choice = f"must be one of {', '.join(matrices)}" if matrices else "it holds no matrix"
+        raise InputError(f"{path}: {mistake}{': key ' if key is None and matrices else ', '}{choice}")
     matrix, columns = matrices[name]()
     if hasattr(matrix, "to_memory"):  # a sparse matrix fits, and some versions of anndata cannot slice it on disk
         matrix = matrix.to_memory()
@@ -59,11 +58,14 @@ def _matrix(path: Path, data: Any, key: str | None) -> RawSamples:
     return RawSamples(filled(matrix, str(path)), str(path), columns=tuple(columns))
 
 
-def _matrices(data: Any) -> dict[str, Any]:
+def _matrices(data: Any) -> dict[str, Callable[[], tuple[Any, Iterable[str]]]]:
     """How to get each matrix with the names of its columns, by its key."""
-    genes = lambda: map(str, data.var_names)  # noqa: E731
-    found: dict[str, Any] = {}
-    if "X" in data.file._file:
+
+    def genes() -> Iterator[str]:
+        return map(str, data.var_names)
+
+    found: dict[str, Callable[[], tuple[Any, Iterable[str]]]] = {}
+    if "X" in data.file:  # without it, some versions of anndata raise an error for data.X
         found["X"] = lambda: (data.X, genes())
     for name in data.layers:
         found[f"layers/{name}"] = lambda name=name: (data.layers[name], genes())

@@ -48,7 +48,7 @@ READERS = (
     Reader(torch_files.read_torch, (".pt", ".pth"), ("key",)),
     Reader(hdf5.read_hdf5, (".h5", ".hdf5", ".hdf"), ("key",)),
     Reader(h5ad.read_h5ad, (".h5ad",), ("key",), ids=False),
-    Reader(sparse.read_matrix_market, (".mtx",), compressed=True, ids=False),
+    Reader(sparse.read_matrix_market, (".mtx", ".mtx.gz", ".mtx.bz2"), ids=False),
     Reader(zarr_files.read_zarr, (".zarr", ".zarr.zip"), ("key",)),
 )
 

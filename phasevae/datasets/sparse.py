@@ -40,11 +40,10 @@ def read_matrix_market(path: Path) -> RawSamples:
     import scipy.io
 
     with damage_named(path, ".mtx matrix"):
-        with opened(path) as stream:
-            n_rows, n_columns, n_entries, *_ = scipy.io.mminfo(stream)
+        # By name: of an open plain file scipy's reader ends the process.
+        n_rows, n_columns, n_entries, *_ = scipy.io.mminfo(str(path))
         check_memory(path, 16 * n_entries)
-        with opened(path) as stream:
-            matrix = scipy.io.mmread(stream)
+        matrix = scipy.io.mmread(str(path))
         if not hasattr(matrix, "tocsr"):
             return RawSamples(matrix, str(path))
         genes, cells = _lines_beside(path, ("features", "genes")), _lines_beside(path, ("barcodes",))

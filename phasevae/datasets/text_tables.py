@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,24 +44,23 @@ def read_text_table(path: Path, drop: Drop, header: bool | None) -> RawSamples:
         For a file that is no table, or whose first line or decimal commas are ambiguous.
     """
     with damage_named(path, f"{''.join(path.suffixes[-2 if path.suffix.lower() in COMPRESSED else -1 :])} table"):
-        with opened(path) as stream:
-            dialect = dialect_of(path, stream, header)
-        left_out = ("an empty last column",) if dialect.empty_end else ()
-        fallbacks = ("cp1252", "latin-1") if dialect.encoding == "utf-8" else ()
-        for encoding in (dialect.encoding, *fallbacks):
+        for encoding in ("utf-8", "cp1252", "latin-1"):
             try:
                 with opened(path) as stream:
-                    tables = _tables(path, stream, dialect, encoding)
+                    dialect = dialect_of(path, stream, header, encoding)
+                left_out = ("an empty last column",) if dialect.empty_end else ()
+                with opened(path) as stream:
+                    tables = _tables(path, stream, dialect)
                     return table_samples(tables, str(path), drop, left_out, named=dialect.names is not None)
             except UnicodeDecodeError:
                 continue
     raise InputError(f"{path}: not text in UTF-8 or UTF-16")
 
 
-def _tables(path: Path, stream: BinaryIO, dialect: Dialect, encoding: str) -> Iterator[pd.DataFrame]:
+def _tables(path: Path, stream: BinaryIO, dialect: Dialect) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
-    text = io.TextIOWrapper(stream, encoding=encoding, newline="")
+    text = io.TextIOWrapper(stream, encoding=dialect.encoding, newline="")
     for _ in range(dialect.lines_before):
         text.readline()
     try:
@@ -74,15 +74,23 @@ def _tables(path: Path, stream: BinaryIO, dialect: Dialect, encoding: str) -> It
             low_memory=False,
             skipinitialspace=True,
         )
+        with blocks:
+            for table in blocks:
+                if dialect.names is not None:
+                    table.columns = list(dialect.names)
+                if dialect.empty_end and not table.iloc[:, -1].isna().all():
+                    raise InputError(f"{path}: its last column is empty in the first rows only, must be complete")
+                yield table.iloc[:, :-1] if dialect.empty_end else table
     except pd.errors.EmptyDataError:
         raise InputError(f"{path}: has no rows") from None
-    with blocks:
-        for table in blocks:
-            if dialect.names is not None:
-                table.columns = list(dialect.names)
-            if dialect.empty_end and not table.iloc[:, -1].isna().all():
-                raise InputError(f"{path}: its last column is empty in the first rows only, must be complete")
-            yield table.iloc[:, :-1] if dialect.empty_end else table
+    except pd.errors.ParserError as error:
+        ragged = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+        if ragged is None:
+            raise
+        expected, line, cells = map(int, ragged.groups())
+        raise InputError(
+            f"{path}: line {line + dialect.lines_before} has {cells} cells, must have {expected} as the first row has"
+        ) from None
 
 
 @contextmanager
