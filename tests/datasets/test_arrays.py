@@ -70,7 +70,7 @@ def test_fortran_order_and_byte_order(tmp_path, raw):
 @pytest.mark.parametrize("rows", [np.array([[1e9], [1e9 + 1]]), np.array([[1e-300], [2e-300]])], ids=["offset", "tiny"])
 def test_what_single_precision_loses_is_refused(tmp_path, rows):
     np.save(tmp_path / "x.npy", rows)
-    with pytest.raises(InputError, match="x.npy: no feature varies by as much as single precision"):
+    with pytest.raises(InputError, match=r"x\.npy: no feature varies by as much as single precision"):
         build_dataset("array", path=tmp_path / "x.npy")
 
 
