@@ -31,6 +31,8 @@ class Reader:
 
 
 READERS = (
+    Reader(array_files.read_npy, (".npy",)),
+    Reader(array_files.read_npz, (".npz",), ("key",)),
     Reader(
         text_tables.read_text_table,
         (".csv", ".tsv", ".tab", ".txt", ".dat", ".data"),
@@ -40,8 +42,6 @@ READERS = (
     Reader(tables.read_parquet, (".parquet", ".pq"), ("drop",)),
     Reader(tables.read_feather, (".feather", ".arrow", ".ipc"), ("drop",)),
     Reader(tables.read_workbook, (".xlsx", ".xlsm"), ("key", "drop", "header")),
-    Reader(array_files.read_npy, (".npy",)),
-    Reader(array_files.read_npz, (".npz",), ("key",)),
     Reader(array_files.read_mat, (".mat",), ("key",)),
     Reader(array_files.read_safetensors, (".safetensors",), ("key",)),
     Reader(array_files.read_idx, (".idx",), ids=False),
