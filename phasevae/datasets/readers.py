@@ -11,6 +11,7 @@ from typing import Any
 
 from phasevae.datasets import array_files, h5ad, hdf5, sparse, tables, text_tables, torch_files, zarr_files
 from phasevae.datasets.dense import selected
+from phasevae.datasets.files import check_file
 from phasevae.datasets.left_out import Drop, dropped_columns
 from phasevae.datasets.reading import RawSamples
 from phasevae.errors import InputError
@@ -162,10 +163,7 @@ def _checked_reader(path: Path) -> Reader:
         if not zarr_files.is_zarr(path):
             raise InputError(f"{path}: is a folder, must be a file or a zarr store")
         return next(each for each in READERS if ".zarr" in each.endings)
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if not path.is_file():
-        raise InputError(f"{path}: is a pipe or a device, must be a file")
+    check_file(path)
     if reader is not None:
         return reader
     if (packed := _packed(path)) is not None:
