@@ -11,7 +11,7 @@ from typing import Any
 
 from phasevae import __version__
 from phasevae.artifacts.files import canonical_json
-from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, synthetic
+from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, readers, synthetic
 from phasevae.datasets.base import Dataset, file_name
 from phasevae.datasets.files import check_readable
 from phasevae.datasets.store import is_saved, load_dataset, read_record
@@ -123,8 +123,10 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
         and path.is_file()
         and path.suffix.lower() not in ("", *archives.SUFFIXES, *image_files.SUFFIXES)
     ):
+        if (known := readers.not_read(path)) is not None:
+            raise InputError(f"{path}: is {known}")
         raise InputError(
-            f"{path}: named *{path.suffix}, must be *{', *'.join(arrays.SUFFIXES)}, or a folder, .zip or .tar of images"
+            f"{path}: named *{path.suffix}, must be *{', *'.join(readers.ENDINGS)}, or a folder, .zip or .tar of images"
         )
     for key in options:
         if key not in inspect.signature(KINDS[kind]).parameters:
@@ -137,7 +139,7 @@ def kind_of_path(path: Path) -> str:
     """Return the kind of the data at `path`: "saved" for a folder of `save_dataset`, else "array" or "images"."""
     if is_saved(path):
         return "saved"
-    return "array" if path.suffix.lower() in arrays.SUFFIXES and not path.is_dir() else "images"
+    return "array" if readers.is_array(path, image_files.SUFFIXES) else "images"
 
 
 def _checked_options(kind: str, builder: Callable[..., Dataset], options: dict[str, Any]) -> dict[str, Any]:
