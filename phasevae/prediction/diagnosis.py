@@ -15,6 +15,7 @@ from phasevae.spectrum.spectrum import looks_gaussian
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import is_active
+from phasevae.wording import counted
 
 if TYPE_CHECKING:
     from phasevae.datasets.feature_statistics import FeatureStatistics
@@ -51,10 +52,12 @@ BYTES = 127, 255
 
 
 def warnings(optimum: Optimum) -> list[PredictionWarning]:
-    """Return all that apply: those of the measurement, then the others in the order of `CHECKS`."""
+    """Return all that apply: about the samples, those of the measurement, then the others in the order of `CHECKS`."""
     messages = ((code, check(optimum)) for code, check in CHECKS.items())
     found = [PredictionWarning(code, message) for code, message in messages if message is not None]
-    return [*optimum.setting.notes, *found]
+    reading = optimum.setting.reading
+    concerns = {} if reading is None else reading.concerns()
+    return [*(PredictionWarning(*concern) for concern in concerns.items()), *optimum.setting.notes, *found]
 
 
 def closed_forms_are_rough(spectrum: Spectrum) -> bool:
@@ -157,9 +160,10 @@ def _constant_features(optimum: Optimum) -> str | None:
     features = optimum.setting.features
     if features is None or not (constant := int(features.constant.sum())):
         return None
+    are = "is" if constant == 1 else "are"
     return (
-        f"{constant} of {features.low.size} features are constant: no latent can carry them, but a loss averaged over "
-        f"features counts them"
+        f"{constant} of {counted(features.low.size, 'feature')} {are} constant: no latent can carry them, but a loss "
+        f"averaged over features counts them"
     )
 
 
@@ -204,8 +208,8 @@ def _few_latents(optimum: Optimum) -> str | None:
         return None
     at_least = "at least " if above == lam.size < setting.spectrum.dimension else ""
     return (
-        f"{at_least}{above} directions of the data exceed the effective variance, with {n} latents to carry them: a "
-        f"nonlinear decoder can use more information than predicted"
+        f"{at_least}{above} directions of the data exceed the effective variance, with {counted(n, 'latent')} to carry "
+        f"them: a nonlinear decoder can use more information than predicted"
     )
 
 
@@ -260,5 +264,14 @@ CHECKS: dict[str, Callable[[Optimum], str | None]] = {
 }
 """For each code, the function that returns the message where the warning applies."""
 
-NOTES = ("constant-outputs", "encoder-input", "kl-term", "schedule", "trainable-loss")
-"""Codes of the warnings that come with the measurement of a loss or a schedule, in `Setting.notes`."""
+NOTES = (
+    "constant-outputs",
+    "duplicates",
+    "encoder-input",
+    "kl-term",
+    "rounding",
+    "schedule",
+    "spectrum",
+    "trainable-loss",
+)
+"""Codes of the warnings that come with the samples (`Reading.concerns`), the measurement of a loss or a schedule."""

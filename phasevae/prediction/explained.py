@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from phasevae.datasets.reading import Reading
 from phasevae.prediction.log_values import LogValues, collapsed_log, expected_log
 from phasevae.prediction.optimum import Optimum, PredictionWarning
 
@@ -15,6 +16,11 @@ class Explained(Optimum):
     headline: str
     warnings: list[PredictionWarning]
     advice: list[str]  # one sentence or two each, without the headline
+
+    @property
+    def reading(self) -> Reading | None:
+        """What was read, in one sentence (`str`); None for a spectrum of an older version."""
+        return self.setting.reading
 
     @property
     def log(self) -> LogValues:

@@ -1,4 +1,4 @@
-"""A prediction as text: the headline, the numbers, where each latent dies, warnings and advice."""
+"""A prediction as text: what was read, the headline, the numbers, where each latent dies, warnings and advice."""
 
 from __future__ import annotations
 
@@ -84,6 +84,8 @@ def show(prediction: Explained, console: Console) -> None:
     def line(text: str, style: str = "") -> None:
         console.print(Text(text, style), soft_wrap=True)
 
+    if prediction.reading is not None:
+        line(str(prediction.reading))
     line(prediction.headline, "bold")
     console.print()
     table = Table(show_header=False, box=None, pad_edge=False)

@@ -15,6 +15,7 @@ from phasevae.prediction.optimum import PredictionWarning
 from phasevae.prediction.own_loss.coupled import coupled_spectrum
 from phasevae.prediction.own_loss.curvature import DENSE, Derivatives
 from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
+from phasevae.wording import counted
 
 _NULL, _NOISE = {False: 1e-10, True: 1e-5}, 1e-3
 """Directions whose curvature or score is below this part of the largest have none: in float64, in float32, and with
@@ -135,8 +136,9 @@ def _notes(constants: NDArray) -> tuple[PredictionWarning, ...]:
     if not (n := int(constants.sum())):
         return ()
     where = ", ".join(map(str, np.flatnonzero(constants)[:5])) + (", ..." if n > 5 else "")
-    text = f"{n} of {constants.size} outputs have the same score in every sample ({where}): no latent can carry them"
-    return (PredictionWarning("constant-outputs", text),)
+    has = "has" if n == 1 else "have"
+    which = f"{n} of {counted(constants.size, 'output')} {has} the same score in every sample ({where})"
+    return (PredictionWarning("constant-outputs", f"{which}: no latent can carry them"),)
 
 
 def _range(derivatives: Derivatives, constant: NDArray, few: NDArray, curvature: NDArray) -> tuple[float, float]:
