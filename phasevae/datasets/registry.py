@@ -11,7 +11,7 @@ from typing import Any
 
 from phasevae import __version__
 from phasevae.artifacts.files import canonical_json
-from phasevae.datasets import archives, arrays, cifar10, digits, images, synthetic
+from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, synthetic
 from phasevae.datasets.base import Dataset, file_name
 from phasevae.datasets.store import is_saved, load_dataset, read_record
 from phasevae.errors import InputError, no_such_choice
@@ -117,7 +117,11 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
         if options:
             raise InputError(f"{path}: is a saved data set, must be used without {', '.join(options)}")
         return load_dataset(path, verify=True)
-    if kind == "images" and path.is_file() and path.suffix.lower() not in ("", *archives.SUFFIXES):
+    if (
+        kind == "images"
+        and path.is_file()
+        and path.suffix.lower() not in ("", *archives.SUFFIXES, *image_files.SUFFIXES)
+    ):
         raise InputError(
             f"{path}: named *{path.suffix}, must be *{', *'.join(arrays.SUFFIXES)}, or a folder, .zip or .tar of images"
         )
