@@ -117,6 +117,8 @@ def setting_of_function(
         seen = EncoderInput(rows.stream, model.noise, model.mask)
     known = own.scores is None
     setting = _measured(compared.stream, own.features, own.loss, model, seen) if known else _of_scores(own, model, seen)
+    if not known and target is None and not rows.whole:  # symbols are embedded, and have no mean
+        setting = replace(setting, features=own.features)
     return replace(
         setting,
         collapsed_loss=own.collapsed_loss,
