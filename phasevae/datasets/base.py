@@ -12,26 +12,19 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.datasets.reading import Reading
+from phasevae.datasets.reading import Origin, Reading
 from phasevae.errors import InputError
 
 
 @dataclass(frozen=True)
 class SampleStream:
-    """Samples that can be read repeatedly: `read()` yields float64 blocks [b, D] that together are all rows.
-
-    `columns`, `parts`, `changes` and `left_out` describe the source as those of `RawSamples` do.
-    """
+    """Samples that can be read repeatedly: `read()` yields float64 blocks [b, D] that together are all rows."""
 
     read: Callable[[], Iterator[NDArray[np.float64]]]
     dimension: int
     label: str = "data"
-    shape: tuple[int, ...] | None = None  # of one sample; None where only the dimension is known
-    dtype: str = "float64"  # of the numbers as they are stored, such as "bfloat16"
-    columns: tuple[str, ...] = ()
-    parts: tuple[tuple[str, int], ...] = ()
-    changes: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
+    origin: Origin | None = None
+    """What the reader knows of the samples; None for numbers that were computed from samples."""
 
     def mapped(self, function: Callable[[NDArray], NDArray]) -> SampleStream:
         """Return the same rows with `function`, which must keep the shape, applied to each block."""

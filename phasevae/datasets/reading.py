@@ -7,6 +7,18 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a reader knows about samples besides their values; see `RawSamples` and `Reading`."""
+
+    shape: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
+    parts: tuple[tuple[str, int], ...] = ()
+    changes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    dtype: str = "float64"  # of the numbers as they are stored, such as "bfloat16"
+
+
+@dataclass(frozen=True)
 class RawSamples:
     """Samples as a reader finds them, before they are standardised.
 
@@ -35,6 +47,11 @@ class RawSamples:
     parts: tuple[tuple[str, int], ...] = ()
     changes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        dtype = str(self.x.dtype).removeprefix("torch.")
+        return Origin(tuple(self.x.shape[1:]), self.columns, self.parts, self.changes, self.left_out, dtype)
 
 
 @dataclass(frozen=True)

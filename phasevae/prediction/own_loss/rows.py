@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import SampleStream
-from phasevae.datasets.streams import sample_stream, samples_in
+from phasevae.datasets.reading import Origin
+from phasevae.datasets.streams import sample_stream
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def thinned(rows: NDArray, most: int) -> NDArray:
     return rows[:: -(-len(rows) // most)]
 
 
-def rows_of(data: Any, shape: Shape | None = None, key: str = "data") -> Rows:
+def rows_of(data: Any, shape: Shape | None = None, name: str = "data", key: str | None = None) -> Rows:
     """Return samples of any kind with the shape and type that they have.
 
     Parameters
@@ -67,26 +67,22 @@ def rows_of(data: Any, shape: Shape | None = None, key: str = "data") -> Rows:
         Anything that `phasevae.datasets.streams.sample_stream` reads. An array of one axis is one number a sample.
     shape : tuple of int, optional
         Shape of one sample, where the data are flattened.
-    key : str
-        Name of the option, for messages.
+    name : str
+        Name of the argument, for messages.
+    key : str, optional
+        Which entry of data that are mappings.
 
     Raises
     ------
     InputError
         For data that cannot be read, and for a shape with another number of values.
     """
-    data, found = _mapped(data), None
-    if getattr(data, "ndim", None) == 1 and hasattr(data, "reshape"):
-        data, found = data.reshape(-1, 1), ()
-    stream = sample_stream(data)
-    first, batched = _first(data)
-    if found is None:
-        found = tuple(first.shape[batched:]) if first is not None else (stream.dimension,)
-    whole = first is not None and str(first.dtype).removeprefix("torch.") in ("int16", "int32", "int64")
+    stream = sample_stream(_mapped(data), key=key, label=name, numbers=True)
     if shape is not None and int(np.prod(shape)) != stream.dimension:
         sizes = " x ".join(map(str, shape))
-        raise InputError(f"{key}: {stream.dimension} values a sample, must be {sizes} as the given shape says")
-    return Rows(stream, found if shape is None else tuple(shape), whole)
+        raise InputError(f"{name}: {stream.dimension} values a sample, must be {sizes} as the given shape says")
+    origin = stream.origin or Origin((stream.dimension,))
+    return Rows(stream, origin.shape if shape is None else tuple(shape), origin.dtype in ("int16", "int32", "int64"))
 
 
 def _mapped(data: Any) -> Any:
@@ -97,17 +93,3 @@ def _mapped(data: Any) -> Any:
         return np.load(data, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):  # `sample_stream` says what is wrong with the file
         return data
-
-
-def _first(data: Any) -> tuple[Any, int]:
-    """The first batch or sample of data that are not flat yet, and its number of axes before those of a sample."""
-    if hasattr(data, "shape") and hasattr(data, "dtype"):
-        return data, 1
-    if hasattr(data, "x") and hasattr(data, "preprocessing"):  # a Dataset
-        return data.x, 1
-    if isinstance(data, str) or hasattr(data, "__fspath__") or hasattr(data, "columns") or hasattr(data, "read"):
-        return None, 1
-    single = hasattr(data, "__getitem__") and not isinstance(data, list | tuple | Mapping)
-    item = data[0] if single else next(iter(data))
-    item = samples_in(item)
-    return (item, 0 if single else 1) if hasattr(item, "shape") else (None, 1)
