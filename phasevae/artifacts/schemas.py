@@ -36,6 +36,19 @@ _MODEL = _object(
     parameters=_object(null=True, eigenvalues=_list(_POSITIVE)),
 )
 
+_READ = _object(
+    ("n_samples", "shape", "low", "high"),
+    null=True,
+    n_samples=_WHOLE,
+    shape=_list(_WHOLE, 1),
+    low=_NUMBER,
+    high=_NUMBER,
+    **dict.fromkeys(("preparation", "columns", "left_out"), _list(_TEXT)),
+    parts=_list(_list(_TEXT, 2, 2) | {"prefixItems": [_TEXT, _WHOLE], "items": False}),
+    rounding={"type": "number", "minimum": 0},
+    effective_samples={"type": ["number", "null"], "exclusiveMinimum": 0},
+)
+
 SCHEMAS = {
     "data": _object(
         name=_TEXT,
@@ -47,6 +60,7 @@ SCHEMAS = {
         scale=_list({"type": "number"}),
         sha256=_TEXT,
         provenance=_OBJECT,
+        read=_READ,
     ),
     "spectrum": _object(
         name=_TEXT,
@@ -61,6 +75,7 @@ SCHEMAS = {
         variance_proxy={"type": ["number", "null"], "exclusiveMinimum": 0},
         data_sha256={"type": ["string", "null"]},
         provenance=_OBJECT,
+        read=_READ,
     ),
     "point": _object(
         sigma2=_POSITIVE,

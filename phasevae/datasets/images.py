@@ -29,8 +29,8 @@ def images(
     *,
     path: Path | str,
     size: int | None = None,
-    grey: bool | None = True,
-    standardize: str = "per-feature",
+    grey: bool | None = None,
+    standardize: str = "none",
     skip_damaged: bool = False,
 ) -> Dataset:
     """Build a data set of images in the order of their names, flattened in the order height, width, channel.

@@ -124,7 +124,7 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
         if key not in inspect.signature(KINDS[kind]).parameters:
             content = "an array or table" if kind == "array" else "a folder or archive of images"
             raise InputError(f"{key}: must be left out for {path}, {content}")
-    return build_dataset(kind, path=path, **options)
+    return build_dataset(kind, name=file_name(path), path=path, **options)
 
 
 def kind_of_path(path: Path) -> str:

@@ -99,19 +99,16 @@ def _of_dataset(dataset: Dataset, most_rows: int | None, label: str) -> SampleSt
     if known is None:
         return stream
     origin = Origin(known.shape, known.columns, known.parts, known.preparation, known.left_out, stream.origin.dtype)
-    return replace(stream, origin=origin)
+    return replace(stream, origin=origin, reading=known)
 
 
 def _of_mapping(data: Any, key: str | None, label: str, most_rows: int | None, numbers: bool) -> SampleStream:
     name, entry, rest = chosen_entry(data, key, label)
     stream = sample_stream(entry, most_rows, key=rest, label=f"{label}[{name!r}]", numbers=numbers)
     others = tuple(f"entry {other}" for other in data if other != name)
-    return replace(stream, label=label, origin=_without(stream.origin, others))
-
-
-def _without(origin: Origin | None, left_out: tuple[str, ...]) -> Origin:
-    origin = origin or Origin()
-    return replace(origin, left_out=(*origin.left_out, *left_out))
+    if stream.origin is None or stream.reading is not None:
+        return stream
+    return replace(stream, label=label, origin=replace(stream.origin, left_out=(*stream.origin.left_out, *others)))
 
 
 def _of_held(raw: RawSamples, most_rows: int | None, numbers: bool) -> SampleStream:

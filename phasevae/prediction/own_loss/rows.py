@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from phasevae.datasets.base import SampleStream
 from phasevae.datasets.reading import Origin
-from phasevae.datasets.streams import sample_stream
+from phasevae.datasets.samples import read_samples
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,38 +58,42 @@ def thinned(rows: NDArray, most: int) -> NDArray:
     return rows[:: -(-len(rows) // most)]
 
 
-def rows_of(data: Any, shape: Shape | None = None, name: str = "data", key: str | None = None) -> Rows:
+def rows_of(data: Any, shape: Shape | None = None, name: str = "data", **options: Any) -> Rows:
     """Return samples of any kind with the shape and type that they have.
 
     Parameters
     ----------
     data : object
-        Anything that `phasevae.datasets.streams.sample_stream` reads. An array of one axis is one number a sample.
+        Anything that `phasevae.datasets.samples.read_samples` reads. An array of one axis is one number a sample.
     shape : tuple of int, optional
         Shape of one sample, where the data are flattened.
     name : str
         Name of the argument, for messages.
-    key : str, optional
-        Which entry of data that are mappings.
+    **options
+        Those of the reader.
 
     Raises
     ------
     InputError
         For data that cannot be read, and for a shape with another number of values.
     """
-    stream = sample_stream(_mapped(data), key=key, label=name, numbers=True)
+    array = _mapped(data)
+    one_axis = getattr(array, "ndim", None) == 1
+    stream = read_samples(array if one_axis else data, label=name, numbers=True, **options)
+    origin = stream.origin or Origin((stream.dimension,))
+    dtype = origin.dtype if array is data else str(array.dtype)
     if shape is not None and int(np.prod(shape)) != stream.dimension:
         sizes = " x ".join(map(str, shape))
         raise InputError(f"{name}: {stream.dimension} values a sample, must be {sizes} as the given shape says")
-    origin = stream.origin or Origin((stream.dimension,))
-    return Rows(stream, origin.shape if shape is None else tuple(shape), origin.dtype in ("int16", "int32", "int64"))
+    whole = dtype in ("int16", "int32", "int64") and "standardize" not in options
+    return Rows(stream, origin.shape if shape is None else tuple(shape), whole)
 
 
 def _mapped(data: Any) -> Any:
-    """A .npy file as the array it holds, whose shape and type count; anything else as it is."""
+    """A .npy file as the array it holds, whose type counts; anything else as it is."""
     if not isinstance(data, str | Path) or Path(data).suffix.lower() != ".npy":
         return data
     try:
         return np.load(data, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):  # `sample_stream` says what is wrong with the file
+    except (OSError, ValueError):  # `read_samples` says what is wrong with the file
         return data
