@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phasevae.datasets.columns import Drop
 from phasevae.datasets.entries import samples_of_item
 from phasevae.datasets.memory import held_samples
 from phasevae.datasets.reading import Origin
-from phasevae.datasets.values import as_numbers, first_line, is_image, is_number, is_sparse, largest_pixel, sides
+from phasevae.datasets.values import as_numbers, cause, is_image, is_number, is_sparse, largest_pixel, sides
 from phasevae.errors import InputError
 
 BATCH, SAMPLE, ITEM = "batch", "sample", "item"
@@ -73,7 +74,7 @@ class Items:
         except (InputError, MemoryError):
             raise
         except Exception as error:
-            raise InputError(f"{self.label}: {self.unit} {number} cannot be read ({first_line(error)})") from error
+            raise InputError(f"{self.label}: {self.unit} {number} cannot be read ({cause(error)})") from error
 
 
 @dataclass
@@ -84,6 +85,7 @@ class ItemStream:
     kind: str  # BATCH, SAMPLE or ITEM
     origin: Origin
     key: str | None
+    drop: Drop
     remedy: str  # what to do where nothing says whether an item is a batch
 
     def blocks(self, most_rows: int) -> Iterator[NDArray]:
@@ -92,7 +94,7 @@ class ItemStream:
         seen: set[int] = set()
         for number, item in enumerate(self.items):
             place = f"{self.items.label}: {self.kind} {number}"
-            array = item_array(samples_of_item(item, self.key, place)[0], place)
+            array = item_array(samples_of_item(item, self.key, place)[0], place, self.drop)
             inner = array.shape if self.kind == SAMPLE else array.shape[1:]
             if inner != self.origin.shape and (
                 self.kind == SAMPLE or _size(inner) != _size(self.origin.shape) or not array.ndim
@@ -126,7 +128,7 @@ class ItemStream:
         return f"{place} has {_size(shape[1:])} features, must have {_size(self.origin.shape)} as the first"
 
 
-def item_stream(data: Any, key: str | None, label: str, numbers: bool = False) -> ItemStream | None:
+def item_stream(data: Any, key: str | None, label: str, numbers: bool = False, drop: Drop = None) -> ItemStream | None:
     """Return the stream of an object that is iterated or indexed, or None for any other object.
 
     Torch's conventions hold: a data set gives single samples, whether it is indexed or iterated, and a DataLoader gives
@@ -144,6 +146,8 @@ def item_stream(data: Any, key: str | None, label: str, numbers: bool = False) -
         Name of the data in messages.
     numbers : bool
         Whether a sample may be a single number.
+    drop : names or numbers of columns, optional
+        Columns to leave out of items that are tables.
 
     Raises
     ------
@@ -162,7 +166,7 @@ def item_stream(data: Any, key: str | None, label: str, numbers: bool = False) -
         kind, first = SAMPLE, items.first()
     place = f"{label}: {kind} 0"
     samples, companions, left_out = samples_of_item(first, key, place)
-    array = item_array(samples, place)
+    array = item_array(samples, place, drop)
     kind = items.unit = _checked_kind(kind, samples, array.shape, companions, data, place)
     shape = array.shape if kind == SAMPLE else array.shape[1:]
     if not numbers and not (array.ndim if kind == SAMPLE else array.ndim > 1):
@@ -175,14 +179,16 @@ def item_stream(data: Any, key: str | None, label: str, numbers: bool = False) -
     largest = largest_pixel(image) if is_image(image) else None
     changes = () if largest is None else (f"divided by {largest}",)
     origin = Origin(shape, changes=changes, left_out=left_out, dtype=str(array.dtype))
-    return ItemStream(items, kind, origin, key, remedy)
+    return ItemStream(items, kind, origin, key, drop, remedy)
 
 
-def item_array(value: Any, place: str) -> NDArray:
+def item_array(value: Any, place: str, drop: Drop = None) -> NDArray:
     """Return the samples of an item as an array; a table, or whatever else holds several samples, as [b, ...]."""
     if _is_table(value):
-        raw = held_samples(value, None, place)
+        raw = held_samples(value, None, place, drop)
         return as_numbers(raw.x[0 : len(raw.x)], place)
+    if drop is not None:
+        raise InputError(f"drop: {drop!r}, must be left out for items that are no tables")
     return as_numbers(value, place)
 
 

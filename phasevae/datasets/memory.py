@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phasevae.datasets.base import row_slices
+from phasevae.datasets.columns import KEEP_ALL, Drop, dropped_columns, table_samples
 from phasevae.datasets.entries import chosen_entry, is_mapping
+from phasevae.datasets.id_columns import check_ids
 from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.values import as_numbers, check_masked, is_nested_numbers, is_sparse, is_tensor
 from phasevae.errors import InputError
@@ -33,13 +36,14 @@ class Sliced:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> Any:
-        return self.rows(rows)
+        start, stop, _ = rows.indices(len(self))
+        return self.rows(slice(start, stop))
 
 
-def held_samples(data: Any, key: str | None = None, label: str = "data") -> RawSamples | None:
+def held_samples(data: Any, key: str | None = None, label: str = "data", drop: Drop = None) -> RawSamples | None:
     """Return the samples of an object that holds them as a whole, or None if it does not.
 
-    Nothing is copied or converted here: `x` gives its rows in slices, for `values.as_numbers`.
+    Arrays are neither copied nor converted here: `x` gives its rows in slices, for `values.as_numbers`.
 
     Parameters
     ----------
@@ -50,22 +54,57 @@ def held_samples(data: Any, key: str | None = None, label: str = "data") -> RawS
         Which field of a structured array, column of arrays of a table, or matrix of an AnnData ("layers/counts").
     label : str
         Name of the data in messages.
+    drop : names or numbers of columns, optional
+        Columns to leave out; an empty list keeps those that look like ids.
 
     Raises
     ------
     InputError
-        For a key that is missing, needless or wrong, for masked values and for columns that are not numbers.
+        For a key that is missing, needless or wrong, for masked values, and for columns that are ids or no numbers.
     """
     if _is_annotated(data):
-        return _of_annotated(data, key, label)
+        return _of_annotated(data, key, label, drop)
     if getattr(getattr(data, "dtype", None), "names", None):
-        return _of_structured(data, key, label)
+        return _of_structured(data, key, label, drop)
     if (table := _as_pandas(data)) is not None:
-        return _of_table(table, key, label)
+        return _of_table(table, key, label, drop)
     found = None if is_mapping(data) else _of_arrays(data, label)
-    if found is not None and key is not None:
+    if found is None:
+        return None
+    if key is not None:
         raise InputError(f"key: {key!r}, must be left out for a {type(data).__name__}")
-    return found
+    return _of_columns(found, drop, may_be_ids=not is_sparse(data))
+
+
+def _of_columns(raw: RawSamples, drop: Drop, may_be_ids: bool) -> RawSamples:
+    """An array without the columns to leave out, and without ids."""
+    x, label = raw.x, raw.label
+    if len(x.shape) != 2:
+        if drop:
+            raise InputError(f"drop: {drop!r}, must be left out for samples of shape {tuple(x.shape[1:])}")
+        return raw
+    names = raw.columns or [str(number) for number in range(x.shape[1])]
+    dropped = dropped_columns(names, drop, label) if drop else set()
+    kept = [number for number in range(x.shape[1]) if number not in dropped]
+    numbers = Sliced((len(x), len(kept)), _numpy_type(x.dtype), lambda rows: as_numbers(x[rows], label)[:, kept])
+    if dropped:
+        raw = replace(
+            raw,
+            x=numbers,
+            columns=tuple(raw.columns[number] for number in kept) if raw.columns else (),
+            left_out=(*raw.left_out, *(f"column {names[number]}" for number in sorted(dropped))),
+        )
+    if may_be_ids and 0 not in x.shape:
+        check_ids(numbers, raw.columns, label, drop)
+    return raw
+
+
+def _numpy_type(dtype: Any) -> np.dtype:
+    """The nearest type of numpy: those of torch that it lacks are kinds of floats."""
+    try:
+        return np.dtype(str(dtype).removeprefix("torch."))
+    except TypeError:
+        return np.dtype(float)
 
 
 def _of_arrays(data: Any, label: str) -> RawSamples | None:
@@ -115,20 +154,20 @@ def _of_sparse(matrix: Any) -> Any:
     return Sliced(matrix.shape, matrix.dtype, lambda rows: stored[rows])
 
 
-def _of_fields(fields: dict[str, Any], key: str | None, label: str) -> RawSamples | None:
+def _of_fields(fields: dict[str, Any], key: str | None, label: str, drop: Drop) -> RawSamples | None:
     """The one column or field whose values are arrays."""
     name, values, rest = chosen_entry(fields, key, label)
-    found = held_samples(values, rest, f"{label}[{name!r}]")
+    found = held_samples(values, rest, f"{label}[{name!r}]", drop)
     left_out = tuple(f"column {other}" for other in fields if other != name)
-    return None if found is None else replace(found, label=label, left_out=left_out)
+    return None if found is None else replace(found, label=label, left_out=(*left_out, *found.left_out))
 
 
-def _of_structured(data: Any, key: str | None, label: str) -> RawSamples | None:
+def _of_structured(data: Any, key: str | None, label: str, drop: Drop) -> RawSamples | None:
     """Fields of numbers as columns, or one field that is an array itself."""
     check_masked(data, label)
     fields = {name: data.dtype[name].shape for name in data.dtype.names}
     if key is not None or any(fields.values()):
-        return _of_fields({name: data[name] for name in fields}, key, label)
+        return _of_fields({name: data[name] for name in fields}, key, label, drop)
     if len(data.shape) != 1:
         raise InputError(f"{label}: records of shape {tuple(data.shape)}, must have one axis, that of the samples")
     import pandas as pd
@@ -137,14 +176,19 @@ def _of_structured(data: Any, key: str | None, label: str) -> RawSamples | None:
         column = np.asarray(data[name])
         return column.astype(column.dtype.newbyteorder("="))
 
-    return _of_table(pd.DataFrame({name: native(name) for name in fields}), None, label)
+    return _of_table(pd.DataFrame({name: native(name) for name in fields}), None, label, drop)
 
 
-def _of_table(table: pd.DataFrame, key: str | None, label: str) -> RawSamples | None:
+def _of_table(table: pd.DataFrame, key: str | None, label: str, drop: Drop) -> RawSamples | None:
     """Columns of numbers, or the one column of arrays that the key names."""
+    import pandas as pd
+
     if key is not None:
-        return _of_fields({name: table[name].to_numpy() for name in table.columns}, key, label)
-    return RawSamples(_numeric(table, label), label, columns=_names(table))
+        return _of_fields({name: table[name].to_numpy() for name in table.columns}, key, label, drop)
+    blocks = (table.iloc[rows] for rows in row_slices(len(table), table.shape[1]))
+    raw = table_samples(blocks, label, drop, named=not isinstance(table.columns, pd.RangeIndex))
+    check_ids(raw.x, raw.columns, label, drop)
+    return raw
 
 
 def _as_pandas(data: Any) -> pd.DataFrame | None:
@@ -161,31 +205,11 @@ def _as_pandas(data: Any) -> pd.DataFrame | None:
     return None
 
 
-def _names(table: pd.DataFrame) -> tuple[str, ...]:
-    """Names of the columns, of which a mere numbering is none."""
-    import pandas as pd
-
-    return () if isinstance(table.columns, pd.RangeIndex) else tuple(map(str, table.columns))
-
-
-def _numeric(table: pd.DataFrame, label: str) -> Sliced:
-    import pandas as pd
-
-    for name, column in table.items():
-        if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
-            raise InputError(f"{label}: column '{name}' holds values of type {column.dtype}, must hold numbers only")
-
-    # Missing values of nullable columns become NaN; the later error for NaN names row and column.
-    return Sliced(
-        table.shape, np.dtype(float), lambda rows: table.iloc[rows].to_numpy(dtype=np.float64, na_value=np.nan)
-    )
-
-
 def _is_annotated(data: Any) -> bool:
     return all(hasattr(data, name) for name in ("X", "layers", "obsm", "var_names"))
 
 
-def _of_annotated(data: Any, key: str | None, label: str) -> RawSamples | None:
+def _of_annotated(data: Any, key: str | None, label: str, drop: Drop) -> RawSamples | None:
     """X of an AnnData, or the layer, embedding or raw matrix that the key names."""
     matrices = {} if data.X is None else {"X": data.X}
     matrices |= {f"layers/{name}": matrix for name, matrix in data.layers.items()}
@@ -201,8 +225,10 @@ def _of_annotated(data: Any, key: str | None, label: str) -> RawSamples | None:
         raise InputError(f"key: {key!r}, must be {known}")
     matrix = matrices[name]
     # A sparse matrix fits, and some versions of anndata cannot slice it on disk.
-    found = held_samples(matrix.to_memory() if hasattr(matrix, "to_memory") else matrix, None, label)
-    if found is None or name.startswith("obsm/"):
-        return found
-    genes = data.raw.var_names if name == "raw" else data.var_names
-    return replace(found, columns=tuple(map(str, genes)))
+    found = held_samples(matrix.to_memory() if hasattr(matrix, "to_memory") else matrix, None, label, KEEP_ALL)
+    if found is None:
+        return None
+    if not name.startswith("obsm/"):
+        genes = data.raw.var_names if name == "raw" else data.var_names
+        found = replace(found, columns=tuple(map(str, genes)))
+    return _of_columns(found, drop, may_be_ids=False)

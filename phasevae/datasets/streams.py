@@ -12,17 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import Dataset, SampleStream, row_slices
+from phasevae.datasets.columns import Drop, checked_drop
 from phasevae.datasets.entries import chosen_entry, is_mapping
 from phasevae.datasets.loaders import GROUP, ItemStream, item_stream
 from phasevae.datasets.memory import held_samples
 from phasevae.datasets.reading import Origin, RawSamples
 from phasevae.datasets.registry import dataset_from_path
-from phasevae.datasets.values import as_numbers, first_line, is_image, is_number
+from phasevae.datasets.values import as_numbers, cause, is_image, is_number
 from phasevae.errors import InputError
 
 
 def sample_stream(
-    data: Any, most_rows: int | None = None, *, key: str | None = None, label: str = "data", numbers: bool = False
+    data: Any,
+    most_rows: int | None = None,
+    *,
+    key: str | None = None,
+    drop: Drop = None,
+    label: str = "data",
+    numbers: bool = False,
 ) -> SampleStream:
     """Return a stream of the rows of any data. At most one block or batch is in memory.
 
@@ -38,6 +45,9 @@ def sample_stream(
         The most rows of a block.
     key : str, optional
         Which entry of a mapping, of a file, or of items that are mappings; without it the one with a usual name.
+    drop : names or numbers of columns, optional
+        Columns of a table or matrix to leave out. By default columns that look like ids are refused; an empty list
+        keeps them.
     label : str
         Name of the data in messages.
     numbers : bool
@@ -48,33 +58,37 @@ def sample_stream(
     InputError
         For anything else, for values that are not real numbers, and for batches of unequal width.
     """
-    if isinstance(data, SampleStream):
-        return data
     if key is not None and not isinstance(key, str):
         raise InputError(f"key: {key!r}, must be a name")
+    options = {name: value for name, value in (("key", key), ("drop", checked_drop(drop))) if value is not None}
     if isinstance(data, str | os.PathLike):
-        data, key = dataset_from_path(os.fspath(data), **({} if key is None else {"key": key})), None
-    if isinstance(data, Dataset):
-        return _of_dataset(data, most_rows, label)
+        return _of_dataset(dataset_from_path(os.fspath(data), **options), most_rows, label)
+    if isinstance(data, SampleStream | Dataset):
+        for name, value in options.items():
+            raise InputError(f"{name}: {value!r}, must be left out for a {type(data).__name__}")
+        return _of_dataset(data, most_rows, label) if isinstance(data, Dataset) else data
     _check_usable(data, label)
-    held = _held(data, key, label)
+    held = _held(data, key, label, drop)
     if held is not None:
         return _of_held(held, most_rows, numbers)
     if is_mapping(data):
-        return _of_mapping(data, key, label, most_rows, numbers)
-    items = item_stream(data, key, label, numbers)
+        name, entry, rest = chosen_entry(data, key, label)
+        place = f"{label}[{name!r}]"
+        stream = sample_stream(entry, most_rows, key=rest, drop=drop, label=place, numbers=numbers)
+        return _without(stream, tuple(f"entry {other}" for other in data if other != name), label)
+    items = item_stream(data, key, label, numbers, drop)
     if items is None:
         raise _unusable(data, label)
     return _of_items(items, most_rows, label)
 
 
-def _held(data: Any, key: str | None, label: str) -> RawSamples | None:
+def _held(data: Any, key: str | None, label: str, drop: Drop) -> RawSamples | None:
     try:
-        return held_samples(data, key, label)
+        return held_samples(data, key, label, drop)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever the attributes of an unknown class raise, such as an array of a closed file
-        raise InputError(f"{label}: a {type(data).__name__} that cannot be read ({first_line(error)})") from error
+        raise InputError(f"{label}: a {type(data).__name__} that cannot be read ({cause(error)})") from error
 
 
 def _check_usable(data: Any, label: str) -> None:
@@ -102,13 +116,12 @@ def _of_dataset(dataset: Dataset, most_rows: int | None, label: str) -> SampleSt
     return replace(stream, origin=origin, reading=known)
 
 
-def _of_mapping(data: Any, key: str | None, label: str, most_rows: int | None, numbers: bool) -> SampleStream:
-    name, entry, rest = chosen_entry(data, key, label)
-    stream = sample_stream(entry, most_rows, key=rest, label=f"{label}[{name!r}]", numbers=numbers)
-    others = tuple(f"entry {other}" for other in data if other != name)
+def _without(stream: SampleStream, left_out: tuple[str, ...], label: str) -> SampleStream:
+    """The stream of one entry of a mapping, which says what was left out."""
     if stream.origin is None or stream.reading is not None:
         return stream
-    return replace(stream, label=label, origin=replace(stream.origin, left_out=(*stream.origin.left_out, *others)))
+    origin = replace(stream.origin, left_out=(*stream.origin.left_out, *left_out))
+    return replace(stream, label=label, origin=origin)
 
 
 def _of_held(raw: RawSamples, most_rows: int | None, numbers: bool) -> SampleStream:
@@ -132,9 +145,7 @@ def _rows_of(x: Any, rows: slice, label: str) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # reading a file or converting a value of any library
-        raise InputError(
-            f"{label}: rows {rows.start} to {rows.stop - 1} cannot be read ({first_line(error)})"
-        ) from error
+        raise InputError(f"{label}: rows {rows.start} to {rows.stop - 1} cannot be read ({cause(error)})") from error
 
 
 def _of_items(items: ItemStream, most_rows: int | None, label: str) -> SampleStream:

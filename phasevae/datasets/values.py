@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phasevae.datasets.file_errors import first_line
 from phasevae.errors import InputError
 
 
@@ -127,7 +128,7 @@ def _of_tensor(tensor: Any, label: str) -> NDArray:
         except TypeError:  # a type that numpy does not have, such as bfloat16
             return tensor.float().numpy()
     except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
-        raise InputError(f"{label}: a tensor without numbers ({first_line(error)})") from error
+        raise InputError(f"{label}: a tensor without numbers ({cause(error)})") from error
 
 
 def _converted(values: Any, label: str) -> NDArray:
@@ -136,9 +137,9 @@ def _converted(values: Any, label: str) -> NDArray:
     except ValueError as error:
         if isinstance(values, list | tuple):
             raise InputError(f"{label}: {_ragged(values)}") from None
-        raise InputError(f"{label}: a {type(values).__name__} that is no array ({first_line(error)})") from error
+        raise InputError(f"{label}: a {type(values).__name__} that is no array ({cause(error)})") from error
     except Exception as error:  # whatever __array__ of an unknown class raises
-        raise InputError(f"{label}: a {type(values).__name__} that is no array ({first_line(error)})") from error
+        raise InputError(f"{label}: a {type(values).__name__} that is no array ({cause(error)})") from error
 
 
 def _ragged(values: list | tuple) -> str:
@@ -183,11 +184,9 @@ def sides(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) if len(shape) > 1 else f"a vector of {shape[0]}"
 
 
-def first_line(error: BaseException) -> str:
-    """Return what an exception says, on one line. Of one that a worker passed on, the line that names the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
+def cause(error: BaseException) -> str:
+    """Return kind and message of an exception on one line; of one that a worker passed on, of the original one."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
     if "Original Traceback" in str(error):  # torch's DataLoader
-        return lines[-1]
-    return f"{type(error).__name__}: {lines[0]}"
+        return lines[-1].strip()
+    return f"{type(error).__name__}: {first_line(error)}" if lines else type(error).__name__

@@ -446,6 +446,40 @@ ACCEPTED = {
 }  # fmt: skip
 
 
+WITH_IDS = np.c_[np.arange(N), X]
+
+WITHOUT_IDS = {
+    "array": WITH_IDS,
+    "tensor": torch.from_numpy(WITH_IDS),
+    "lists": WITH_IDS.tolist(),
+    "mapping": {"x": WITH_IDS, "y": LABELS},
+    "convertible": Sliceable(WITH_IDS),
+    "table": FRAME.reset_index(),
+    "structured array": FRAME.to_records(),
+    "permuted": np.c_[np.random.default_rng(0).permutation(N), X],
+    "list of tables": [FRAME.reset_index()[:20], FRAME.reset_index()[20:]],
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_IDS)
+def test_ids_are_refused_dropped_or_kept(name):
+    data = WITHOUT_IDS[name]
+    with pytest.raises(InputError, match="column .* must be left out"):
+        sample_stream(data)
+    expected = np.linalg.eigvalsh(np.cov(X.T.astype(float), bias=True))[::-1]
+    actual = phasevae.compute_spectrum(data, drop=[0])
+    np.testing.assert_allclose(actual.eigenvalues, expected, rtol=1e-6)
+    assert phasevae.compute_spectrum(data, drop=[]).dimension == 7
+    with pytest.raises(InputError, match="drop: 'z', must be"):
+        sample_stream(data, drop="z")
+
+
+@pytest.mark.parametrize("data", [IMAGES, list(X), Pairs(X), sample_stream(X)])
+def test_columns_that_are_not_there(data):
+    with pytest.raises(InputError, match="drop: .*, must be left out for"):
+        sample_stream(data, drop=[0])
+
+
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_samples_are_those_that_numpy_sees(name, tmp_path):
     case = ACCEPTED[name](tmp_path)
