@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from phasevae.datasets import archives, zarr_files
 from phasevae.datasets.base import Dataset, checked_flag, checked_path
-from phasevae.datasets.columns import Drop, checked_drop
 from phasevae.datasets.id_columns import check_ids
+from phasevae.datasets.left_out import Drop, checked_drop
 from phasevae.datasets.readers import part_files, read_file, reader_of
 from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.standardize import standardized

@@ -22,6 +22,7 @@ _SEPARATORS = (";", "\t", ",", "|", _BLANKS)
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+_HALF_NUMBER = re.compile(r"-0|[+-]?0\d+")
 _GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 
 
@@ -78,6 +79,8 @@ def dialect_of(path: Path, stream: BinaryIO, header: bool | None, encoding: str)
         separator = ","  # a single column
     rows = _split(body, separator)
     decimal = _decimal(path, rows)
+    if separator == "," and len(rows[-1]) % 2 == 0:
+        _check_commas(path, rows)
     if decimal == ",":
         rows = [[_with_point(cell) for cell in row] for row in rows]
     names = _names_in_comment(lines[:comments], separator, len(rows[-1])) if header is None else None
@@ -153,6 +156,15 @@ def _decimal(path: Path, rows: Sequence[Sequence[str]]) -> str:
     if all(_THOUSANDS.fullmatch(cell) for cell in decimal):
         raise InputError(f"{path}: {decimal[0]!r} may be a fraction or thousands, must be written with a decimal point")
     return ","
+
+
+def _check_commas(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Raise InputError where separating commas may be decimal commas: for cells such as -0 and 05 without any point."""
+    cells = [cell.strip() for row in rows for cell in row]
+    if not any("." in cell for cell in cells) and (odd := [cell for cell in cells if _HALF_NUMBER.fullmatch(cell)]):
+        raise InputError(
+            f"{path}: its commas may be decimal commas (a cell would be {odd[0]!r}), must be written with decimal points"
+        )
 
 
 def _with_point(cell: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import row_slices
-from phasevae.datasets.columns import Drop, drop_hint, keeps_all
+from phasevae.datasets.left_out import Drop, drop_hint, keeps_all
 from phasevae.errors import InputError
 
 _ID = re.compile(r"(^|[\W_\d])(ids?|idx|uid|uuid|guid|pk)$", re.IGNORECASE)

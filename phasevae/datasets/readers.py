@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.datasets import array_files, h5ad, hdf5, sparse, tables, text_tables, torch_files, zarr_files
-from phasevae.datasets.columns import Drop, dropped_columns
 from phasevae.datasets.dense import selected
+from phasevae.datasets.left_out import Drop, dropped_columns
 from phasevae.datasets.reading import RawSamples
 from phasevae.errors import InputError
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phasevae.datasets.base import BLOCK_BYTES
-from phasevae.datasets.columns import Drop, table_samples
+from phasevae.datasets.columns import table_samples
 from phasevae.datasets.file_errors import check_memory, chosen_key, damage_named, needed
 from phasevae.datasets.header import column_names, first_is_names
+from phasevae.datasets.left_out import Drop
 from phasevae.datasets.reading import RawSamples
 from phasevae.errors import InputError
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from phasevae.datasets.base import BLOCK_BYTES
-from phasevae.datasets.columns import Drop, table_samples
+from phasevae.datasets.columns import table_samples
 from phasevae.datasets.dialect import Dialect, dialect_of
 from phasevae.datasets.file_errors import damage_named
+from phasevae.datasets.left_out import Drop
 from phasevae.datasets.reading import RawSamples
 from phasevae.errors import InputError
 

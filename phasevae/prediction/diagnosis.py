@@ -192,8 +192,15 @@ CHECKS: dict[str, Callable[[Optimum], str | None]] = {
 }
 """For each code, the function that returns the message where the warning applies."""
 
-CONCERNS = ("duplicates", "rounding")
-"""Codes of the warnings about the samples (`Reading.concerns`)."""
-
-NOTES = ("constant-outputs", "encoder-input", "kinks", "kl-term", "schedule", "spectrum", "trainable-loss")
-"""Codes of the warnings that come with the measurement of a loss or a schedule, in `Setting.notes`."""
+NOTES = (
+    "constant-outputs",
+    "duplicates",
+    "encoder-input",
+    "kinks",
+    "kl-term",
+    "rounding",
+    "schedule",
+    "spectrum",
+    "trainable-loss",
+)
+"""Codes of the warnings that come with the samples (`Reading.concerns`), the measurement of a loss or a schedule."""
