@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.datasets.columns import Drop
 from phasevae.datasets.entries import samples_of_item
+from phasevae.datasets.item_kinds import (
+    BATCH,
+    ITEM,
+    SAMPLE,
+    checked_kind,
+    convention,
+    is_indexed,
+    is_labelled,
+    is_table,
+    is_uncollated,
+)
+from phasevae.datasets.left_out import Drop
 from phasevae.datasets.memory import held_samples
 from phasevae.datasets.reading import Origin
-from phasevae.datasets.values import as_numbers, cause, is_image, is_number, is_sparse, largest_pixel, sides
+from phasevae.datasets.values import as_numbers, cause, is_image, largest_pixel, sides
 from phasevae.errors import InputError
-
-BATCH, SAMPLE, ITEM = "batch", "sample", "item"
-"""What an item is; it is called an item where that is not known yet."""
 
 GROUP = 256
 """Single samples that are read together."""
-
-_FEW = 4
-"""A label of up to this many numbers may belong to an image of as many channels."""
 
 
 @dataclass
@@ -95,10 +99,7 @@ class ItemStream:
         for number, item in enumerate(self.items):
             place = f"{self.items.label}: {self.kind} {number}"
             array = item_array(samples_of_item(item, self.key, place)[0], place, self.drop)
-            inner = array.shape if self.kind == SAMPLE else array.shape[1:]
-            if inner != self.origin.shape and (
-                self.kind == SAMPLE or _size(inner) != _size(self.origin.shape) or not array.ndim
-            ):
+            if not self._fits(array.shape):
                 raise InputError(self._unequal(place, array.shape))
             if self.kind != SAMPLE:
                 seen.add(len(array))
@@ -133,9 +134,10 @@ def item_stream(data: Any, key: str | None, label: str, numbers: bool = False, d
 
     Torch's conventions hold: a data set gives single samples, whether it is indexed or iterated, and a DataLoader gives
     batches unless its batch size is None. The items of any other object are batches or samples by what they look like:
-    a vector is a sample, an image of Pillow too; with labels as many as its rows an array is a batch, and so is one of
-    four axes or more; arrays whose number of rows differs are batches. Where all have the same two or three axes,
-    nothing says it, and the first complete pass ends with an error.
+    a vector is a sample, and so is an image of Pillow or an array with one label; an array with a vector of as many
+    labels as it has rows is a batch, and so is a table or an array of four axes or more; arrays whose numbers of rows
+    differ are batches. Arrays of the same two or three axes may be either, and the first complete pass ends with an
+    error.
 
     Parameters
     ----------
@@ -154,20 +156,20 @@ def item_stream(data: Any, key: str | None, label: str, numbers: bool = False, d
     InputError
         For data without items and for a first item that is neither a batch nor a sample.
     """
-    kind, remedy = _convention(data)
+    kind, remedy = convention(data)
     if kind is None:
         return None
-    if _is_labelled(data):
+    if is_labelled(data):
         data, kind = [data], BATCH
     items = Items(_source(data), kind, label)
     first = items.first()
-    if kind == BATCH and _is_uncollated(first, data):
+    if kind == BATCH and is_uncollated(first, data):
         items = Items(_flattened(data), SAMPLE, label)
         kind, first = SAMPLE, items.first()
     place = f"{label}: {kind} 0"
     samples, companions, left_out = samples_of_item(first, key, place)
     array = item_array(samples, place, drop)
-    kind = items.unit = _checked_kind(kind, samples, array.shape, companions, data, place)
+    kind = items.unit = checked_kind(kind, samples, array.shape, companions, data, place)
     shape = array.shape if kind == SAMPLE else array.shape[1:]
     if not numbers and not (array.ndim if kind == SAMPLE else array.ndim > 1):
         needed = "must have at least one axis" if kind == SAMPLE else "must be [samples, features]"
@@ -184,7 +186,7 @@ def item_stream(data: Any, key: str | None, label: str, numbers: bool = False, d
 
 def item_array(value: Any, place: str, drop: Drop = None) -> NDArray:
     """Return the samples of an item as an array; a table, or whatever else holds several samples, as [b, ...]."""
-    if _is_table(value):
+    if is_table(value):
         raw = held_samples(value, None, place, drop)
         return as_numbers(raw.x[0 : len(raw.x)], place)
     if drop is not None:
@@ -192,38 +194,9 @@ def item_array(value: Any, place: str, drop: Drop = None) -> NDArray:
     return as_numbers(value, place)
 
 
-def _convention(data: Any) -> tuple[str | None, str]:
-    """What the items of an object are by its class, and the remedy where they are not known."""
-    kind, remedy = None, ""
-    names = {(base.__module__.partition(".")[0], base.__name__) for base in type(data).__mro__}
-    if hasattr(data, "batch_sampler") and hasattr(data, "dataset"):  # a DataLoader
-        kind = BATCH if data.batch_sampler is not None else ITEM
-        remedy = "give it a batch_size if each is a sample, or np.concatenate(list(data)) as data if each is a batch"
-    elif names & {("keras", "Sequence"), ("keras", "PyDataset")}:
-        kind = BATCH
-    elif _is_iterable_dataset(data) or _is_indexed(data) or ("datasets", "Column") in names:
-        kind = SAMPLE
-    elif isinstance(data, Sequence | deque):
-        kind, remedy = ITEM, "give np.stack(data) if each is a sample, np.concatenate(data) if each is a batch"
-    elif isinstance(data, Iterable):
-        kind = ITEM
-        remedy = "give each as x[None] if it is a sample, or the object an attribute batch_size if it is a batch"
-    return kind, remedy
-
-
-def _is_iterable_dataset(data: Any) -> bool:
-    return any(base.__name__ == "IterableDataset" for base in type(data).__mro__)
-
-
-def _is_indexed(data: Any) -> bool:
-    """Whether items are read by number, as those of torch's data sets: these need not end their own iteration."""
-    by_number = hasattr(data, "__getitem__") and hasattr(data, "__len__")
-    return by_number and not isinstance(data, Sequence) and not _is_iterable_dataset(data)
-
-
 def _source(data: Any) -> Callable[[], Iterator[Any]]:
     """A function that opens the items anew."""
-    return (lambda: _indexed(data)) if _is_indexed(data) else (lambda: iter(data))
+    return (lambda: _indexed(data)) if is_indexed(data) else (lambda: iter(data))
 
 
 def _indexed(dataset: Any) -> Iterator[Any]:
@@ -236,70 +209,8 @@ def _indexed(dataset: Any) -> Iterator[Any]:
             yield from (dataset[number] for number in numbers)
 
 
-def _is_labelled(data: Any) -> bool:
-    """Whether a tuple or list is an array of samples with their labels, rather than a list of batches."""
-    if not isinstance(data, tuple | list) or len(data) < 2:
-        return False
-    first, *labels = [getattr(item, "shape", ()) for item in data]
-    return len(first) > 1 and all(tuple(shape) == (first[0],) for shape in labels)
-
-
 def _flattened(loader: Any) -> Callable[[], Iterator[Any]]:
     return lambda: (item for batch in loader for item in batch)
-
-
-def _is_uncollated(batch: Any, loader: Any) -> bool:
-    """Whether a batch of a DataLoader is a list of the items as they are, by a collate function of the user's."""
-    if not isinstance(batch, list) or not batch:
-        return False
-    if all(isinstance(item, tuple) or is_image(item) for item in batch):
-        return True
-    rows = [len(item) if getattr(item, "shape", ()) else None for item in batch]
-    of_arrays = all(hasattr(item, "shape") and item.shape == batch[0].shape for item in batch)
-    each = isinstance(batch[0], Mapping) or of_arrays
-    return each and len(batch) == getattr(loader, "batch_size", None) and len(batch) not in rows
-
-
-def _checked_kind(kind: str, samples: Any, shape: tuple[int, ...], companions: list[Any], data: Any, place: str) -> str:
-    """What the items are, by convention and by the first one. Raises InputError where these contradict each other."""
-    by_labels = None if is_image(samples) else _by_companions(shape, companions)
-    if kind == SAMPLE and by_labels == BATCH:
-        raise InputError(
-            f"{place}: {sides(shape)} with {shape[0]} labels looks like a batch, must be one sample (if each item is a "
-            f"batch, give DataLoader(data, batch_size=None))"
-        )
-    if kind != ITEM:
-        return kind
-    if _is_table(samples):
-        return BATCH
-    if is_image(samples) or len(shape) < 2:
-        return SAMPLE
-    if by_labels is not None:
-        return by_labels
-    if shape[0] == 1:  # either way the values are the same
-        return BATCH if len(shape) == 2 else SAMPLE
-    return BATCH if len(shape) > 3 or getattr(data, "batch_size", None) == shape[0] else ITEM
-
-
-def _by_companions(shape: tuple[int, ...], companions: list[Any]) -> str | None:
-    """What the labels of an item say: as many as it has rows belong to a batch, one belongs to a sample."""
-    lengths = []
-    for companion in companions:
-        inner = getattr(companion, "shape", None)
-        if inner is None and isinstance(companion, list | tuple):
-            inner = (len(companion),)
-        if inner is not None or is_number(companion) or isinstance(companion, str):
-            lengths.append(tuple(inner or ())[:1])
-    if len(shape) < 2 or not lengths:
-        return None
-    if all(length != shape[:1] for length in lengths):
-        return SAMPLE
-    return BATCH if shape[0] > _FEW and all(length in (shape[:1], ()) for length in lengths) else None
-
-
-def _is_table(value: Any) -> bool:
-    """Whether a value holds several samples by its kind: a table or a sparse matrix, which is no image."""
-    return hasattr(value, "columns") or hasattr(value, "schema") or (is_sparse(value) and value.ndim == 2)
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phasevae.datasets.base import row_slices
-from phasevae.datasets.columns import KEEP_ALL, Drop, dropped_columns, table_samples
+from phasevae.datasets.columns import table_samples
 from phasevae.datasets.entries import chosen_entry, is_mapping
 from phasevae.datasets.id_columns import check_ids
+from phasevae.datasets.left_out import KEEP_ALL, Drop, dropped_columns
 from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.values import as_numbers, check_masked, is_nested_numbers, is_sparse, is_tensor
 from phasevae.errors import InputError

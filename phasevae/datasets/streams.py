@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import Dataset, SampleStream, row_slices
-from phasevae.datasets.columns import Drop, checked_drop
 from phasevae.datasets.entries import chosen_entry, is_mapping
+from phasevae.datasets.left_out import Drop, checked_drop
 from phasevae.datasets.loaders import GROUP, ItemStream, item_stream
 from phasevae.datasets.memory import held_samples
 from phasevae.datasets.reading import Origin, RawSamples

@@ -272,9 +272,9 @@ ACCEPTED = {
         [(image, label) for image, label in zip(COLOURED, LABELS, strict=True)], COLOURED, left_out=PAIR
     ),
     "images with names": lambda f: Case([(image, "cat") for image in IMAGES], IMAGES),
-    "images with one-hot labels": lambda f: Case(
-        [(image, np.eye(3)[label]) for image, label in zip(IMAGES, LABELS, strict=True)], IMAGES
-    ),
+    "data set of images with masks": lambda f: Case(Items([(image, image > 1) for image in IMAGES]), IMAGES),
+    "data set of images with one-hot labels": lambda f: Case(Items([(image, np.eye(3)[0]) for image in IMAGES]), IMAGES),
+    "batches with one-hot labels": lambda f: Case([(x, np.eye(3)[: len(x)]) for x in batches(X, 3)], X),
     "samples and labels as a pair": lambda f: Case((X, LABELS), X),
     "list of tables": lambda f: Case([FRAME[:20], FRAME[20:]], X),
     "list of sparse matrices": lambda f: Case([scipy.sparse.csr_array(COUNTS[:20]), scipy.sparse.csr_array(COUNTS[20:])], COUNTS, whole=True),
@@ -663,6 +663,8 @@ REFUSED = {
     "list of coloured images": (lambda f: list(COLOURED), "40 items of 3 x 4 x 5, each may be"),
     "list of tensors that are images": (lambda f: list(torch.from_numpy(COLOURED)), "each may be a batch or one sample"),
     "list of equal batches": (lambda f: batches(X, 20), r"np.concatenate\(data\) if each is a batch"),
+    "images with masks": (lambda f: [(image, image > 1) for image in np.repeat(IMAGES, 2, 1)], "40 items of 8 x 5, each may be"),
+    "images with one-hot labels": (lambda f: [(image, np.eye(3)[0]) for image in IMAGES], "each may be a batch or one"),
     "pair of equal arrays": (lambda f: (X, X), "2 items of 40 x 6, each may be"),
     "iterable of images": (lambda f: Anew(list(IMAGES)), r"give each as x\[None\] if it is a sample"),
     "images of unequal size": (lambda f: Pairs(pil([BYTES[0], BYTES[1, :3]]), [0, 0]), "sample 1 is 3 x 5, must be 4 x 5 as the first"),
@@ -766,8 +768,13 @@ def test_sparse_rows_are_read_without_a_dense_copy():
     assert n_rows == 20_000 and peak < 5e6  # 80 MB when dense
 
 
-def test_the_monitor_reads_the_same_objects():
-    data = {"train": scipy.sparse.csr_array(COUNTS.astype(float)), "test": None}
-    monitor = phasevae.CollapseMonitor(sample_stream(data, key="train"), n_latent=2, beta=1.0, sigma2=0.5)
-    expected = phasevae.predict(COUNTS.astype(float), 2, beta=1.0, sigma2=0.5)
-    assert monitor.prediction.kl == expected.kl
+def test_the_monitor_and_own_losses_read_the_same_objects():
+    def loss(recon, x, mu, logvar):
+        kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
+        return (((recon - x) ** 2).sum() + kl) / len(x)
+
+    counts = COUNTS.astype(float)
+    data = {"train": scipy.sparse.csr_array(counts), "test": None}
+    expected = phasevae.predict(counts, 2, sigma2=0.5)
+    assert phasevae.CollapseMonitor(data, n_latent=2, sigma2=0.5, key="train").prediction.kl == expected.kl
+    assert phasevae.predict(data, 2, loss=loss, key="train").kl == pytest.approx(expected.kl)
