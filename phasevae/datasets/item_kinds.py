@@ -52,7 +52,7 @@ def is_labelled(data: Any) -> bool:
     """Return whether a tuple or list is an array of samples with their labels, rather than a list of batches."""
     if not isinstance(data, tuple | list) or len(data) < 2:
         return False
-    first, *labels = [getattr(item, "shape", ()) for item in data]
+    first, *labels = [getattr(item, "shape", ()) for item in data if item is not None] or [()]
     return len(first) > 1 and all(tuple(shape) == (first[0],) for shape in labels)
 
 

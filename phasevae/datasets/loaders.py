@@ -172,7 +172,8 @@ def item_stream(data: Any, key: str | None, label: str, numbers: bool = False, d
     kind = items.unit = checked_kind(kind, samples, array.shape, companions, data, place)
     shape = array.shape if kind == SAMPLE else array.shape[1:]
     if not numbers and not (array.ndim if kind == SAMPLE else array.ndim > 1):
-        needed = "must have at least one axis" if kind == SAMPLE else "must be [samples, features]"
+        needed = "must be [samples, features]" if kind == BATCH else "must have at least one axis"
+        needed += " (of a tuple the first item counts)" if isinstance(first, tuple | list) else ""
         raise InputError(f"{place}: shape {array.shape}, {needed}")
     if 0 in array.shape:
         raise InputError(f"{place}: shape {array.shape}, must not be empty")

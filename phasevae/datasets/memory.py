@@ -11,6 +11,7 @@ import numpy as np
 from phasevae.datasets.base import row_slices
 from phasevae.datasets.columns import table_samples
 from phasevae.datasets.entries import chosen_entry, is_mapping
+from phasevae.datasets.feature_statistics import LARGEST_DIMENSION
 from phasevae.datasets.id_columns import check_ids
 from phasevae.datasets.left_out import KEEP_ALL, Drop, dropped_columns
 from phasevae.datasets.reading import RawSamples
@@ -84,18 +85,20 @@ def _of_columns(raw: RawSamples, drop: Drop, may_be_ids: bool) -> RawSamples:
         if drop:
             raise InputError(f"drop: {drop!r}, must be left out for samples of shape {tuple(x.shape[1:])}")
         return raw
-    names = raw.columns or [str(number) for number in range(x.shape[1])]
-    dropped = dropped_columns(names, drop, label) if drop else set()
-    kept = [number for number in range(x.shape[1]) if number not in dropped]
-    numbers = Sliced((len(x), len(kept)), _numpy_type(x.dtype), lambda rows: as_numbers(x[rows], label)[:, kept])
+    kept, dropped = range(x.shape[1]), []
+    if drop:
+        names = raw.columns or list(map(str, kept))
+        left_out = dropped_columns(names, drop, label)
+        kept, dropped = [number for number in kept if number not in left_out], [names[i] for i in sorted(left_out)]
+    numbers = Sliced((len(x), len(kept)), _numpy_type(x.dtype), lambda rows: as_numbers(x[rows], label)[:, list(kept)])
     if dropped:
         raw = replace(
             raw,
             x=numbers,
             columns=tuple(raw.columns[number] for number in kept) if raw.columns else (),
-            left_out=(*raw.left_out, *(f"column {names[number]}" for number in sorted(dropped))),
+            left_out=(*raw.left_out, *(f"column {name}" for name in dropped)),
         )
-    if may_be_ids and 0 not in x.shape:
+    if may_be_ids and 0 < len(kept) <= LARGEST_DIMENSION and len(x):
         check_ids(numbers, raw.columns, label, drop)
     return raw
 
@@ -134,8 +137,8 @@ def _of_tensor(tensor: Any, label: str) -> Any:
     """A tensor, of which a sparse one is cut by rows."""
     if getattr(tensor, "is_nested", False):  # it has no shape
         return as_numbers(tensor, label)
-    if "strided" in str(tensor.layout):
-        return tensor
+    if "sparse" not in str(tensor.layout):
+        return tensor if "strided" in str(tensor.layout) else tensor.to_dense()
     stored = tensor.detach().to_sparse_coo().coalesce()
     return Sliced(
         tuple(tensor.shape),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from phasevae.datasets.base import Dataset, SampleStream, row_slices
 from phasevae.datasets.entries import chosen_entry, is_mapping
+from phasevae.datasets.feature_statistics import LARGEST_DIMENSION
 from phasevae.datasets.left_out import Drop, checked_drop
 from phasevae.datasets.loaders import GROUP, ItemStream, item_stream
 from phasevae.datasets.memory import held_samples
@@ -67,28 +69,44 @@ def sample_stream(
         for name, value in options.items():
             raise InputError(f"{name}: {value!r}, must be left out for a {type(data).__name__}")
         return _of_dataset(data, most_rows, label) if isinstance(data, Dataset) else data
+    what = f"{label}: a {type(data).__name__} that cannot be read"
+    with _one_line(what):
+        stream = _of_object(data, most_rows, key, drop, label, numbers)
+
+    def read() -> Iterator[NDArray]:
+        with _one_line(what):
+            yield from stream.read()
+
+    return replace(stream, read=read)
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Turn whatever an object of an unknown class raises, such as an array of a closed file, into one line."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({cause(error)})") from error
+
+
+def _of_object(
+    data: Any, most_rows: int | None, key: str | None, drop: Drop, label: str, numbers: bool
+) -> SampleStream:
     _check_usable(data, label)
-    held = _held(data, key, label, drop)
+    held = held_samples(data, key, label, drop)
     if held is not None:
         return _of_held(held, most_rows, numbers)
     if is_mapping(data):
         name, entry, rest = chosen_entry(data, key, label)
         place = f"{label}[{name!r}]"
         stream = sample_stream(entry, most_rows, key=rest, drop=drop, label=place, numbers=numbers)
-        return _without(stream, tuple(f"entry {other}" for other in data if other != name), label)
+        return _without(stream, [other for other in data.keys() if other != name], label)  # noqa: SIM118 - no iterator
     items = item_stream(data, key, label, numbers, drop)
     if items is None:
         raise _unusable(data, label)
     return _of_items(items, most_rows, label)
-
-
-def _held(data: Any, key: str | None, label: str, drop: Drop) -> RawSamples | None:
-    try:
-        return held_samples(data, key, label, drop)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # whatever the attributes of an unknown class raise, such as an array of a closed file
-        raise InputError(f"{label}: a {type(data).__name__} that cannot be read ({cause(error)})") from error
 
 
 def _check_usable(data: Any, label: str) -> None:
@@ -116,11 +134,11 @@ def _of_dataset(dataset: Dataset, most_rows: int | None, label: str) -> SampleSt
     return replace(stream, origin=origin, reading=known)
 
 
-def _without(stream: SampleStream, left_out: tuple[str, ...], label: str) -> SampleStream:
+def _without(stream: SampleStream, others: list[Any], label: str) -> SampleStream:
     """The stream of one entry of a mapping, which says what was left out."""
     if stream.origin is None or stream.reading is not None:
         return stream
-    origin = replace(stream.origin, left_out=(*stream.origin.left_out, *left_out))
+    origin = replace(stream.origin, left_out=(*stream.origin.left_out, *(f"entry {other}" for other in others)))
     return replace(stream, label=label, origin=origin)
 
 
@@ -133,19 +151,13 @@ def _of_held(raw: RawSamples, most_rows: int | None, numbers: bool) -> SampleStr
 
     def read() -> Iterator[NDArray]:
         for rows in row_slices(shape[0], dimension, most_rows):
-            yield _block(as_numbers(_rows_of(x, rows, label), label))
+            with _one_line(f"{label}: rows {rows.start} to {rows.stop - 1} cannot be read"):
+                block = _block(as_numbers(x[rows], label))
+            yield block
 
-    as_numbers(_rows_of(x, slice(0, 1), label), label)
+    if dimension <= LARGEST_DIMENSION:
+        as_numbers(x[0:1], label)
     return SampleStream(read, dimension, label, raw.origin)
-
-
-def _rows_of(x: Any, rows: slice, label: str) -> Any:
-    try:
-        return x[rows]
-    except MemoryError:
-        raise
-    except Exception as error:  # reading a file or converting a value of any library
-        raise InputError(f"{label}: rows {rows.start} to {rows.stop - 1} cannot be read ({cause(error)})") from error
 
 
 def _of_items(items: ItemStream, most_rows: int | None, label: str) -> SampleStream:

@@ -106,11 +106,11 @@ def is_number(value: Any) -> bool:
 
 
 def is_nested_numbers(values: Any) -> bool:
-    """Return whether a value is a list or tuple of numbers, or of such lists, by its first items."""
+    """Return whether a value is a list or tuple of numbers, or of such lists, by the first of these."""
     while isinstance(values, list | tuple) and values:
-        values = values[0]
-        if is_number(values):
-            return True
+        if is_number(values[0]):
+            return all(map(is_number, values))
+        values = values[0] if values[0] is not values else ()
     return False
 
 
