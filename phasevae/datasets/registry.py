@@ -11,7 +11,7 @@ from typing import Any
 
 from phasevae import __version__
 from phasevae.artifacts.files import canonical_json
-from phasevae.datasets import archives, arrays, cifar10, digits, images, readers, synthetic
+from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, readers, synthetic
 from phasevae.datasets.base import Dataset, checked_path, file_name
 from phasevae.datasets.store import is_saved, load_dataset, read_record
 from phasevae.errors import InputError
@@ -116,7 +116,11 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
         if options:
             raise InputError(f"{path}: is a saved data set, must be used without {', '.join(options)}")
         return load_dataset(path, verify=True)
-    if kind == "images" and path.is_file() and path.suffix.lower() not in ("", *archives.SUFFIXES):
+    if (
+        kind == "images"
+        and path.is_file()
+        and path.suffix.lower() not in ("", *archives.SUFFIXES, *image_files.SUFFIXES)
+    ):
         if (known := readers.not_read(path)) is not None:
             raise InputError(f"{path}: is {known}")
         raise InputError(
@@ -133,7 +137,7 @@ def kind_of_path(path: Path) -> str:
     """Return the kind of the data at `path`: "saved" for a folder of `save_dataset`, else "array" or "images"."""
     if is_saved(path):
         return "saved"
-    return "array" if readers.is_array(path, images.SUFFIXES) else "images"
+    return "array" if readers.is_array(path, image_files.SUFFIXES) else "images"
 
 
 def _checked_options(kind: str, builder: Callable[..., Dataset], options: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.files import read_json
+from phasevae.datasets.files import folder_files
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
 from phasevae.sweep.plan import Point, betas, grid_values, make_plan, plan_text, read_plan, second_pass
@@ -284,8 +285,15 @@ def own_files(settings: Mapping[str, Any]) -> list[str]:
     values = [settings[key] for key in ("path", "archive") if key in settings]
     paths = [Path(path).expanduser() for value in values for path in (value if isinstance(value, list) else [value])]
     # Of a folder, every file: its own time does not change when one of them is overwritten.
-    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (_files_of(path) if path.is_dir() else [path])]
     return [str(file) for file in files if file.is_file()]
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """All files of a folder; of one that cannot be read none, and the command names it."""
+    with contextlib.suppress(InputError):
+        return folder_files(folder)
+    return []
 
 
 def _packed(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def other_json(folder):
         (truncated, (), "x.npy: not a .npy file of numbers, or damaged"),
         (words_in_a_table, (), "column 'b' holds 'four', must hold numbers only"),
         (words_in_a_table, ("--size", 8), "size: must be left out for x.csv, an array or table"),
-        (a_photo, (), "photo.png: named *.png, must be *.npy"),
+        (a_photo, (), "photo.png: is one image, must be a folder or archive of images"),
         (not_finite, (), "must be finite"),
         (other_json, (), "key 'eigenvalues' is missing"),
         (lambda folder: "absent.npy", (), "absent.npy: no such file"),
