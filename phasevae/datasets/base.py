@@ -115,7 +115,7 @@ def file_name(path: Path | str) -> str:
 
 def checked_path(key: str, value: Any) -> Path:
     """Return an option's value as a path with ~ expanded. Raises InputError that names the option `key`."""
-    if not isinstance(value, str | Path) or not str(value):
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise InputError(f"{key}: {value!r}, must be the path of a file or folder")
     return Path(value).expanduser()
 

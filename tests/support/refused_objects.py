@@ -196,7 +196,7 @@ REFUSED = {
     "ragged list with a number": (lambda f: [[1, 2, 3], 4], "item 1 has one value, must have 3 values"),
     "ragged deep list": (lambda f: [[[1, 2], [3]], [[1, 2], [3, 4]]], "unequal length"),
     "list of lists of texts": (lambda f: [["a", "b"], ["c", "d"]], "must be real numbers"),
-    "numbers and texts": (lambda f: [[1, "a"], [2, "b"]], "must be real numbers"),
+    "numbers and texts": (lambda f: [[1, "a"], [2, "b"]], "item 0: .* of a tuple the first item counts"),
     "vectors of unequal length": (
         lambda f: [X[0], X[0, :3]],
         "sample 1 is a vector of 3, must be a vector of 6 as the first",
