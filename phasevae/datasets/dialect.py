@@ -23,6 +23,7 @@ _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _HALF_NUMBER = re.compile(r"-0|[+-]?0\d+")
+_WITH_EXPONENT = re.compile(r"\d+[eE][+-]?\d+")
 _GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 
 
@@ -102,19 +103,19 @@ def _first_lines(path: Path, stream: BinaryIO, encoding: str) -> tuple[str, list
     """The encoding and the first lines, without their ends."""
     start = stream.peek(4)[:4]
     encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), encoding)
-    text = io.TextIOWrapper(stream, encoding=encoding, newline="")
     lines: list[str] = []
     size = 0
-    while len(lines) < 2 or (len(lines) < _SAMPLE_LINES and size < _SAMPLE_LETTERS):
-        line = text.readline(_LONGEST_LINE)
-        if not line:
-            break
-        if len(line) == _LONGEST_LINE:
-            raise InputError(f"{path}: line {len(lines) + 1} is longer than {_LONGEST_LINE} letters, must be shorter")
-        if "\0" in line:
-            raise InputError(f"{path}: holds zero bytes, must be text (UTF-16 must begin with its byte-order mark)")
-        lines.append(line.rstrip("\r\n"))
-        size += len(line)
+    with io.TextIOWrapper(stream, encoding=encoding, newline="") as text:
+        while len(lines) < 2 or (len(lines) < _SAMPLE_LINES and size < _SAMPLE_LETTERS):
+            line = text.readline(_LONGEST_LINE)
+            if not line:
+                break
+            if len(line) == _LONGEST_LINE:
+                raise InputError(f"{path}: line {len(lines) + 1} is longer than {_LONGEST_LINE} letters")
+            if "\0" in line:
+                raise InputError(f"{path}: holds zero bytes, must be text (UTF-16 must begin with its byte-order mark)")
+            lines.append(line.rstrip("\r\n"))
+            size += len(line)
     return encoding, lines
 
 
@@ -159,11 +160,19 @@ def _decimal(path: Path, rows: Sequence[Sequence[str]]) -> str:
 
 
 def _check_commas(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    """Raise InputError where separating commas may be decimal commas: for cells such as -0 and 05 without any point."""
+    """Raise InputError where separating commas may be decimal commas.
+
+    Without any point, cells such as -0 and 05, or an exponent in every second cell, are halves of numbers.
+    """
     cells = [cell.strip() for row in rows for cell in row]
-    if not any("." in cell for cell in cells) and (odd := [cell for cell in cells if _HALF_NUMBER.fullmatch(cell)]):
+    if any("." in cell for cell in cells):
+        return
+    halves = [cell for cell in cells if _HALF_NUMBER.fullmatch(cell)]
+    second = [cell.strip() for row in rows for cell in row[1::2]]
+    if halves or all(map(_WITH_EXPONENT.fullmatch, second)):
+        odd = (halves or second)[0]
         raise InputError(
-            f"{path}: its commas may be decimal commas (a cell would be {odd[0]!r}), must be written with decimal points"
+            f"{path}: its commas may be decimal commas (a cell is {odd!r}), must be written with decimal points"
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from phasevae.datasets import array_files, h5ad, hdf5, sparse, tables, text_tables, torch_files, zarr_files
 from phasevae.datasets.dense import selected
+from phasevae.datasets.files import check_file
 from phasevae.datasets.left_out import Drop, dropped_columns
 from phasevae.datasets.reading import RawSamples
 from phasevae.errors import InputError
@@ -31,6 +32,8 @@ class Reader:
 
 
 READERS = (
+    Reader(array_files.read_npy, (".npy",)),
+    Reader(array_files.read_npz, (".npz",), ("key",)),
     Reader(
         text_tables.read_text_table,
         (".csv", ".tsv", ".tab", ".txt", ".dat", ".data"),
@@ -40,8 +43,6 @@ READERS = (
     Reader(tables.read_parquet, (".parquet", ".pq"), ("drop",)),
     Reader(tables.read_feather, (".feather", ".arrow", ".ipc"), ("drop",)),
     Reader(tables.read_workbook, (".xlsx", ".xlsm"), ("key", "drop", "header")),
-    Reader(array_files.read_npy, (".npy",)),
-    Reader(array_files.read_npz, (".npz",), ("key",)),
     Reader(array_files.read_mat, (".mat",), ("key",)),
     Reader(array_files.read_safetensors, (".safetensors",), ("key",)),
     Reader(array_files.read_idx, (".idx",), ids=False),
@@ -162,10 +163,7 @@ def _checked_reader(path: Path) -> Reader:
         if not zarr_files.is_zarr(path):
             raise InputError(f"{path}: is a folder, must be a file or a zarr store")
         return next(each for each in READERS if ".zarr" in each.endings)
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if not path.is_file():
-        raise InputError(f"{path}: is a pipe or a device, must be a file")
+    check_file(path)
     if reader is not None:
         return reader
     if (packed := _packed(path)) is not None:

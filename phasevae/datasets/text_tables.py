@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from phasevae.datasets.base import BLOCK_BYTES
 from phasevae.datasets.columns import table_samples
@@ -59,39 +59,46 @@ def read_text_table(path: Path, drop: Drop, header: bool | None) -> RawSamples:
 
 
 def _tables(path: Path, stream: BinaryIO, dialect: Dialect) -> Iterator[pd.DataFrame]:
+    """Blocks of rows of a table."""
     import pandas as pd
 
-    text = io.TextIOWrapper(stream, encoding=dialect.encoding, newline="")
-    for _ in range(dialect.lines_before):
-        text.readline()
-    try:
-        blocks = pd.read_csv(
-            text,
-            sep=dialect.separator,
-            decimal=dialect.decimal,
-            comment=dialect.comment,
-            header=None,
-            chunksize=max(100, BLOCK_BYTES // (8 * dialect.width)),
-            low_memory=False,
-            skipinitialspace=True,
-        )
-        with blocks:
-            for table in blocks:
-                if dialect.names is not None:
-                    table.columns = list(dialect.names)
-                if dialect.empty_end and not table.iloc[:, -1].isna().all():
-                    raise InputError(f"{path}: its last column is empty in the first rows only, must be complete")
-                yield table.iloc[:, :-1] if dialect.empty_end else table
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: has no rows") from None
-    except pd.errors.ParserError as error:
-        ragged = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        if ragged is None:
-            raise
-        expected, line, cells = map(int, ragged.groups())
-        raise InputError(
-            f"{path}: line {line + dialect.lines_before} has {cells} cells, must have {expected} as the first row has"
-        ) from None
+    with io.TextIOWrapper(stream, encoding=dialect.encoding, newline="") as text:
+        for _ in range(dialect.lines_before):
+            text.readline()
+        try:
+            yield from _blocks(path, text, dialect)
+        except pd.errors.EmptyDataError:
+            raise InputError(f"{path}: has no rows") from None
+        except pd.errors.ParserError as error:
+            ragged = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+            if ragged is None:
+                raise
+            width, line, cells = map(int, ragged.groups())
+            raise InputError(
+                f"{path}: line {line + dialect.lines_before} has {cells} cells, must have {width} as the first row has"
+            ) from None
+
+
+def _blocks(path: Path, text: TextIO, dialect: Dialect) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    blocks = pd.read_csv(
+        text,
+        sep=dialect.separator,
+        decimal=dialect.decimal,
+        comment=dialect.comment,
+        header=None,
+        chunksize=max(100, BLOCK_BYTES // (8 * dialect.width)),
+        low_memory=False,
+        skipinitialspace=True,
+    )
+    with blocks:
+        for table in blocks:
+            if dialect.names is not None:
+                table.columns = list(dialect.names)
+            if dialect.empty_end and not table.iloc[:, -1].isna().all():
+                raise InputError(f"{path}: its last column is empty in the first rows only")
+            yield table.iloc[:, :-1] if dialect.empty_end else table
 
 
 @contextmanager

@@ -132,7 +132,7 @@ def test_cells_of_10x_are_the_samples(tmp_path):
         ("x.pt", torch_file(lambda torch: {"a": 3}), "holds no tensors"),
         ("labels-idx1-ubyte", lambda path: path.write_bytes(idx(PIXELS.ravel(), 8)), r"shape \(270,\)"),
         ("x.mtx", lambda path: scipy.io.mmwrite(path, sp.coo_matrix(SPARSE * 1j)), "complex128"),
-        ("x.npy", os.mkfifo, "is a pipe or a device, must be a file"),
+        ("x.npy", os.mkfifo, "is a named pipe, must be a regular file"),
         ("x.npy", lambda path: path.mkdir(), "holds no arrays or tables|has no images"),
         (
             "x.npy.gz",
@@ -144,7 +144,7 @@ def test_cells_of_10x_are_the_samples(tmp_path):
         (
             "x.unknown",
             lambda path: path.write_bytes(b""),
-            r"named \*.unknown, must be \*.csv, .* or a folder",
+            r"named \*.unknown, must be \*.npy, .* or a folder",
         ),
     ],
 )

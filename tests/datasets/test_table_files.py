@@ -23,7 +23,6 @@ WRITERS = {
     "x.parquet": TABLE.to_parquet,
     "x.pq": lambda path: pa.parquet.write_table(pa.Table.from_pandas(TABLE), path, row_group_size=7),
     "x.feather": TABLE.to_feather,
-    "old.feather": lambda path: pa.feather.write_feather(TABLE, path, version=1),
     "plain.arrow": lambda path: pa.feather.write_feather(TABLE, path, compression="uncompressed"),
     "stream.arrow": arrow_stream,
     "x.ipc": arrow_stream,
@@ -35,6 +34,11 @@ def test_columnar_files(tmp_path, name):
     WRITERS[name](tmp_path / name)
     assert assert_reads(tmp_path / name).reading.columns == tuple(NAMES)
     assert_reads(tmp_path / name, X[:, [0, 2]], drop=["b", 3])
+
+
+def test_the_first_version_of_feather_is_refused(tmp_path):
+    pa.feather.write_feather(TABLE, tmp_path / "x.feather", version=1)
+    assert_refuses(tmp_path / "x.feather", "is of version 1 of feather, must be written again")
 
 
 def test_small_blocks_give_the_same(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from readings import NAMES, TABLE, X, assert_reads, assert_refuses
 
 from phasevae import InputError
-from phasevae.datasets import base, standardize, text_tables
+from phasevae.datasets import base, repeats, standardize, text_tables
 from phasevae.datasets.registry import dataset_from_path
 
 WRITTEN = {
@@ -171,6 +171,7 @@ def test_memory_does_not_grow_with_the_table(tmp_path, monkeypatch):
     for module in (base, text_tables):
         monkeypatch.setattr(module, "BLOCK_BYTES", 2**16)
     monkeypatch.setattr(standardize, "IN_MEMORY_BYTES", 2**20)
+    monkeypatch.setattr(repeats, "MOST_HASHES", 2**12)
     path = tmp_path / "x.csv"
     rows = np.random.default_rng(0).integers(0, 9, (120_000, 8))
     pd.DataFrame(rows, columns=list("abcdefgh")).to_csv(path, index=False)
@@ -232,3 +233,25 @@ def test_the_user_knows_the_header_better(tmp_path):
     with pytest.raises(InputError, match="header: 'yes', must be true or false"):
         dataset_from_path(tmp_path / "x.csv", header="yes")
     assert_refuses(tmp_path / "x.csv", "drop: 'z', must be one of a, b, or a number from 0 to 1", drop=["z"])
+
+
+# Missing values
+
+
+def test_missing_values_are_counted_with_their_columns(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b,c\n1,2,3\n4,,6\n7,NA,inf\n8,9,nan\n")
+    assert_refuses(
+        tmp_path / "x.csv",
+        r"x.csv: value nan at row 1, column 'b' \(row counted from 0\), one of 4 that are missing or infinite, must be "
+        r"finite: fill them, or leave out their rows \(dropna\) or columns \(drop: 'b', 'c'\)$",
+    )
+    assert_reads(tmp_path / "x.csv", np.array([[1], [4], [7], [8]]), drop=["b", "c"])
+    np.save(tmp_path / "x.npy", np.where(np.arange(60).reshape(4, 15) % 2, np.nan, X[:4, :1]))
+    assert_refuses(
+        tmp_path / "x.npy", r"value nan at row 0, column 1 \(counted from 0\), one of 30 .*, \.\.\. \(15 columns\)"
+    )
+
+
+def test_columns_without_any_value(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b,c\n1,,3\n4,,6\n7,,5\n")
+    assert_refuses(tmp_path / "x.csv", r"one of 3 that are missing .*\(drop: 'b'\)")
