@@ -11,6 +11,7 @@ import typer
 
 from phasevae import __version__
 from phasevae.cli import analysis, data, doctor, predict, results, sweep
+from phasevae.cli.parent import end_with_parent
 from phasevae.errors import InputError
 
 VERBS = (
@@ -67,6 +68,7 @@ def main() -> None:
     logger = logging.getLogger("phasevae")
     logger.handlers = [_Messages()]
     logger.setLevel(logging.INFO)
+    end_with_parent()
     try:
         app()
     except InputError as error:
