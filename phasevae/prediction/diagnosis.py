@@ -125,8 +125,8 @@ def _kinks(optimum: Optimum) -> str | None:
     return (
         f"the loss has kinks, and the critical weight depends on how far the outputs of a network spread: from "
         f"{first} to {last}, which is {low:.3g} to {high:.3g} times the predicted one; within this range the criterion "
-        f"does not decide, and collapse may be abrupt (compare trainings that start alive with trainings that start "
-        f"collapsed)"
+        f"does not decide; collapse may be abrupt, and an active state may live above it (compare trainings that start "
+        f"alive with trainings that start collapsed)"
     )
 
 
