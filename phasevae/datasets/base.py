@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from phasevae.datasets.files import check_readable
 from phasevae.datasets.reading import Origin, Reading
 from phasevae.errors import InputError, no_such_choice
 from phasevae.wording import counted
@@ -134,10 +135,15 @@ def file_name(path: Path | str) -> str:
 
 
 def checked_path(key: str, value: Any) -> Path:
-    """Return an option's value as a path with ~ expanded. Raises InputError that names the option `key`."""
-    if not isinstance(value, str | Path) or not str(value):
+    """Return an option's value as a path with ~ expanded.
+
+    Raises InputError that names the option `key`, or a path that is no file or folder that can be read.
+    """
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise InputError(f"{key}: {value!r}, must be the path of a file or folder")
-    return Path(value).expanduser()
+    path = Path(value).expanduser()
+    check_readable(path)
+    return path
 
 
 def checked_int(key: str, value: Any, least: int) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 
 from phasevae import __version__
 from phasevae.artifacts.files import canonical_json
-from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, synthetic
-from phasevae.datasets.base import Dataset, file_name
+from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, readers, synthetic
+from phasevae.datasets.base import Dataset, checked_path, file_name
 from phasevae.datasets.store import is_saved, load_dataset, read_record
 from phasevae.errors import InputError, no_such_choice
 from phasevae.wording import suggestion
@@ -111,7 +111,7 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
     InputError
         As `build_dataset` and `load_dataset` do.
     """
-    path = Path(path)
+    path = checked_path("path", path)
     kind = kind_of_path(path)
     if kind == "saved":
         if options:
@@ -122,8 +122,10 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
         and path.is_file()
         and path.suffix.lower() not in ("", *archives.SUFFIXES, *image_files.SUFFIXES)
     ):
+        if (known := readers.not_read(path)) is not None:
+            raise InputError(f"{path}: is {known}")
         raise InputError(
-            f"{path}: named *{path.suffix}, must be *{', *'.join(arrays.SUFFIXES)}, or a folder, .zip or .tar of images"
+            f"{path}: named *{path.suffix}, must be *{', *'.join(readers.ENDINGS)}, or a folder, .zip or .tar of images"
         )
     for key in options:
         if key not in inspect.signature(KINDS[kind]).parameters:
@@ -136,7 +138,7 @@ def kind_of_path(path: Path) -> str:
     """Return the kind of the data at `path`: "saved" for a folder of `save_dataset`, else "array" or "images"."""
     if is_saved(path):
         return "saved"
-    return "array" if path.suffix.lower() in arrays.SUFFIXES and not path.is_dir() else "images"
+    return "array" if readers.is_array(path, image_files.SUFFIXES) else "images"
 
 
 def _checked_options(kind: str, builder: Callable[..., Dataset], options: dict[str, Any]) -> dict[str, Any]:

@@ -233,7 +233,9 @@ def spectrum_of(source: Dataset | Path | str, chunk_rows: int | None = None) -> 
         The most rows in a block.
     """
     dataset = source if isinstance(source, Dataset) else load_dataset(source)
-    spectrum = compute_spectrum(dataset, chunk_rows)
+    spectrum = measure_spectrum(read_samples(dataset, chunk_rows)).spectrum
+    if dataset.sha256 is not None:  # one that was built just now has warned
+        warn_of_reading(spectrum.reading)
     # Those of data.npy, also if the data set is not saved.
     sha256 = dataset.sha256 or write_npy(dataset.x)
     return replace(spectrum, name=dataset.name, data_sha256=sha256, provenance=dataset.provenance)
