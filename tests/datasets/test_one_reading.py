@@ -170,6 +170,10 @@ def test_files_of_older_versions_have_no_reading(tmp_path):
     ("reading", "expected"),
     [
         (Reading(1, (1,), 0, 0.12345), "1 sample of 1 feature, values 0 to 0.1235, preparation: none"),
+        (
+            Reading(7, (1,), 99999.96875, 100000.0390625),
+            "7 samples of 1 feature, values 99999.9688 to 100000.039, preparation: none",
+        ),
         (Reading(7, (2, 3), -1.5, 65535), "7 samples of 2 x 3, values -1.5 to 65535, preparation: none"),
         (
             Reading(300, (16, 16, 3), 0, 1, (), tuple("abcdef"), (("images", 200), ("masks", 100))),
