@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from phasevae.analysis.records import Estimate
 from phasevae.analysis.sweep_table import check_table, require_columns, seed_means
-from phasevae.errors import InputError
+from phasevae.errors import no_such_choice
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def branch_means(table: pd.DataFrame) -> dict[str, Branch]:
     require_columns(table, ["branch"], "hysteresis")
     unknown = set(table["branch"]) - set(BRANCHES)
     if unknown:
-        raise InputError(f"hysteresis: branch '{sorted(unknown)[0]}', must be one of {', '.join(BRANCHES)}")
+        raise no_such_choice("hysteresis: branch", sorted(unknown)[0], BRANCHES)
     branches = {}
     for name in BRANCHES:
         rows = table[table["branch"] == name]

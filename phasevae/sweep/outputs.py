@@ -21,7 +21,7 @@ from phasevae.datasets.files import folder_files
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
 from phasevae.sweep.plan import Point, betas, grid_values, make_plan, plan_text, read_plan, second_pass
-from phasevae.sweep.points import POINT_FILES
+from phasevae.sweep.points import COMPLETE, POINT_FILES
 from phasevae.sweep.resources import bucket_cost, packed_buckets, upward_cost
 
 TABLES = (
@@ -111,9 +111,14 @@ class Sweep:
         """All files of some points."""
         return [f"{self.folder}{point.path}/{file}" for point in points for file in POINT_FILES]
 
+    def complete_flags(self, points: Iterable[Point]) -> list[str]:
+        """The flag files of some points: that the job of each has ended well."""
+        return [f"{self.folder}{point.path}/{COMPLETE}" for point in points]
+
     def records(self) -> list[str]:
-        """The point.json of each point of the plan."""
-        return [f"{self.folder}{point.path}/point.json" for point in self.plan]
+        """The point.json of each point of the plan, and its flag file."""
+        records = [f"{self.folder}{point.path}/point.json" for point in self.plan]
+        return records + self.complete_flags(self.plan)
 
     def refined_flags(self, refined: Path | str) -> list[str]:
         """The flag files of all buckets that have new points in the refined plan."""
@@ -254,7 +259,12 @@ class Outputs:
 
     def deliverables(self, *datasets: str) -> list[str]:
         """All results of data sets. The points of a refined grid are not known yet; the tables ask for them."""
-        points = [file for sweep in self.sweeps if sweep.dataset in datasets for file in sweep.point_files(sweep.plan)]
+        points = [
+            file
+            for sweep in self.sweeps
+            if sweep.dataset in datasets
+            for file in (*sweep.point_files(sweep.plan), *sweep.complete_flags(sweep.plan))
+        ]
         return points + [file for name in datasets for file in (*self.tables(name), *self.figure_files(name))]
 
     def verdicts(self, *datasets: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ for sweep in OUTPUTS.sweeps:
                 spectrum=f"{RESULTS}/{sweep.dataset}/spectrum.json",
             output:
                 update(sweep.point_files(points)),
+                touch(sweep.complete_flags(points)),
             log:
                 f"{sweep.folder}logs/train_{bucket}.log",
             benchmark:
