@@ -133,6 +133,7 @@ def test_every_answer_begins_with_the_sentence(kind, tmp_path, capsys):
     path, _ = SOURCES[kind](tmp_path)
     sentence = str(dataset_from_path(path).reading)
     assert sentence.startswith(SENTENCES[kind])
+    assert ("columns a ... d" in sentence) == (kind == "csv")
     kind_of_data = "images" if kind == "images" else "array"
     told = [
         run(capsys, "predict", path, "--latent", 2, "--beta", 1, "--html", tmp_path / "page.html"),
@@ -150,6 +151,34 @@ def test_every_answer_begins_with_the_sentence(kind, tmp_path, capsys):
         assert json.loads((tmp_path / file).read_text())["read"]["sentence"] == sentence
     assert str(read_spectrum(tmp_path / "spectrum.json").reading) == sentence
     assert str(load_dataset(tmp_path / "saved").reading) == sentence
+
+
+@pytest.mark.parametrize("standardize", [[], ["--standardize", "global"]])
+def test_columns_parts_and_what_was_left_out_are_in_every_answer(standardize, tmp_path, capsys):
+    whole = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 4)), columns=list("abcd"))
+    whole["id"] = np.random.default_rng(1).permutation(100)
+    (tmp_path / "parts").mkdir()
+    for name, rows in (("p1", slice(60)), ("p2", slice(60, None))):
+        whole.iloc[rows].to_parquet(tmp_path / "parts" / f"{name}.parquet")
+    options = ["--drop", "id", *standardize]
+    told = [
+        run(capsys, "predict", tmp_path / "parts", *options, "--latent", 2, "--beta", 1),
+        run(capsys, "spectrum", tmp_path / "parts", *options, "-o", tmp_path / "s.json"),
+        run(capsys, "predict", tmp_path / "s.json", "--latent", 2, "--beta", 1),
+        run(capsys, "dataset", "array", tmp_path / "parts", *options, "-o", tmp_path / "saved"),
+        run(capsys, "predict", tmp_path / "saved", "--latent", 2, "--beta", 1),
+    ]
+    (sentence,) = {text.splitlines()[0] for text in told}
+    made = "standardised (global)" if standardize else "none"
+    assert sentence.startswith("100 samples of 4 features, values ")
+    assert sentence.endswith(
+        f", columns a ... d, from 2 sources (p1.parquet 60, p2.parquet 40), left out: column id, preparation: {made}"
+    )
+    mode = standardize[1] if standardize else None
+    prediction = phasevae.predict(tmp_path / "parts", 2, beta=1.0, drop=["id"], standardize=mode)
+    assert str(prediction.reading) == sentence
+    # The same numbers as those of the columns in memory.
+    assert prediction.kl == phasevae.predict(whole[list("abcd")], 2, beta=1.0, standardize=mode).kl
 
 
 def test_files_of_older_versions_have_no_reading(tmp_path):
