@@ -58,6 +58,7 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
+        trained(*CONFIG["run"]),
         OUTPUTS.deliverables(*CONFIG["run"]),
         rules.manifest.output,
     message:

@@ -65,6 +65,12 @@ def labels(item):
     return lambda wildcards: {"item": f"{item} {wildcards.part}".rstrip(" /")}
 
 
+def trained(*names):
+    """All files of the points of data sets. As outputs of their rules they need no search for the rule that makes them,
+    whose time would grow with the square of the number of points."""
+    return [file for name in OUTPUTS.training_rules(*names) for file in getattr(rules, name).output]
+
+
 def target(rule, *names, missing):
     """Results of data sets that may not be configured: an error then, if the target is asked for."""
 
@@ -73,6 +79,6 @@ def target(rule, *names, missing):
         if absent:
             raise WorkflowError(f"target {rule}: no data set {' or '.join(absent)} in the configuration; {missing}")
         listed = rules.manifest.output if set(names) == set(CONFIG["run"]) else []
-        return [*OUTPUTS.deliverables(*names), *listed]
+        return [*trained(*names), *OUTPUTS.deliverables(*names), *listed]
 
     return files
