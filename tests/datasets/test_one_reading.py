@@ -361,8 +361,9 @@ def test_values_that_single_precision_holds_are_not_warned_of():
 
 def test_copies_are_said_with_their_effect(tmp_path):
     x = np.random.default_rng(0).normal(size=(500, 4))
+    copied = np.tile(x, (4, 1))
     np.save(tmp_path / "x.npy", np.repeat(x, 4, axis=0))
-    for data in (tmp_path / "x.npy", np.tile(x, (4, 1)), [x, x, x, x]):
+    for data in (tmp_path / "x.npy", copied, [copied[:700], copied[700:]]):
         prediction = phasevae.predict(data, 2, beta=1.0)
         assert "duplicates" in codes(prediction)
         assert prediction.reading.effective_samples == pytest.approx(500)
