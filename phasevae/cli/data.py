@@ -89,7 +89,7 @@ def spectrum(
     from phasevae.datasets.registry import dataset_from_path
     from phasevae.datasets.samples import given_options
     from phasevae.datasets.store import is_saved
-    from phasevae.spectrum.spectrum import spectrum_of, write_spectrum
+    from phasevae.spectrum.spectrum import spectrum_of, warn_of_reading, write_spectrum
 
     options = given_options(
         key=key,
@@ -104,7 +104,11 @@ def spectrum(
         raise InputError(f"spectrum: {', '.join(options)}: must be given to `phasevae moments`, not with --moments")
     if not moments and (basis is not None or len(data) > 1):
         raise InputError("spectrum: --basis and several DATA go with --moments")
-    result = spectrum_of_parts(data, basis) if moments else spectrum_of(dataset_from_path(data[0], **options))
+    if moments:
+        result = spectrum_of_parts(data, basis)
+        warn_of_reading(result.reading)
+    else:
+        result = spectrum_of(dataset_from_path(data[0], **options))
     saved = [path / "data.json" for path in data if is_saved(path)]
     made_by = provenance_record(output, "moments" if moments else "spectrum", saved, data_sha256=result.data_sha256)
     write_spectrum(output, result, made_by)

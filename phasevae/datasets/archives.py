@@ -13,7 +13,7 @@ from typing import BinaryIO
 from phasevae.artifacts.files import file_sha256
 from phasevae.datasets.base import file_name
 from phasevae.datasets.bounded import MOST_BYTES, TarBytes, ZipBytes, read_chunks
-from phasevae.datasets.files import check_file, check_readable, folder_files, is_visible, shown_name
+from phasevae.datasets.files import check_file, folder_files, is_visible, shown_name
 from phasevae.errors import InputError
 
 _ENCRYPTED = 1  # bit of a member's flags
@@ -29,6 +29,7 @@ def members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, 
     Parameters
     ----------
     path : Path
+        A folder or regular file (`phasevae.datasets.base.checked_path`).
     selected : function
         Whether to read a file, by its name.
 
@@ -40,10 +41,8 @@ def members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, 
     Raises
     ------
     InputError
-        If `path` does not exist, cannot be read, is no archive, or is truncated or damaged; or if it is an archive that
-        expands to far more than its size.
+        If a file cannot be read, or `path` is no archive, is truncated or damaged, or expands far beyond its size.
     """
-    check_readable(path)
     if path.is_dir():
         yield from _folder_members(path, selected)
         return

@@ -11,7 +11,8 @@ from phasevae.datasets import archives
 from phasevae.datasets.base import Dataset, checked_choice, checked_flag, checked_path
 from phasevae.datasets.fetch import fetched
 from phasevae.datasets.image_files import converted
-from phasevae.datasets.images import checked_size, preprocessing, scaled
+from phasevae.datasets.image_stack import preprocessing, scaled
+from phasevae.datasets.images import checked_size
 from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.standardize import standardized
 from phasevae.errors import InputError

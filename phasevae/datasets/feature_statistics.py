@@ -147,10 +147,11 @@ class _Rounding:
     def add(self, exact: NDArray, rounded: NDArray) -> None:
         """Add a block of rows before and after the rounding."""
         self._first = exact[0] if self._first is None else self._first
-        shifted = exact - self._first
+        shifted, error = exact - self._first, exact - rounded
         self._varies = self._varies or bool(shifted.any())
-        self._errors = self._errors + np.square(exact - rounded).sum(0)
-        self._sums, self._squares = self._sums + shifted.sum(0), self._squares + np.square(shifted).sum(0)
+        self._errors = self._errors + np.einsum("ij,ij->j", error, error)
+        self._sums = self._sums + shifted.sum(0)
+        self._squares = self._squares + np.einsum("ij,ij->j", shifted, shifted)
 
     def share(self, n: int) -> float:
         """Return the largest share of a feature, 0 without any rounding; `n` is the number of rows."""

@@ -31,7 +31,7 @@ def check_readable(path: Path) -> None:
         raise InputError(f"{path}: cannot be read ({_reason(error)})") from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"{path}: is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, must be a regular file or a folder")
-    if not os.access(path, os.R_OK):
+    if not os.access(path, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK):
         raise InputError(f"{path}: cannot be read (Permission denied)")
 
 

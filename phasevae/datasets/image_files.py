@@ -131,7 +131,9 @@ def _tiff_pages(image: Image.Image, label: str, most_pixels: int) -> Iterator[Pa
     number = 0
     while True:
         try:
-            image.seek(number)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                image.seek(number)
             left_out = number > 0 and bool(int(image.tag_v2.get(_SUBFILE, 0)) & _REDUCED_OR_MASK)
         except EOFError:
             return
@@ -153,13 +155,15 @@ def _page(image: Image.Image, label: str, most_pixels: int, place: str = "") -> 
     if image.width * image.height > most_pixels:
         sides = f"{image.width} x {image.height}"
         raise InputError(f"{label}{place} is {sides} pixels, must have at most {most_pixels}, or give 'size'")
-    orientation = _orientation(image)
-    # How the file stores colours, such as "RGB;16B"; other formats have 8 bits.
+    # How the file stores colours, such as "RGB;16B"; other formats have 8 bits. Decoding forgets it.
     stored = image.tile[0][3] if image.format in ("PNG", "TIFF", "PPM") and image.tile else ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # Decoding turns a TIFF, and of the other formats some have the orientation at the end of the file.
+            orientation = _orientation(image) if image.format == "TIFF" else 1
             image.load()
+            orientation = _orientation(image) if image.format != "TIFF" else orientation
             upright = ImageOps.exif_transpose(image) if orientation != 1 else image
             unified, depth, notes = _unified(upright, image.format, stored)
     except Exception as error:
@@ -188,8 +192,13 @@ def _unified(image: Image.Image, file_format: str | None, stored: Any) -> tuple[
     if image.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
         notes.append(f"{image.mode} to RGB")
     # Pillow opens grey with transparency as RGBA if it has 16 bits.
-    is_grey = image.mode in ("1", "L", "LA") or str(stored).startswith("LA")
-    return image.convert("L" if is_grey else "RGB"), "8 bits", tuple(notes)
+    is_grey = image.mode in ("1", "L", "LA") or str(stored).startswith("LA") or _has_grey_palette(image)
+    return image.convert("RGB").convert("L" if is_grey else "RGB"), "8 bits", tuple(notes)
+
+
+def _has_grey_palette(image: Image.Image) -> bool:
+    palette = image.getpalette("RGB") if image.mode in ("P", "PA") else None
+    return palette is not None and palette[0::3] == palette[1::3] == palette[2::3]
 
 
 def _is_transparent(image: Image.Image) -> bool:
@@ -210,9 +219,7 @@ def _has_deep_colours(stored: Any) -> bool:
 def _orientation(image: Image.Image) -> int:
     """The orientation of EXIF, 1 if there is none that can be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            value = image.getexif().get(_ORIENTATION, 1)
+        value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # Pillow raises many kinds on damaged metadata, which other programs pass over
         return 1
     return value if value in range(1, 9) else 1

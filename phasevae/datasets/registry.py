@@ -14,7 +14,8 @@ from phasevae.artifacts.files import canonical_json
 from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, readers, synthetic
 from phasevae.datasets.base import Dataset, checked_path, file_name
 from phasevae.datasets.store import is_saved, load_dataset, read_record
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
+from phasevae.wording import suggestion
 
 KINDS: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic.synthetic,
@@ -54,7 +55,7 @@ def build_dataset(kind: str, *, name: str | None = None, **options: Any) -> Data
         For an unknown kind, an unknown, missing or unusable option, and unusable data.
     """
     if kind not in KINDS:
-        raise InputError(f"kind: {kind!r}, must be one of {', '.join(KINDS)}")
+        raise no_such_choice("kind", kind, KINDS)
     builder = KINDS[kind]
     used = _checked_options(kind, builder, options)
     dataset = builder(**used)
@@ -145,7 +146,7 @@ def _checked_options(kind: str, builder: Callable[..., Dataset], options: dict[s
     parameters = inspect.signature(builder).parameters
     for key in options:
         if key not in parameters:
-            raise InputError(f"{key}: unknown option of kind '{kind}', must be one of {', '.join(parameters)}")
+            raise InputError(f"{key}: unknown option of kind '{kind}', {suggestion(key, parameters, 'must be one of')}")
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and options.get(key) is None:
             raise InputError(f"{key}: missing, kind '{kind}' needs it")

@@ -11,6 +11,9 @@ MOST_HASHES = 2**20
 PAIRS, PAIR_VALUES = 4096, 2**22
 """Pairs of rows of which the features are compared, and the most values of these pairs."""
 
+CACHED_VALUES = 2**14
+"""Values that are mixed at once, in the cache of a processor."""
+
 MANY_TIMES = 100
 """Copies are no chance where there are this many times as many as independent features would give."""
 
@@ -58,11 +61,15 @@ class RowCounter:
         return n_samples * kept / float(np.square(copies).sum())
 
     def _hashed(self, block: NDArray[np.float64]) -> NDArray[np.uint64]:
-        bits = (block + 0.0).view(np.uint64)  # -0 is 0
-        mixed = bits * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(32)
-        mixed *= self._factors
-        hashes = mixed.sum(1, dtype=np.uint64) * np.uint64(0xD6E8FEB86659FD93)
+        hashes = np.empty(len(block), np.uint64)
+        step = max(1, CACHED_VALUES // block.shape[1])
+        for start in range(0, len(block), step):
+            mixed = (block[start : start + step] + 0.0).view(np.uint64)  # -0 is 0
+            mixed *= np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(32)
+            mixed *= self._factors
+            hashes[start : start + step] = mixed.sum(1, dtype=np.uint64)
+        hashes *= np.uint64(0xD6E8FEB86659FD93)
         return hashes ^ (hashes >> np.uint64(32))
 
     def _merge(self) -> None:

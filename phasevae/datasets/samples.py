@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def read_samples(
     options = given_options(**options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ReadingWarning)
-        if isinstance(data, str | Path):
+        if isinstance(data, str | os.PathLike):
             return sample_stream(dataset_from_path(data, **options), most_rows)
         standardize = options.pop("standardize", None)
         for option in options:

@@ -158,8 +158,8 @@ class Network:
     def _is_lone_and_narrow(self, parameters: Tensor) -> bool:
         """Whether the libraries would round differently because there is one model: products with a width of 1.
 
-        They then take other functions than for several models. Such a model is computed twice, side by side, so that its
-        bits do not depend on its ensemble.
+        They then take other functions than for several models. Such a model is computed twice, side by side, so that
+        its bits do not depend on its ensemble.
         """
         return parameters.shape[0] == 1 and 1 in self.widths
 

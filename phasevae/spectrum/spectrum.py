@@ -29,6 +29,7 @@ from phasevae.spectrum.moments import (
     shape_moments,
 )
 from phasevae.spectrum.variance_proxy import MOST_ROWS, N_COMPONENTS, variance_proxy_ratio
+from phasevae.wording import counted, with_error
 
 N_LEADING = 8
 """Number of components whose skewness and excess kurtosis are reported."""
@@ -58,6 +59,11 @@ class Spectrum:
     @property
     def dimension(self) -> int:
         return self.eigenvalues.size if self.n_features is None else self.n_features
+
+    def __repr__(self) -> str:
+        size = f"{counted(self.n_samples, 'sample')} of {counted(self.dimension, 'feature')}"
+        critical = with_error(self.critical_variance, float(self.standard_errors[0]))
+        return f"<Spectrum{self.name and f' of {self.name}'}: {size}, critical variance {critical}>"
 
 
 @dataclass(frozen=True)
@@ -227,7 +233,9 @@ def spectrum_of(source: Dataset | Path | str, chunk_rows: int | None = None) -> 
         The most rows in a block.
     """
     dataset = source if isinstance(source, Dataset) else load_dataset(source)
-    spectrum = compute_spectrum(dataset, chunk_rows)
+    spectrum = measure_spectrum(read_samples(dataset, chunk_rows)).spectrum
+    if dataset.sha256 is not None:  # one that was built just now has warned
+        warn_of_reading(spectrum.reading)
     # Those of data.npy, also if the data set is not saved.
     sha256 = dataset.sha256 or write_npy(dataset.x)
     return replace(spectrum, name=dataset.name, data_sha256=sha256, provenance=dataset.provenance)

@@ -98,8 +98,9 @@ class DataSection(Section):
     """none: as they are; center: subtract the mean of each feature; global: also divide all by one number; per-feature:
     also divide each feature by its standard deviation."""
 
-    shards: Count = 1
-    """The spectrum is computed in this many parts of the rows, each a job of its own."""
+    shards: int = Field(1, ge=1, le=1000)
+    """The spectrum is computed in this many parts of the rows. Each part is two jobs, and two D x D matrices to merge,
+    so more than 1000 parts cost more than they save."""
 
 
 class NetworkSection(Section):
@@ -143,8 +144,9 @@ class SweepSection(Section):
     converged_only: bool = False
     """Fit only the points that are known to have converged."""
 
-    n_buckets: Count = 8
-    """The points are trained together in at most this many jobs."""
+    n_buckets: int = Field(8, ge=1, le=1000)
+    """The points are trained together in at most this many jobs. Snakemake plans each of them as a rule of its own, so
+    more than 1000 take minutes to plan."""
 
 
 class TrainingSection(Section):

@@ -15,7 +15,9 @@ from PIL import Image
 
 import phasevae
 from phasevae import InputError
+from phasevae.artifacts.files import canonical_json, readable_json
 from phasevae.cli import main
+from phasevae.config import dataset_options, validate
 from phasevae.datasets.reading import Reading, ReadingWarning, joined_reading
 from phasevae.datasets.registry import dataset_from_path
 from phasevae.datasets.store import load_dataset, save_dataset
@@ -64,6 +66,17 @@ def run(capsys: pytest.CaptureFixture, *arguments: object) -> str:
     return capsys.readouterr().out
 
 
+def as_the_workflow_does(capsys: pytest.CaptureFixture, folder: Path, **keys: object) -> None:
+    """Run the commands of the rules `dataset` and `spectrum` for a data set of a configuration."""
+    given = {key: value for key, value in keys.items() if value is not None}
+    settings = validate({"datasets": {"mine": {"n_latent": LATENTS, "sigma2": [1.0], **given}}}, "test")["datasets"][
+        "mine"
+    ]
+    options = canonical_json(dataset_options(settings))
+    run(capsys, "dataset", settings["kind"], "--options", options, "-o", folder)
+    run(capsys, "spectrum", folder, "-o", folder / "spectrum.json")
+
+
 def numbers(record: dict) -> dict:
     """An answer without the warnings and advice, which need the samples."""
     return {key: value for key, value in record.items() if key not in ("warnings", "advice")}
@@ -80,11 +93,13 @@ def test_every_way_gives_the_same_numbers(kind, mode, tmp_path, capsys):
     run(capsys, "spectrum", path, *options, "-o", tmp_path / "spectrum.json")
     run(capsys, "dataset", kind_of_data, path, *options, "-o", tmp_path / "saved")
     run(capsys, "spectrum", tmp_path / "saved", "-o", tmp_path / "of_saved.json")
+    as_the_workflow_does(capsys, tmp_path / "workflow", kind=kind_of_data, path=str(path), standardize=mode)
     answers = {
         "command, path": json.loads(run(capsys, "predict", path, *options, *loss)),
         "command, spectrum": json.loads(run(capsys, "predict", tmp_path / "spectrum.json", *loss)),
         "command, saved": json.loads(run(capsys, "predict", tmp_path / "saved", *loss)),
         "command, spectrum of saved": json.loads(run(capsys, "predict", tmp_path / "of_saved.json", *loss)),
+        "workflow": json.loads(run(capsys, "predict", tmp_path / "workflow" / "spectrum.json", *loss)),
     }
     in_python = {
         "python, path": phasevae.predict(path, LATENTS, **LOSS, **keywords),
@@ -93,7 +108,7 @@ def test_every_way_gives_the_same_numbers(kind, mode, tmp_path, capsys):
         "python, spectrum": phasevae.predict(str(tmp_path / "spectrum.json"), LATENTS, **LOSS),
         "python, saved": phasevae.predict(tmp_path / "saved", LATENTS, **LOSS),
     }
-    answers |= {name: json.loads(phasevae_json(prediction)) for name, prediction in in_python.items()}
+    answers |= {name: json.loads(readable_json(prediction.to_json())) for name, prediction in in_python.items()}
     expected = numbers(answers["command, path"])
     for name, answer in answers.items():
         actual = numbers(answer)
@@ -108,12 +123,6 @@ def test_every_way_gives_the_same_numbers(kind, mode, tmp_path, capsys):
     scale = {"global": np.sqrt(prepared.var(0).mean()), "per-feature": prepared.std(0)}.get(mode, 1.0)
     eigenvalue = np.linalg.eigvalsh(np.cov((prepared / scale).T, bias=True))[-1]
     assert expected["critical_variance"] == pytest.approx(eigenvalue, rel=3e-7)
-
-
-def phasevae_json(prediction) -> str:
-    from phasevae.artifacts.files import readable_json
-
-    return readable_json(prediction.to_json())
 
 
 # The sentence
@@ -218,7 +227,7 @@ def test_own_losses_tell_what_was_read_too(tmp_path):
     expected = f"300 samples of 3 x 2, values {np.float32(x.min()):.4g} to {np.float32(x.max()):.4g}, preparation: none"
     of_path, of_array = (phasevae.predict(data, 2, loss=loss) for data in (path, x))
     assert str(of_path.reading) == str(of_array.reading) == expected
-    assert phasevae_json(of_path) == phasevae_json(of_array)
+    assert readable_json(of_path.to_json()) == readable_json(of_array.to_json())
     with_target = phasevae.predict(x, 2, loss=loss, target=x[:, :1], output_shape=(1, 2))
     assert str(with_target.reading) == expected
     centred = phasevae.predict(path, 2, loss=loss, standardize="center")
