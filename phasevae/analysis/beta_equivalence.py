@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from phasevae.analysis.kl_fit.profile_likelihood import LEVEL
 from phasevae.analysis.records import Interval
-from phasevae.analysis.sweep_table import COLUMNS, SD_ABSOLUTE, SD_RELATIVE, abscissa, check_table, seed_means
+from phasevae.analysis.sweep_table import SD_ABSOLUTE, SD_RELATIVE, abscissa, seed_means
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,8 +63,7 @@ class BetaEquivalence:
 
 def fixed_parameter_curves(sweep: pd.DataFrame) -> list[Curve]:
     """Return the sweeps in a table: a curve for each beta with MIN_COMMON values of sigma2 or more, and of the other
-    points a curve for each sigma2 with as many values of beta. Raises InputError for a table that no fit could read."""
-    check_table(sweep, COLUMNS)
+    points a curve for each sigma2 with as many values of beta."""
     rest = sweep.assign(x=abscissa(sweep))
     curves = []
     for fixed in ("beta", "sigma2"):

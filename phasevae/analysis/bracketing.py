@@ -19,7 +19,7 @@ import numpy as np
 
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, fit_critical_point
 from phasevae.analysis.records import Interval
-from phasevae.analysis.sweep_table import COLUMNS, SD_ABSOLUTE, SD_RELATIVE, check_table, require_columns, seed_means
+from phasevae.analysis.sweep_table import SD_ABSOLUTE, SD_RELATIVE, seed_means
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,12 +103,9 @@ def compare_bracketing(first: pd.DataFrame, second: pd.DataFrame, spectrum: Spec
     Raises
     ------
     InputError
-        For tables that no fit can read or that share no point.
+        For tables that share no point.
     """
-    means = [
-        _means(sweep, f"{name} sweep").add_suffix(f"_{name}")
-        for name, sweep in zip(SWEEPS, (first, second), strict=True)
-    ]
+    means = [_means(sweep).add_suffix(f"_{name}") for name, sweep in zip(SWEEPS, (first, second), strict=True)]
     both = means[0].join(means[1], how="inner").sort_index().reset_index()
     if both.empty:
         raise InputError("bracketing: the two sweeps share no value of sigma2 and beta, must be of the same grid")
@@ -169,10 +166,8 @@ def summarise_bracketing(
     )
 
 
-def _means(sweep: pd.DataFrame, name: str) -> pd.DataFrame:
+def _means(sweep: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds and their standard errors, indexed by beta and sigma2."""
-    check_table(sweep, COLUMNS, name)
-    require_columns(sweep, GAP, name)
     scatter = SD_ABSOLUTE + SD_RELATIVE * sweep["kl"].abs()
     gap_variance = sweep["elbo_gap_standard_error"].fillna(0.0) ** 2
     means = seed_means(

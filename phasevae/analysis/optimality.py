@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.analysis.sweep_table import IDENTITY, column_values
+from phasevae.analysis.sweep_table import IDENTITY
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,17 +42,8 @@ class Consistency:
 
 
 def convergence_states(sweep: pd.DataFrame) -> NDArray[np.object_]:
-    """Return `converged` of each point as True, False, or None where it is unknown (empty, or no such column).
-
-    Raises InputError for anything else.
-    """
-    if COLUMN not in sweep:
-        return np.full(len(sweep), None, dtype=object)
-    known = {"True": True, "False": False, "nan": None, "None": None, "": None}
-    for row, value in enumerate(sweep[COLUMN]):
-        if str(value) not in known:
-            raise InputError(f"sweep: column '{COLUMN}', row {row + 1}: {value!r}, must be True, False or empty")
-    return np.array([known[str(value)] for value in sweep[COLUMN]], dtype=object)
+    """Return `converged` of each point as True, False, or None where it is unknown (empty, or no such column)."""
+    return sweep[COLUMN].to_numpy(object) if COLUMN in sweep else np.full(len(sweep), None, dtype=object)
 
 
 def convergence_summary(sweep: pd.DataFrame, converged_only: bool) -> Convergence:
@@ -72,7 +63,7 @@ def convergence_summary(sweep: pd.DataFrame, converged_only: bool) -> Convergenc
         n_unconverged=n_unconverged,
         n_unknown=n_unknown,
         n_left_out=n_unconverged + n_unknown if converged_only else 0,
-        sigma2=np.unique(column_values(sweep, "sigma2")[unconverged]).tolist() if unconverged.any() else [],
+        sigma2=np.unique(sweep["sigma2"][unconverged]).tolist(),
     )
 
 
@@ -86,8 +77,8 @@ def converged_points(sweep: pd.DataFrame) -> pd.DataFrame:
 
 def rows_of(points: pd.DataFrame, table: pd.DataFrame | None) -> pd.DataFrame | None:
     """Return the rows of another table of the sweep (dimensions, histories) that belong to `points`."""
-    if table is None or not set(IDENTITY) <= set(table.columns):
-        return table
+    if table is None:
+        return None
     kept = set(points[[*IDENTITY]].itertuples(index=False, name=None))
     return table[[identity in kept for identity in table[[*IDENTITY]].itertuples(index=False, name=None)]]
 
@@ -117,7 +108,7 @@ def shortfall(sweep: pd.DataFrame) -> NDArray[np.float64]:
     The sweep has the columns sigma2, beta, mse and kl, all of one data set. The shortfall, shape [points], is 0 where
     the point's own network is the best; it is a lower bound of the distance from the optimum.
     """
-    sigma2, beta, mse, kl = (column_values(sweep, column) for column in ("sigma2", "beta", "mse", "kl"))
+    sigma2, beta, mse, kl = (sweep[column].to_numpy() for column in ("sigma2", "beta", "mse", "kl"))
     own = mse / (2 * sigma2) + beta * kl
     best = np.array(
         [np.min(mse / (2 * value) + weight * kl) for value, weight in zip(sigma2, beta, strict=True)], dtype=float
@@ -130,7 +121,7 @@ def optimality_summary(sweep: pd.DataFrame) -> Consistency:
     if "mse" not in sweep:
         return Consistency(None, [])
     nats = shortfall(sweep)
-    return Consistency(float(nats.max()), np.unique(column_values(sweep, "sigma2")[nats > TOLERANCE]).tolist())
+    return Consistency(float(nats.max()), np.unique(sweep["sigma2"][nats > TOLERANCE]).tolist())
 
 
 def optimality_warning(consistency: Consistency) -> str | None:

@@ -19,14 +19,13 @@ from phasevae.analysis.kl_fit.fit import FormFit, second_eigenvalue
 from phasevae.analysis.kl_fit.profile_likelihood import chi2_bound
 from phasevae.analysis.least_squares import solve_unconstrained
 from phasevae.analysis.records import Estimate
-from phasevae.analysis.sweep_table import COLLAPSED_KL, Points, abscissa, check_table, column_values, seed_means
+from phasevae.analysis.sweep_table import COLLAPSED_KL, Points, abscissa, seed_means
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from phasevae.spectrum.spectrum import Spectrum
 
-COLUMNS = ("sigma2", "beta", "seed", "kl", "elbo_gap")
 """Columns of the sweep table that are read here."""
 
 KL_TOLERANCE = 0.02
@@ -87,9 +86,8 @@ def quantities(sweep: pd.DataFrame) -> dict[str, Points]:
     gap = (ELBO - collapsed ELBO) / beta, in nats; amplitude2 = MSE of the collapsed state - MSE, in units of x. At an
     extremum of the ELBO the latter is the decoder's variance E|f - mean|^2.
     """
-    check_table(sweep, COLUMNS)
-    x, kl = abscissa(sweep), column_values(sweep, "kl")
-    gap = column_values(sweep, "elbo_gap") / column_values(sweep, "beta")
+    x, kl = abscissa(sweep), sweep["kl"]
+    gap = sweep["elbo_gap"] / sweep["beta"]
     means = seed_means(sweep.assign(gap=gap, amplitude2=2 * x * (gap + kl)), SD)
     x, count = means.index.to_numpy(), means["kl", "count"].to_numpy()
     points = {}
@@ -106,7 +104,7 @@ def transition_order(sweep: pd.DataFrame, spectrum: Spectrum | None, fit: Critic
     Parameters
     ----------
     sweep
-        Table with the columns COLUMNS.
+        Sweep table with the column elbo_gap.
     spectrum
         Spectrum of the data, if known, for the edge of the single-mode window.
     fit

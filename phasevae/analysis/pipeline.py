@@ -79,7 +79,7 @@ def analyse(
     Raises
     ------
     InputError
-        For tables that no fit can read, and for points of other tables that the sweep lacks.
+        For points of other tables that the sweep lacks.
     """
     for table, name in ((dimensions, "dimensions"), (histories, "histories")):
         if table is not None:

@@ -6,16 +6,32 @@ inverse.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
+from pydantic import Field, TypeAdapter, ValidationError
+
+from phasevae.artifacts.schema_errors import dotted_key, shown
 from phasevae.errors import InputError
 
-Interval = list[float | None]
+Interval = Annotated[list[float | None], Field(min_length=2, max_length=2)]
 """Lowest and highest value of a 95 % interval; None on a side that the data leave open."""
 
 Result = TypeVar("Result")
+
+_TYPES = {
+    "bool_type": "true or false",
+    "dataclass_type": "an object",
+    "dict_type": "an object",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "string_type": "text",
+    "too_long": "two numbers",
+    "too_short": "two numbers",
+}
+"""What a value must be, by pydantic's name of the error."""
 
 
 @dataclass(frozen=True)
@@ -41,36 +57,15 @@ def from_json(kind: type[Result], record: Any, name: str) -> Result:
     Raises
     ------
     InputError
-        If a key without default is missing, or if a value has another structure than its type hint.
+        If a key without default is missing, or if a value does not have the type of its hint.
     """
-    _check(record, Mapping, name)
-    hints = get_type_hints(kind)
-    values = {}
-    for field in fields(kind):
-        if field.name in record:
-            values[field.name] = _convert(hints[field.name], record[field.name], f"{name}: {field.name}")
-        elif field.default is MISSING and field.default_factory is MISSING:
-            raise InputError(f"{name}: key '{field.name}' is missing")
-    return kind(**values)
-
-
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    """The value of one field: nested dataclasses, lists and dicts of them, or None where the hint allows it."""
-    arguments = get_args(hint)
-    if type(None) in arguments:
-        return None if value is None else _convert(arguments[0], value, name)
-    if is_dataclass(hint):
-        return from_json(hint, value, name)
-    if get_origin(hint) is list:
-        return [_convert(arguments[0], item, name) for item in _check(value, list, name)]
-    if get_origin(hint) is dict:
-        return {
-            key: _convert(arguments[1], item, f"{name}: {key}") for key, item in _check(value, Mapping, name).items()
-        }
-    return value
-
-
-def _check(value: Any, kind: type, name: str) -> Any:
-    if not isinstance(value, kind):
-        raise InputError(f"{name}: {value!r:.60}, must be {'a list' if kind is list else 'an object'}")
-    return value
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(record), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        *path, last = first["loc"] or ("",)
+        place = f"{name}: {dotted_key(path)}" if path else name
+        if first["type"] == "missing":
+            raise InputError(f"{place}: key '{last}' is missing") from None
+        words = _TYPES.get(first["type"], first["msg"])
+        raise InputError(f"{name}: {dotted_key(first['loc'])}: {shown(first['input'])}, must be {words}") from None

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from phasevae.analysis.kl_fit.profile_likelihood import LEVEL
 from phasevae.analysis.records import Estimate
-from phasevae.analysis.sweep_table import IDENTITY, check_table, column_values
+from phasevae.analysis.sweep_table import IDENTITY
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-COLUMNS = ("sigma2", "beta", "seed", "learning_time", "current_sigma2", "kl")
 MIN_ROWS = 10
 MIN_POINTS = 5
 MIN_CHANGE = 3.0
@@ -57,17 +56,16 @@ def fit_slowing(histories: pd.DataFrame, critical: float | None) -> Slowing:
     Parameters
     ----------
     histories
-        Table with the columns COLUMNS, one row per recorded step (`phasevae collect --histories`).
+        Content of histories.csv.
     critical
         Fitted critical point c.
     """
     if critical is None:
         return Slowing(reason="no critical variance is fitted")
-    check_table(histories, COLUMNS, "histories", key=None)
     times = []
     for (sigma2, beta, _), rows in histories.groupby([*IDENTITY]):
-        settled = rows[np.isclose(column_values(rows, "current_sigma2"), sigma2, rtol=1e-9)]
-        tau = relaxation_time(column_values(settled, "learning_time"), column_values(settled, "kl"))
+        settled = rows[np.isclose(rows["current_sigma2"], sigma2, rtol=1e-9)]
+        tau = relaxation_time(settled["learning_time"].to_numpy(), settled["kl"].to_numpy())
         if tau is not None:
             times.append((sigma2 * beta, tau))
     if not times:

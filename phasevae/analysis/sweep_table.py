@@ -1,4 +1,4 @@
-"""From a sweep table to points: checks, means over seeds, and the error that each mean is taken to have."""
+"""From a sweep table to points: means over seeds, and the error that each mean is taken to have."""
 
 from __future__ import annotations
 
@@ -39,26 +39,8 @@ class Points:
         return replace(self, kl=kl)
 
 
-COLUMNS = ("sigma2", "beta", "seed", "kl", "active_dims")
-"""Columns of the sweep table that every fit reads."""
-
 IDENTITY = ("sigma2", "beta", "seed")
 """Columns that identify a point."""
-
-LARGEST = 1e100
-"""Larger numbers, and decoder variances below its inverse, are rejected: their squares overflow a float."""
-
-NEGATIVE_KL = -0.2
-"""KL in nats is never negative; simulated noise may take it a little below zero, but not this far."""
-
-RANGES = {
-    "sigma2": (1 / LARGEST, LARGEST, f"a positive number up to {LARGEST:g}"),
-    "beta": (1 / LARGEST, LARGEST, f"a positive number up to {LARGEST:g}"),
-    "kl": (NEGATIVE_KL, LARGEST, f"a finite number from {NEGATIVE_KL} to {LARGEST:g}"),
-    "elbo_gap_standard_error": (0.0, LARGEST, f"a finite number from 0 to {LARGEST:g}"),
-    "mean_eigenvalue": (-1e-3, LARGEST, f"a finite number from 0 to {LARGEST:g}"),
-}
-"""Lowest and highest allowed number of a column and the words for this range; rounding may go below 0."""
 
 COLLAPSED_KL = 5e-3
 """A sweep whose KL exceeds this many nats everywhere has no collapsed point (2.5 times the error of such a point)."""
@@ -104,22 +86,8 @@ def seed_means(table: pd.DataFrame, columns: Iterable[str], by: Iterable[str] = 
     return means
 
 
-def checked_points(sweep: pd.DataFrame, name: str = "sweep") -> Points:
-    """Average the KL of a sweep over seeds and weight it by the scatter of trained networks.
-
-    Parameters
-    ----------
-    sweep
-        Table with the columns COLUMNS.
-    name
-        What error messages call the table.
-
-    Raises
-    ------
-    InputError
-        For missing columns, undefined or non-positive values, and points that appear twice.
-    """
-    check_table(sweep, COLUMNS, name)
+def sweep_points(sweep: pd.DataFrame) -> Points:
+    """Average the KL of a sweep over seeds and weight it by the scatter of trained networks."""
     means = seed_means(sweep, ["kl"])["kl"]
     x, kl, count = means.index.to_numpy(), means["mean"].to_numpy(), means["count"].to_numpy()
     return weighted(Points(x, kl, np.ones_like(kl), count))
@@ -141,60 +109,9 @@ def weighted(points: Points, critical: float | None = None) -> Points:
     return Points(points.x, points.kl, variance**-0.5, points.count)
 
 
-def require_columns(table: pd.DataFrame, columns: Iterable[str], name: str = "sweep") -> None:
-    """Raise InputError that names the first of `columns` that the table lacks."""
-    for column in columns:
-        if column not in table.columns:
-            raise InputError(f"{name}: column '{column}' is missing (has: {', '.join(map(str, table.columns))})")
-
-
-def check_table(
-    table: pd.DataFrame, columns: tuple[str, ...], name: str = "sweep", key: tuple[str, ...] | None = IDENTITY
-) -> None:
-    """Check that a table has rows, numbers in their allowed range in `columns`, and no row twice.
-
-    Parameters
-    ----------
-    table
-        Table to check.
-    columns
-        Columns that must hold numbers.
-    name
-        What error messages call the table.
-    key
-        Columns that identify a row; None if rows may repeat.
-
-    Raises
-    ------
-    InputError
-        Naming the table, the column and the row.
-    """
-    require_columns(table, columns, name)
-    if table.empty:
-        raise InputError(f"{name}: has no rows")
-    for column in columns:
-        values = column_values(table, column, name)
-        low, high, allowed = RANGES.get(column, (-LARGEST, LARGEST, "a finite number"))
-        bad = ~((values >= low) & (values <= high))
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise InputError(f"{name}: column '{column}', row {row + 1}: {values[row]}, must be {allowed}")
-    if key is not None and (repeated := table.duplicated([*key])).any():
-        row = table[repeated].iloc[0]
-        place = ", ".join(f"{k}={row[k]}" if k in ("sigma2", "beta") else f"{k}={row[k]:g}" for k in key)
-        raise InputError(
-            f"{name}: {place} appears twice, must be one row per {'point' if key == IDENTITY else key[-1]}"
-        )
-
-
 def check_belongs(table: pd.DataFrame, name: str, sweep: pd.DataFrame) -> None:
     """Raise InputError if another table of the sweep (dimensions, histories) has a point that the sweep lacks."""
-    if not set(IDENTITY) <= set(table.columns) & set(sweep.columns):
-        return
-    known, points = (
-        dict.fromkeys(zip(*(column_values(rows, column, label).tolist() for column in IDENTITY), strict=True))
-        for rows, label in ((sweep, "sweep"), (table, name))
-    )
+    known, points = (dict.fromkeys(rows[[*IDENTITY]].itertuples(index=False, name=None)) for rows in (sweep, table))
     for point in points:
         if point not in known:
             place = ", ".join(f"{key}={value:g}" for key, value in zip(IDENTITY, point, strict=True))
@@ -223,13 +140,5 @@ def kl_by_seed(sweep: pd.DataFrame, x: NDArray) -> NDArray:
 
 def abscissa(table: pd.DataFrame) -> NDArray:
     """Return x = beta * sigma2 of each row, [rows], without the rounding of the product: 1 * 0.3 equals 3 * 0.1."""
-    product = column_values(table, "beta") * column_values(table, "sigma2")
+    product = table["beta"].to_numpy(float) * table["sigma2"].to_numpy(float)
     return np.array([float(f"{x:.12g}") for x in product])
-
-
-def column_values(table: pd.DataFrame, column: str, name: str = "sweep") -> NDArray:
-    """Return a column as float64. Raises InputError, with the table's `name`, if it does not hold numbers."""
-    try:
-        return table[column].to_numpy(dtype=float)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: column '{column}' holds {table[column].dtype}, must be numbers") from None

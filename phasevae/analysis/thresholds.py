@@ -24,8 +24,6 @@ from phasevae.analysis.sweep_table import (
     SD_CRITICAL,
     SD_RELATIVE,
     Points,
-    check_table,
-    column_values,
     seed_means,
     weighted,
 )
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-COLUMNS = ("sigma2", "beta", "seed", "latent", "mean_eigenvalue")
 DEPTH = 0.5
 """A threshold is fitted to the points above this part of its rough value."""
 
@@ -76,12 +73,8 @@ class Thresholds:
 
 
 def mode_kl(dimensions: pd.DataFrame) -> tuple[NDArray, NDArray]:
-    """Return x [n] and the KL of each mode [n, n_latent] in nats, averaged over seeds, with modes in order of size.
-
-    Raises InputError if the table (the content of dimensions.csv) has no `mean_eigenvalue`.
-    """
-    check_table(dimensions, COLUMNS, "dimensions", key=(*IDENTITY, "latent"))
-    kl = -0.5 * np.log1p(-np.clip(column_values(dimensions, "mean_eigenvalue"), 0.0, _LARGEST))
+    """Return x [n] and the KL of each mode [n, n_latent] in nats, averaged over seeds, with modes in order of size."""
+    kl = -0.5 * np.log1p(-np.clip(dimensions["mean_eigenvalue"], 0.0, _LARGEST))
     table = dimensions.assign(kl=kl)
     table["mode"] = table.groupby([*IDENTITY])["kl"].rank(ascending=False, method="first").astype(int)
     means = seed_means(table, ["kl"], by=("x", "mode"))["kl"]["mean"].unstack("mode")

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.schema_errors import dotted_key, explain
+from phasevae.artifacts.table_schemas import LARGEST, NEGATIVE_KL, NEGATIVE_VARIANCE
 from phasevae.errors import InputError
 
-_NUMBER = {"type": "number"}
-_ANY = {"type": ["number", "null"]}
-_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_NUMBER = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
+_ANY = _NUMBER | {"type": ["number", "null"]}
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0, "maximum": LARGEST}
+_LEAST_0 = {"type": "number", "minimum": 0, "maximum": LARGEST}
+_KL = {"type": "number", "minimum": NEGATIVE_KL, "maximum": LARGEST}
 _WHOLE = {"type": "integer", "minimum": 1}
 _TEXT = {"type": "string"}
 _FLAG = {"type": "boolean"}
@@ -36,6 +39,21 @@ _MODEL = _object(
     parameters=_object(null=True, eigenvalues=_list(_POSITIVE)),
 )
 
+_READ = _object(
+    ("n_samples", "shape", "low", "high"),
+    null=True,
+    n_samples=_WHOLE,
+    shape=_list(_WHOLE, 1),
+    low=_NUMBER,
+    high=_NUMBER,
+    **dict.fromkeys(("preparation", "columns", "left_out"), _list(_TEXT)),
+    parts=_list(_list(_TEXT, 2, 2) | {"prefixItems": [_TEXT, _WHOLE], "items": False}),
+    rounding={"type": "number", "minimum": 0},
+    effective_samples={"type": ["number", "null"], "exclusiveMinimum": 0},
+)
+CONVERGENCE = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error", "second_moment_deviation")
+"""Keys of the evidence for convergence in point.json."""
+
 SCHEMAS = {
     "data": _object(
         name=_TEXT,
@@ -43,10 +61,11 @@ SCHEMAS = {
         dimension=_WHOLE,
         preprocessing=_OBJECT,
         constant_features=_list({"type": "integer"}),
-        mean=_list({"type": "number"}),
-        scale=_list({"type": "number"}),
+        mean=_list(_NUMBER),
+        scale=_list(_NUMBER),
         sha256=_TEXT,
         provenance=_OBJECT,
+        read=_READ,
     ),
     "spectrum": _object(
         name=_TEXT,
@@ -54,13 +73,14 @@ SCHEMAS = {
         dimension=_WHOLE,
         critical_variance=_POSITIVE,
         trace=_POSITIVE,
-        eigenvalues=_list({"type": "number"}, 1),
-        standard_errors=_list({"type": "number", "minimum": 0}, 1),
+        eigenvalues=_list(_LEAST_0, 1),
+        standard_errors=_list(_LEAST_0, 1),
         skewness=_list(_ANY, 1),
         excess_kurtosis=_list(_ANY, 1),
-        variance_proxy={"type": ["number", "null"], "exclusiveMinimum": 0},
+        variance_proxy=_POSITIVE | {"type": ["number", "null"]},
         data_sha256={"type": ["string", "null"]},
         provenance=_OBJECT,
+        read=_READ,
     ),
     "point": _object(
         sigma2=_POSITIVE,
@@ -69,11 +89,16 @@ SCHEMAS = {
         samples=_WHOLE,
         extended=_WHOLE,
         active_dims={"type": "integer", "minimum": 0},
-        **dict.fromkeys(("elbo", "kl", "mse", "log_likelihood", "log_likelihood_standard_error"), _ANY),
-        **dict.fromkeys(("collapsed_elbo", "elbo_gap", "elbo_gap_standard_error"), _ANY),
-        **dict.fromkeys(("kl_per_dim", "latent_variance", "mean_variance", "latent_mean"), _list(_ANY, 1)),
-        mean_covariance=_list(_list({"type": "number"}, 1), 1),
-        convergence=_OBJECT,
+        kl=_KL,
+        mse=_LEAST_0,
+        **dict.fromkeys(("elbo", "collapsed_elbo", "elbo_gap"), _NUMBER),
+        **dict.fromkeys(("log_likelihood", "log_likelihood_standard_error", "elbo_gap_standard_error"), _ANY),
+        kl_per_dim=_list(_KL, 1),
+        latent_variance=_list(_LEAST_0, 1),
+        mean_variance=_list(_NUMBER | {"minimum": NEGATIVE_VARIANCE}, 1),
+        latent_mean=_list(_NUMBER, 1),
+        mean_covariance=_list(_list(_NUMBER, 1), 1),
+        convergence=_object(CONVERGENCE, **dict.fromkeys(CONVERGENCE, _ANY)),
         config_digest=_TEXT,
         weights_sha256=_TEXT,
         history_sha256=_TEXT,
@@ -90,8 +115,15 @@ SCHEMAS = {
         ),
         provenance=_object(("data_sha256", "code_hash", "backend"), data_sha256=_TEXT, code_hash=_TEXT, backend=_TEXT),
     ),
+    "timing": _object(
+        ("train_seconds", "measure_seconds", "models_in_ensemble"),
+        **dict.fromkeys(("train_seconds", "measure_seconds"), _LEAST_0),
+        models_in_ensemble=_WHOLE,
+    ),
+    "metadata": _object(("notes",), notes=_list(_object(("provenance",), provenance=_object(sha256=_TEXT)), 1)),
+    "manifest": _object(("files",), files=_list(_object(("path", "sha256"), path=_TEXT, sha256=_TEXT))),
     "fit": _object(
-        critical_variance={"type": ["number", "null"], "exclusiveMinimum": 0},
+        critical_variance=_POSITIVE | {"type": ["number", "null"]},
         ci95=_PAIR,
         window=_PAIR,
         model={"type": ["string", "null"]},
@@ -100,7 +132,7 @@ SCHEMAS = {
         predicted=_object(null=True, critical_variance=_ANY, slope_below=_ANY),
         exponents=_object(null=True, window=_PAIR, reason={"type": ["string", "null"]}),
         cascade=_object(null=True, modes=_list(_object(mode=_WHOLE, threshold=_ANY, ci95=_PAIR))),
-        derivatives=_object(null=True, x=_list({"type": "number"})),
+        derivatives=_object(null=True, x=_list(_NUMBER)),
     ),
 }
 

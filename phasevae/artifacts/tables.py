@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phasevae.artifacts.files import file_sha256, replacing, write_json
+import numpy as np
+
+from phasevae.artifacts.files import file_sha256, read_json, replacing, write_json
+from phasevae.artifacts.schema_errors import shown
+from phasevae.artifacts.table_schemas import TABLES, Column, TableSchema
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 _DATATYPES = {"i": "integer", "u": "integer", "f": "double", "b": "boolean"}
 
@@ -65,32 +75,150 @@ def metadata_path(path: Path | str) -> Path:
     return Path(f"{path}-metadata.json")
 
 
-def read_table(path: Path | str, required: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a CSV table with exact floats.
+def read_table(
+    path: Path | str, kind: str | None = None, required: tuple[str, ...] = (), sha256: str | None = None
+) -> pd.DataFrame:
+    """Read a CSV table with exact floats and check it.
 
     Parameters
     ----------
     path : Path or str
+    kind : str, optional
+        The schema that it must meet (`phasevae.artifacts.table_schemas`).
     required : tuple of str
-        Columns that it must have.
+        Columns that it must have beyond those that the schema asks for.
+    sha256 : str, optional
+        Digest that it must have; by default that of its metadata, if there are any.
+
+    Returns
+    -------
+    DataFrame
+        Of the columns of the schema, whole numbers are int64 and other numbers float64, NaN for an empty cell. A flag
+        is bool, or an object, None for an empty cell.
 
     Raises
     ------
     InputError
-        If the file is missing, is not a CSV table, lacks a column or has no rows. It names the file and the column.
+        If the file is missing, is not a CSV table, was altered after it was written, has no rows, lacks a column, or
+        does not meet the schema. It names the file, the line, the column and the value.
     """
-    import pandas as pd
-
     path = Path(path)
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (ValueError, IsADirectoryError) as error:
-        raise InputError(f"{path}: not a CSV table ({error})") from None
-    for column in required:
-        if column not in table.columns:
-            raise InputError(f"{path}: column '{column}' is missing (its columns: {', '.join(table.columns)})")
+    content = _read_bytes(path)
+    _check_sha256(path, content, sha256)
+    _check_form(path, content)
+    schema = TABLES[kind] if kind is not None else TableSchema({}, ())
+    table = _parsed(path, content, schema)
+    needed = [name for name, column in schema.columns.items() if column.required]
+    for name in (*needed, *required):
+        if name not in table.columns:
+            raise InputError(f"{path}: column '{name}' is missing (its columns: {', '.join(table.columns)})")
     if table.empty:
         raise InputError(f"{path}: has no rows")
+    for name, column in schema.columns.items():
+        if name in table.columns:
+            table[name] = _checked_column(path, name, table[name], column)
+    if schema.key and set(schema.key) <= set(table.columns) and (repeated := table.duplicated([*schema.key])).any():
+        row = int(repeated.to_numpy().argmax())
+        place = ", ".join(f"{name}={table[name].iloc[row]}" for name in schema.key)
+        raise InputError(f"{path}: line {row + 2}: {place} appears twice, must be one row")
     return table
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, must be a CSV table") from None
+
+
+def _check_sha256(path: Path, content: bytes, sha256: str | None) -> None:
+    """Compare the content with `sha256`, or with the digest in the metadata of the table, if it has any."""
+    origin = metadata_path(path)
+    if sha256 is None and origin.is_file():
+        sha256 = read_json(origin, kind="metadata")["notes"][0]["provenance"].get("sha256")
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{path}: altered after it was written (its sha256 is not the recorded one); make it again")
+
+
+def _check_form(path: Path, content: bytes) -> None:
+    """Check that the names of the columns differ and that all rows have as many cells; pandas would pad or cut them."""
+    try:
+        lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        names = next(lines, [])
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"{path}: column '{name}' appears twice, must be one")
+        for cells in lines:
+            if cells and len(cells) != len(names):
+                raise InputError(f"{path}: line {lines.line_num}: has {len(cells)} cells, must have {len(names)}")
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV table ({error})") from None
+
+
+def _parsed(path: Path, content: bytes, schema: TableSchema) -> pd.DataFrame:
+    """Parse a table. Numbers are parsed by pandas, other columns of the schema stay text."""
+    import pandas as pd
+
+    texts = {name for name, column in schema.columns.items() if column.kind in ("flag", "text")}
+    try:
+        return pd.read_csv(
+            io.BytesIO(content),
+            dtype=dict.fromkeys(texts, object),
+            keep_default_na=not schema.columns,
+            na_values={name: [""] for name in schema.columns if name not in texts},
+            low_memory=False,
+        )
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path}: not a CSV table ({str(error).splitlines()[0]})") from None
+
+
+def _checked_column(path: Path, name: str, cells: pd.Series, column: Column) -> pd.Series:
+    """Return a column with the type of its schema. Raises InputError that names the first cell that is wrong."""
+    right = _right_texts(cells, column) if column.kind in ("flag", "text") else _right_numbers(cells, column)
+    if not right.all():
+        row = int(right.argmin())
+        value = cells.iloc[row]
+        found = "is empty" if _is_empty(value) else shown(value.item() if isinstance(value, np.generic) else value)
+        raise InputError(f"{path}: line {row + 2}, column '{name}': {found}, must be {column.words}")
+    if column.kind == "flag":
+        return cells.str.lower().map({"true": True, "false": False, "": None}.get)
+    return cells if column.kind == "text" else cells.astype(int if column.kind == "whole" else float)
+
+
+def _right_texts(cells: pd.Series, column: Column) -> NDArray[np.bool_]:
+    """Whether each cell is a text, or a flag, that the column may hold."""
+    if column.kind == "flag":
+        return np.array([cell.lower() in ("true", "false") or (column.empty and not cell) for cell in cells])
+    return np.array(
+        [
+            bool(cell and re.fullmatch(column.pattern, cell)) and (not column.choices or cell in column.choices)
+            for cell in cells
+        ]
+    )
+
+
+def _right_numbers(cells: pd.Series, column: Column) -> NDArray[np.bool_]:
+    """Whether each cell is a number that the column may hold."""
+    # A column of other types than these holds a cell that is no number.
+    is_parsed = cells.dtype.kind in "iuf"
+    values = cells.to_numpy(float) if is_parsed else np.array([_number(cell) for cell in cells])
+    right = (values >= column.low) & (values <= column.high)
+    if column.kind == "whole":
+        right &= values == np.round(values)
+    if column.empty:
+        right |= np.isnan(values) if is_parsed else np.array([_is_empty(cell) for cell in cells])
+    return right
+
+
+def _number(cell: Any) -> float:
+    """The number in a cell; NaN if it holds none."""
+    try:
+        return math.nan if isinstance(cell, bool) else float(cell)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell == "" or cell != cell  # noqa: PLR0124

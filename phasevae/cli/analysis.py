@@ -43,7 +43,7 @@ def fit(
     from phasevae.analysis.pipeline import analyse
     from phasevae.analysis.verdict import verdict
 
-    table, upward = read_table(sweep), table_of(hysteresis)
+    table, upward = read_table(sweep, "sweep"), table_of(hysteresis, "hysteresis")
     if upward is not None:
         matching_spectrum(spectrum, upward)
     edges = numbers("--window", window)
@@ -52,9 +52,9 @@ def fit(
     result = analyse(
         table,
         matching_spectrum(spectrum, table),
-        latents_of(sweep, table),
-        dimensions=table_of(dimensions),
-        histories=table_of(histories),
+        latents_of(table),
+        dimensions=table_of(dimensions, "dimensions"),
+        histories=table_of(histories, "histories"),
         upward=upward,
         model=model,
         window=None if edges is None else (edges[0], edges[1]),
@@ -96,15 +96,15 @@ def plot(
     from phasevae.analysis.records import from_json
     from phasevae.figures.registry import render_figure
 
-    table, summary = table_of(sweep), bracketing_summary
+    table, summary = table_of(sweep, "sweep"), bracketing_summary
     drawn = render_figure(
         figure,
         sweep=table,
-        dimensions=table_of(dimensions),
-        hysteresis=table_of(hysteresis),
+        dimensions=table_of(dimensions, "dimensions"),
+        hysteresis=table_of(hysteresis, "hysteresis"),
         fit=fit and from_json(Analysis, read_json(fit, kind="fit"), str(fit)),
         spectrum=matching_spectrum(spectrum, table),
-        bracketing=table_of(bracketing),
+        bracketing=table_of(bracketing, "bracketing"),
         bracketing_summary=summary and from_json(BracketingSummary, read_json(summary), str(summary)),
     )
     inputs = (sweep, dimensions, hysteresis, fit, spectrum, bracketing, bracketing_summary)
@@ -152,12 +152,12 @@ def bracket(
 
     Example: phasevae bracket sweep.csv second/sweep.csv --spectrum spectrum.json -o bracketing.csv
     """
-    from phasevae.analysis.bracketing import compare_bracketing, summarise_bracketing
+    from phasevae.analysis.bracketing import GAP, compare_bracketing, summarise_bracketing
 
-    tables = [read_table(path) for path in (first, second)]
+    tables = [read_table(path, "sweep", GAP) for path in (first, second)]
     known, _ = (matching_spectrum(spectrum, table) for table in tables)
     compared = compare_bracketing(*tables, known)
-    result = summarise_bracketing(compared, *tables, known, latents_of(first, tables[0]))
+    result = summarise_bracketing(compared, *tables, known, latents_of(tables[0]))
     inputs = (first, second, spectrum)
     write_table(output, compared, provenance_record(output, "bracket", inputs))
     if summary is not None:

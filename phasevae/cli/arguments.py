@@ -90,9 +90,9 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def table_of(path: Path | None) -> pd.DataFrame | None:
-    """Read a CSV table; None when the option is not given."""
-    return None if path is None else read_table(path)
+def table_of(path: Path | None, kind: str) -> pd.DataFrame | None:
+    """Read a table of a kind (`phasevae.artifacts.table_schemas`); None when the option is not given."""
+    return None if path is None else read_table(path, kind)
 
 
 def matching_spectrum(path: Path | None, sweep: pd.DataFrame | None) -> Spectrum | None:
@@ -107,10 +107,6 @@ def matching_spectrum(path: Path | None, sweep: pd.DataFrame | None) -> Spectrum
     return spectrum
 
 
-def latents_of(path: Path, sweep: pd.DataFrame) -> int | None:
-    """Return the largest number of latents of a sweep's networks, None if the table in `path` lacks the column."""
-    if "n_latent" not in sweep:
-        return None
-    if sweep["n_latent"].dtype.kind != "i" or sweep["n_latent"].min() < 1:
-        raise InputError(f"{path}: column 'n_latent' must hold whole numbers, 1 or more")
-    return int(sweep["n_latent"].max())
+def latents_of(sweep: pd.DataFrame) -> int | None:
+    """Return the largest number of latents of a sweep's networks, None if the table lacks the column."""
+    return int(sweep["n_latent"].max()) if "n_latent" in sweep else None

@@ -82,10 +82,7 @@ def _read(path: Path) -> dict[str, Any]:
     sizes |= {len(row) for row in point["mean_covariance"]}
     if sizes != {point["settings"]["n_latent"]}:
         raise InputError(f"{path}: its lists must have one number for each of {point['settings']['n_latent']} latents")
-    try:
-        return {**point, "converged": is_converged(point["convergence"])}
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    return {**point, "converged": is_converged(point["convergence"])}
 
 
 def provenance_of(points: Sequence[dict[str, Any]], output: Path) -> dict[str, Any]:
@@ -153,7 +150,10 @@ def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     for point in points:
         settings = Settings.from_keys(point["settings"]).extended(point.get("extended", 1))
         rates = np.cumsum([settings.learning_rate_at(step) for step in range(settings.n_steps)])
-        history = read_table(point["folder"] / "history.csv", ("step", "sigma2", "kl", "mse", "elbo"))
+        path = point["folder"] / "history.csv"
+        history = read_table(path, "history", ("mse", "elbo"), point["history_sha256"])
+        if history["step"].max() > len(rates):
+            raise InputError(f"{path}: step {history['step'].max()}, must be at most {len(rates)} as in point.json")
         history = history.rename(columns={"sigma2": "current_sigma2"})
         rows.append(
             history.assign(
@@ -168,8 +168,7 @@ def timing_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Make timing.csv: the seconds of each point, its share of its ensemble, and the samples per second of training."""
     rows = []
     for point in points:
-        path = point["folder"] / "timing.json"
-        timing = read_json(path, ("train_seconds", "measure_seconds", "models_in_ensemble"))
+        timing = read_json(point["folder"] / "timing.json", kind="timing")
         seconds = timing["train_seconds"]
         rate = point["samples"] / seconds if seconds else None
         rows.append({key: point[key] for key in _IDENTITY} | timing | {"samples_per_second": rate})

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phasevae.likelihoods.categorical import Categorical
+from phasevae.likelihoods.kinks import LARGEST_SPREAD
 from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES
 from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting
+from phasevae.prediction.rough_kl import rough_kl
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import is_active
+from phasevae.wording import counted
 
 if TYPE_CHECKING:
     from phasevae.datasets.feature_statistics import FeatureStatistics
@@ -52,10 +55,12 @@ BYTES = 127, 255
 
 
 def warnings(optimum: Optimum) -> list[PredictionWarning]:
-    """Return all that apply: those of the measurement, then the others in the order of `CHECKS`."""
+    """Return all that apply: about the samples, those of the measurement, then the others in the order of `CHECKS`."""
     messages = ((code, check(optimum)) for code, check in CHECKS.items())
     found = [PredictionWarning(code, message) for code, message in messages if message is not None]
-    return [*optimum.setting.notes, *found]
+    reading = optimum.setting.reading
+    concerns = {} if reading is None else reading.concerns()
+    return [*(PredictionWarning(*concern) for concern in concerns.items()), *optimum.setting.notes, *found]
 
 
 def closed_forms_are_rough(spectrum: Spectrum) -> bool:
@@ -67,6 +72,35 @@ def closed_forms_are_rough(spectrum: Spectrum) -> bool:
     skewness, kurtosis = float(spectrum.skewness[0]), float(spectrum.excess_kurtosis[0])
     known = math.isfinite(skewness) and math.isfinite(kurtosis)
     return known and (abs(skewness) > ROUGH_SKEWNESS or kurtosis > ROUGH_EXCESS_KURTOSIS)
+
+
+def _conditional(optimum: Optimum) -> str | None:
+    conditions = optimum.setting.loss.conditions
+    if not conditions:
+        return None
+    return (
+        f"the networks of this loss can be given {conditions} as well: the prediction is for a model without them; "
+        f"with them the decoder knows more, and latents usually die at smaller KL weights (an estimate: use each "
+        f"sample less the mean of its condition as data)"
+    )
+
+
+def _kinks(optimum: Optimum) -> str | None:
+    setting = optimum.setting
+    if not setting.kinked:
+        return None
+    if setting.kink_range is None:
+        return "the loss has kinks and couples outputs: its best constant output and the critical weight are rough"
+    low, high = setting.kink_range
+    if high <= LARGEST_SPREAD * low:
+        return None
+    first, last = (f"{weight:.3g}" for weight in optimum.critical_kl_weight_range)
+    return (
+        f"the loss has kinks, and the critical weight depends on how far the outputs of a network spread: from "
+        f"{first} to {last}, which is {low:.3g} to {high:.3g} times the predicted one; within this range the criterion "
+        f"does not decide; collapse may be abrupt, and an active state may live above it (compare trainings that start "
+        f"alive with trainings that start collapsed)"
+    )
 
 
 def _not_standardised(optimum: Optimum) -> str | None:
@@ -130,9 +164,10 @@ def _constant_features(optimum: Optimum) -> str | None:
     of_scores = optimum.setting.loss.name == OWN and optimum.setting.loss.decoder == SCORES
     if features is None or of_scores or not (constant := int(features.constant.sum())):
         return None
+    are = "is" if constant == 1 else "are"
     return (
-        f"{constant} of {features.low.size} features are constant: no latent can carry them, but a loss averaged over "
-        f"features counts them"
+        f"{constant} of {counted(features.low.size, 'feature')} {are} constant: no latent can carry them, but a loss "
+        f"averaged over features counts them"
     )
 
 
@@ -177,8 +212,8 @@ def _few_latents(optimum: Optimum) -> str | None:
         return None
     at_least = "at least " if above == lam.size < setting.spectrum.dimension else ""
     return (
-        f"{at_least}{above} directions of the data exceed the effective variance, with {n} latents to carry them: a "
-        f"nonlinear decoder can use more information than predicted"
+        f"{at_least}{above} directions of the data exceed the effective variance, with {counted(n, 'latent')} to carry "
+        f"them: a nonlinear decoder can use more information than predicted"
     )
 
 
@@ -223,6 +258,9 @@ CHECKS: dict[str, Callable[[Optimum], str | None]] = {
     "not-centred": _not_centred,
     "constant-features": _constant_features,
     "non-gaussian": _non_gaussian,
+    "rough-kl": rough_kl,
+    "kinks": _kinks,
+    "conditional": _conditional,
     "first-order": _first_order,
     "few-latents": _few_latents,
     "sampling-error": _sampling_error,
@@ -231,5 +269,14 @@ CHECKS: dict[str, Callable[[Optimum], str | None]] = {
 }
 """For each code, the function that returns the message where the warning applies."""
 
-NOTES = ("constant-outputs", "encoder-input", "kinks", "kl-term", "schedule", "trainable-loss")
-"""Codes of the warnings that come with the measurement of a loss or a schedule, in `Setting.notes`."""
+NOTES = (
+    "constant-outputs",
+    "duplicates",
+    "encoder-input",
+    "kl-term",
+    "rounding",
+    "schedule",
+    "spectrum",
+    "trainable-loss",
+)
+"""Codes of the warnings that come with the samples (`Reading.concerns`), the measurement of a loss or a schedule."""

@@ -74,7 +74,14 @@ class DataSection(Section):
     are joined."""
 
     key: str | None = _of("array", min_length=1)
-    """Name of the array inside a .npz file, or of the layer of a .h5ad file."""
+    """Which array, sheet, layer or variable of a file that holds several."""
+
+    drop: Text | Annotated[int, Field(ge=0)] | list[Text | Annotated[int, Field(ge=0)]] | None = _of("array")
+    """Columns to leave out, by name or by number counted from 0. By default columns that look like ids are refused; an
+    empty list, or none in it, keeps them."""
+
+    header: bool | None = _of("array")
+    """Whether the first line of a text table or sheet holds names; recognised when the key is left out."""
 
     size: int | None = _of("cifar10", "images", ge=1, unit="pixels")
     """Images are resized to size x size."""
@@ -91,8 +98,9 @@ class DataSection(Section):
     """none: as they are; center: subtract the mean of each feature; global: also divide all by one number; per-feature:
     also divide each feature by its standard deviation."""
 
-    shards: Count = 1
-    """The spectrum is computed in this many parts of the rows, each a job of its own."""
+    shards: int = Field(1, ge=1, le=1000)
+    """The spectrum is computed in this many parts of the rows. Each part is two jobs, and two D x D matrices to merge,
+    so more than 1000 parts cost more than they save."""
 
 
 class NetworkSection(Section):
@@ -136,8 +144,9 @@ class SweepSection(Section):
     converged_only: bool = False
     """Fit only the points that are known to have converged."""
 
-    n_buckets: Count = 8
-    """The points are trained together in at most this many jobs."""
+    n_buckets: int = Field(8, ge=1, le=1000)
+    """The points are trained together in at most this many jobs. Snakemake plans each of them as a rule of its own, so
+    more than 1000 take minutes to plan."""
 
 
 class TrainingSection(Section):

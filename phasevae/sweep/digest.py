@@ -16,6 +16,7 @@ NOT_ENTERED = (
     "phasevae.sweep.config_keys",  # defaults and descriptions: the values of settings are in the digest of a point
     "phasevae.provenance.stages",
     "phasevae.artifacts.schemas",  # refuses damaged files
+    "phasevae.artifacts.table_schemas",
     "phasevae.datasets.registry:KINDS",  # a stage runs one entry of a registry, and that is its root
     "phasevae.figures.registry:FIGURES",
 )

@@ -67,11 +67,6 @@ def test_nothing_left_is_an_error(written):
         analyse(BAD.assign(converged=written), SPECTRUM, 2, converged_only=True)
 
 
-def test_an_entry_that_is_neither_true_nor_false():
-    with pytest.raises(InputError, match=r"column 'converged', row 1: 'perhaps', must be True, False or empty"):
-        analyse(BAD.assign(converged="perhaps"), SPECTRUM, 2)
-
-
 def test_on_the_command_line(tmp_path):
     BAD.to_csv(tmp_path / "sweep.csv", index=False)
     command = ("phasevae.cli.main:main", "fit", "sweep.csv", "-o", "fit.json")

@@ -211,32 +211,6 @@ def test_a_window_with_too_few_points_leaves_the_form_out():
     assert result.slope_below == Estimate()
 
 
-def spoil(**changes):
-    def apply(table):
-        for column, value in changes.items():
-            table.loc[3, column] = value
-        return table
-
-    return apply
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (spoil(kl=np.nan), "'kl', row 4: nan"),
-        (spoil(sigma2=-0.5), "'sigma2', row 4: -0.5"),
-        (spoil(beta=0.0), "'beta', row 4"),
-        (spoil(sigma2=0.68), "sigma2=0.68, beta=1.0, seed=0 appears twice"),
-        (lambda table: table.drop(columns="kl"), "column 'kl' is missing"),
-        (lambda table: table.iloc[:0], "no rows"),
-        (lambda table: table.assign(kl="high"), "must be numbers"),
-    ],
-)
-def test_malformed_sweeps_raise(damage, words):
-    with pytest.raises(InputError, match=words):
-        fit_critical_point(damage(exact_sweep()))
-
-
 def test_seeds_widen_an_interval_that_their_scatter_contradicts():
     rng = np.random.default_rng(0)
     shifts = rng.normal(scale=0.02, size=6)

@@ -72,7 +72,7 @@ def test_bad_json_is_named(tmp_path, content, words):
 def test_tables_keep_floats_exactly(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("table") / "a.csv"
     write_table(path, pd.DataFrame({"x": values}))
-    assert read_table(path, ("x",))["x"].tolist() == values
+    assert read_table(path, required=("x",))["x"].tolist() == values
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_bad_tables_are_named(tmp_path, content, words):
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match=words):
-        read_table(path, ("x",))
+        read_table(path, required=("x",))
 
 
 def test_tensors_come_back_with_their_metadata(tmp_path):

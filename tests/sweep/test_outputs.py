@@ -37,7 +37,11 @@ def test_every_point_is_in_one_bucket_and_all_its_files_are_outputs():
     assert sweep.point_files(sweep.plan[:1]) == [
         f"results/tiny/points/sigma2=1.0,seed=0/{file}" for file in ("point.json", "weights.safetensors", "history.csv")
     ]
-    assert sweep.records() == [f"results/tiny/{point.path}/point.json" for point in sweep.plan]
+    records = [f"results/tiny/{point.path}/point.json" for point in sweep.plan]
+    assert sweep.point_files(iter(sweep.plan))[: len(sweep.plan)] == records
+    flags = [f"results/tiny/{point.path}/complete" for point in sweep.plan]
+    assert sweep.complete_flags(sweep.plan) == flags
+    assert sweep.records() == records + flags
 
 
 def test_a_second_pass_has_its_own_folder_seeds_and_rules():
@@ -83,14 +87,28 @@ def test_each_input_of_a_figure_is_a_result():
     assert {f"results/tiny/{file}" for file in FIGURE_INPUTS.values()} <= made
 
 
-def test_deliverables_are_points_tables_and_figures_of_both_passes():
-    both = outputs(bracket=True, refine=True)
-    points = [file for sweep in both.sweeps for file in sweep.point_files(sweep.plan)]
+def test_deliverables_are_tables_and_figures_of_both_passes():
+    both = outputs(bracket=True, refine=True, n_buckets=1)
     named = both.deliverables("tiny")
-    assert set(named) == {*points, *both.tables("tiny"), *both.figure_files("tiny")}
+    assert set(named) == {*both.tables("tiny"), *both.figure_files("tiny")}
     assert len(named) == len(set(named))
     assert {"results/tiny/refined.csv", "results/tiny/second/sweep.csv", "results/tiny/bracketing.json"} < set(named)
-    assert both.deliverables() == []
+    assert both.deliverables() == both.training_rules() == []
+    assert both.training_rules("tiny") == ["train_tiny_0", "second_tiny_0"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"shards": 10**6}, "datasets.tiny.shards: 1000000, must be at most 1000"),
+        ({"shards": 600}, "datasets.tiny.shards: 600, must be at most its 500 samples"),
+        ({"n_buckets": 10**6}, "datasets.tiny.n_buckets: 1000000, must be at most 1000"),
+        ({"seeds": list(range(10_001))}, "sigma2: 20002 points with beta and seeds, must be at most 20000"),
+    ],
+)
+def test_what_would_plan_for_ever_is_refused(changes, words):
+    with pytest.raises(InputError, match=words):
+        outputs(**changes)
 
 
 def test_only_the_fit_of_the_first_pass_uses_the_upward_sweep():

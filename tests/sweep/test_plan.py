@@ -83,14 +83,17 @@ def test_the_columns_of_a_plan(tmp_path):
         ("sigma2,beta,seed,bucket,path\n", "has no rows"),
         (
             "sigma2,beta,seed,bucket,path\n1,1,0,0,points/a\n-1,1,0,0,points/b\n",
-            "line 3: sigma2 -1, must be a positive",
+            "line 3, column 'sigma2': -1, must be a positive",
         ),
-        ("sigma2,beta,seed,bucket,path\nx,1,0,0,points/a\n", "line 2: sigma2 'x', must be a positive"),
-        ("sigma2,beta,seed,bucket,path\n1,1,0.5,0,points/a\n", "line 2: seed 0.5, must be a whole number"),
-        ("sigma2,beta,seed,bucket,path\n1,,0,0,points/a\n", "line 2: beta nan, must be a positive"),
-        ("sigma2,beta,seed,bucket,path\n1,1,0,0,/etc\n", "line 2: path '/etc', must be a folder under points/"),
+        ("sigma2,beta,seed,bucket,path\nx,1,0,0,points/a\n", "line 2, column 'sigma2': 'x', must be a positive"),
+        ("sigma2,beta,seed,bucket,path\n1,1,0.5,0,points/a\n", "line 2, column 'seed': 0.5, must be a whole number"),
+        ("sigma2,beta,seed,bucket,path\n1,,0,0,points/a\n", "line 2, column 'beta': is empty, must be a positive"),
+        (
+            "sigma2,beta,seed,bucket,path\n1,1,0,0,/etc\n",
+            "column 'path': '/etc', must be a folder under points/",
+        ),
         ("sigma2,beta,seed,bucket,path\n1,1,0,0,points/../..\n", "must be a folder under points/"),
-        ("sigma2,beta,seed,bucket,path\n1,1,0,0,points/a\n2,1,0,0,points/a\n", "path: points/a is given twice"),
+        ("sigma2,beta,seed,bucket,path\n1,1,0,0,points/a\n2,1,0,0,points/a\n", "line 3: path=points/a appears twice"),
     ],
 )
 def test_a_damaged_plan_is_told(tmp_path, text, expected):

@@ -21,9 +21,13 @@ from phasevae.provenance.stages import stage_code
 from phasevae.sweep.outputs import Outputs, own_files
 from phasevae.sweep.progress import show_progress
 from phasevae.sweep.settings import grid_keys, plan_keys, refine_keys, train_keys, training_keys
+from phasevae.sweep.termination import stop_jobs_on_sigterm
 
 # Jobs use the `phasevae` of the environment that Snakemake runs in, even when that environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+
+# The commands of the jobs end with Snakemake, the parent of their shell.
+shell.prefix("export PHASEVAE_PARENT=$PPID; ")
 
 # A module shares its configuration with the workflow that uses it; the sentences of the report are no key.
 config.pop("verdicts", None)
@@ -61,6 +65,12 @@ def labels(item):
     return lambda wildcards: {"item": f"{item} {wildcards.part}".rstrip(" /")}
 
 
+def trained(*names):
+    """All files of the points of data sets. As outputs of their rules they need no search for the rule that makes them,
+    whose time would grow with the square of the number of points."""
+    return [file for name in OUTPUTS.training_rules(*names) for file in getattr(rules, name).output]
+
+
 def target(rule, *names, missing):
     """Results of data sets that may not be configured: an error then, if the target is asked for."""
 
@@ -69,6 +79,6 @@ def target(rule, *names, missing):
         if absent:
             raise WorkflowError(f"target {rule}: no data set {' or '.join(absent)} in the configuration; {missing}")
         listed = rules.manifest.output if set(names) == set(CONFIG["run"]) else []
-        return [*OUTPUTS.deliverables(*names), *listed]
+        return [*trained(*names), *OUTPUTS.deliverables(*names), *listed]
 
     return files

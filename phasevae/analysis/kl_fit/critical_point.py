@@ -24,8 +24,8 @@ from phasevae.analysis.kl_fit.fit import (
 from phasevae.analysis.kl_fit.forms import NAMES, SINGLE_MODE
 from phasevae.analysis.kl_fit.profile_likelihood import slope_below
 from phasevae.analysis.records import Estimate, Interval
-from phasevae.analysis.sweep_table import checked_points, kl_by_seed, undetermined
-from phasevae.errors import InputError
+from phasevae.analysis.sweep_table import kl_by_seed, sweep_points, undetermined
+from phasevae.errors import InputError, no_such_choice
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
 from phasevae.theory.ppca import critical_variance, kl_slope_below
 
@@ -112,12 +112,11 @@ def fit_critical_point(
     Raises
     ------
     InputError
-        For missing columns, undefined or non-positive values, repeated points, an unknown `model` and an empty
-        `window`.
+        For an unknown `model` and an empty `window`.
     """
     if model is not None and model not in NAMES:
-        raise InputError(f"model: {model!r}, must be one of {', '.join(NAMES)}")
-    points = checked_points(sweep)
+        raise no_such_choice("model", model, NAMES)
+    points = sweep_points(sweep)
     if window is not None and not np.any((points.x >= window[0]) & (points.x <= window[1])):
         raise InputError(
             f"window: {window[0]:g} to {window[1]:g} holds no point, the sweep's are at "

@@ -11,7 +11,7 @@ from phasevae.analysis.kl_fit.cascade import cascade_profile, cascade_start
 from phasevae.analysis.kl_fit.forms import N_PARAMETERS, SINGLE_MODE, Profile, form_profile
 from phasevae.analysis.kl_fit.profile_likelihood import aicc, minimise, profile_interval
 from phasevae.analysis.records import Interval
-from phasevae.analysis.sweep_table import MIN_POINTS, Points, checked_points, weighted
+from phasevae.analysis.sweep_table import MIN_POINTS, Points, sweep_points, weighted
 from phasevae.theory.ppca import ACTIVE_KL, ppca_exact_above
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def weighted_points(sweep: pd.DataFrame, spectrum: Spectrum | None, n_latent: in
     n_latent
         Number of latents, if known.
     """
-    points = checked_points(sweep)
+    points = sweep_points(sweep)
     starts = _free_cascade(points.above(_exact_above(spectrum, n_latent)), most_modes(sweep, n_latent), spectrum)
     return weighted(points, starts[0][0] if starts else None)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
 from phasevae.errors import InputError
+from phasevae.prediction.conditions import conditions_of_loss
 from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, OWN, SCORES, Loss
 from phasevae.prediction.optimum import PredictionWarning
 from phasevae.prediction.own_loss import probes
@@ -88,6 +89,7 @@ def understand(
     InputError
         For a loss that is not understood, in one line.
     """
+    conditions = conditions_of_loss(function)  # first, because a function that needs more cannot be called
     loss = LossFunction(function, target, _shapes(output_shape, target), n_latent, isinstance(output_shape, list))
     features = feature_statistics(target.stream)  # first, because it says which value cannot be used
     few = target.thinned(max(64, min(FEW_ROWS, _MOST_VALUES // max(loss.n_outputs, target.stream.dimension))))
@@ -100,7 +102,7 @@ def understand(
     kl_unit = derivatives.unit * float(regulariser.weights.mean())
     parameters = parameters_of(loss, start, probe)
     formula = f"{loss.name}(recon, x, mu, logvar), its KL term times w"
-    found = Loss(OWN, formula, SCORES, kl_unit=kl_unit, changes=regulariser.changes)
+    found = Loss(OWN, formula, SCORES, kl_unit=kl_unit, changes=regulariser.changes, conditions=conditions)
     notes, scores = _notes(regulariser), None
     with restored(parameters):
         known = recognise(derivatives, start, few[:512], parameters)
