@@ -145,8 +145,8 @@ def _not_centred(optimum: Optimum) -> str | None:
     return (
         f"the mean of the data has a norm of {norm:.3g}, and samples are {spread:.3g} from it, in {mean.size} "
         f"features: a step of training moves all samples alike, hidden layers saturate, and latents may die that the "
-        f"optimum keeps; centre what the encoder sees, start the decoder's last bias at {bias}, start the KL weight at "
-        f"{start:.2g} ({FIRST_WEIGHT:g} of the critical one) or less, and lower the learning rate"
+        f"optimum keeps; centre what the encoder sees, start the decoder's last bias at {bias}, and start the KL "
+        f"weight at {start:.2g} ({FIRST_WEIGHT:g} of the critical one) or less; a lower learning rate alone does not do"
     )
 
 

@@ -42,8 +42,8 @@ STATUSES = OK, BEHIND, LOGVAR_BOUND, COLLAPSING, COLLAPSED, EXPECTED, DIVERGED =
 
 
 REMEDY = (
-    "start again with a KL weight of a tenth of the critical one or less and raise it slowly, centre wide data, lower "
-    "the learning rate"
+    "start again with a KL weight of a tenth of the critical one or less and raise it slowly, with centred data and "
+    "the decoder's last bias at their mean"
 )
 
 

@@ -61,7 +61,7 @@ def test_whatever_the_loss(loss):
 
 def test_the_first_weight_is_a_tenth_of_the_critical_one():
     critical = predict(FACTORS, 3, loss="half-sse").critical_kl_weight
-    assert f"the KL weight at {critical / 10:.2g} (0.1 of the critical one)" in warning_of(FACTORS + 3, loss="half-sse")
+    assert f"KL weight at {critical / 10:.2g} (0.1 of the critical one)" in warning_of(FACTORS + 3, loss="half-sse")
 
 
 def test_binary_pixels_start_at_logits():
