@@ -36,6 +36,8 @@ config["verdicts"] = OUTPUTS.verdicts(*CONFIG["run"])
 
 
 onstart:
+    if workflow.local_exec:
+        stop_jobs_on_sigterm()
     show_progress(logger, [job.rule.name for job in workflow.dag.needrun_jobs()], OUTPUTS.training_seconds())
 
 

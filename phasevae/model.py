@@ -19,6 +19,11 @@ from phasevae.errors import InputError
 from phasevae.kernels import noise
 from phasevae.kernels.mlp import Layer, Network
 
+_ALIGNMENT = 16
+"""The rows of a buffer of parameters are padded to a multiple of this many numbers, a cache line of float32. The last
+numbers of a buffer that do not fill a vector register are updated by other instructions (torch's fused Adam), with
+other roundings. With padded rows they are no model's, so the bits of a model do not depend on its ensemble."""
+
 LOGVAR_RANGE = (-12.0, 8.0)
 """The encoder's log variance is clamped to this range (Li, arXiv:2610.11257)."""
 
@@ -48,6 +53,11 @@ class Architecture:
         """The number of parameters of one model."""
         return self.networks[1].end
 
+    @property
+    def row_length(self) -> int:
+        """The numbers of one model in a buffer: its parameters, and zeros up to a multiple of a cache line."""
+        return -(-self.n_parameters // _ALIGNMENT) * _ALIGNMENT
+
 
 class VAEEnsemble:
     """M independent VAEs of one architecture in one flat buffer of parameters.
@@ -58,6 +68,7 @@ class VAEEnsemble:
     ----------
     architecture : Architecture
     parameters : Tensor [M, P]
+        P is `architecture.row_length`.
 
     Attributes
     ----------
@@ -71,9 +82,9 @@ class VAEEnsemble:
     """
 
     def __init__(self, architecture: Architecture, parameters: Tensor):
-        if parameters.ndim != 2 or parameters.shape[1] != architecture.n_parameters:
+        if parameters.ndim != 2 or parameters.shape[1] != architecture.row_length:
             raise InputError(
-                f"parameters: shape {tuple(parameters.shape)}, must be [models, {architecture.n_parameters}]"
+                f"parameters: shape {tuple(parameters.shape)}, must be [models, {architecture.row_length}]"
             )
         self.architecture = architecture
         self.parameters = parameters
@@ -136,7 +147,12 @@ def initialise(
             for layer in architecture.layers.values()
         ]
     )
-    return VAEEnsemble(architecture, ((2 * unit[:, 0] - 1) * bound).to(device=device, dtype=dtype))
+    return VAEEnsemble(architecture, _padded((2 * unit[:, 0] - 1) * bound, architecture).to(device=device, dtype=dtype))
+
+
+def _padded(rows: Tensor, architecture: Architecture) -> Tensor:
+    """Append zeros to the parameters [M, n_parameters] of models, up to the length of a row of the buffer."""
+    return torch.nn.functional.pad(rows, (0, architecture.row_length - rows.shape[1]))
 
 
 class TrainedVAE:
@@ -221,4 +237,5 @@ def load(point: Path | str) -> TrainedVAE:
         if weight is None or bias is None or weight.shape != (fan_in, fan_out) or bias.shape != (fan_out,):
             raise InputError(f"{path}: layer {name} is missing or not [{fan_in}, {fan_out}]")
         parts += [weight.ravel(), bias]
-    return TrainedVAE(VAEEnsemble(architecture, torch.from_numpy(np.concatenate(parts))[None]), metadata)
+    row = torch.from_numpy(np.concatenate(parts))[None]
+    return TrainedVAE(VAEEnsemble(architecture, _padded(row, architecture)), metadata)

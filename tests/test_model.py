@@ -84,7 +84,7 @@ def test_rows_may_lie_in_memory_as_they_like(tmp_path, x):
 
 
 def test_samples_have_the_decoder_variance(tmp_path):
-    silent = VAEEnsemble(ARCHITECTURE, torch.zeros(1, ARCHITECTURE.n_parameters))
+    silent = VAEEnsemble(ARCHITECTURE, torch.zeros(1, ARCHITECTURE.row_length))
     save_model(tmp_path / "weights.safetensors", silent, 0, {"sigma2": 0.25, "beta": 1.0})
     drawn = phasevae.load(tmp_path).sample(20_000, seed=3)
     assert drawn.shape == (20_000, 5)

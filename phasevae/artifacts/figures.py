@@ -52,7 +52,7 @@ def read_png_origin(path: Path) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:
             image.load()
             return json.loads(image.info.get(_PNG_KEY, "null"))
     except FileNotFoundError:

@@ -121,11 +121,14 @@ def read_json(path: Path | str, required: tuple[str, ...] = (), kind: str | None
         after it was written, or does not meet the schema. It names the file.
     """
     path = Path(path)
+    # A named pipe would be waited for.
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no regular file, must be a JSON file")
     try:
         value = json.loads(path.read_text(encoding="utf-8"), **dict.fromkeys(_NUMBERS, _number))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (ValueError, IsADirectoryError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not a JSON file ({error})") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: holds a {type(value).__name__}, must be a JSON object")

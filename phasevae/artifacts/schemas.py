@@ -42,6 +42,19 @@ _MODEL = _object(
 CONVERGENCE = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error", "second_moment_deviation")
 """Keys of the evidence for convergence in point.json."""
 
+_READ = _object(
+    ("n_samples", "shape", "low", "high"),
+    null=True,
+    n_samples=_WHOLE,
+    shape=_list(_WHOLE, 1),
+    low=_NUMBER,
+    high=_NUMBER,
+    **dict.fromkeys(("preparation", "columns", "left_out"), _list(_TEXT)),
+    parts=_list(_list(_TEXT, 2, 2) | {"prefixItems": [_TEXT, _WHOLE], "items": False}),
+    rounding={"type": "number", "minimum": 0},
+    effective_samples={"type": ["number", "null"], "exclusiveMinimum": 0},
+)
+
 SCHEMAS = {
     "data": _object(
         name=_TEXT,
@@ -53,6 +66,7 @@ SCHEMAS = {
         scale=_list(_NUMBER),
         sha256=_TEXT,
         provenance=_OBJECT,
+        read=_READ,
     ),
     "spectrum": _object(
         name=_TEXT,
@@ -67,6 +81,7 @@ SCHEMAS = {
         variance_proxy=_POSITIVE | {"type": ["number", "null"]},
         data_sha256={"type": ["string", "null"]},
         provenance=_OBJECT,
+        read=_READ,
     ),
     "point": _object(
         sigma2=_POSITIVE,

@@ -9,7 +9,7 @@ import typer
 
 from phasevae.artifacts.files import file_sha256
 from phasevae.cli.arguments import given, json_object, numbers
-from phasevae.cli.options import Grey, Key, OutputJson, Size, Standardize
+from phasevae.cli.options import Drop, Grey, Header, Key, OutputJson, Size, SkipDamaged, Standardize
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
 
@@ -34,6 +34,9 @@ def dataset(
     grey: Grey = None,
     key: Key = None,
     standardize: Standardize = None,
+    skip_damaged: SkipDamaged = False,
+    drop: Drop = None,
+    header: Header = None,
     options: Annotated[str | None, typer.Option(help="All options of the kind as one JSON object.")] = None,
 ) -> None:
     """Build a data set.
@@ -41,6 +44,7 @@ def dataset(
     Example: phasevae dataset synthetic --eigenvalues 4,2,1,0.5 --n-samples 256000 --seed 1234 -o results/mine
     """
     from phasevae.datasets.registry import build_dataset
+    from phasevae.datasets.samples import given_options
     from phasevae.datasets.store import save_dataset
 
     chosen = {
@@ -55,13 +59,12 @@ def dataset(
         "split": split,
         "size": size,
         "grey": grey,
-        "key": key,
-        "standardize": standardize,
     }
-    merged = {**json_object("--options", options), **given(chosen)}
+    reader = given_options(key=key, standardize=standardize, skip_damaged=skip_damaged, drop=drop, header=header)
+    merged = {**json_object("--options", options), **given(chosen), **reader}
     built = build_dataset(kind, name=name, **merged)
     saved = save_dataset(built, output, provenance_record(output / "data.json", "dataset", entry=kind))
-    print(f"{output}: {saved.name}, {saved.x.shape[0]} samples of {saved.x.shape[1]} features")
+    print(f"{saved.reading}\n{output}: {saved.name}, {saved.x.shape[0]} samples of {saved.x.shape[1]} features")
 
 
 def spectrum(
@@ -75,24 +78,42 @@ def spectrum(
     grey: Grey = None,
     key: Key = None,
     standardize: Standardize = None,
+    skip_damaged: SkipDamaged = False,
+    drop: Drop = None,
+    header: Header = None,
 ) -> None:
     """Compute the covariance eigenvalues of data with standard errors. The largest is the critical variance.
 
     Example: phasevae spectrum photos.tar.xz --size 8 --grey --standardize per-feature -o spectrum.json
     """
     from phasevae.datasets.registry import dataset_from_path
+    from phasevae.datasets.samples import given_options
     from phasevae.datasets.store import is_saved
-    from phasevae.spectrum.spectrum import spectrum_of, write_spectrum
+    from phasevae.spectrum.spectrum import spectrum_of, warn_of_reading, write_spectrum
 
-    options = given({"size": size, "grey": grey, "key": key, "standardize": standardize})
+    options = given_options(
+        key=key,
+        size=size,
+        grey=grey,
+        standardize=standardize,
+        skip_damaged=skip_damaged,
+        drop=drop,
+        header=header,
+    )
     if moments and options:
         raise InputError(f"spectrum: {', '.join(options)}: must be given to `phasevae moments`, not with --moments")
     if not moments and (basis is not None or len(data) > 1):
         raise InputError("spectrum: --basis and several DATA go with --moments")
-    result = spectrum_of_parts(data, basis) if moments else spectrum_of(dataset_from_path(data[0], **options))
+    if moments:
+        result = spectrum_of_parts(data, basis)
+        warn_of_reading(result.reading)
+    else:
+        result = spectrum_of(dataset_from_path(data[0], **options))
     saved = [path / "data.json" for path in data if is_saved(path)]
     made_by = provenance_record(output, "moments" if moments else "spectrum", saved, data_sha256=result.data_sha256)
     write_spectrum(output, result, made_by)
+    if result.reading is not None:
+        print(result.reading)
     print(
         f"{output}: critical variance {result.critical_variance:.6g} +- {result.standard_errors[0]:.2g}, "
         f"trace {result.trace:.6g}, {result.n_samples} samples of {result.dimension} features"
@@ -107,16 +128,29 @@ def moments(
     size: Size = None,
     grey: Grey = None,
     key: Key = None,
+    standardize: Standardize = None,
+    skip_damaged: SkipDamaged = False,
+    drop: Drop = None,
+    header: Header = None,
 ) -> None:
     """Compute the contribution of a part of the data to the spectrum, for `phasevae spectrum --moments`.
 
     Example: phasevae moments results/mine --shard 3/8 -o part3.safetensors
     """
     from phasevae.datasets.registry import dataset_from_path
+    from phasevae.datasets.samples import given_options
     from phasevae.datasets.store import is_saved, load_dataset
     from phasevae.spectrum import sharded
 
-    options = given({"size": size, "grey": grey, "key": key})
+    options = given_options(
+        key=key,
+        size=size,
+        grey=grey,
+        standardize=standardize,
+        skip_damaged=skip_damaged,
+        drop=drop,
+        header=header,
+    )
     # Of a saved data set only the rows of the shard are read.
     dataset = load_dataset(data) if is_saved(data) and not options else dataset_from_path(data, **options)
     part, rows = sharded.part_of(dataset, _shard(shard))
@@ -125,6 +159,8 @@ def moments(
     else:
         result = sharded.shape(part, rows, sharded.read(basis, sharded.Basis), file_sha256(basis))
     sharded.write(output, result)
+    if dataset.reading is not None:
+        print(dataset.reading)
     print(f"{output}: rows {part.start} to {part.stop - 1} of {part.n_rows}, {rows.dimension} features")
 
 

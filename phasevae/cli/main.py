@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from phasevae.cli import analysis, data, doctor, predict, results, sweep
+from phasevae.cli.parent import end_with_parent
 from phasevae.errors import InputError
 
 VERBS = (
@@ -52,6 +53,7 @@ def main() -> None:
     logger = logging.getLogger("phasevae")
     logger.handlers = [_Messages()]
     logger.setLevel(logging.INFO)
+    end_with_parent()
     try:
         app()
     except InputError as error:

@@ -7,10 +7,23 @@ from typing import Annotated
 
 import typer
 
-Standardize = Annotated[str | None, typer.Option(help="none | center | global | per-feature.")]
+Standardize = Annotated[
+    str | None, typer.Option(help="none | center | global | per-feature (default: as they are, none).")
+]
 Size = Annotated[int | None, typer.Option(help="Resize images to SIZE x SIZE pixels (antialiased bilinear).")]
-Grey = Annotated[bool | None, typer.Option("--grey/--colour", help="Take images as grey (ITU-R 601) or in colour.")]
+Grey = Annotated[
+    bool | None,
+    typer.Option("--grey/--colour", help="Take images as grey (ITU-R 601) or in colour (default: as stored)."),
+]
 Key = Annotated[str | None, typer.Option(help="Which array of an .npz file, or layer of a .h5ad file.")]
+SkipDamaged = Annotated[bool, typer.Option("--skip-damaged", help="Leave out images that cannot be decoded.")]
+Drop = Annotated[list[str] | None, typer.Option(help="Column of a table to leave out; may be repeated.")]
+Header = Annotated[
+    bool | None,
+    typer.Option(
+        "--header/--no-header", help="Whether the first line of a table holds names (default: if not numbers)."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutputJson = Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")]
 SettingsJson = Annotated[str | None, typer.Option(help="Training settings as JSON, as the workflow gives them.")]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phasevae.artifacts.files import readable_json, replacing
-from phasevae.cli.arguments import given, named_values, shape, shapes
-from phasevae.cli.options import Json, Key, Size, Standardize
+from phasevae.cli.arguments import named_values, shape, shapes
+from phasevae.cli.options import Drop, Grey, Header, Json, Key, Size, SkipDamaged, Standardize
 from phasevae.errors import InputError
 from phasevae.prediction.libraries import LIBRARIES
 from phasevae.prediction.losses import LOSSES
@@ -17,9 +17,6 @@ from phasevae.prediction.schedules import FORMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from phasevae.datasets.base import Dataset
-    from phasevae.spectrum.spectrum import Spectrum
 
 
 def predict(
@@ -58,12 +55,12 @@ def predict(
     input_noise: Annotated[float, typer.Option(help="Standard deviation of noise added to the encoder's input.")] = 0.0,
     input_mask: Annotated[float, typer.Option(help="Part of the encoder's input that is set to zero.")] = 0.0,
     size: Size = None,
-    grey: Annotated[
-        bool | None, typer.Option("--grey/--colour", help="ITU-R 601 grey, or the three colours (default: as stored).")
-    ] = None,
+    grey: Grey = None,
     key: Key = None,
     standardize: Standardize = None,
-    skip_damaged: Annotated[bool, typer.Option(help="Leave out images that cannot be decoded.")] = False,
+    skip_damaged: SkipDamaged = False,
+    drop: Drop = None,
+    header: Header = None,
     json_output: Json = False,
     html: Annotated[
         Path | None, typer.Option(help="Write the prediction as one self-contained page with figures.")
@@ -77,11 +74,10 @@ def predict(
     """
     from phasevae.prediction.predict import predict
 
-    options = given({"size": size, "grey": grey, "key": key, "standardize": standardize})
     if loss is not None and loss_function is not None:
         raise InputError("loss-function: must be left out together with loss")
     prediction = predict(
-        _read(data, options, skip_damaged, raw=loss_function is not None),
+        data,
         latent,
         sigma2=sigma2,
         beta=beta,
@@ -100,6 +96,13 @@ def predict(
         noise_scale=noise_scale,
         input_noise=input_noise,
         input_mask=input_mask,
+        key=key,
+        size=size,
+        grey=grey,
+        standardize=standardize,
+        skip_damaged=skip_damaged,
+        drop=drop,
+        header=header,
     )
     if html is not None:
         from phasevae.figures.prediction_report import prediction_page
@@ -124,31 +127,3 @@ def _function(address: str) -> Callable[..., Any]:
     from phasevae.prediction.own_loss.function import load_function
 
     return load_function(address)
-
-
-def _read(path: Path, options: dict[str, Any], skip_damaged: bool, raw: bool) -> Dataset | Spectrum | Path:
-    """Read the data at `path` as they are, or the spectrum that `phasevae spectrum` wrote there.
-
-    A .npy array for a loss function is left to it (`raw`), because its shape and type count there.
-    """
-    import warnings
-    from dataclasses import replace
-
-    from phasevae.datasets.registry import dataset_from_path, kind_of_path
-    from phasevae.spectrum.spectrum import read_spectrum
-
-    if path.suffix.lower() == ".json":
-        if options or skip_damaged:
-            raise InputError(f"{path}: is a spectrum, must be used without {', '.join(options) or 'skip_damaged'}")
-        return read_spectrum(path)
-    if raw and path.suffix.lower() == ".npy" and not options:
-        return path
-    if skip_damaged:
-        options = {**options, "skip_damaged": True}
-    if kind_of_path(path) == "images":
-        options = {"standardize": "none", "grey": None, **options}
-    with warnings.catch_warnings():
-        # The prediction warns about them itself.
-        warnings.filterwarnings("ignore", "[^\n]*features are constant")
-        dataset = dataset_from_path(path, **options)
-    return dataset if kind_of_path(path) == "saved" else replace(dataset, name=path.name)

@@ -3,48 +3,58 @@
 from __future__ import annotations
 
 import hashlib
-import lzma
+import io
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import BinaryIO
 
 from phasevae.artifacts.files import file_sha256
 from phasevae.datasets.base import file_name
+from phasevae.datasets.bounded import MOST_BYTES, TarBytes, ZipBytes, read_chunks
+from phasevae.datasets.files import check_file, folder_files, is_visible, shown_name
 from phasevae.errors import InputError
 
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError, NotImplementedError)
 _ENCRYPTED = 1  # bit of a member's flags
 SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz")
 """Endings of the names of archives. Whether a file is an archive is decided by its content."""
 
 
-def members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the regular files in a folder or archive, in the order of storage.
+def members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
+    """Yield name and content of the files in a folder or archive, in the order of storage.
 
-    Hidden files and those of __MACOSX folders are skipped.
+    Hidden files and those of __MACOSX folders are skipped. A selected file is its own only member.
 
     Parameters
     ----------
     path : Path
+        A folder or regular file (`phasevae.datasets.base.checked_path`).
     selected : function
         Whether to read a file, by its name.
+
+    Yields
+    ------
+    str, binary stream
+        The stream is open until the next file is asked for.
 
     Raises
     ------
     InputError
-        If `path` does not exist, is no archive, or is truncated or damaged.
+        If a file cannot be read, or `path` is no archive, is truncated or damaged, or expands far beyond its size.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
         yield from _folder_members(path, selected)
         return
-    reader = _zip_members if zipfile.is_zipfile(path) else _tar_members
+    if selected(path.name):
+        with path.open("rb") as stream:
+            yield path.name, stream
+        return
     try:
-        yield from reader(path, selected)
-    except _DAMAGE as error:
+        yield from (_zip_members if zipfile.is_zipfile(path) else _tar_members)(path, selected)
+    except InputError:
+        raise
+    except Exception as error:  # tarfile and zipfile raise too many kinds to list
         raise InputError(f"{path}: not a zip or tar archive, or truncated or damaged ({_first_line(error)})") from None
 
 
@@ -66,51 +76,65 @@ def source_of(path: Path, names: Sequence[str]) -> dict[str, str | int]:
         return source_of_file(path)
     digest = hashlib.sha256()
     for name in sorted(names):
-        digest.update(f"{name}\0{file_sha256(path / name)}\n".encode())
+        digest.update(f"{name}\0{file_sha256(path / name)}\n".encode(errors="surrogateescape"))
     return {"folder": file_name(path), "n_files": len(names), "sha256": digest.hexdigest()}
 
 
-def _folder_members(folder: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.rglob("*")):
+def _folder_members(folder: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
+    for path in folder_files(folder):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and _visible(name) and selected(name):
-            yield name, path.read_bytes()
+        if selected(name):
+            check_file(path)
+            with path.open("rb") as stream:
+                yield name, stream
 
 
-def _zip_members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(path) as archive:
+def _zip_members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
+    with ZipBytes(path) as stream, zipfile.ZipFile(stream) as archive:
         for info in archive.infolist():
-            if info.is_dir() or not _visible(info.filename) or not selected(info.filename):
+            name = info.filename
+            if info.is_dir() or not is_visible(name) or not selected(name):
                 continue
+            label = f"{path}: {shown_name(name)}"
             if info.flag_bits & _ENCRYPTED:
-                raise InputError(f"{path}: {info.filename} is encrypted, must be without a password")
-            yield info.filename, archive.read(info)
+                raise InputError(f"{label} is encrypted, must be without a password")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # zipfile expands a piece of other kinds at once, however large it becomes.
+                raise InputError(f"{label} is compressed by method {info.compress_type}, must be stored or deflated")
+            _check_size(label, info.file_size)
+            with archive.open(info) as member:
+                yield name, read_chunks(member, info.file_size)
 
 
-def _tar_members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(path, "r:*") as archive:
-        for info in archive:
-            if info.isfile() and _visible(info.name) and selected(info.name):
-                yield info.name, archive.extractfile(info).read()
+def _tar_members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
+    with TarBytes(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        for number, info in enumerate(archive):
+            stream.count(number)
+            if not info.isdir() and is_visible(info.name) and selected(info.name):
+                label = f"{path}: {shown_name(info.name)}"
+                if not info.isreg() or info.issparse():
+                    what = "a file with holes" if info.issparse() else "a link, a pipe or a device"
+                    raise InputError(f"{label} is {what}, must be stored as a whole file")
+                _check_size(label, info.size)
+                stream.seek(info.offset_data)
+                yield info.name, _whole(stream.content(info.size), info.size)
             # A TarFile remembers every member, which is slow and large for many small files.
             archive.members = []
-        _check_tar_end(archive)
+        # tarfile accepts an archive that ends between two members; a whole one has a block of zeros at its end.
+        if stream.last != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("unexpected end of data")
+        stream.finish()
 
 
-def _check_tar_end(archive: tarfile.TarFile) -> None:
-    """Raise an error for an archive that ends between two members, which tarfile accepts.
-
-    A whole archive has a block of zeros at its end. The compressed stream is read to its end, where its checksum is.
-    """
-    archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+def _whole(content: io.BytesIO, size: int) -> io.BytesIO:
+    if content.getbuffer().nbytes < size:
         raise tarfile.ReadError("unexpected end of data")
-    while archive.fileobj.read(2**20):
-        pass
+    return content
 
 
-def _visible(name: str) -> bool:
-    return not any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+def _check_size(label: str, size: int) -> None:
+    if size > MOST_BYTES:
+        raise InputError(f"{label} has {size} bytes, must have at most {MOST_BYTES} in an archive")
 
 
 def _first_line(error: Exception) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.datasets.reading import Reading
+from phasevae.datasets.files import check_readable
+from phasevae.datasets.reading import Origin, Reading
 from phasevae.errors import InputError
 
 
@@ -23,10 +24,22 @@ class SampleStream:
     read: Callable[[], Iterator[NDArray[np.float64]]]
     dimension: int
     label: str = "data"
+    origin: Origin | None = None
+    """What the reader knows of the samples; None for numbers that were computed from samples."""
+    reading: Reading | None = None
+    """What was read, where the values are known already: for data sets and standardised samples."""
+    unrounded: Callable[[], Iterator[NDArray[np.float64]]] | None = None
+    """The rows before they were rounded to single precision; None where they were not."""
 
     def mapped(self, function: Callable[[NDArray], NDArray]) -> SampleStream:
         """Return the same rows with `function`, which must keep the shape, applied to each block."""
-        return replace(self, read=lambda: map(function, self.read()))
+        return SampleStream(lambda: map(function, self.read()), self.dimension, self.label)
+
+
+def in_single_precision(values: NDArray) -> NDArray[np.float64]:
+    """Return values as networks take them, rounded to float32, in float64."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32).astype(np.float64)
 
 
 BLOCK_BYTES = 64 * 2**20
@@ -49,6 +62,12 @@ class Dataset:
     """What was read; None for a data set that was saved without it."""
 
 
+def block_rows(dimension: int, most_rows: int | None = None) -> int:
+    """Return the number of rows of a block; see `row_slices`."""
+    size = max(1, BLOCK_BYTES // (8 * max(1, dimension)))
+    return size if most_rows is None else max(1, min(size, most_rows))
+
+
 def row_slices(n_rows: int, dimension: int, most_rows: int | None = None) -> Iterator[slice]:
     """Yield slices that cover all rows in order.
 
@@ -59,9 +78,7 @@ def row_slices(n_rows: int, dimension: int, most_rows: int | None = None) -> Ite
     most_rows : int, optional
         The most rows of a slice. A slice is always at most 64 MiB in float64.
     """
-    step = max(1, BLOCK_BYTES // (8 * max(1, dimension)))
-    if most_rows is not None:
-        step = max(1, min(step, most_rows))
+    step = block_rows(dimension, most_rows)
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
@@ -98,10 +115,15 @@ def file_name(path: Path | str) -> str:
 
 
 def checked_path(key: str, value: Any) -> Path:
-    """Return an option's value as a path with ~ expanded. Raises InputError that names the option `key`."""
+    """Return an option's value as a path with ~ expanded.
+
+    Raises InputError that names the option `key`, or a path that is no file or folder that can be read.
+    """
     if not isinstance(value, str | Path) or not str(value):
         raise InputError(f"{key}: {value!r}, must be the path of a file or folder")
-    return Path(value).expanduser()
+    path = Path(value).expanduser()
+    check_readable(path)
+    return path
 
 
 def checked_int(key: str, value: Any, least: int) -> int:

@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from phasevae.datasets import archives
 from phasevae.datasets.base import Dataset, checked_choice, checked_flag, checked_path
 from phasevae.datasets.fetch import fetched
-from phasevae.datasets.images import checked_size, converted, from_pixels
+from phasevae.datasets.image_files import converted
+from phasevae.datasets.image_stack import preprocessing, scaled
+from phasevae.datasets.images import checked_size
+from phasevae.datasets.reading import RawSamples
+from phasevae.datasets.standardize import standardized
 from phasevae.errors import InputError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -60,13 +64,15 @@ def cifar10(
     stacks, names = {}, []
     for name, content in archives.members(path, lambda name: PurePosixPath(name).name in BATCHES[split]):
         batch = PurePosixPath(name).name
-        stacks[batch] = _converted_batch(_pixels(content, f"{path}: {name}"), size, grey)
+        stacks[batch] = _converted_batch(_pixels(content.read(), f"{path}: {name}"), size, grey)
         names.append(name)
     missing = [batch for batch in BATCHES[split] if batch not in stacks]
     if missing:
         raise InputError(f"{path}: {', '.join(missing)} missing, must be a CIFAR-10 archive in the binary layout")
     stack = np.concatenate([stacks[batch] for batch in BATCHES[split]])
-    return from_pixels(stack, str(path), standardize, grey, archives.source_of(path, names))
+    changes = [*["grey"] * grey, *[f"resized to {size} x {size}"] * (size not in (None, SIDE)), "divided by 255"]
+    raw = RawSamples(scaled(stack), str(path), archives.source_of(path, names), changes=tuple(changes))
+    return standardized(raw, standardize, preprocessing(stack.shape[1:], size))
 
 
 def _pixels(content: bytes, label: str) -> NDArray[np.uint8]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from phasevae import __version__
 from phasevae.artifacts.files import canonical_json
-from phasevae.datasets import archives, arrays, cifar10, digits, images, synthetic
+from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, synthetic
 from phasevae.datasets.base import Dataset, file_name
+from phasevae.datasets.files import check_readable
 from phasevae.datasets.store import is_saved, load_dataset, read_record
 from phasevae.errors import InputError
 
@@ -111,12 +112,17 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
         As `build_dataset` and `load_dataset` do.
     """
     path = Path(path)
+    check_readable(path)
     kind = kind_of_path(path)
     if kind == "saved":
         if options:
             raise InputError(f"{path}: is a saved data set, must be used without {', '.join(options)}")
         return load_dataset(path, verify=True)
-    if kind == "images" and path.is_file() and path.suffix.lower() not in ("", *archives.SUFFIXES):
+    if (
+        kind == "images"
+        and path.is_file()
+        and path.suffix.lower() not in ("", *archives.SUFFIXES, *image_files.SUFFIXES)
+    ):
         raise InputError(
             f"{path}: named *{path.suffix}, must be *{', *'.join(arrays.SUFFIXES)}, or a folder, .zip or .tar of images"
         )
@@ -124,7 +130,7 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
         if key not in inspect.signature(KINDS[kind]).parameters:
             content = "an array or table" if kind == "array" else "a folder or archive of images"
             raise InputError(f"{key}: must be left out for {path}, {content}")
-    return build_dataset(kind, path=path, **options)
+    return build_dataset(kind, name=file_name(path), path=path, **options)
 
 
 def kind_of_path(path: Path) -> str:

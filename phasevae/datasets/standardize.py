@@ -9,22 +9,35 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.datasets.base import Dataset, SampleStream, checked_choice, row_slices
-from phasevae.datasets.feature_statistics import stream_features
-from phasevae.datasets.reading import RawSamples, Reading
+from phasevae.datasets.base import Dataset, SampleStream, checked_choice, in_single_precision, row_slices
+from phasevae.datasets.feature_statistics import check_varies, reading_of, stream_features
+from phasevae.datasets.reading import Origin, RawSamples, Reading, ReadingWarning
 from phasevae.errors import InputError
 
 MODES = ("none", "center", "global", "per-feature")
-LARGEST = 1e18
-"""Squares of larger numbers overflow float32 in training."""
 
 IN_MEMORY_BYTES = 512 * 2**20
 """Results above this size live in an unlinked temporary file."""
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """What is done to samples, and what they are afterwards."""
+
+    mean: NDArray  # [D], subtracted
+    scale: NDArray  # [D], divided by
+    constant: NDArray[np.bool_]  # [D]
+    reading: Reading
+
+    def applied(self, block: NDArray) -> NDArray[np.float64]:
+        """Return rows [b, D] as networks take them."""
+        return in_single_precision((block - self.mean) / self.scale)
 
 
 def standardized(raw: RawSamples, mode: str, preprocessing: dict[str, Any] | None = None) -> Dataset:
@@ -46,66 +59,99 @@ def standardized(raw: RawSamples, mode: str, preprocessing: dict[str, Any] | Non
 
     Warns
     -----
-    UserWarning
-        About constant features.
+    ReadingWarning
+        About constant features, and `Reading.concerns`.
     """
-    checked_choice("standardize", mode, MODES)
-    label = raw.label
-    x = _checked_array(raw.x, label)
-    rows = SampleStream(lambda: (x[part].astype(np.float64) for part in row_slices(*x.shape)), x.shape[1], label)
-    features = stream_features(rows, largest=LARGEST)
-    mean = features.mean
-    variance = sum(np.square(block - mean).sum(0) for block in rows.read()) / len(x)
-    constant = features.constant | (variance == 0)
-    if features.constant.all():
-        raise InputError(f"{label}: every feature is constant, at least one must vary")
-    if constant.all() or (mode == "none" and _lost_in_float32(mean, variance).all()):
-        raise InputError(f"{label}: no feature varies by as much as single precision holds (standardize them?)")
-    if constant.any():
-        _warn_constant(np.flatnonzero(constant), x.shape[1], mode, label)
-    scale = np.ones_like(mean)
-    if mode == "none":
-        mean = np.zeros_like(mean)
-    elif mode == "global":
-        scale *= np.sqrt(variance.mean())
-    elif mode == "per-feature":
-        scale = np.where(constant, 1.0, np.sqrt(variance))
+    x = _checked_array(raw.x, raw.label)
+    origin = raw.origin
+    if raw.x.ndim == 2 and preprocessing and "height" in preprocessing:
+        origin = replace(origin, shape=_shape_of_images(preprocessing))
+    rows = SampleStream(
+        lambda: (x[part].astype(np.float64) for part in row_slices(*x.shape)), x.shape[1], raw.label, origin
+    )
+    found = fitted(rows, mode)
     return Dataset(
         name="",
-        x=_applied(x, mean, scale, mode),
-        reading=_reading(raw, mode, (features.low - mean) / scale, (features.high - mean) / scale),
-        mean=mean,
-        scale=scale,
+        x=_applied(x, found, mode),
+        mean=found.mean,
+        scale=found.scale,
         preprocessing={**(preprocessing or {}), "standardize": mode},
-        constant_features=np.flatnonzero(constant).tolist(),
+        constant_features=np.flatnonzero(found.constant).tolist(),
         provenance={"source": raw.source},
+        reading=found.reading,
     )
 
 
-def _reading(raw: RawSamples, mode: str, low: NDArray, high: NDArray) -> Reading:
-    return Reading(
-        n_samples=len(raw.x),
-        shape=tuple(raw.x.shape[1:]),
-        low=float(low.min()),
-        high=float(high.max()),
-        preparation=raw.changes if mode == "none" else (*raw.changes, f"standardised ({mode})"),
-        columns=raw.columns,
-        parts=raw.parts,
-        left_out=raw.left_out,
-    )
+def standardized_rows(rows: SampleStream, mode: str) -> SampleStream:
+    """Standardise a stream in two passes over it.
+
+    Parameters
+    ----------
+    rows : SampleStream
+        In double precision.
+    mode : str
+        One of `MODES`.
+
+    Raises
+    ------
+    InputError
+        As `standardized` does.
+    """
+    found = fitted(rows, mode)
+    return replace(rows.mapped(found.applied), origin=rows.origin, reading=found.reading)
 
 
-def _lost_in_float32(mean: NDArray, variance: NDArray) -> NDArray[np.bool_]:
-    """Features whose spread is below the spacing of float32 numbers at their mean."""
-    return np.sqrt(variance) < np.finfo(np.float32).eps / 2 * np.abs(mean)
+def fitted(rows: SampleStream, mode: str) -> Standardisation:
+    """Return how to standardise a stream of rows in double precision; see `standardized`."""
+    checked_choice("standardize", mode, MODES)
+    rows = single_precision(rows) if mode == "none" else rows
+    features = stream_features(rows)
+    if features.n_samples < 2:
+        raise InputError(f"{rows.label}: shape (1, {rows.dimension}), must have at least 2 samples and 1 feature")
+    check_varies(features, rows.label)
+    mean, scale, constant = np.zeros(rows.dimension), np.ones(rows.dimension), features.constant
+    if mode != "none":
+        mean = features.mean
+        variance = sum(np.square(block - mean).sum(0) for block in rows.read()) / features.n_samples
+        constant = constant | (variance == 0)
+        if constant.all():
+            raise InputError(f"{rows.label}: no feature varies by as much as double precision holds")
+        if mode == "global":
+            scale *= np.sqrt(variance.mean())
+        elif mode == "per-feature":
+            scale = np.where(constant, 1.0, np.sqrt(variance))
+    reading = reading_of(rows.origin or Origin(), features)
+    if mode != "none":
+        low, high = ((bound - mean) / scale for bound in (features.low, features.high))
+        reading = replace(
+            reading,
+            low=float(np.float32(low.min())),
+            high=float(np.float32(high.max())),
+            preparation=(*reading.preparation, f"standardised ({mode})"),
+        )
+    if constant.any():
+        _warn_constant(np.flatnonzero(constant), rows.dimension, mode, rows.label)
+    for concern in reading.concerns().values():
+        warnings.warn(f"{rows.label}: {concern}", ReadingWarning, stacklevel=3)
+    return Standardisation(mean, scale, constant, reading)
 
 
-def _applied(x: NDArray, mean: NDArray, scale: NDArray, mode: str) -> NDArray[np.float32]:
+def single_precision(rows: SampleStream) -> SampleStream:
+    """Return a stream whose values are rounded as networks take them, once, with the rows before the rounding."""
+    return replace(rows, read=lambda: map(in_single_precision, rows.read()), unrounded=rows.read)
+
+
+def _shape_of_images(preprocessing: dict[str, Any]) -> tuple[int, ...]:
+    height, width, channels = (preprocessing[key] for key in ("height", "width", "channels"))
+    return (height, width) if channels == 1 else (height, width, channels)
+
+
+def _applied(x: NDArray, found: Standardisation, mode: str) -> NDArray[np.float32]:
     if mode == "none" and x.dtype == np.float32:
         return x
     result = new_array(x.shape)
     for rows in row_slices(*x.shape):
-        result[rows] = (x[rows].astype(np.float64) - mean) / scale
+        result[rows] = found.applied(x[rows].astype(np.float64))
     return result
 
 
@@ -131,5 +177,7 @@ def _warn_constant(constant: NDArray, dimension: int, mode: str, label: str) -> 
     listed = ", ".join(map(str, constant[:10])) + (", ..." if constant.size > 10 else "")
     kept = "kept as they are" if mode == "none" else "kept at zero"
     warnings.warn(
-        f"{label}: {constant.size} of {dimension} features are constant and {kept}: {listed}", UserWarning, stacklevel=3
+        f"{label}: {constant.size} of {dimension} features are constant and {kept}: {listed}",
+        ReadingWarning,
+        stacklevel=4,
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from phasevae.artifacts.files import file_sha256, read_json, replacing, write_json
 from phasevae.datasets.base import Dataset, write_npy
+from phasevae.datasets.reading import Reading
 from phasevae.errors import InputError
 
 
@@ -27,9 +28,12 @@ class DataRecord:
     scale: list[float]
     sha256: str
     provenance: dict[str, Any]
+    read: dict[str, Any] | None = None
+    """`Reading.to_json`; None in a record that was written without it."""
 
 
 _KEYS = tuple(field.name for field in fields(DataRecord))
+_REQUIRED = _KEYS[:-1]
 
 
 def save_dataset(dataset: Dataset, folder: Path | str, made_by: Mapping[str, Any] | None = None) -> Dataset:
@@ -54,7 +58,8 @@ def save_dataset(dataset: Dataset, folder: Path | str, made_by: Mapping[str, Any
         # The old record must at no moment describe the new array.
         (folder / "data.json").unlink(missing_ok=True)
     n_samples, dimension = dataset.x.shape
-    values = {**vars(dataset), "n_samples": n_samples, "dimension": dimension, "sha256": sha256}
+    read = None if dataset.reading is None else dataset.reading.to_json()
+    values = {**vars(dataset), "n_samples": n_samples, "dimension": dimension, "sha256": sha256, "read": read}
     record = {key: values[key] for key in _KEYS}
     write_json(folder / "data.json", record if made_by is None else {**record, "made_by": made_by})
     return load_dataset(folder)
@@ -97,6 +102,7 @@ def load_dataset(folder: Path | str, verify: bool = False) -> Dataset:
         constant_features=record.constant_features,
         provenance=record.provenance,
         sha256=record.sha256,
+        reading=Reading.from_json(record.read),
     )
 
 
@@ -107,5 +113,5 @@ def is_saved(folder: Path) -> bool:
 
 def read_record(folder: Path) -> DataRecord:
     """Read data.json of a saved data set. Raises InputError that names the file and the wrong key."""
-    record = read_json(folder / "data.json", _KEYS, "data")
-    return DataRecord(**{key: record[key] for key in _KEYS})
+    record = read_json(folder / "data.json", _REQUIRED, "data")
+    return DataRecord(**{key: record[key] for key in _KEYS if key in record})

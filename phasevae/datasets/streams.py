@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import Dataset, SampleStream, row_slices
+from phasevae.datasets.reading import Origin
 from phasevae.datasets.registry import dataset_from_path
 from phasevae.errors import InputError
 
@@ -40,9 +42,10 @@ def sample_stream(data: Any, most_rows: int | None = None) -> SampleStream:
     if isinstance(data, str | Path):
         data = dataset_from_path(data)
     if isinstance(data, Dataset):
-        return _of_array(data.x, data.name, most_rows)
+        return replace(_of_array(data.x, data.name or "data", most_rows), reading=data.reading)
     if hasattr(data, "to_numpy") and hasattr(data, "columns"):
-        return _of_array(_table(data), "data", most_rows)
+        rows = _of_array(_table(data), "data", most_rows)
+        return replace(rows, origin=replace(rows.origin, columns=tuple(map(str, data.columns))))
     if isinstance(data, np.ndarray) or _is_tensor(data):
         return _of_array(data, "data", most_rows)
     if isinstance(data, Iterator) or not _is_iterable(data):
@@ -62,14 +65,14 @@ def _of_array(x: Any, label: str, most_rows: int | None) -> SampleStream:
         for rows in row_slices(x.shape[0], dimension, most_rows):
             yield _block(x[rows], label)
 
-    return SampleStream(read, dimension, label)
+    return SampleStream(read, dimension, label, Origin(tuple(map(int, x.shape[1:]))))
 
 
 def _of_batches(batches: Iterable[Any], most_rows: int | None) -> SampleStream:
-    first = next((_block(samples_in(batch), "data") for batch in batches), None)
+    first = next((_numpy(samples_in(batch)) for batch in batches), None)
     if first is None:
         raise InputError("data: has no batches")
-    dimension = first.shape[1]
+    dimension = _block(first, "data").shape[1]
 
     def read() -> Iterator[NDArray]:
         for number, batch in enumerate(batches):
@@ -81,7 +84,7 @@ def _of_batches(batches: Iterable[Any], most_rows: int | None) -> SampleStream:
             for rows in row_slices(*block.shape, most_rows):
                 yield block[rows]
 
-    return SampleStream(read, dimension)
+    return SampleStream(read, dimension, origin=Origin(first.shape[1:]))
 
 
 def _singles(dataset: Any, size: int = 256) -> Iterable[list[NDArray]]:
@@ -91,7 +94,7 @@ def _singles(dataset: Any, size: int = 256) -> Iterable[list[NDArray]]:
         def __iter__(self) -> Iterator[NDArray]:
             for start in range(0, len(dataset), size):
                 items = (dataset[i] for i in range(start, min(start + size, len(dataset))))
-                yield np.stack([np.ravel(_numpy(samples_in(item))) for item in items])
+                yield np.stack([np.atleast_1d(_numpy(samples_in(item))) for item in items])
 
     return Batches()
 

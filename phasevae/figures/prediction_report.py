@@ -68,6 +68,8 @@ def show_prediction(prediction: Prediction, console: Console) -> None:
     """
     from rich.table import Table
 
+    if prediction.reading is not None:
+        console.print(str(prediction.reading), markup=False, highlight=False, soft_wrap=True)
     console.print(prediction.headline, style="bold", highlight=False, soft_wrap=True)
     console.print()
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -98,7 +100,7 @@ def prediction_page(prediction: Prediction) -> str:
     return (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>phasevae: {_safe(name)}</title>"
         f"<style>{_STYLE}</style></head><body><h1>{_safe(prediction.headline)}</h1>"
-        f"<p>Prediction for {_safe(name)}, without training.</p><div class='figures'>{figures}</div>"
+        f"<p>Prediction for {_safe(name)}, without training{_read(prediction)}.</p><div class='figures'>{figures}</div>"
         f"<h2>Numbers</h2><table>{numbers}</table>{_source(prediction)}"
         f"<h2>Where each latent dies</h2><table><tr>{heads}</tr>{thresholds}</table>"
         f"{_list('Warnings', warnings)}{_list('Further advice', [_safe(line) for line in prediction.advice])}"
@@ -106,6 +108,10 @@ def prediction_page(prediction: Prediction) -> str:
         f"fed to the network. Where the decoder learns one variance per feature or is Bernoulli, they are relative to "
         f"its variances.</p></body></html>\n"
     )
+
+
+def _read(prediction: Prediction) -> str:
+    return "" if prediction.reading is None else f": {_safe(str(prediction.reading))}"
 
 
 def _number(value: float) -> str:

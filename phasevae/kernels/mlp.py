@@ -78,6 +78,9 @@ class Network:
             x = x if x.stride(-1) == 1 else x.contiguous()
             output, tape = torch.ops.phasevae.mlp_forward(x, parameters, self._offset, self.widths, keep)
             return output, [tape] if keep else []
+        if self._is_lone_and_narrow(parameters):
+            output, inner = self.forward(_twice(parameters), x, keep)
+            return output[:1], [h[:1] for h in inner]
         h = x.expand(parameters.shape[0], -1, -1)
         inner: list[Tensor] = []
         for layer in self.layers:
@@ -129,6 +132,13 @@ class Network:
                 x, parameters, self._offset, self.widths, kept[0], grad_output, grad_for_input, with_input, gradients
             )
             return grad_input if with_input else None
+        if self._is_lone_and_narrow(parameters):
+            both = _twice(gradients).clone()
+            kept, of_input = [_twice(h) for h in kept], None if grad_for_input is None else _twice(grad_for_input)
+            args = _twice(parameters), x, kept, _twice(grad_output), both, of_input, with_input
+            grad_input = self.backward(*args)
+            gradients.copy_(both[:1])
+            return grad_input[:1] if with_input else None
         inputs = [x.expand(parameters.shape[0], -1, -1), *kept]
         grad = grad_output
         for layer, h in zip(reversed(self.layers), reversed(inputs), strict=True):
@@ -144,6 +154,18 @@ class Network:
             for layer, h in zip(self.layers[:0:-1], inputs[:0:-1], strict=True):
                 grad = _to_input(layer, parameters, grad, h)
         return grad @ _of(self.layers[0], parameters)[0].mT
+
+    def _is_lone_and_narrow(self, parameters: Tensor) -> bool:
+        """Whether the libraries would round differently because there is one model: products with a width of 1.
+
+        They then take other functions than for several models. Such a model is computed twice, side by side, so that
+        its bits do not depend on its ensemble.
+        """
+        return parameters.shape[0] == 1 and 1 in self.widths
+
+
+def _twice(rows: Tensor) -> Tensor:
+    return rows.expand(2, *rows.shape[1:])
 
 
 def _of(layer: Layer, rows: Tensor) -> tuple[Tensor, Tensor]:

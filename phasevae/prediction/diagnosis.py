@@ -43,10 +43,12 @@ BYTES = 127, 255
 
 
 def warnings(optimum: Optimum) -> list[PredictionWarning]:
-    """Return all that apply: those of the measurement, then the others in the order of `CHECKS`."""
+    """Return all that apply: about the samples, those of the measurement, then the others in the order of `CHECKS`."""
     messages = ((code, check(optimum)) for code, check in CHECKS.items())
     found = [PredictionWarning(code, message) for code, message in messages if message is not None]
-    return [*optimum.setting.notes, *found]
+    reading = optimum.setting.reading
+    concerns = {} if reading is None else reading.concerns()
+    return [*(PredictionWarning(*concern) for concern in concerns.items()), *optimum.setting.notes, *found]
 
 
 def closed_forms_are_rough(spectrum: Spectrum) -> bool:
@@ -190,5 +192,15 @@ CHECKS: dict[str, Callable[[Optimum], str | None]] = {
 }
 """For each code, the function that returns the message where the warning applies."""
 
-NOTES = ("constant-outputs", "encoder-input", "kinks", "kl-term", "schedule", "trainable-loss")
-"""Codes of the warnings that come with the measurement of a loss or a schedule, in `Setting.notes`."""
+NOTES = (
+    "constant-outputs",
+    "duplicates",
+    "encoder-input",
+    "kinks",
+    "kl-term",
+    "rounding",
+    "schedule",
+    "spectrum",
+    "trainable-loss",
+)
+"""Codes of the warnings that come with the samples (`Reading.concerns`), the measurement of a loss or a schedule."""

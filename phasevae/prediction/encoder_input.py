@@ -104,4 +104,4 @@ def side_by_side(left: SampleStream, right: SampleStream) -> SampleStream:
         if len(waiting) or next(others, None) is not None:
             raise InputError("target: has another number of rows than the data, must have one for each of them")
 
-    return replace(left, read=read, dimension=left.dimension + right.dimension)
+    return SampleStream(read, left.dimension + right.dimension, left.label)

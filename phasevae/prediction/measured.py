@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import SampleStream
-from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
+from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics, reading_of_rows
 from phasevae.errors import InputError
 from phasevae.likelihoods.base import FittedLikelihood
 from phasevae.likelihoods.laplace import Laplace
@@ -76,6 +76,7 @@ def setting_of_function(
     input_shape: tuple[int, ...] | None = None,
     output_shape: tuple[int, ...] | list[tuple[int, ...]] | None = None,
     batch_size: int | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Setting:
     """Return the setting of a user's own loss function.
 
@@ -88,6 +89,8 @@ def setting_of_function(
     model : Model
     target, input_shape, output_shape, batch_size : optional
         See `predict.predict`.
+    options : mapping, optional
+        Those of the reader of `data`.
 
     Raises
     ------
@@ -100,8 +103,8 @@ def setting_of_function(
     if isinstance(data, Spectrum):
         raise InputError("data: a spectrum, must be the samples for a loss of your own")
     batch_size = None if batch_size is None else whole_number("batch_size", batch_size)
-    rows = rows_of(data, input_shape)
-    compared = rows if target is None else rows_of(target, None, "target")
+    rows = rows_of(data, input_shape, **(options or {}))
+    compared = rows if target is None else rows_of(target, name="target")
     own = understand(
         function,
         compared,
@@ -119,6 +122,7 @@ def setting_of_function(
     setting = _measured(compared.stream, own.features, own.loss, model, seen) if known else _of_scores(own, model, seen)
     return replace(
         setting,
+        reading=reading_of_rows(rows.stream, own.features if target is None else None),
         collapsed_loss=own.collapsed_loss,
         kl_term=_kl_term(own.regulariser, own.collapsed_cost),
         notes=(*own.notes, *setting.notes),
@@ -201,6 +205,7 @@ def _measured(
         n_features=rows.dimension,
         kinked=loss.family == Laplace.name,
         limits=model.limits,
+        reading=reading_of_rows(rows, features),
         notes=notes,
     )
 
@@ -229,7 +234,16 @@ def _of_learned_variances(rows: SampleStream, loss: Loss, model: Model, features
     measured = measure_spectrum(scaled, features=in_units)
     varies = variance > 0
     correlation = measured.covariance[np.ix_(varies, varies)]
-    return Setting(loss, model.n_latent, model.kl_weight, measured.spectrum, features, variance, correlation)
+    return Setting(
+        loss,
+        model.n_latent,
+        model.kl_weight,
+        measured.spectrum,
+        features,
+        variance,
+        correlation,
+        reading=reading_of_rows(rows, features),
+    )
 
 
 def _scaled(

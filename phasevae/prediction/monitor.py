@@ -64,7 +64,7 @@ class CollapseMonitor:
         (epochs) from 0, so the first report is made at START. It replaces the weight of KL of the loss or of the
         prediction; END alone decides what the training leads to.
     **loss
-        Options of `predict` that describe the loss, with data only.
+        Options of `predict` for the loss and for reading the data, with data only.
 
     Attributes
     ----------

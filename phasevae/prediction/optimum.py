@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.feature_statistics import FeatureStatistics
+from phasevae.datasets.reading import Reading
 from phasevae.prediction.kl_term import USUAL_KL, KlTerm, kl_and_error_of_modes, thresholds_of_modes
 from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
 from phasevae.spectrum.spectrum import Spectrum
@@ -47,6 +48,7 @@ class Setting:
     kinked: bool = False  # whether the curvature is a finite difference
     limits: EncoderLimits = FREE
     kl_term: KlTerm = USUAL_KL
+    reading: Reading | None = None  # what was read; None in a spectrum of an older version
     notes: tuple[PredictionWarning, ...] = ()  # warnings from the measurement of the data
 
     @property

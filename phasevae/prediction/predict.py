@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from phasevae.datasets.streams import sample_stream
+from phasevae.datasets.reading import Reading
+from phasevae.datasets.samples import given_options, read_samples
 from phasevae.errors import InputError
 from phasevae.prediction import advice, diagnosis
 from phasevae.prediction.log_values import LogValues, collapsed_log, expected_log
@@ -22,7 +24,11 @@ from phasevae.prediction.options import (
     whole_number,
 )
 from phasevae.prediction.schedules import KlSchedule
-from phasevae.spectrum.spectrum import Spectrum
+from phasevae.spectrum.spectrum import Spectrum, read_spectrum
+
+NO_SAMPLES = (
+    "from a spectrum, without the samples: warnings about single features (constant ones, different scales) are missing"
+)
 
 _BISECTIONS = 200
 _LARGEST_WEIGHT = 1e12
@@ -35,6 +41,11 @@ class Prediction(Optimum):
     headline: str
     warnings: list[PredictionWarning]
     advice: list[str]  # one sentence or two each, without the headline
+
+    @property
+    def reading(self) -> Reading | None:
+        """What was read, in one sentence (`str`); None for a spectrum of an older version."""
+        return self.setting.reading
 
     @property
     def log(self) -> LogValues:
@@ -77,6 +88,7 @@ class Prediction(Optimum):
     def to_json(self) -> dict[str, Any]:
         """Return the keys of `phasevae predict --json`."""
         return {
+            "read": None if self.reading is None else self.reading.to_json(),
             "headline": self.headline,
             "effective_variance": self.effective_variance,
             "critical_variance": self.critical_variance,
@@ -118,6 +130,13 @@ def predict(
     noise_scale: float = 1.0,
     input_noise: float = 0.0,
     input_mask: float = 0.0,
+    key: str | None = None,
+    size: int | None = None,
+    grey: bool | None = None,
+    standardize: str | None = None,
+    skip_damaged: bool = False,
+    drop: str | list[str] | None = None,
+    header: bool | None = None,
 ) -> Prediction:
     """Predict what a VAE converges to, without training it.
 
@@ -128,8 +147,10 @@ def predict(
     Parameters
     ----------
     data : samples [N, ...], or Spectrum
-        Exactly as they are fed to the network: an array, a table, a path, or anything else that `sample_stream` takes.
-        A spectrum is enough for a squared error only, and the warnings about single features are missing with it.
+        Exactly as they are fed to the network: an array, a table, a path, or anything else that
+        `phasevae.datasets.samples.read_samples` takes. Files are used as they are stored, pixels divided by 255. A
+        spectrum, or the path of a spectrum.json, is enough for a squared error only, and the warnings about single
+        features are missing with it.
     n_latent : int
         Number of latents.
     sigma2 : float, optional
@@ -171,6 +192,21 @@ def predict(
         Standard deviation of Gaussian noise that is added to the encoder's input.
     input_mask : float
         Probability with which a feature of the encoder's input is set to zero.
+    standardize : str, optional
+        How the data are prepared, a mode of `phasevae.datasets.standardize`: ``none`` (the default), ``center``,
+        ``global`` or ``per-feature``. For any data but a spectrum and a saved data set.
+    key : str, optional
+        Of a file with several arrays, which one.
+    size : int, optional
+        Resize images to `size` x `size` pixels.
+    grey : bool, optional
+        Take images as grey, or in colour; by default as they are stored.
+    skip_damaged : bool
+        Leave out images that cannot be decoded.
+    drop : str or list of str, optional
+        Columns of a table to leave out.
+    header : bool, optional
+        Whether the first line of a table holds the names of its columns; by default if it is not all numbers.
 
     Returns
     -------
@@ -182,6 +218,19 @@ def predict(
         For data or options that cannot be used.
     """
     n_latent = whole_number("n_latent", n_latent)
+    options = given_options(
+        key=key,
+        size=size,
+        grey=grey,
+        standardize=standardize,
+        skip_damaged=skip_damaged,
+        drop=drop,
+        header=header,
+    )
+    if isinstance(data, str | Path) and Path(data).suffix.lower() == ".json":
+        data = read_spectrum(data)
+    if isinstance(data, Spectrum) and options:
+        raise InputError(f"{next(iter(options))}: must be left out for a spectrum, whose data are read already")
     if kl_schedule is not None:
         if kl_weight is not None or beta is not None:
             raise InputError("kl_schedule: must be left out together with kl_weight and beta")
@@ -200,7 +249,14 @@ def predict(
         weight = 1.0 if kl_weight is None else positive("kl_weight", kl_weight)
         model = Model(n_latent, weight, limits, noise, mask)
         setting = setting_of_function(
-            loss, data, model, target=target, input_shape=input_shape, output_shape=output_shape, batch_size=batch_size
+            loss,
+            data,
+            model,
+            target=target,
+            input_shape=input_shape,
+            output_shape=output_shape,
+            batch_size=batch_size,
+            options=options,
         )
         return prediction_of(replace(setting, notes=(*notes, *setting.notes)))
     only_own = {"input_shape": input_shape, "output_shape": output_shape, "target": target, "batch_size": batch_size}
@@ -212,7 +268,7 @@ def predict(
     if isinstance(data, Spectrum):
         setting = _of_spectrum(data, chosen, model)
     else:
-        setting = setting_of_loss(sample_stream(data), chosen, model)
+        setting = setting_of_loss(read_samples(data, **options), chosen, model)
     return prediction_of(replace(setting, notes=(*notes, *setting.notes)))
 
 
@@ -236,7 +292,15 @@ def _of_spectrum(spectrum: Spectrum, loss: Loss, model: Model) -> Setting:
         )
     if model.noise or model.mask:
         raise InputError("data: a spectrum, must be the samples for an encoder that sees something else")
-    return Setting(loss, model.n_latent, model.kl_weight, spectrum, limits=model.limits)
+    return Setting(
+        loss,
+        model.n_latent,
+        model.kl_weight,
+        spectrum,
+        limits=model.limits,
+        reading=spectrum.reading,
+        notes=(PredictionWarning("spectrum", NO_SAMPLES),),
+    )
 
 
 def _kl_at(setting: Setting, kl_weight: float) -> float:

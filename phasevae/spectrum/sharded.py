@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from phasevae.artifacts.tensors import read_tensors, write_tensors
 from phasevae.datasets.base import Dataset, SampleStream, write_npy
 from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
-from phasevae.datasets.streams import sample_stream
+from phasevae.datasets.reading import Reading, joined_reading
+from phasevae.datasets.samples import read_samples
 from phasevae.errors import InputError
 from phasevae.spectrum.moments import (
     covariance_matrix,
@@ -48,6 +49,7 @@ class Part:
     stop: int
     n_rows: int
     provenance: dict[str, Any]
+    read: dict[str, Any] | None = None  # `Reading.to_json` of the data set
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,9 @@ def part_of(dataset: Dataset, shard: tuple[int, int] = (1, 1)) -> tuple[Part, Sa
     start, stop = (number - 1) * n_rows // count, number * n_rows // count
     # That of data.npy, also if the data set is not saved.
     sha256 = dataset.sha256 or write_npy(dataset.x)
-    part = Part(dataset.name, sha256, start, stop, n_rows, dataset.provenance)
-    return part, replace(sample_stream(dataset.x[start:stop]), label=dataset.name or "data")
+    read = None if dataset.reading is None else dataset.reading.to_json()
+    part = Part(dataset.name, sha256, start, stop, n_rows, dataset.provenance, read)
+    return part, read_samples(replace(dataset, x=dataset.x[start:stop]))
 
 
 def moments(part: Part, rows: SampleStream) -> Moments:
@@ -274,7 +277,12 @@ def _named(
     spectrum = assemble_spectrum(eigenvalues, trace, n_samples, *skewness_and_kurtosis, variance_proxy)
     if len({part.data_sha256 for part in parts}) == 1:
         part = parts[0]
-        return replace(spectrum, name=part.name, data_sha256=part.data_sha256, provenance=part.provenance)
+        reading = Reading.from_json(part.read)
+        return replace(
+            spectrum, name=part.name, data_sha256=part.data_sha256, provenance=part.provenance, reading=reading
+        )
     sources = {part.data_sha256: {"name": part.name, "n_samples": part.n_rows, **part.provenance} for part in parts}
     listed = [{"data_sha256": sha256, **source} for sha256, source in sources.items()]
-    return replace(spectrum, name=f"{len(sources)} data sets", provenance={"parts": listed})
+    readings = {part.data_sha256: (part.name, Reading.from_json(part.read)) for part in parts}
+    joined = joined_reading(list(readings.values()))
+    return replace(spectrum, name=f"{len(sources)} data sets", provenance={"parts": listed}, reading=joined)

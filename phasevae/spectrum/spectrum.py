@@ -5,6 +5,7 @@ The largest eigenvalue is the predicted critical variance of the decoder (Li et 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from phasevae.artifacts.files import read_json, write_json
 from phasevae.datasets.base import Dataset, SampleStream, write_npy
-from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
+from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics, reading_of_rows
+from phasevae.datasets.reading import Reading, ReadingWarning
+from phasevae.datasets.samples import read_samples
 from phasevae.datasets.store import load_dataset
-from phasevae.datasets.streams import sample_stream
 from phasevae.errors import InputError
 from phasevae.spectrum.moments import (
     covariance_matrix,
@@ -51,6 +53,7 @@ class Spectrum:
     data_sha256: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     n_features: int | None = None  # D, where only the leading eigenvalues are known
+    reading: Reading | None = None  # what was read; None in a file of an older version
 
     @property
     def dimension(self) -> int:
@@ -68,7 +71,18 @@ class Measured:
 
 
 def compute_spectrum(
-    x: Any, chunk_rows: int = 65536, with_variance_proxy: bool = True, top: int | None = None
+    x: Any,
+    chunk_rows: int | None = None,
+    with_variance_proxy: bool = True,
+    top: int | None = None,
+    *,
+    key: str | None = None,
+    size: int | None = None,
+    grey: bool | None = None,
+    standardize: str | None = None,
+    skip_damaged: bool = False,
+    drop: str | list[str] | None = None,
+    header: bool | None = None,
 ) -> Spectrum:
     """Compute the spectrum of samples in a few passes over the rows, in memory that does not grow with their number.
 
@@ -77,13 +91,16 @@ def compute_spectrum(
     Parameters
     ----------
     x : array [N, D] or other samples
-        Anything that `phasevae.datasets.streams.sample_stream` reads.
-    chunk_rows : int
+        Anything that `phasevae.datasets.samples.read_samples` reads: an array, a table, a loader, a path. Data are
+        taken as they are, in single precision.
+    chunk_rows : int, optional
         The most rows in a block.
     with_variance_proxy : bool
         Whether to estimate the variance proxy. It takes up to 65,536 rows of 8 components each.
     top : int, optional
         Compute only this number of largest eigenvalues, without the D x D matrix.
+    key, size, grey, standardize, skip_damaged, drop, header : optional
+        How the data are read; see `phasevae.predict`.
 
     Returns
     -------
@@ -94,9 +111,32 @@ def compute_spectrum(
     Raises
     ------
     InputError
-        For fewer than 2 samples, constant data, values that are not finite, and more than 20,000 dimensions.
+        For fewer than 2 samples, constant data, values that are not finite, more than 20,000 dimensions, and options
+        that do not fit the data.
+
+    Warns
+    -----
+    ReadingWarning
+        `Reading.concerns`.
     """
-    return measure_spectrum(sample_stream(x, chunk_rows), with_variance_proxy, top).spectrum
+    options = {
+        "key": key,
+        "size": size,
+        "grey": grey,
+        "standardize": standardize,
+        "skip_damaged": skip_damaged,
+        "drop": drop,
+        "header": header,
+    }
+    spectrum = measure_spectrum(read_samples(x, chunk_rows, **options), with_variance_proxy, top).spectrum
+    warn_of_reading(spectrum.reading)
+    return spectrum
+
+
+def warn_of_reading(reading: Reading | None, stacklevel: int = 3) -> None:
+    """Warn of what may be wrong with the samples."""
+    for concern in {} if reading is None else reading.concerns().values():
+        warnings.warn(concern, ReadingWarning, stacklevel=stacklevel)
 
 
 def measure_spectrum(
@@ -137,6 +177,7 @@ def measure_spectrum(
     spectrum = replace(
         assemble_spectrum(eigenvalues, float(variances.sum()), features.n_samples, skewness, kurtosis, variance_proxy),
         name="" if rows.label == "data" else rows.label,
+        reading=reading_of_rows(rows, features),
         n_features=rows.dimension if partial else None,
     )
     return Measured(spectrum, features, variances, matrix)
@@ -175,18 +216,20 @@ def assemble_spectrum(
     )
 
 
-def spectrum_of(source: Dataset | Path | str, chunk_rows: int = 65536) -> Spectrum:
+def spectrum_of(source: Dataset | Path | str, chunk_rows: int | None = None) -> Spectrum:
     """Compute the spectrum of a data set and record its name, sha256 and provenance.
 
     Parameters
     ----------
     source : Dataset or path
         The data set, or the folder of a saved one.
-    chunk_rows : int
+    chunk_rows : int, optional
         The most rows in a block.
     """
     dataset = source if isinstance(source, Dataset) else load_dataset(source)
-    spectrum = compute_spectrum(dataset.x, chunk_rows)
+    spectrum = measure_spectrum(read_samples(dataset, chunk_rows)).spectrum
+    if dataset.sha256 is not None:  # one that was built just now has warned
+        warn_of_reading(spectrum.reading)
     # Those of data.npy, also if the data set is not saved.
     sha256 = dataset.sha256 or write_npy(dataset.x)
     return replace(spectrum, name=dataset.name, data_sha256=sha256, provenance=dataset.provenance)
@@ -197,12 +240,13 @@ _KEYS = (
     "name", "n_samples", "dimension", "critical_variance", "trace", *_ARRAYS, "variance_proxy", "data_sha256",
     "provenance",
 )  # fmt: skip
-"""The keys of spectrum.json, in their order."""
+"""The keys of spectrum.json after `read`, in their order."""
 
 
 def to_json(spectrum: Spectrum) -> dict[str, Any]:
     """Return the content of spectrum.json."""
-    return {key: getattr(spectrum, key) for key in _KEYS}
+    read = None if spectrum.reading is None else spectrum.reading.to_json()
+    return {"read": read, **{key: getattr(spectrum, key) for key in _KEYS}}
 
 
 def write_spectrum(path: Path | str, spectrum: Spectrum, made_by: Mapping[str, Any] | None = None) -> None:
@@ -228,7 +272,8 @@ def read_spectrum(path: Path | str) -> Spectrum:
         raise InputError(f"{path}: key 'eigenvalues' must descend from a positive number and not go below zero")
     if values["standard_errors"].shape != eigenvalues.shape:
         raise InputError(f"{path}: key 'standard_errors' must have one number for each of the eigenvalues")
-    return Spectrum(**values, n_features=None if dimension == eigenvalues.size else dimension)
+    n_features = None if dimension == eigenvalues.size else dimension
+    return Spectrum(**values, n_features=n_features, reading=Reading.from_json(record.get("read")))
 
 
 def looks_gaussian(spectrum: Spectrum) -> bool:

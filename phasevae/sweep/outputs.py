@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.files import read_json
+from phasevae.datasets.files import folder_files
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
 from phasevae.sweep.plan import Point, betas, grid_values, make_plan, plan_text, read_plan, second_pass
-from phasevae.sweep.points import POINT_FILES
+from phasevae.sweep.points import COMPLETE, POINT_FILES
 from phasevae.sweep.resources import bucket_cost, packed_buckets, upward_cost
 
 TABLES = (
@@ -107,13 +108,18 @@ class Sweep:
         return f"{'second' if self.part else 'train'}_{self.dataset}_{bucket}"
 
     def point_files(self, points: Iterable[Point]) -> list[str]:
-        """All files of some points, each point.json first: Snakemake searches the outputs of a rule in their order."""
+        """All files of some points, those of each kind together, each point.json first."""
         points = list(points)
         return [f"{self.folder}{point.path}/{file}" for file in POINT_FILES for point in points]
 
+    def complete_flags(self, points: Iterable[Point]) -> list[str]:
+        """The flag files of some points: that the job of each has ended well."""
+        return [f"{self.folder}{point.path}/{COMPLETE}" for point in points]
+
     def records(self) -> list[str]:
-        """The point.json of each point of the plan."""
-        return [f"{self.folder}{point.path}/point.json" for point in self.plan]
+        """The point.json of each point of the plan, and its flag file."""
+        records = [f"{self.folder}{point.path}/point.json" for point in self.plan]
+        return records + self.complete_flags(self.plan)
 
     def refined_flags(self, refined: Path | str) -> list[str]:
         """The flag files of all buckets that have new points in the refined plan."""
@@ -292,8 +298,15 @@ def own_files(settings: Mapping[str, Any]) -> list[str]:
     values = [settings[key] for key in ("path", "archive") if key in settings]
     paths = [Path(path).expanduser() for value in values for path in (value if isinstance(value, list) else [value])]
     # Of a folder, every file: its own time does not change when one of them is overwritten.
-    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (_files_of(path) if path.is_dir() else [path])]
     return [str(file) for file in files if file.is_file()]
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """All files of a folder; of one that cannot be read none, and the command names it."""
+    with contextlib.suppress(InputError):
+        return folder_files(folder)
+    return []
 
 
 def _packed(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

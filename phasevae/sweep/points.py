@@ -26,6 +26,13 @@ POINT_FILES = ("point.json", "weights.safetensors", "history.csv")
 POINT_CHECKSUMS = {"weights.safetensors": "weights_sha256", "history.csv": "history_sha256"}
 """The files of a point, and the keys of point.json that hold their sha256."""
 
+COMPLETE = "complete"
+"""An empty file in the folder of a point, made by Snakemake when the job that trains the point has ended well.
+
+When a job fails, Snakemake puts the earlier versions of the point's files back and takes the job for done. They may be
+of a smaller budget, or of other settings. This file is not put back, so the next run does the job again.
+"""
+
 
 class OutdatedPointError(InputError):
     """A point whose files are intact, but were made with other settings, data or code."""

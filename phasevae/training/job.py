@@ -27,6 +27,7 @@ from phasevae.training import checkpoints
 from phasevae.training.checkpoints import Ensemble
 from phasevae.training.device import describe_machine
 from phasevae.training.point_files import TrainingData, write_point
+from phasevae.training.point_locks import locked_points
 from phasevae.training.signals import Stop, stop_signals
 from phasevae.training.trainer import Trainer
 
@@ -65,7 +66,7 @@ class Job:
 
 
 def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: None) -> list[Path]:
-    """Make every point of the job valid.
+    """Make every point of the job valid, once no other process is training one of them.
 
     Damaged files, and trainings that continue, are logged to "phasevae".
 
@@ -89,19 +90,20 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
     OSError
         If a file cannot be written. It names the file.
     """
-    _clear_damaged(job)
-    pending = _pending(job)
-    if not pending:
-        job.checkpoint.unlink(missing_ok=True)
-        return []
-    trained = [task for task in job.tasks if task in pending]
-    data = TrainingData.of(job.x, job.settings.holdout, job.device)
-    with stop_signals() as stop:
-        while pending:
-            for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):
-                _complete(job, ensemble, data, stop, on_record)
-            pending = _pending(job)
-    return [task.folder for task in trained]
+    with locked_points(job.checkpoint.with_name("points.lock"), job.tasks):
+        _clear_damaged(job)
+        pending = _pending(job)
+        if not pending:
+            job.checkpoint.unlink(missing_ok=True)
+            return []
+        trained = [task for task in job.tasks if task in pending]
+        data = TrainingData.of(job.x, job.settings.holdout, job.device)
+        with stop_signals() as stop:
+            while pending:
+                for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):
+                    _complete(job, ensemble, data, stop, on_record)
+                pending = _pending(job)
+        return [task.folder for task in trained]
 
 
 def _clear_damaged(job: Job) -> None:

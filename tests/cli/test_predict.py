@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -60,7 +61,7 @@ def test_json_is_the_prediction(table, tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     expected = predict(np.load(table), 2, loss="mean-se", kl_weight=0.5)
-    assert next(iter(record)) == "headline" and record["headline"] == expected.headline
+    assert list(record)[:2] == ["read", "headline"] and record["headline"] == expected.headline
     assert record["verdict"] == expected.verdict and record["kl"] == pytest.approx(expected.kl, rel=1e-6)
     assert record["effective_variance"] == pytest.approx(0.75)
     assert record["thresholds"][0]["kl_weight"] == pytest.approx(expected.critical_kl_weight, rel=1e-6)
@@ -70,7 +71,8 @@ def test_the_table_and_the_page(table, tmp_path):
     options = ("--latent", 2, "--library", "pytorch-vae", "--html", "page.html")
     done = phasevae(table, *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    headline = done.stdout.splitlines()[0]
+    read, headline = done.stdout.splitlines()[:2]
+    assert read.startswith("500 samples of 3 features, values ")
     assert headline.startswith("Both latents will carry information (")
     for word in ("critical KL weight", "all 2 latents active", "Your loss averages over 3 features"):
         assert word in done.stdout
@@ -98,7 +100,7 @@ def test_a_spectrum_file_and_a_saved_data_set(table, tmp_path):
 
 def dimension(done: subprocess.CompletedProcess) -> str:
     assert done.returncode == 0, done.stderr
-    return done.stdout.split(" samples of ")[1].split()[0]
+    return re.search(r"^data +\d+ samples of (\d+)", done.stdout, re.MULTILINE).group(1)
 
 
 def test_images_are_used_as_stored_unless_options_say_otherwise(tmp_path):
@@ -185,7 +187,7 @@ def other_json(folder):
         (truncated, (), "x.npy: not a .npy file of numbers, or damaged"),
         (words_in_a_table, (), "column 'b' holds 'four', must hold numbers only"),
         (words_in_a_table, ("--size", 8), "size: must be left out for x.csv, an array or table"),
-        (a_photo, (), "photo.png: named *.png, must be *.npy"),
+        (a_photo, (), "photo.png: is one image, must be a folder or archive of images"),
         (not_finite, (), "must be finite"),
         (other_json, (), "key 'eigenvalues' is missing"),
         (lambda folder: "absent.npy", (), "absent.npy: no such file"),

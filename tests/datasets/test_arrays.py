@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from phasevae import InputError
-from phasevae.datasets import base, standardize
+from phasevae.datasets import base, repeats, standardize
 from phasevae.datasets.arrays import Stacked
 from phasevae.datasets.registry import build_dataset, dataset_from_path
 from phasevae.datasets.store import save_dataset
@@ -52,6 +52,7 @@ def test_npy_stays_on_disk_until_it_is_saved(tmp_path, raw, monkeypatch):
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "BLOCK_BYTES", 2**16)
     monkeypatch.setattr(standardize, "IN_MEMORY_BYTES", 2**20)
+    monkeypatch.setattr(repeats, "MOST_HASHES", 2**12)
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(100_000, 8)))
     tracemalloc.start()
     saved = save_dataset(build_dataset("array", path=tmp_path / "x.npy", standardize="per-feature"), tmp_path / "set")

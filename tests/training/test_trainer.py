@@ -34,6 +34,24 @@ def test_a_model_trains_alone_as_it_does_in_an_ensemble(dtype, tolerance):
     assert difference <= tolerance * alone.model.parameters.norm()
 
 
+@settings(max_examples=10)
+@given(
+    widths=st.tuples(st.integers(1, 17), st.integers(1, 4), st.lists(st.integers(1, 20), min_size=1, max_size=2)),
+    batch=st.sampled_from([32, 64, 75, 100]),
+    models=st.integers(2, 5),
+    data=st.data(),
+)
+def test_the_bits_of_a_model_do_not_depend_on_its_ensemble(widths, batch, models, data):
+    dimension, n_latent, hidden = widths
+    x = torch.randn(200, dimension, generator=torch.Generator().manual_seed(0))
+    short = recipe(n_latent=n_latent, hidden=tuple(hidden), batch=batch, samples=20.0 * batch)
+    kept = data.draw(st.lists(st.integers(0, models - 1), min_size=1, max_size=models, unique=True))
+    together, part = Trainer(x, MEMBERS[:models], short), Trainer(x, [MEMBERS[i] for i in kept], short)
+    assert together.run() and part.run()
+    assert torch.equal(together.model.parameters[kept], part.model.parameters)
+    assert np.array_equal(np.stack(together.history)[:, kept], np.stack(part.history))
+
+
 @functools.cache
 def undisturbed() -> Trainer:
     whole = Trainer(gaussian_rows(), MEMBERS[:3], recipe())

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from workflow_runs import ROOT, SNAKEMAKE, TINY, Run, dry_run, snakemake
 
@@ -15,6 +16,8 @@ from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table
 from phasevae.artifacts.tensors import read_tensors
 from phasevae.config import validate
+from phasevae.prediction.predict import predict
+from phasevae.spectrum.spectrum import compute_spectrum, read_spectrum
 from phasevae.sweep.plan import make_plan, read_plan
 
 pytestmark = pytest.mark.workflow
@@ -75,6 +78,20 @@ def test_every_artifact_is_there_and_parses(finished):
     for name in FIGURES:
         assert (results / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (results / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_spectrum_is_that_of_the_command_and_of_python(finished):
+    """The same samples give the same numbers to the last digit in every way."""
+    folder = finished.folder / "results" / "tiny"
+    x = np.load(folder / "data.npy")
+    made = [read_spectrum(folder / "spectrum.json"), compute_spectrum(x), compute_spectrum(x.astype(float))]
+    made += [compute_spectrum(folder), compute_spectrum(folder / "data.npy")]
+    for spectrum in made:
+        for key in ("eigenvalues", "standard_errors", "trace", "skewness", "excess_kurtosis", "variance_proxy"):
+            np.testing.assert_array_equal(getattr(spectrum, key), getattr(made[0], key), err_msg=key)
+    assert str(made[0].reading) == str(made[3].reading)
+    kl = {predict(data, 2, beta=1.0).kl for data in (folder, folder / "spectrum.json", x)}
+    assert len(kl) == 1
 
 
 def test_every_job_leaves_a_log_and_a_benchmark(finished):

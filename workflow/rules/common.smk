@@ -21,9 +21,13 @@ from phasevae.provenance.stages import stage_code
 from phasevae.sweep.outputs import Outputs, own_files
 from phasevae.sweep.progress import show_progress
 from phasevae.sweep.settings import grid_keys, plan_keys, refine_keys, train_keys, training_keys
+from phasevae.sweep.termination import stop_jobs_on_sigterm
 
 # Jobs use the `phasevae` of the environment that Snakemake runs in, even when that environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+
+# The commands of the jobs end with Snakemake, the parent of their shell.
+shell.prefix("export PHASEVAE_PARENT=$PPID; ")
 
 # A module shares its configuration with the workflow that uses it; the sentences of the report are no key.
 config.pop("verdicts", None)

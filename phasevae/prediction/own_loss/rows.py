@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import SampleStream
-from phasevae.datasets.streams import sample_stream, samples_in
+from phasevae.datasets.samples import read_samples
+from phasevae.datasets.streams import samples_in
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,34 +59,38 @@ def thinned(rows: NDArray, most: int) -> NDArray:
     return rows[:: -(-len(rows) // most)]
 
 
-def rows_of(data: Any, shape: Shape | None = None, key: str = "data") -> Rows:
+def rows_of(data: Any, shape: Shape | None = None, name: str = "data", **options: Any) -> Rows:
     """Return samples of any kind with the shape and type that they have.
 
     Parameters
     ----------
     data : object
-        Anything that `phasevae.datasets.streams.sample_stream` reads. An array of one axis is one number a sample.
+        Anything that `phasevae.datasets.samples.read_samples` reads. An array of one axis is one number a sample.
     shape : tuple of int, optional
         Shape of one sample, where the data are flattened.
-    key : str
-        Name of the option, for messages.
+    name : str
+        Name of the argument, for messages.
+    **options
+        Those of the reader.
 
     Raises
     ------
     InputError
         For data that cannot be read, and for a shape with another number of values.
     """
-    data, found = _mapped(data), None
-    if getattr(data, "ndim", None) == 1 and hasattr(data, "reshape"):
-        data, found = data.reshape(-1, 1), ()
-    stream = sample_stream(data)
-    first, batched = _first(data)
+    found = None
+    array = _mapped(data)
+    if getattr(array, "ndim", None) == 1 and hasattr(array, "reshape"):
+        data, array, found = array.reshape(-1, 1), array.reshape(-1, 1), ()
+    stream = read_samples(data, **options)
+    first, batched = _first(array)
     if found is None:
         found = tuple(first.shape[batched:]) if first is not None else (stream.dimension,)
     whole = first is not None and str(first.dtype).removeprefix("torch.") in ("int16", "int32", "int64")
+    whole = whole and "standardize" not in options
     if shape is not None and int(np.prod(shape)) != stream.dimension:
         sizes = " x ".join(map(str, shape))
-        raise InputError(f"{key}: {stream.dimension} values a sample, must be {sizes} as the given shape says")
+        raise InputError(f"{name}: {stream.dimension} values a sample, must be {sizes} as the given shape says")
     return Rows(stream, found if shape is None else tuple(shape), whole)
 
 
@@ -95,7 +100,7 @@ def _mapped(data: Any) -> Any:
         return data
     try:
         return np.load(data, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):  # `sample_stream` says what is wrong with the file
+    except (OSError, ValueError):  # `read_samples` says what is wrong with the file
         return data
 
 

@@ -35,7 +35,7 @@ def water_filling(nats):
 def test_the_usual_term_is_not_worth_a_warning():
     prediction, message = predicted(lambda mu, lv: 0.3 * kl(mu, lv))
     assert not message and "kl-term" not in codes(prediction)
-    np.testing.assert_allclose(0.3 * factors(prediction), TOP, rtol=1e-9)
+    np.testing.assert_allclose(0.3 * factors(prediction), TOP, rtol=1e-7)  # rows in single precision
 
 
 @pytest.mark.parametrize(

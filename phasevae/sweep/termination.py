@@ -1,0 +1,37 @@
+"""SIGTERM to Snakemake: its running jobs are told to stop as well.
+
+Snakemake's own handler waits until the running jobs have finished, which may be hours, and a batch system sends SIGKILL
+seconds later. A training that gets the signal writes its checkpoint and ends, so that Snakemake can end as well.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+
+def stop_jobs_on_sigterm() -> None:
+    """Pass SIGTERM on to the programs that this process has started, besides what its present handler does."""
+    present = signal.getsignal(signal.SIGTERM)
+    if not callable(present):
+        return
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        # Snakemake's handler (9.27) waits for a lock that this thread may hold at this moment.
+        threading.Thread(target=present, args=(number, frame), daemon=True).start()
+        _stop_jobs()
+
+    signal.signal(signal.SIGTERM, receive)
+
+
+def _stop_jobs() -> None:
+    """Send SIGTERM to each descendant without children: to the command of a job, but not to the shell around it."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if not process.children():
+                process.terminate()
+        except psutil.NoSuchProcess:
+            continue
