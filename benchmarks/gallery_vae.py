@@ -51,7 +51,7 @@ LOSSES: dict[str, Loss] = {
     "bce": lambda f, x, mu, lv, w, _: (crossed(f, x) + w * kl(mu, lv).sum(1)).mean(),
     "mean-bce": lambda f, x, mu, lv, w, _: F.binary_cross_entropy_with_logits(f, x) + w * kl(mu, lv).sum(1).mean(),
     "gaussian-nll": lambda f, x, mu, lv, w, s: (normal(f, x, s[:1]) + w * kl(mu, lv).sum(1)).mean(),
-    "scvi": lambda f, x, mu, lv, w, s: (normal(f, x, s) + w * kl(mu, lv).sum(1)).mean(),
+    "scvi-normal": lambda f, x, mu, lv, w, s: (normal(f, x, s) + w * kl(mu, lv).sum(1)).mean(),
 }
 
 

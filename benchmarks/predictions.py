@@ -72,7 +72,7 @@ THREADS = (
     Case("zero KL", "binary", 8, "mean-bce", {"loss": "mean-bce"}, "YannDubs/disentangling-vae#50", (1.0,)),
     Case("world model", "pixels", 8, MEANS, {"loss": MEANS}, "AppliedDataSciencePartners/WorldModels#12", (0.1,)),
     Case("low beta", "digits", 2, "mean-se", {"library": "mlcolvar"}, "luigibonati/mlcolvar#188", (1.0, 0.001)),
-    Case("how many latents", "cells", 8, "scvi", {"library": "scvi"}, "scverse/scvi-tools#730", (1.0,)),
+    Case("how many latents", "cells", 8, "scvi-normal", {"library": "scvi-normal"}, "scverse/scvi-tools#730", (1.0,)),
     Case("flat KL", "pixels", 8, "sse", {"library": "beta-vae"}, "1Konny/Beta-VAE#4", (4.0,)),
     Case("mean or sum", "digits", 8, MEANS, {"loss": MEANS}, "orybkin/sigma-vae-tensorflow#2", (1.0,)),
     Case("batch sum", "pixels", 8, "mmvae.py", {"batch_size": BATCH}, "zdebruine/MMVAE#19", (1.0,)),
@@ -91,7 +91,7 @@ CONVENTIONS = (
     Case("gaussian-nll", "digits", 4, "gaussian-nll", {"loss": "gaussian-nll"}),
     Case("bce", "binary", 4, "bce", {"loss": "bce"}),
     Case("mean-bce", "binary", 4, "mean-bce", {"loss": "mean-bce"}),
-    Case("scvi", "cells", 4, "scvi", {"library": "scvi"}),
+    Case("scvi-normal", "cells", 4, "scvi-normal", {"library": "scvi-normal"}),
     Case("pythae", "digits", 4, "pythae", {"library": "pythae"}),
     Case("pythae-bce", "binary", 4, "pythae-bce", {"library": "pythae-bce"}),
 )

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phasevae.artifacts.schema_errors import dotted_key, explain, shown, suggestion
-from phasevae.errors import InputError
+from phasevae.artifacts.schema_errors import dotted_key, explain, shown
+from phasevae.errors import InputError, no_such_choice
 from phasevae.sweep.config_schema import config_schema, dataset_rules
 from phasevae.sweep.plan import make_plan, second_pass
+from phasevae.wording import suggestion
 
 
 def load_config(*paths: Path | str) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def dataset_settings(files: Sequence[Path], name: str | None) -> dict[str, Any]:
     """Read merged config files; return the settings of one data set. Raises InputError if it is not among them."""
     datasets = validate(load_config(*files), " + ".join(map(str, files)))["datasets"]
     if name not in datasets:
-        raise InputError(f"--dataset: {name!r}, must be one of {', '.join(datasets)}")
+        raise no_such_choice("--dataset", name, datasets)
     return datasets[name]
 
 

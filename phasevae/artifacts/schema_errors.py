@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from phasevae.wording import suggestion
 
 _TYPE_NAMES = {
     "array": "a list",
@@ -83,24 +84,6 @@ def _yaml_number(text: str) -> str | None:
         return f"{mantissa} without quotes"
     mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
     return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"
-
-
-def suggestion(name: Any, known: Iterable[str], words: str = "known:") -> str:
-    """Return the known names as text, with the closest to an unknown `name` in front if there is a close one.
-
-    Parameters
-    ----------
-    name : object
-        What the user wrote.
-    known : iterable of str
-        The names that are right.
-    words : str
-        Words in front of the known names.
-    """
-    known = list(known)
-    close = difflib.get_close_matches(str(name), known, n=1)
-    listed = f"{words} {', '.join(known)}"
-    return f"did you mean '{close[0]}'? ({listed})" if close else listed
 
 
 def _example(rule: Mapping[str, Any]) -> str:

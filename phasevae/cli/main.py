@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from phasevae import __version__
 from phasevae.cli import analysis, data, doctor, predict, results, sweep
 from phasevae.cli.parent import end_with_parent
 from phasevae.errors import InputError
@@ -35,7 +36,6 @@ VERBS = (
 """The verbs, in the order in which --help lists them."""
 
 app = typer.Typer(
-    help="Posterior collapse of variational autoencoders, predicted and measured as a phase transition.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -45,6 +45,21 @@ app = typer.Typer(
 
 for verb in VERBS:
     app.command()(verb)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"phasevae {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Posterior collapse of variational autoencoders, predicted and measured as a phase transition."""
 
 
 def main() -> None:

@@ -15,14 +15,17 @@ Grey = Annotated[
     bool | None,
     typer.Option("--grey/--colour", help="Take images as grey (ITU-R 601) or in colour (default: as stored)."),
 ]
-Key = Annotated[str | None, typer.Option(help="Which array of an .npz file, or layer of a .h5ad file.")]
+Key = Annotated[str | None, typer.Option(help="Which array, sheet, layer or variable of a file that holds several.")]
 SkipDamaged = Annotated[bool, typer.Option("--skip-damaged", help="Leave out images that cannot be decoded.")]
-Drop = Annotated[list[str] | None, typer.Option(help="Column of a table to leave out; may be repeated.")]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Column to leave out, by name or by number from 0; may be repeated. none: keep columns that look like ids."
+    ),
+]
 Header = Annotated[
     bool | None,
-    typer.Option(
-        "--header/--no-header", help="Whether the first line of a table holds names (default: if not numbers)."
-    ),
+    typer.Option("--header/--no-header", help="Whether the first line of a table holds names (default: recognised)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutputJson = Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")]

@@ -115,9 +115,9 @@ def predict(
         return
     from rich.console import Console
 
-    from phasevae.figures.prediction_report import show_prediction
+    from phasevae.prediction.text import show
 
-    show_prediction(prediction, Console())
+    show(prediction, Console())
     if target_kl is not None:
         weight = "KL weight" if loss_function is None else "factor of the KL term"
         print(f"A KL of {target_kl:g} nats takes the {weight} {prediction.kl_weight_for(target_kl):.4g}.")

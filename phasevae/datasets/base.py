@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from phasevae.datasets.files import check_readable
 from phasevae.datasets.reading import Origin, Reading
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
+from phasevae.wording import counted
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,26 @@ class SampleStream:
         """Return the same rows with `function`, which must keep the shape, applied to each block."""
         return SampleStream(lambda: map(function, self.read()), self.dimension, self.label)
 
+    def thinned(self, most: int) -> NDArray[np.float64]:
+        """Return at most this number of rows, evenly spread over the stream, [rows, D]."""
+        kept, step, start = [], 1, 0
+        for block in self.read():
+            kept.append(block[-start % step :: step])
+            start += len(block)
+            while sum(map(len, kept)) > 2 * most:
+                kept, step = [np.concatenate(kept)[::2]], 2 * step
+        return thinned(np.concatenate(kept), most)
+
 
 def in_single_precision(values: NDArray) -> NDArray[np.float64]:
     """Return values as networks take them, rounded to float32, in float64."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32).astype(np.float64)
+
+
+def thinned(rows: NDArray, most: int) -> NDArray:
+    """Return at most this number of rows, evenly spread over an array [n, D]."""
+    return rows[:: -(-len(rows) // most)]
 
 
 BLOCK_BYTES = 64 * 2**20
@@ -60,6 +76,10 @@ class Dataset:
     """sha256 of data.npy; None for a data set that is not saved."""
     reading: Reading | None = None
     """What was read; None for a data set that was saved without it."""
+
+    def __repr__(self) -> str:
+        size = f"{counted(self.x.shape[0], 'sample')} of {counted(self.x.shape[1], 'feature')}"
+        return f"<Dataset {self.name}: {size}, standardize {self.preprocessing.get('standardize', 'none')}>"
 
 
 def block_rows(dimension: int, most_rows: int | None = None) -> int:
@@ -140,7 +160,7 @@ def checked_int(key: str, value: Any, least: int) -> int:
 def checked_choice(key: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return an option's value if it is among `choices`. Raises InputError that names the option `key`."""
     if value not in choices:
-        raise InputError(f"{key}: {value!r}, must be one of {', '.join(choices)}")
+        raise no_such_choice(key, value, choices)
     return value
 
 

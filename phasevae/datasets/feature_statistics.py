@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from phasevae.datasets.base import SampleStream, in_single_precision
 from phasevae.datasets.reading import Origin, Reading
 from phasevae.datasets.repeats import RowCounter
+from phasevae.datasets.unusable import unusable_value
 from phasevae.errors import InputError
 
 LARGEST_DIMENSION = 20_000
@@ -113,7 +114,7 @@ def stream_features(rows: SampleStream, first_row: int = 0) -> FeatureStatistics
         with np.errstate(invalid="ignore"):
             low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
         if not (np.maximum(-low, high) <= largest).all():
-            raise _unusable(exact, first_row + n, largest, rows.label)
+            raise unusable_value(rows, exact, first_row + n, largest)
         if counter is not None:
             counter.add(exact)
         if rows.unrounded is not None:
@@ -175,15 +176,6 @@ def reading_of(origin: Origin, features: FeatureStatistics) -> Reading:
         left_out=origin.left_out,
         rounding=features.rounding,
         effective_samples=features.effective_samples,
-    )
-
-
-def _unusable(block: NDArray, first_row: int, largest: float, label: str) -> InputError:
-    """The error that names the first value of a block that is not finite or too large."""
-    row, column = np.argwhere(~(np.abs(block) <= largest))[0]
-    return InputError(
-        f"{label}: value {block[row, column]} at row {first_row + row}, column {column} (counted from 0), "
-        f"must be finite and at most {largest:g} in magnitude"
     )
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from phasevae import __version__
 from phasevae.artifacts.files import canonical_json
-from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, synthetic
+from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, readers, synthetic
 from phasevae.datasets.base import Dataset, file_name
 from phasevae.datasets.files import check_readable
 from phasevae.datasets.store import is_saved, load_dataset, read_record
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
+from phasevae.wording import suggestion
 
 KINDS: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic.synthetic,
@@ -55,7 +56,7 @@ def build_dataset(kind: str, *, name: str | None = None, **options: Any) -> Data
         For an unknown kind, an unknown, missing or unusable option, and unusable data.
     """
     if kind not in KINDS:
-        raise InputError(f"kind: {kind!r}, must be one of {', '.join(KINDS)}")
+        raise no_such_choice("kind", kind, KINDS)
     builder = KINDS[kind]
     used = _checked_options(kind, builder, options)
     dataset = builder(**used)
@@ -123,8 +124,10 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
         and path.is_file()
         and path.suffix.lower() not in ("", *archives.SUFFIXES, *image_files.SUFFIXES)
     ):
+        if (known := readers.not_read(path)) is not None:
+            raise InputError(f"{path}: is {known}")
         raise InputError(
-            f"{path}: named *{path.suffix}, must be *{', *'.join(arrays.SUFFIXES)}, or a folder, .zip or .tar of images"
+            f"{path}: named *{path.suffix}, must be *{', *'.join(readers.ENDINGS)}, or a folder, .zip or .tar of images"
         )
     for key in options:
         if key not in inspect.signature(KINDS[kind]).parameters:
@@ -137,7 +140,7 @@ def kind_of_path(path: Path) -> str:
     """Return the kind of the data at `path`: "saved" for a folder of `save_dataset`, else "array" or "images"."""
     if is_saved(path):
         return "saved"
-    return "array" if path.suffix.lower() in arrays.SUFFIXES and not path.is_dir() else "images"
+    return "array" if readers.is_array(path, image_files.SUFFIXES) else "images"
 
 
 def _checked_options(kind: str, builder: Callable[..., Dataset], options: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +148,7 @@ def _checked_options(kind: str, builder: Callable[..., Dataset], options: dict[s
     parameters = inspect.signature(builder).parameters
     for key in options:
         if key not in parameters:
-            raise InputError(f"{key}: unknown option of kind '{kind}', must be one of {', '.join(parameters)}")
+            raise InputError(f"{key}: unknown option of kind '{kind}', {suggestion(key, parameters, 'must be one of')}")
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and options.get(key) is None:
             raise InputError(f"{key}: missing, kind '{kind}' needs it")

@@ -7,6 +7,7 @@ deviation instead. A constant feature has no variance to scale: it becomes zero 
 
 from __future__ import annotations
 
+import math
 import tempfile
 import warnings
 from dataclasses import dataclass, replace
@@ -155,12 +156,12 @@ def _applied(x: NDArray, found: Standardisation, mode: str) -> NDArray[np.float3
     return result
 
 
-def new_array(shape: tuple[int, int]) -> NDArray[np.float32]:
+def new_array(shape: tuple[int, ...], dtype: np.dtype = np.dtype(np.float32)) -> NDArray:
     """Return an uninitialised array, in a temporary file if it is large."""
-    if 4 * shape[0] * shape[1] <= IN_MEMORY_BYTES:
-        return np.empty(shape, np.float32)
+    if dtype.itemsize * math.prod(shape) <= IN_MEMORY_BYTES:
+        return np.empty(shape, dtype)
     with tempfile.TemporaryFile() as stream:
-        return np.memmap(stream, np.float32, "w+", shape=shape)
+        return np.memmap(stream, dtype, "w+", shape=shape)
 
 
 def _checked_array(x: NDArray, label: str) -> NDArray:

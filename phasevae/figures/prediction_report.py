@@ -1,31 +1,20 @@
-"""A prediction as text in the terminal and as one self-contained page: the headline, the figures, then the numbers."""
+"""A prediction as one self-contained page: the headline, the figures, then the numbers."""
 
 from __future__ import annotations
 
 import html
 import io
-import math
 from typing import TYPE_CHECKING
 
 from phasevae import __version__
 from phasevae.figures.prediction import draw_prediction
-from phasevae.prediction.losses import PER_FEATURE, SCORES
-from phasevae.theory.ppca import is_active
+from phasevae.prediction.text import HEADS, summary, threshold_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Console
-    from rich.table import Table
 
-    from phasevae.prediction.optimum import Setting, Threshold
     from phasevae.prediction.predict import Prediction
 
-
-MOST_ROWS = 20
-"""Thresholds shown in the terminal; the page and JSON have all."""
-
-HEADS = ("latent", "dies at variance", "dies at KL weight", "KL weights that keep this many", "KL (nats)")
-"""Columns of the table of thresholds."""
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -36,57 +25,6 @@ _STYLE = (
 )
 
 
-def summary(prediction: Prediction) -> list[tuple[str, str]]:
-    """Return names and values of the headline numbers."""
-    setting = prediction.setting
-    n, k = setting.n_latent, prediction.active_dims
-    verdicts = {"collapsed": "collapsed", "partial": f"{k} of {n} latents active", "active": f"all {n} latents active"}
-    spectrum = setting.spectrum
-    return [
-        ("data", _data(setting)),
-        ("loss", f"{setting.loss.formula}, w = {setting.kl_weight:g}"),
-        ("effective variance", f"{prediction.effective_variance:.6g}"),
-        (
-            "critical variance",
-            f"{prediction.critical_variance:.6g}{_uncertainty(spectrum.standard_errors[0] * setting.threshold_factor)}",
-        ),
-        ("critical KL weight", _number(prediction.critical_kl_weight)),
-        ("verdict", verdicts[prediction.verdict]),
-        ("KL", f"{prediction.kl:.6g} nats, {prediction.kl / math.log(2):.6g} bits"),
-        *_error(prediction),
-        *_log(prediction),
-    ]
-
-
-def show_prediction(prediction: Prediction, console: Console) -> None:
-    """Print a prediction, the headline first.
-
-    Parameters
-    ----------
-    prediction : Prediction
-    console : rich.console.Console
-    """
-    from rich.table import Table
-
-    if prediction.reading is not None:
-        console.print(str(prediction.reading), markup=False, highlight=False, soft_wrap=True)
-    console.print(prediction.headline, style="bold", highlight=False, soft_wrap=True)
-    console.print()
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in summary(prediction):
-        table.add_row(name, value)
-    console.print(table)
-    console.print()
-    console.print(_threshold_table(prediction))
-    console.print()
-    for warning in prediction.warnings:
-        console.print(f"[yellow]warning[/] \\[{warning.code}] {warning.message}", highlight=False, soft_wrap=True)
-    if prediction.warnings:
-        console.print()
-    for line in prediction.advice:
-        console.print(line, highlight=False, soft_wrap=True)
-
-
 def prediction_page(prediction: Prediction) -> str:
     """Return a prediction as one HTML page that contains its figures and refers to nothing outside it."""
     name = prediction.setting.spectrum.name or "data"
@@ -94,7 +32,7 @@ def prediction_page(prediction: Prediction) -> str:
     numbers = "".join(f"<tr><th>{_safe(key)}</th><td>{_safe(value)}</td></tr>" for key, value in summary(prediction))
     heads = "".join(f"<th>{_safe(head)}</th>" for head in HEADS)
     thresholds = "".join(
-        "<tr>" + "".join(f"<td>{_safe(cell)}</td>" for cell in row) + "</tr>" for row in _threshold_rows(prediction)
+        "<tr>" + "".join(f"<td>{_safe(cell)}</td>" for cell in row) + "</tr>" for row in threshold_rows(prediction)
     )
     warnings = [f"<code>{_safe(warning.code)}</code>: {_safe(warning.message)}" for warning in prediction.warnings]
     return (
@@ -112,79 +50,6 @@ def prediction_page(prediction: Prediction) -> str:
 
 def _read(prediction: Prediction) -> str:
     return "" if prediction.reading is None else f": {_safe(str(prediction.reading))}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.6g}" if math.isfinite(value) else "never"
-
-
-def _uncertainty(error: float) -> str:
-    return f" +- {error:.2g}" if math.isfinite(error) else ""
-
-
-def _data(setting: Setting) -> str:
-    features = setting.n_features or setting.spectrum.dimension
-    outputs = "" if setting.spectrum.dimension == features else f", {setting.spectrum.dimension} outputs"
-    return f"{setting.spectrum.n_samples} samples of {features} features{outputs}"
-
-
-def _error(prediction: Prediction) -> list[tuple[str, str]]:
-    """The squared error, for losses that have one."""
-    if prediction.setting.loss.decoder == SCORES:
-        return []
-    return [("squared error", f"{prediction.mse:.6g} of {_collapsed_error(prediction):.6g} when collapsed")]
-
-
-def _log(prediction: Prediction) -> list[tuple[str, str]]:
-    """What a training prints, at the optimum and when collapsed."""
-    lines = [("your log will show", prediction.log)]
-    if prediction.verdict != "collapsed":
-        lines.append(("and when collapsed", prediction.collapsed_log))
-    return [
-        (name, f"reconstruction {log.reconstruction:.4g}, KL term {log.kl_term:.4g}, total {log.total:.4g}")
-        for name, log in lines
-        if log.reconstruction is not None
-    ]
-
-
-def _collapsed_error(prediction: Prediction) -> float:
-    setting = prediction.setting
-    return float(setting.variances.sum()) if setting.loss.decoder == PER_FEATURE else setting.spectrum.trace
-
-
-def _threshold_rows(prediction: Prediction) -> list[tuple[str, ...]]:
-    return [
-        (
-            str(threshold.latents),
-            _number(threshold.variance),
-            _number(threshold.kl_weight),
-            _range(threshold),
-            f"{prediction.kl_per_dim[threshold.latents - 1]:.4g}",
-        )
-        for threshold in prediction.thresholds
-    ]
-
-
-def _range(threshold: Threshold) -> str:
-    """The KL weights that keep exactly this many latents: none if the next latent dies at the same weight."""
-    low, high = threshold.keeps
-    if not is_active(high, low):
-        return "none"
-    if math.isinf(high):
-        return f"{low:.4g} or more" if low > 0 else "all"
-    return f"{low:.4g} to {high:.4g}" if low > 0 else f"below {high:.4g}"
-
-
-def _threshold_table(prediction: Prediction) -> Table:
-    from rich.table import Table
-
-    table = Table(*HEADS, box=None, pad_edge=False, header_style="bold")
-    rows = _threshold_rows(prediction)
-    for row in rows[:MOST_ROWS]:
-        table.add_row(*row)
-    if len(rows) > MOST_ROWS:
-        table.add_row(f"... {len(rows) - MOST_ROWS} more")
-    return table
 
 
 def _source(prediction: Prediction) -> str:

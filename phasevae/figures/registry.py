@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 from phasevae.figures import analysis, before_training, bracketing, sweep
 from phasevae.figures.marks import STYLE
 
@@ -65,7 +65,7 @@ def render_figure(
     import matplotlib
 
     if name not in FIGURES:
-        raise InputError(f"figure '{name}': unknown, must be one of {', '.join(FIGURES)}")
+        raise no_such_choice("figure", name, FIGURES)
     given = {
         "sweep": sweep,
         "dimensions": dimensions,

@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 
 PACKAGE = Path(__file__).parents[1]
 BACKENDS = ("torch", "native_cpu", "native_cuda")
@@ -44,7 +44,7 @@ def forced() -> str | None:
     if not name:
         return None
     if name not in BACKENDS:
-        raise InputError(f"PHASEVAE_BACKEND: '{name}', must be one of: {', '.join(BACKENDS)}")
+        raise no_such_choice("PHASEVAE_BACKEND", name, BACKENDS)
     if name != "torch" and not (state := states()[name]).available:
         raise InputError(f"PHASEVAE_BACKEND: {name} is not available: {state.reason}")
     return name

@@ -19,9 +19,6 @@ from phasevae.datasets.base import SampleStream
 from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
 from phasevae.errors import InputError
 
-KINK_WIDTH = 0.1
-"""Where a likelihood has a kink, its curvature is a finite difference over this part of a standard deviation."""
-
 
 @dataclass(frozen=True)
 class Likelihood(ABC):
@@ -145,6 +142,11 @@ def check_whole(block: NDArray, first_row: int, label: str, what: str) -> None:
             f"{label}: value {block[row, column]:g} at row {first_row + row}, column {column} (counted from 0), "
             f"must be {what}"
         )
+
+
+def are_counts(rows: SampleStream) -> bool:
+    """Return whether all values are whole numbers, 0 or more. Stops at the first block with another one."""
+    return all(bool(np.all((block >= 0) & (block == np.rint(block)))) for block in rows.read())
 
 
 COUNT = "a count (a whole number, 0 or more)"

@@ -45,6 +45,7 @@ class FeaturewiseFit(FittedLikelihood):
     used: NDArray[np.bool_]  # [k, D] outputs that carry a score
     shares: NDArray | None = None  # [D] the softmax
     mean_total: float = 1.0  # of the rows, for size factors
+    width_units: NDArray | None = None  # [W, D] of losses with kinks: units of the scores over `kinks.WIDTHS`
 
     def negative_log_likelihood(self, x: NDArray) -> NDArray:
         return self.likelihood.summed(self, x)

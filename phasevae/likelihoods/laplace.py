@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from phasevae.datasets.base import SampleStream
 from phasevae.datasets.feature_statistics import FeatureStatistics
-from phasevae.likelihoods.base import KINK_WIDTH, check_positive, known_features, require_scores, with_loss
+from phasevae.likelihoods.base import check_positive, known_features, require_scores, with_loss
 from phasevae.likelihoods.featurewise import FeaturewiseFit, FeaturewiseLikelihood
 from phasevae.likelihoods.gaussian import variances
+from phasevae.likelihoods.kinks import KINK_WIDTH, WIDTHS, filled, units_of
 
 _HALVINGS = 60
 """They leave 1e-18 of the range of a feature."""
@@ -40,7 +41,7 @@ class Laplace(FeaturewiseLikelihood):
         features = known_features(rows, features)
         require_scores(features.constant, rows.label)
         median = medians(rows, features)
-        slope = _slope_of_signs(rows, median, np.sqrt(variances(rows, features)), features)
+        slope, over_widths = _slopes_of_signs(rows, median, np.sqrt(variances(rows, features)), features)
         fitted = FeaturewiseFit(
             likelihood=self,
             outputs={"median": median},
@@ -49,6 +50,7 @@ class Laplace(FeaturewiseLikelihood):
             n_scores=rows.dimension,
             blocks=(slope / self.scale)[:, None, None],
             used=~features.constant[None],
+            width_units=units_of(slope, over_widths),
         )
         return with_loss(fitted, rows)
 
@@ -100,18 +102,35 @@ def _above_and_below(rows: SampleStream, centre: NDArray, columns: NDArray) -> N
     return total
 
 
-def _slope_of_signs(rows: SampleStream, median: NDArray, deviation: NDArray, features: FeatureStatistics) -> NDArray:
-    """Return minus the slope of the mean sign of x - f at the median, [D], in inverse units of the data.
+def _slopes_of_signs(
+    rows: SampleStream, median: NDArray, deviation: NDArray, features: FeatureStatistics
+) -> tuple[NDArray, NDArray]:
+    """Return minus the slope of the mean sign of x - f at the median, per unit of the data.
 
-    Where no value lies within the width, it is doubled until one does.
+    One pass gives all widths. Where no value lies within KINK_WIDTH, it is doubled until one does.
+
+    Returns
+    -------
+    array [D], array [W, D]
+        The slope over KINK_WIDTH, and over each of WIDTHS where enough values lie within it (`kinks.filled`).
     """
-    slope, width = np.zeros(median.size), KINK_WIDTH * deviation
-    missing = np.flatnonzero(~features.constant)
+    widths = np.array(WIDTHS)[:, None] * deviation
+    drops, n = _drops(rows, median, widths, np.arange(median.size)), features.n_samples
+    slopes = drops / (n * np.where(widths > 0, widths, 1.0))
+    width, slope = widths[WIDTHS.index(KINK_WIDTH)].copy(), slopes[WIDTHS.index(KINK_WIDTH)].copy()
+    missing = np.flatnonzero(~features.constant & (slope == 0))
     while missing.size:
-        half = 0.5 * width[missing]
-        left = np.subtract(*_above_and_below(rows, median[missing] - half, missing))
-        right = np.subtract(*_above_and_below(rows, median[missing] + half, missing))
-        slope[missing] = (left - right) / (features.n_samples * width[missing])
-        missing = missing[slope[missing] == 0]
         width[missing] *= 2
-    return slope
+        slope[missing] = _drops(rows, median[missing], width[missing][None], missing)[0] / (n * width[missing])
+        missing = missing[slope[missing] == 0]
+    return slope, filled(slopes, 0.5 * drops)
+
+
+def _drops(rows: SampleStream, centre: NDArray, widths: NDArray, columns: NDArray) -> NDArray:
+    """Return how much the sum of the signs of x - f drops over widths [W, A] around the centre [A] of some columns."""
+    drops = np.zeros(widths.shape)
+    for block in rows.read():
+        distance = np.abs((block if columns.size == block.shape[1] else block[:, columns]) - centre)
+        for number, half in enumerate(0.5 * widths):
+            drops[number] += np.count_nonzero(distance < half, axis=0) + np.count_nonzero(distance <= half, axis=0)
+    return drops

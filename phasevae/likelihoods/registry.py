@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 from phasevae.likelihoods.base import Likelihood
 from phasevae.likelihoods.bernoulli import Bernoulli
 from phasevae.likelihoods.categorical import Categorical
@@ -16,6 +16,7 @@ from phasevae.likelihoods.negative_binomial import NegativeBinomial
 from phasevae.likelihoods.poisson import Poisson
 from phasevae.likelihoods.student_t import StudentT
 from phasevae.likelihoods.zero_inflated import ZeroInflatedNegativeBinomial
+from phasevae.wording import suggestion
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     family.name: family
@@ -54,10 +55,10 @@ def find_likelihood(name: str, **options: Any) -> Likelihood:
         For an unknown name or option, with the known ones, and for a value that an option cannot have.
     """
     if name not in LIKELIHOODS:
-        raise InputError(f"likelihood: {name!r}, must be one of {', '.join(LIKELIHOODS)}")
+        raise no_such_choice("likelihood", name, LIKELIHOODS)
     known = [field.name for field in fields(LIKELIHOODS[name])]
     for option in options:
         if option not in known:
-            choices = f"one of {', '.join(known)}" if known else "left out"
-            raise InputError(f"{option}: no option of the likelihood {name}, must be {choices}")
+            choices = suggestion(option, known, "must be one of") if known else "must be left out"
+            raise InputError(f"{option}: no option of the likelihood {name}, {choices}")
     return LIKELIHOODS[name](**options)

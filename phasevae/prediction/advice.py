@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from phasevae.prediction.diagnosis import kl_is_rough
 from phasevae.prediction.kl_term import USUAL_KL
 from phasevae.prediction.losses import BERNOULLI, FIXED, FIXED_VARIANCE, LEARNED, OWN, PER_FEATURE, SCORES
-from phasevae.prediction.optimum import Optimum, Setting, Threshold, kl_and_error
+from phasevae.prediction.optimum import Optimum, Threshold, kl_and_error
 from phasevae.theory.learned_variance import learned_threshold, learned_variance
 from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import THRESHOLD_TOLERANCE, ppca_active_dims
+from phasevae.wording import counted, plain
 
 REACHES = 1.05
 """A KL weight less than this many times the critical one only reaches it."""
@@ -38,9 +40,9 @@ def advice(optimum: Optimum) -> list[str]:
 def _collapse(optimum: Optimum) -> str:
     ratio = optimum.setting.kl_weight / optimum.critical_kl_weight
     if ratio < REACHES:
-        critical = f"the critical value {_plain(_knob(optimum, optimum.thresholds[0]))}"
+        critical = f"the critical value {plain(_knob(optimum, optimum.thresholds[0]), 3)}"
         return f"Your VAE will collapse: its {_knob_name(optimum)} reaches {critical}."
-    times = f"{ratio:.1f}" if ratio < 9.95 else _plain(ratio)
+    times = f"{ratio:.1f}" if ratio < 9.95 else plain(ratio, 3)
     if _has_fixed_variance(optimum):
         return f"Your VAE will collapse: its decoder variance is {times} times too large."
     return f"Your VAE will collapse: its loss weighs KL {times} times too much."
@@ -49,7 +51,8 @@ def _collapse(optimum: Optimum) -> str:
 def _information(optimum: Optimum) -> str:
     n, k = optimum.setting.n_latent, optimum.active_dims
     latents = _all(n).capitalize() if k == n else f"{k} of {n} latents"
-    return f"{latents} will carry information ({_plain(optimum.kl)} nats){_directions(optimum, k)}."
+    nats = f"about {plain(optimum.kl, 2)}" if kl_is_rough(optimum) else plain(optimum.kl, 3)
+    return f"{latents} will carry information ({nats} nats){_directions(optimum, k)}."
 
 
 def _change(optimum: Optimum) -> str:
@@ -97,7 +100,7 @@ def _directions(optimum: Optimum, latents: int) -> str:
     kept = len(optimum.thresholds)
     if latents != kept or optimum.setting.n_latent == kept or optimum.setting.loss.decoder == PER_FEATURE:
         return ""
-    return f": the data vary in only {kept} direction{'s' if kept > 1 else ''}"
+    return f": the data vary in only {counted(kept, 'direction')}"
 
 
 def _has_fixed_variance(optimum: Optimum) -> bool:
@@ -124,12 +127,7 @@ def _all(n: int) -> str:
 
 
 def _count(n: int) -> str:
-    return f"{n} latent{'s' if n > 1 else ''}"
-
-
-def _plain(value: float) -> str:
-    """Three significant digits, with an exponent only from a million on."""
-    return f"{float(f'{value:.3g}'):g}"
+    return counted(n, "latent")
 
 
 def _below(limit: float) -> str:
@@ -148,8 +146,8 @@ def _loss_line(optimum: Optimum) -> str:
     ratio = f"{optimum.effective_variance / optimum.critical_variance:.3g} times the critical one"
     if setting.kl_term.free_bits > 0 or setting.kl_term.least_kl > 0:
         ratio += " of a KL term without free nats"
-    averages = f" averages over {d} features and" if loss.mean_over_features else ""
-    over = f"over {d} features" + (f" and KL over {n} latents" if loss.mean_over_latents else "")
+    averages = f" averages over {counted(d, 'feature')} and" if loss.mean_over_features else ""
+    over = f"over {counted(d, 'feature')}" + (f" and KL over {counted(n, 'latent')}" if loss.mean_over_latents else "")
     settled = f"The learned variance settles at {optimum.effective_variance / setting.weights[1]:.4g}."
     whose = "The KL term of your loss" if _is_own(optimum) else "The KL weight"
     lines = {
@@ -182,7 +180,7 @@ def _remedies(optimum: Optimum) -> list[str]:
         lines.append(f"A {weight} below {last} keeps one latent ({setting.kl_weight:g} now).")
     if bounded and goal < kept:
         lines.append(
-            f"The data vary in only {kept} direction{'s' if kept > 1 else ''}, and there are {n} latents: with a KL "
+            f"The data vary in only {counted(kept, 'direction')}, and there are {counted(n, 'latent')}: with a KL "
             f"weight of {first} or less the learned variance would shrink to zero."
         )
     if optimum.verdict == "partial" and k < kept:
@@ -194,20 +192,23 @@ def _remedies(optimum: Optimum) -> list[str]:
             else f"The latent dies at a {weight} of {last}."
         )
     if collapsed and setting.loss.mean_over_features:
-        lines.append(_summed_line(setting))
+        lines.append(_summed_line(optimum))
     if collapsed:
         lines.append("Annealing does not help by itself: the KL weight at its end decides.")
     return lines
 
 
-def _summed_line(setting: Setting) -> str:
-    """What sums instead of averages would do at the same weight."""
+def _summed_line(optimum: Optimum) -> str:
+    """What sums instead of averages would do at the same weight, if that keeps a latent."""
+    setting = optimum.setting
     summed = replace(setting.loss, mean_over_features=False, mean_over_latents=False)
     effective, per_dim, _ = kl_and_error(replace(setting, loss=summed))
+    if not (kept := int((per_dim > 0).sum())):
+        return ""
     both = ", and KL over latents," if setting.loss.mean_over_latents else ""
     return (
         f"Or sum the reconstruction loss over features{both} instead of averaging: the KL weight {setting.kl_weight:g} "
-        f"is then an effective variance of {effective:.4g} and keeps {int((per_dim > 0).sum())} of {setting.n_latent}."
+        f"is then an effective variance of {effective:.4g} and keeps {kept} of {counted(setting.n_latent, 'latent')}."
     )
 
 
@@ -223,9 +224,14 @@ def _encoder_lines(optimum: Optimum) -> list[str]:
         return []
     seen = limits.noise_scale * math.sqrt(limits.collapsed_variance)
     lines.append(
-        f"The decoder sees a collapsed latent with noise of standard deviation {_plain(seen)} instead of 1: every "
-        f"threshold is {_plain(factor)} times that of a free encoder."
+        f"The decoder sees a collapsed latent with noise of standard deviation {plain(seen, 3)} instead of 1: every "
+        f"threshold is {plain(factor, 3)} times that of a free encoder."
     )
+    if factor > 1 and optimum.active_dims and optimum.setting.loss.decoder != SCORES:
+        lines.append(
+            f"With so little noise a small KL is no sign of collapse: at {plain(optimum.kl, 3)} nats the squared error "
+            f"is {plain(optimum.mse / optimum.setting.spectrum.trace, 3)} times that of the collapsed state."
+        )
     if factor < 1:
         lines.append(
             "Less noise keeps more latents: a lower bound of the log variance below 0, or a smaller fixed one."
@@ -245,7 +251,7 @@ def _learned_line(optimum: Optimum) -> str:
         return "A learned decoder variance would shrink to zero with this many latents: its likelihood has no bound."
     k = int(ppca_active_dims(spectrum.eigenvalues, s, n))
     return (
-        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {n} latents active, as the "
-        f"{_weight_name(optimum)} {setting.loss.kl_weight_of(s, spectrum.dimension, n):.4g} does in your loss. "
+        f"A learned decoder variance (KL weight 1) would settle at {s:.4g} with {k} of {counted(n, 'latent')} active, "
+        f"as the {_weight_name(optimum)} {setting.loss.kl_weight_of(s, spectrum.dimension, n):.4g} does in your loss. "
         f"It would collapse from a KL weight of {critical:.4g} on."
     )

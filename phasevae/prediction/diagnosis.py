@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES
+from phasevae.likelihoods.kinks import LARGEST_SPREAD
+from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, OWN, SCORES
 from phasevae.prediction.optimum import Optimum, PredictionWarning
+from phasevae.spectrum.spectrum import looks_gaussian
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import is_active
+from phasevae.wording import counted
 
 if TYPE_CHECKING:
     from phasevae.datasets.feature_statistics import FeatureStatistics
@@ -27,6 +30,12 @@ SCALES = 10.0
 ROUGH_SKEWNESS, ROUGH_EXCESS_KURTOSIS = 0.5, 2.0
 """Beyond these along the first component the closed forms of Gaussian data are rough, and the transition may be of
 first order (docs/theory/collapse.md)."""
+
+NEAR = 0.95
+"""From this part of the critical weight on, KL is below 0.03 nats for each latent."""
+
+KL_ERROR, SMALL_KL_ERROR = (0.5, 2.0), (0.5, 4.0)
+"""KL of trained networks relative to a rough prediction, of at least 1 nat and of less (docs/guide/gallery.md)."""
 
 RELATIVE_ERROR = 0.05
 """Standard error of the largest eigenvalue, relative to it, from which on it counts as uncertain."""
@@ -62,6 +71,65 @@ def closed_forms_are_rough(spectrum: Spectrum) -> bool:
     return known and (abs(skewness) > ROUGH_SKEWNESS or kurtosis > ROUGH_EXCESS_KURTOSIS)
 
 
+def kl_is_rough(optimum: Optimum) -> bool:
+    """Whether the predicted KL is of leading order only.
+
+    It is exact for a squared error of Gaussian data. At `NEAR` times the critical weight and above, KL is too small for
+    its error to matter.
+    """
+    setting = optimum.setting
+    near = optimum.effective_variance >= NEAR * optimum.critical_variance
+    if optimum.verdict == "collapsed" or near or not math.isfinite(optimum.kl):
+        return False
+    return setting.loss.decoder in (BERNOULLI, SCORES) or not looks_gaussian(setting.spectrum)
+
+
+def _rough_kl(optimum: Optimum) -> str | None:
+    if not kl_is_rough(optimum):
+        return None
+    decoder = optimum.setting.loss.decoder
+    reason = {BERNOULLI: "the loss is a cross entropy", SCORES: "the loss is no squared error"}.get(
+        decoder, "the data are not Gaussian"
+    )
+    low, high = KL_ERROR if optimum.kl >= 1 else SMALL_KL_ERROR
+    learned = " (more where the decoder learns its variance)" if decoder == LEARNED else ""
+    size = "1 nat or more" if optimum.kl >= 1 else "less than 1 nat"
+    return (
+        f"KL is exact for a squared error and Gaussian data, and of leading order here, because {reason}: where {size} "
+        f"was predicted, trained networks had {low:g} to {high:g} times as much{learned}; the critical KL weight does "
+        f"not depend on this"
+    )
+
+
+def _conditional(optimum: Optimum) -> str | None:
+    conditions = optimum.setting.loss.conditions
+    if not conditions:
+        return None
+    return (
+        f"the networks of this loss can be given {conditions} as well: the prediction is for a model without them; "
+        f"with them the decoder knows more, and latents usually die at smaller KL weights (an estimate: use each "
+        f"sample less the mean of its condition as data)"
+    )
+
+
+def _kinks(optimum: Optimum) -> str | None:
+    setting = optimum.setting
+    if not setting.kinked:
+        return None
+    if setting.kink_range is None:
+        return "the loss has kinks and couples outputs: its best constant output and the critical weight are rough"
+    low, high = setting.kink_range
+    if high <= LARGEST_SPREAD * low:
+        return None
+    first, last = (f"{weight:.3g}" for weight in optimum.critical_kl_weight_range)
+    return (
+        f"the loss has kinks, and the critical weight depends on how far the outputs of a network spread: from "
+        f"{first} to {last}, which is {low:.3g} to {high:.3g} times the predicted one; within this range the criterion "
+        f"does not decide, and collapse may be abrupt (compare trainings that start alive with trainings that start "
+        f"collapsed)"
+    )
+
+
 def _not_standardised(optimum: Optimum) -> str | None:
     setting = optimum.setting
     if setting.variances is None or setting.loss.decoder != FIXED:
@@ -92,9 +160,10 @@ def _constant_features(optimum: Optimum) -> str | None:
     features = optimum.setting.features
     if features is None or not (constant := int(features.constant.sum())):
         return None
+    are = "is" if constant == 1 else "are"
     return (
-        f"{constant} of {features.low.size} features are constant: no latent can carry them, but a loss averaged over "
-        f"features counts them"
+        f"{constant} of {counted(features.low.size, 'feature')} {are} constant: no latent can carry them, but a loss "
+        f"averaged over features counts them"
     )
 
 
@@ -139,8 +208,8 @@ def _few_latents(optimum: Optimum) -> str | None:
         return None
     at_least = "at least " if above == lam.size < setting.spectrum.dimension else ""
     return (
-        f"{at_least}{above} directions of the data exceed the effective variance, with {n} latents to carry them: a "
-        f"nonlinear decoder can use more information than predicted"
+        f"{at_least}{above} directions of the data exceed the effective variance, with {counted(n, 'latent')} to carry "
+        f"them: a nonlinear decoder can use more information than predicted"
     )
 
 
@@ -184,6 +253,9 @@ CHECKS: dict[str, Callable[[Optimum], str | None]] = {
     "not-standardised": _not_standardised,
     "constant-features": _constant_features,
     "non-gaussian": _non_gaussian,
+    "rough-kl": _rough_kl,
+    "kinks": _kinks,
+    "conditional": _conditional,
     "first-order": _first_order,
     "few-latents": _few_latents,
     "sampling-error": _sampling_error,
@@ -196,7 +268,6 @@ NOTES = (
     "constant-outputs",
     "duplicates",
     "encoder-input",
-    "kinks",
     "kl-term",
     "rounding",
     "schedule",

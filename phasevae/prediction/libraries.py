@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 from phasevae.likelihoods.registry import find_likelihood
-from phasevae.prediction.losses import ALIASES, LOSSES, PER_FEATURE, SCORES, Loss
+from phasevae.prediction.losses import ALIASES, LOSS_SYNONYMS, LOSSES, PER_FEATURE, SCORES, Loss
 
 LIBRARIES: dict[str, Loss] = {
     loss.name: loss
@@ -58,13 +58,6 @@ LIBRARIES: dict[str, Loss] = {
             source="pyro-ppl/pyro at 07ad8d8, examples/vae/vae.py, line 97 (Bernoulli likelihood under Trace_ELBO)",
         ),
         Loss(
-            "scvi",
-            "SSE_g / (2 s2_g) + (1/2) ln s2_g summed over genes + w * KL, s2_g learned",
-            decoder=PER_FEATURE,
-            source="scvi-tools 1.4.2, scvi/module/_vae.py, lines 516-518, 531-532 and 578 (gene_likelihood='normal')",
-            note="the data must already be corrected for library size and covariates",
-        ),
-        Loss(
             "mlcolvar",
             "mean squared error + w * KL",
             scale=1.0,
@@ -90,6 +83,18 @@ LIBRARIES: dict[str, Loss] = {
             note="for images of one channel; of c channels the cross entropy is their mean: divide it by c",
         ),
         Loss(
+            "scvi",
+            "-ln ZINB(x; library * softmax f, r_g, dropout logit) summed over genes + w * KL",
+            SCORES,
+            family="zinb",
+            options=(("normalised", True), ("size_factors", "total")),
+            source="scvi-tools 1.4.2, scvi/module/_vae.py, lines 515-532, 563-580 (the default gene_likelihood); "
+            "scvi/distributions/_negative_binomial.py, lines 42-102",
+            raw_counts=True,
+            conditions="batches and covariates",
+            note="the weight is that at the end of the warm-up",
+        ),
+        Loss(
             "scvi-nb",
             "-ln NB(x; library * softmax f, r_g) summed over genes + w * KL",
             SCORES,
@@ -97,17 +102,18 @@ LIBRARIES: dict[str, Loss] = {
             options=(("normalised", True), ("size_factors", "total")),
             source="scvi-tools 1.4.2, scvi/module/_vae.py, lines 515-532, 563-580 (gene_likelihood='nb'); "
             "scvi/nn/_base_components.py, lines 377-386",
-            note="without batches and covariates; the weight is that at the end of the warm-up",
+            raw_counts=True,
+            conditions="batches and covariates",
+            note="the weight is that at the end of the warm-up",
         ),
         Loss(
-            "scvi-zinb",
-            "-ln ZINB(x; library * softmax f, r_g, dropout logit) summed over genes + w * KL",
-            SCORES,
-            family="zinb",
-            options=(("normalised", True), ("size_factors", "total")),
-            source="scvi-tools 1.4.2, scvi/module/_vae.py, lines 515-532, 563-580 (the default gene_likelihood); "
-            "scvi/distributions/_negative_binomial.py, lines 42-102",
-            note="without batches and covariates; the weight is that at the end of the warm-up",
+            "scvi-normal",
+            "SSE_g / (2 s2_g) + (1/2) ln s2_g summed over genes + w * KL, s2_g learned",
+            decoder=PER_FEATURE,
+            source="scvi-tools 1.4.2, scvi/module/_vae.py, lines 516-518, 531-532 and 578 (gene_likelihood='normal')",
+            raw_counts=False,
+            conditions="batches and covariates",
+            note="the data must already be corrected for library size and covariates",
         ),
         Loss(
             "mult-vae",
@@ -134,7 +140,8 @@ LIBRARIES: dict[str, Loss] = {
             mean_over_features=True,
             kl_weight=10.0,
             source="tonyzhaozh/act at 742c753, policy.py, lines 28-34 and 71-84; weight 10 of README.md, line 76",
-            note="without the conditions, which encoder and decoder both see, and the padding",
+            conditions="observations",
+            note="without padding",
         ),
         Loss(
             "diffusers",
@@ -156,6 +163,24 @@ LIBRARIES: dict[str, Loss] = {
     )
 }
 """Presets of public code, by name. Their `kl_weight` is the default of that code."""
+
+LIBRARY_SYNONYMS = {
+    "scvi-tools": ("scvi",),
+    "scvi-zinb": ("scvi",),
+    "zinb": ("scvi",),
+    "antixk": ("pytorch-vae",),
+    "vae-cf": ("mult-vae",),
+    "multvae": ("mult-vae",),
+    "keras": ("keras-io",),
+    "pytorch": ("pytorch-examples", "pytorch-vae"),
+    "autoencoderkl": ("diffusers", "compvis"),
+    "stable-diffusion": ("compvis", "diffusers"),
+    "latent-diffusion": ("compvis",),
+    "ldm": ("compvis",),
+    "dis-vae": ("disentangling-vae",),
+    "disvae": ("disentangling-vae",),
+}
+"""What else people call the libraries."""
 
 
 def find_loss(loss: str | None = None, library: str | None = None, options: Mapping[str, Any] | None = None) -> Loss:
@@ -182,7 +207,7 @@ def find_loss(loss: str | None = None, library: str | None = None, options: Mapp
     table, key, name = (LOSSES, "loss", loss) if library is None else (LIBRARIES, "library", library)
     name = ALIASES.get(name, name) if library is None else name
     if name not in table:
-        raise InputError(f"{key}: {name!r}, must be one of {', '.join(table)}")
+        raise no_such_choice(key, name, table, LOSS_SYNONYMS if library is None else LIBRARY_SYNONYMS)
     return _with_options(table[name], options or {})
 
 

@@ -46,6 +46,8 @@ class Loss:
     options: tuple[tuple[str, Any], ...] = ()  # of the family
     constant: float = 0.0  # part of the family's negative log likelihood of a feature that the loss leaves out
     kl_unit: float = 1.0  # weight of KL in the loss where kl_weight is 1
+    raw_counts: bool | None = None  # whether the data must be raw counts, or must not; None where both are possible
+    conditions: str = ""  # what else the networks of that code can be given
     source: str = ""
     note: str = ""
     changes: tuple[str, ...] = ()  # of a user's own loss: what about its KL term is not the usual KL
@@ -132,6 +134,39 @@ LOSSES: dict[str, Loss] = {
 """Losses by name. SSE, BCE and L1 are squared error, binary cross entropy and absolute error, summed over the features
 of a sample, as the other negative log likelihoods are. KL is summed over the n latents. All are averaged over the
 batch."""
+
+LOSS_SYNONYMS = {
+    "mse": ("mean-se",),
+    "mse-loss": ("mean-se",),
+    "mean-squared-error": ("mean-se",),
+    "squared-error": ("sse",),
+    "l2": ("sse",),
+    "normal": ("half-sse", "gaussian-nll"),
+    "nll": ("gaussian-nll",),
+    "gaussian-nll-loss": ("gaussian-variance",),
+    "sigma-vae": ("gaussian-nll",),
+    "heteroscedastic": ("gaussian-variance",),
+    "l1": ("laplace",),
+    "l1-loss": ("laplace",),
+    "mae": ("laplace",),
+    "mean-absolute-error": ("laplace",),
+    "absolute-error": ("laplace",),
+    "ce": ("bce", "categorical"),
+    "cross-entropy": ("bce", "categorical"),
+    "binary-cross-entropy": ("bce",),
+    "bce-loss": ("mean-bce",),
+    "bce-with-logits": ("bce",),
+    "softmax": ("categorical", "multinomial"),
+    "one-hot": ("categorical",),
+    "nb": ("negative-binomial",),
+    "negbin": ("negative-binomial",),
+    "zero-inflated-negative-binomial": ("zinb",),
+    "counts": ("poisson", "negative-binomial"),
+    "poisson-nll": ("poisson",),
+    "t": ("student-t",),
+    "students-t": ("student-t",),
+}
+"""What else people call the losses."""
 
 ALIASES = {"gaussian": "half-sse", "bernoulli": "bce"}
 """Likelihoods that have another name as losses."""

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from phasevae.datasets.base import SampleStream
 from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics, reading_of_rows
 from phasevae.errors import InputError
-from phasevae.likelihoods.base import FittedLikelihood
+from phasevae.likelihoods.base import FittedLikelihood, are_counts
+from phasevae.likelihoods.featurewise import FeaturewiseFit
+from phasevae.likelihoods.kinks import relative_range, rows_for_widths
 from phasevae.likelihoods.laplace import Laplace
 from phasevae.likelihoods.registry import find_likelihood
 from phasevae.prediction.encoder_input import EncoderInput, seen_spectrum
@@ -63,8 +65,23 @@ def setting_of_loss(rows: SampleStream, loss: Loss, model: Model) -> Setting:
     InputError
         For data that the loss cannot have.
     """
+    _check_counts(rows, loss)
     seen = EncoderInput(rows, model.noise, model.mask) if model.noise or model.mask else None
     return _measured(rows, feature_statistics(rows), loss, model, seen)
+
+
+def _check_counts(rows: SampleStream, loss: Loss) -> None:
+    """Raise InputError for raw counts where the code of a preset is given corrected values, and the reverse."""
+    if loss.raw_counts is None or (counts := are_counts(rows)) == loss.raw_counts:
+        return
+    library = loss.name.partition("-")[0]
+    needed, other = (
+        (f"corrected for library size and log-transformed for the library {loss.name}", library)
+        if counts
+        else (f"raw counts for the library {loss.name}", f"{library}-normal")
+    )
+    found = "whole numbers, which look like raw counts" if counts else "not whole numbers, 0 or more"
+    raise InputError(f"{rows.label}: {found}, must be {needed} (or take the library {other})")
 
 
 def setting_of_function(
@@ -163,6 +180,7 @@ def _of_scores(own: OwnLoss, model: Model, seen: EncoderInput | None) -> Setting
         spectrum,
         n_features=own.features.low.size,
         kinked=own.scores.kinked,
+        kink_range=own.scores.kink_range,
         limits=model.limits,
         notes=notes,
     )
@@ -178,12 +196,14 @@ def _measured(
     """Return the setting with the spectrum in the decoder's units."""
     if loss.decoder == PER_FEATURE:
         return _of_learned_variances(rows, loss, model, features)
-    collapsed = variances = None
+    collapsed = variances = kink_range = None
     if loss.family:
         fitted = find_likelihood(loss.family, **dict(loss.options)).fit(rows, features)
         size = rows.dimension if loss.mean_over_features else 1
         collapsed = (fitted.loss - loss.constant * rows.dimension) / size
         scores, of_scores = _whitened(rows, fitted), None
+        if loss.family == Laplace.name:
+            kink_range = _kink_range(rows, fitted)
     else:
         scores, of_scores = rows, features
     if seen is None:
@@ -204,6 +224,7 @@ def _measured(
         collapsed_loss=collapsed,
         n_features=rows.dimension,
         kinked=loss.family == Laplace.name,
+        kink_range=kink_range,
         limits=model.limits,
         reading=reading_of_rows(rows, features),
         notes=notes,
@@ -220,6 +241,13 @@ def _whitened(rows: SampleStream, fitted: FittedLikelihood) -> SampleStream:
                 yield fitted.whitened_scores(part)
 
     return SampleStream(read, fitted.n_scores, rows.label)
+
+
+def _kink_range(rows: SampleStream, fitted: FeaturewiseFit) -> tuple[float, float]:
+    """The range of critical weights over the widths of differences, relative to that of the whitened scores."""
+    scores = fitted.whitened_scores(rows.thinned(rows_for_widths(fitted.n_scores)))
+    scores -= scores.mean(0)
+    return relative_range(scores, fitted.width_units)
 
 
 def _of_learned_variances(rows: SampleStream, loss: Loss, model: Model, features: FeatureStatistics) -> Setting:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from phasevae.theory.inputs import leading_eigenvalues
 from phasevae.theory.learned_variance import learned_threshold, learned_variance
 from phasevae.theory.limited_encoder import FREE, EncoderLimits
 from phasevae.theory.ppca import NO_VARIANCE, effective_variance, is_active
+from phasevae.wording import counted, plain, with_error
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ class Setting:
     n_latent: int
     kl_weight: float
     spectrum: Spectrum
-    features: FeatureStatistics | None = None  # None if only the spectrum is known
-    variances: NDArray | None = None  # [D] of the features, in squared units of the data
-    correlation: NDArray | None = None  # [D, D] of the features that vary, for one learned variance per feature
+    features: FeatureStatistics | None = field(default=None, repr=False)  # None if only the spectrum is known
+    variances: NDArray | None = field(default=None, repr=False)  # [D] of the features, in squared units of the data
+    correlation: NDArray | None = field(
+        default=None, repr=False
+    )  # [D, D] of the features that vary, for one learned variance per feature
     collapsed_loss: float | None = None  # reconstruction loss of the best constant output, in the units of the loss
     n_features: int | None = None  # of the data, where the spectrum is that of another number of scores
     kinked: bool = False  # whether the curvature is a finite difference
+    kink_range: tuple[float, float] | None = None  # critical weights over its widths, relative to the predicted one
     limits: EncoderLimits = FREE
     kl_term: KlTerm = USUAL_KL
     reading: Reading | None = None  # what was read; None in a spectrum of an older version
@@ -72,7 +76,7 @@ class Threshold:
     keeps: tuple[float, float]  # KL weights that keep exactly this many latents
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Optimum:
     """The state that training converges to.
 
@@ -94,6 +98,26 @@ class Optimum:
     def critical_kl_weight(self) -> float:
         """The KL weight at and above which every latent is collapsed."""
         return self.thresholds[0].kl_weight
+
+    @property
+    def critical_kl_weight_range(self) -> tuple[float, float] | None:
+        """The critical KL weights over all widths of a loss with kinks; None for other losses."""
+        factors = self.setting.kink_range
+        return None if factors is None else tuple(factor * self.critical_kl_weight for factor in factors)
+
+    @property
+    def relative_errors(self) -> NDArray:
+        """Standard errors of the thresholds, relative to them; NaN where they are not known."""
+        spectrum, n = self.setting.spectrum, len(self.thresholds)
+        known = spectrum.standard_errors[:n] / spectrum.eigenvalues[:n]
+        return np.append(known, np.full(n - known.size, np.nan))
+
+    def __repr__(self) -> str:
+        critical = with_error(self.critical_kl_weight, self.relative_errors[0] * self.critical_kl_weight)
+        return (
+            f"<{type(self).__name__}: {self.active_dims} of {counted(self.setting.n_latent, 'latent')} active, "
+            f"KL {plain(self.kl)} nats, critical KL weight {critical}>"
+        )
 
 
 def find_optimum(setting: Setting) -> Optimum:

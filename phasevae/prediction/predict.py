@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from phasevae.datasets.reading import Reading
 from phasevae.datasets.samples import given_options, read_samples
 from phasevae.errors import InputError
 from phasevae.prediction import advice, diagnosis
-from phasevae.prediction.log_values import LogValues, collapsed_log, expected_log
+from phasevae.prediction.explained import Explained
 from phasevae.prediction.losses import PER_FEATURE, Loss
 from phasevae.prediction.measured import Model, check_limits, setting_of_function, setting_of_loss
-from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting, find_optimum, kl_and_error
+from phasevae.prediction.optimum import PredictionWarning, Setting, find_optimum, kl_and_error
 from phasevae.prediction.options import (
     at_least_zero,
     chosen_loss,
@@ -24,6 +23,7 @@ from phasevae.prediction.options import (
     whole_number,
 )
 from phasevae.prediction.schedules import KlSchedule
+from phasevae.prediction.text import as_text
 from phasevae.spectrum.spectrum import Spectrum, read_spectrum
 
 NO_SAMPLES = (
@@ -34,28 +34,12 @@ _BISECTIONS = 200
 _LARGEST_WEIGHT = 1e12
 
 
-@dataclass(frozen=True)
-class Prediction(Optimum):
-    """The optimum, explained: a headline with the verdict and what to change, warnings, and further advice."""
+@dataclass(frozen=True, repr=False)
+class Prediction(Explained):
+    """A prediction. `print` shows what `phasevae predict` prints."""
 
-    headline: str
-    warnings: list[PredictionWarning]
-    advice: list[str]  # one sentence or two each, without the headline
-
-    @property
-    def reading(self) -> Reading | None:
-        """What was read, in one sentence (`str`); None for a spectrum of an older version."""
-        return self.setting.reading
-
-    @property
-    def log(self) -> LogValues:
-        """What a training prints at the optimum, in the units of its loss."""
-        return expected_log(self)
-
-    @property
-    def collapsed_log(self) -> LogValues:
-        """What a training prints when every latent is collapsed."""
-        return collapsed_log(self)
+    def __str__(self) -> str:
+        return as_text(self)
 
     def at(self, kl_weight: float) -> Prediction:
         """Return the prediction for another weight of KL."""
@@ -93,6 +77,7 @@ class Prediction(Optimum):
             "effective_variance": self.effective_variance,
             "critical_variance": self.critical_variance,
             "critical_kl_weight": self.critical_kl_weight,
+            "critical_kl_weight_range": self.critical_kl_weight_range,
             "verdict": self.verdict,
             "active_dims": self.active_dims,
             "kl": self.kl,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 
 LINEAR, COSINE, CYCLIC = SHAPES = ("linear", "cosine", "cyclic")
 
@@ -115,6 +115,8 @@ def parse_schedule(schedule: str | KlSchedule) -> KlSchedule:
         values = [float(number) for number in numbers.split(",")]
     except ValueError:
         values = []
+    if numbers and shape not in SHAPES:
+        raise no_such_choice("kl_schedule", shape, SHAPES)
     if shape not in SHAPES or len(values) not in ((3, 4) if shape == CYCLIC else (3,)):
         raise InputError(f"kl_schedule: {schedule!r}, must be {FORMS}")
     return KlSchedule(shape, *values)

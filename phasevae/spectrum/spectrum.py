@@ -29,6 +29,7 @@ from phasevae.spectrum.moments import (
     shape_moments,
 )
 from phasevae.spectrum.variance_proxy import MOST_ROWS, N_COMPONENTS, variance_proxy_ratio
+from phasevae.wording import counted, with_error
 
 N_LEADING = 8
 """Number of components whose skewness and excess kurtosis are reported."""
@@ -58,6 +59,11 @@ class Spectrum:
     @property
     def dimension(self) -> int:
         return self.eigenvalues.size if self.n_features is None else self.n_features
+
+    def __repr__(self) -> str:
+        size = f"{counted(self.n_samples, 'sample')} of {counted(self.dimension, 'feature')}"
+        critical = with_error(self.critical_variance, float(self.standard_errors[0]))
+        return f"<Spectrum{self.name and f' of {self.name}'}: {size}, critical variance {critical}>"
 
 
 @dataclass(frozen=True)

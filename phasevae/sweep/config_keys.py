@@ -74,7 +74,14 @@ class DataSection(Section):
     are joined."""
 
     key: str | None = _of("array", min_length=1)
-    """Name of the array inside a .npz file, or of the layer of a .h5ad file."""
+    """Which array, sheet, layer or variable of a file that holds several."""
+
+    drop: Text | Annotated[int, Field(ge=0)] | list[Text | Annotated[int, Field(ge=0)]] | None = _of("array")
+    """Columns to leave out, by name or by number counted from 0. By default columns that look like ids are refused; an
+    empty list, or none in it, keeps them."""
+
+    header: bool | None = _of("array")
+    """Whether the first line of a text table or sheet holds names; recognised when the key is left out."""
 
     size: int | None = _of("cifar10", "images", ge=1, unit="pixels")
     """Images are resized to size x size."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from phasevae.theory.ppca import is_active
+from phasevae.theory.ppca import ACTIVE_KL, is_active
 
 LARGEST_NOISE_SCALE = 1.4
 """From sqrt(2) on the active state does not begin at zero, and a threshold does not describe it."""
@@ -46,6 +46,11 @@ class EncoderLimits:
     def threshold_factor(self) -> float:
         """The effective variance at which a latent dies, in units of its eigenvalue."""
         return 1 / (self.noise_scale**2 * self.collapsed_variance)
+
+    @property
+    def active_kl(self) -> float:
+        """KL above which a latent counts as active: where the decoder sees little noise, a small KL carries as much."""
+        return ACTIVE_KL / max(1.0, self.threshold_factor)
 
 
 FREE = EncoderLimits()

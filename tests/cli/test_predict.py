@@ -185,7 +185,7 @@ def other_json(folder):
         (one_image, (), "must have at least 2 samples"),
         (all_constant, (), "every feature is constant"),
         (truncated, (), "x.npy: not a .npy file of numbers, or damaged"),
-        (words_in_a_table, (), "column 'b' holds 'four', must hold numbers only"),
+        (words_in_a_table, (), "column 'b' holds 'four' in row 1, must hold numbers only"),
         (words_in_a_table, ("--size", 8), "size: must be left out for x.csv, an array or table"),
         (a_photo, (), "photo.png: is one image, must be a folder or archive of images"),
         (not_finite, (), "must be finite"),

@@ -179,7 +179,7 @@ def test_samples_depend_on_the_seed_alone():
     ("kind", "options", "message"),
     [
         ("gauss", {}, "^kind: 'gauss', must be one of synthetic, mixture, clusters, cifar10, digits, images, array$"),
-        ("synthetic", {"sedd": 1}, "^sedd: unknown option of kind 'synthetic', must be one of eigenvalues, n_samples"),
+        ("synthetic", {"sedd": 1}, "^sedd: unknown option of kind 'synthetic', did you mean 'seed'"),
         ("array", {}, "^path: missing"),
         ("array", {"path": 5}, "^path: 5, must be the path"),
         ("synthetic", {"standardize": "unit"}, "^standardize: 'unit', must be one of none, center, global, per-f"),

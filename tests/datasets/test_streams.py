@@ -97,7 +97,7 @@ def test_the_short_api_imports_no_torch():
         (lambda: pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}), "column 'b'"),
         (
             lambda: np.array([[1.0, 2.0], [np.nan, 3.0]]),
-            "value nan at row 1, column 0 .* must be finite and at most 1e\\+18",
+            "value nan at row 1, column 0 .* must be finite",
         ),
         (lambda: np.ones((4, 2)), "every feature is constant"),
         (lambda: np.ones((1, 2)), "at least 2 samples"),

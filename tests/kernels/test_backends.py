@@ -118,7 +118,7 @@ def test_the_choice_follows_device_and_availability(monkeypatch, forced, cpu, cu
 
 def test_an_unknown_backend_is_refused(monkeypatch):
     monkeypatch.setenv("PHASEVAE_BACKEND", "abacus")
-    message = "^PHASEVAE_BACKEND: 'abacus', must be one of: torch, native_cpu, native_cuda$"
+    message = "^PHASEVAE_BACKEND: 'abacus', must be one of torch, native_cpu, native_cuda$"
     with pytest.raises(InputError, match=message):
         backends.family()
 

@@ -26,7 +26,7 @@ def counts(n: int = 60, d: int = 3) -> np.ndarray:
     ("name", "options", "message"),
     [
         ("cauchy", {}, "likelihood: 'cauchy', must be one of gaussian, "),
-        ("gaussian", {"sigma": 1}, "sigma: no option of the likelihood gaussian, must be one of sigma2"),
+        ("gaussian", {"sigma": 1}, "sigma: no option of the likelihood gaussian, did you mean 'sigma2'"),
         ("poisson", {"scale": 1}, "scale: no option of the likelihood poisson, must be left out"),
         ("gaussian", {"sigma2": 0}, "sigma2: 0, must be a positive number"),
         ("gaussian", {"sigma2": True}, "sigma2: True, must be a positive number"),

@@ -81,7 +81,9 @@ def test_each_threshold_is_where_its_latent_is_dead(name, latent, steps):
 def test_one_learned_variance_per_feature_at_its_critical_weight(a, b):
     correlation = np.array([[1.0, 0.6, 0.2], [0.6, 1.0, 0.3], [0.2, 0.3, 1.0]])
     lam = np.linalg.eigvalsh(correlation)[::-1]
-    setting = Setting(find_loss(library="scvi"), 2, ulps(lam[0], b), spectrum(lam), None, np.ones(3), correlation)
+    setting = Setting(
+        find_loss(library="scvi-normal"), 2, ulps(lam[0], b), spectrum(lam), None, np.ones(3), correlation
+    )
     scaled = correlation * ulps(1.0, a)
     predictions = [prediction_of(setting), prediction_of(Setting(*list(vars(setting).values())[:-1], scaled))]
     assert [prediction.verdict for prediction in predictions] == ["collapsed", "collapsed"]

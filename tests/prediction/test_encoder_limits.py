@@ -72,7 +72,7 @@ def test_the_advice_tells_what_the_limit_does(x):
         ({"beta": 1.0, "noise_scale": 1.5}, "noise_scale: 1.5, must be at most 1.4"),
         ({"beta": 1.0, "noise_scale": 0.0}, "noise_scale: 0.0, must be a positive number"),
         ({"loss": "gaussian-nll", "posterior_std": 0.5}, "loss gaussian-nll: learns its variance, for which limits"),
-        ({"library": "scvi", "noise_scale": 0.5}, "loss scvi: learns its variance, for which limits"),
+        ({"library": "scvi-normal", "noise_scale": 0.5}, "loss scvi-normal: learns its variance, for which limits"),
         ({"loss": "gaussian-nll", "input_noise": 0.5}, "loss gaussian-nll: learns its variance, for which limits"),
     ],
 )

@@ -154,7 +154,7 @@ def test_scvi_zinb():
         return -likelihood.sum(-1).mean() + kl(mu, logvar)
 
     own = predict(x, LATENTS, loss=loss, output_shape=[(6,), (6,)])
-    named = predict(x, LATENTS, library="scvi-zinb")
+    named = predict(x, LATENTS, library="scvi")
     np.testing.assert_allclose(factors(own), factors(named), rtol=1e-4)
 
 

@@ -10,11 +10,12 @@ import pytest
 
 import phasevae
 from phasevae import InputError
-from phasevae.figures.prediction_report import prediction_page, summary
+from phasevae.figures.prediction_report import prediction_page
 from phasevae.prediction import diagnosis
 from phasevae.prediction.libraries import LIBRARIES
 from phasevae.prediction.measured import FULL_DIMENSION
 from phasevae.prediction.predict import predict
+from phasevae.prediction.text import summary
 from phasevae.spectrum.spectrum import read_spectrum, write_spectrum
 from phasevae.theory.learned_variance import learned_variance
 from phasevae.theory.ppca import is_active, ppca_kl, ppca_mse
@@ -103,7 +104,7 @@ def test_thresholds_are_where_latents_die(x, binary, loss):
 def test_critical_weight_of_one_variance_per_feature(x):
     scale = np.array([1.0, 30.0, 0.2, 7.0])
     mixed = (x @ np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]) * scale
-    prediction = predict(mixed, 2, library="scvi")
+    prediction = predict(mixed, 2, library="scvi-normal")
     critical = np.linalg.eigvalsh(np.corrcoef(mixed.T))[-1]
     assert prediction.critical_kl_weight == pytest.approx(critical)
     assert prediction.at(1.01 * critical).verdict == "collapsed"
@@ -114,7 +115,7 @@ def test_critical_weight_of_one_variance_per_feature(x):
 def test_thresholds_of_one_variance_per_feature():
     rng = np.random.default_rng(0)
     loadings = rng.normal(size=(3, 9)) * np.array([2.0, 1.2, 0.7])[:, None]
-    prediction = predict(rng.normal(size=(3000, 3)) @ loadings + rng.normal(size=(3000, 9)), 3, library="scvi")
+    prediction = predict(rng.normal(size=(3000, 3)) @ loadings + rng.normal(size=(3000, 9)), 3, library="scvi-normal")
     assert [t.latents for t in prediction.thresholds] == [1, 2, 3]
     for threshold in prediction.thresholds:
         alive, dead = (prediction.at(threshold.kl_weight * factor).active_dims for factor in (0.97, 1.03))
@@ -190,8 +191,8 @@ def test_json_has_the_documented_keys_and_no_nan():
     record = prediction.to_json()
     assert list(record) == [
         "read",
-        "headline", "effective_variance", "critical_variance", "critical_kl_weight", "verdict", "active_dims", "kl",
-        "kl_per_dim", "mse", "log", "collapsed_log", "thresholds", "warnings", "advice",
+        "headline", "effective_variance", "critical_variance", "critical_kl_weight", "critical_kl_weight_range",
+        "verdict", "active_dims", "kl", "kl_per_dim", "mse", "log", "collapsed_log", "thresholds", "warnings", "advice",
     ]  # fmt: skip
     from phasevae.artifacts.files import readable_json
 
@@ -224,6 +225,12 @@ def clusters(n=6000):
     return x / x.std(0) * [1.2, 0.8]
 
 
+def two_peaks(n=4000):
+    """Residuals with two peaks around a common factor: few values lie near the medians."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n, 1)) * 0.3 + rng.choice([-1.0, 1.0], (n, 4)) + 0.2 * rng.normal(size=(n, 4))
+
+
 def constant(x):
     return np.hstack([x, np.zeros((len(x), 1))])
 
@@ -233,6 +240,12 @@ CASES = {
     "not-standardised": (lambda x, b: (gaussian(lam=STANDARD / 50), {"sigma2": 0.01}), None),
     "constant-features": (lambda x, b: (constant(gaussian(lam=STANDARD)), {"sigma2": 1.0}), None),
     "non-gaussian": (lambda x, b: (clusters(), {"sigma2": 1.0}), None),
+    "rough-kl": (
+        lambda x, b: (b, {"loss": "bce", "kl_weight": 0.5}),
+        lambda x, b: (b, {"loss": "bce", "kl_weight": 9.0}),
+    ),
+    "kinks": (lambda x, b: (two_peaks(), {"loss": "laplace"}), lambda x, b: (gaussian(), {"loss": "laplace"})),
+    "conditional": (lambda x, b: (b, {"library": "scvi"}), None),
     "first-order": (lambda x, b: (clusters(), {"sigma2": 1.0}), None),
     "few-latents": (lambda x, b: (gaussian(lam=STANDARD), {"sigma2": 0.7}), None),
     "sampling-error": (lambda x, b: (gaussian(200, STANDARD), {"sigma2": 1.0}), None),
@@ -342,7 +355,7 @@ def test_wrong_numbers_of_latents(x, n_latent):
 
 def test_a_spectrum_is_not_enough_for_some_losses(x):
     spectrum = phasevae.compute_spectrum(x)
-    for options in ({"loss": "bce"}, {"library": "scvi"}):
+    for options in ({"loss": "bce"}, {"library": "scvi-normal"}):
         with pytest.raises(InputError, match="must be the samples"):
             predict(spectrum, 2, **options)
     with pytest.raises(InputError, match="must be at least 3"):
@@ -352,11 +365,11 @@ def test_a_spectrum_is_not_enough_for_some_losses(x):
 def test_one_variance_per_feature_needs_the_covariance_matrix(monkeypatch, x):
     monkeypatch.setattr("phasevae.prediction.measured.FULL_DIMENSION", 3)
     with pytest.raises(InputError, match="4 features, must be at most 3"):
-        predict(x, 2, library="scvi")
+        predict(x, 2, library="scvi-normal")
 
 
 def test_every_preset_predicts(x, binary):
     for name, preset in LIBRARIES.items():
-        prediction = predict(binary, 2, library=name)
+        prediction = predict(0.5 * binary if preset.raw_counts is False else binary, 2, library=name)
         assert prediction.setting.kl_weight == preset.kl_weight
         assert prediction.advice

@@ -72,7 +72,7 @@ def test_the_weight_at_the_end_of_a_training(text, length, weight):
 
 
 @pytest.mark.parametrize(
-    "text", ["linear:0,1", "linear:0,1,2,3", "cyclic:0,1,2,3,4", "linear:a,1,2", "step:0,1,2", "linear", "", None, 5]
+    "text", ["linear:0,1", "linear:0,1,2,3", "cyclic:0,1,2,3,4", "linear:a,1,2", "linear", "", None, 5]
 )
 def test_a_malformed_schedule_is_one_line(text):
     with pytest.raises(InputError) as error:
@@ -81,6 +81,12 @@ def test_a_malformed_schedule_is_one_line(text):
         f"kl_schedule: {text!r}, must be linear:START,END,LENGTH, cosine:START,END,LENGTH or "
         "cyclic:START,END,PERIOD[,RISE]"
     )
+
+
+def test_an_unknown_shape_is_named():
+    with pytest.raises(InputError) as error:
+        parse_schedule("linaer:0,1,2")
+    assert str(error.value).startswith("kl_schedule: 'linaer', did you mean 'linear'?")
 
 
 @pytest.mark.parametrize(

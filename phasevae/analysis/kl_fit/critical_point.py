@@ -25,7 +25,7 @@ from phasevae.analysis.kl_fit.forms import NAMES, SINGLE_MODE
 from phasevae.analysis.kl_fit.profile_likelihood import slope_below
 from phasevae.analysis.records import Estimate, Interval
 from phasevae.analysis.sweep_table import kl_by_seed, sweep_points, undetermined
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
 from phasevae.theory.ppca import critical_variance, kl_slope_below
 
@@ -115,7 +115,7 @@ def fit_critical_point(
         For an unknown `model` and an empty `window`.
     """
     if model is not None and model not in NAMES:
-        raise InputError(f"model: {model!r}, must be one of {', '.join(NAMES)}")
+        raise no_such_choice("model", model, NAMES)
     points = sweep_points(sweep)
     if window is not None and not np.any((points.x >= window[0]) & (points.x <= window[1])):
         raise InputError(

@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from phasevae.datasets.base import thinned
 from phasevae.errors import InputError
-from phasevae.likelihoods.base import KINK_WIDTH
+from phasevae.likelihoods.kinks import KINK_WIDTH
 from phasevae.prediction.own_loss.curvature import Derivatives
-from phasevae.prediction.own_loss.rows import thinned
 from phasevae.spectrum.moments import shape_of_powers
 from phasevae.spectrum.spectrum import Spectrum, assemble_spectrum
 

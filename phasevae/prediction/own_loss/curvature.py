@@ -12,12 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.likelihoods.base import KINK_WIDTH
+from phasevae.likelihoods.kinks import KINK_WIDTH, WIDTHS
 from phasevae.prediction.own_loss.function import LossFunction
 from phasevae.prediction.own_loss.probes import Scaling
-
-WIDTHS = (0.03, 0.1, 0.3, 1.0)
-"""Where the criterion changes with the width between these, it does not decide."""
 
 _WIDE = 3.0
 """The mean gradient over a width of an output changes by at most this many standard deviations of its scores."""

@@ -23,7 +23,7 @@ from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, OWN, SCORES, L
 from phasevae.prediction.optimum import PredictionWarning
 from phasevae.prediction.own_loss import probes
 from phasevae.prediction.own_loss.curvature import Derivatives, domain_of
-from phasevae.prediction.own_loss.function import LossFunction
+from phasevae.prediction.own_loss.function import LossFunction, conditions_of
 from phasevae.prediction.own_loss.optimum import FEW_ROWS, check_optimum, constant_optimum
 from phasevae.prediction.own_loss.parameters import fit_parameters, parameters_of, restored
 from phasevae.prediction.own_loss.recognition import Recognised, recognise
@@ -88,6 +88,7 @@ def understand(
     InputError
         For a loss that is not understood, in one line.
     """
+    conditions = conditions_of(function)  # first, because a function that needs more cannot be called
     loss = LossFunction(function, target, _shapes(output_shape, target), n_latent, isinstance(output_shape, list))
     features = feature_statistics(target.stream)  # first, because it says which value cannot be used
     few = target.thinned(max(64, min(FEW_ROWS, _MOST_VALUES // max(loss.n_outputs, target.stream.dimension))))
@@ -100,7 +101,7 @@ def understand(
     kl_unit = derivatives.unit * float(regulariser.weights.mean())
     parameters = parameters_of(loss, start, probe)
     formula = f"{loss.name}(recon, x, mu, logvar), its KL term times w"
-    found = Loss(OWN, formula, SCORES, kl_unit=kl_unit, changes=regulariser.changes)
+    found = Loss(OWN, formula, SCORES, kl_unit=kl_unit, changes=regulariser.changes, conditions=conditions)
     notes, scores = _notes(regulariser), None
     with restored(parameters):
         known = recognise(derivatives, start, few[:512], parameters)

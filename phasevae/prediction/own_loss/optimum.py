@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, cg
 
+from phasevae.datasets.base import thinned
 from phasevae.errors import InputError
 from phasevae.prediction.own_loss.coupled import curvature_product
 from phasevae.prediction.own_loss.curvature import DENSE, Derivatives
-from phasevae.prediction.own_loss.rows import thinned
 
 FEW_ROWS = 4096
 """The optimum is found on this number of rows first."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from phasevae.errors import InputError
 from phasevae.prediction.own_loss.function import LossFunction
+from phasevae.wording import counted
 
 SMALL, LARGE = 1e-3, 3.0
 """Values of mu and logvar near a collapsed latent, and far from it."""
@@ -104,7 +105,7 @@ def find_regulariser(loss: LossFunction, constant: NDArray, block: NDArray) -> R
         raise InputError(f"loss {loss.name}: does not depend on mu, must contain a KL term of mu and logvar")
     if np.any(far == 0):
         raise InputError(
-            f"loss {loss.name}: has no KL term for {int(np.sum(far == 0))} latents, must have one for each"
+            f"loss {loss.name}: has no KL term for {counted(int(np.sum(far == 0)), 'latent')}, must have one for each"
         )
     if _equal(loss, near, far):
         if np.any(far < 0):

@@ -45,18 +45,7 @@ class Rows:
 
     def thinned(self, most: int) -> NDArray:
         """Return at most this number of rows, evenly spread over the stream, [rows, D]."""
-        kept, step, start = [], 1, 0
-        for block in self.stream.read():
-            kept.append(block[-start % step :: step])
-            start += len(block)
-            while sum(map(len, kept)) > 2 * most:
-                kept, step = [np.concatenate(kept)[::2]], 2 * step
-        return thinned(np.concatenate(kept), most)
-
-
-def thinned(rows: NDArray, most: int) -> NDArray:
-    """Return at most this number of rows, evenly spread over an array [n, D]."""
-    return rows[:: -(-len(rows) // most)]
+        return self.stream.thinned(most)
 
 
 def rows_of(data: Any, shape: Shape | None = None, name: str = "data", **options: Any) -> Rows:

@@ -8,23 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.datasets.base import SampleStream
+from phasevae.datasets.base import SampleStream, thinned
 from phasevae.errors import InputError
-from phasevae.likelihoods.base import KINK_WIDTH
+from phasevae.likelihoods.kinks import KINK_WIDTH, WIDTHS, filled, relative_range, rows_for_widths, units_of
 from phasevae.prediction.optimum import PredictionWarning
 from phasevae.prediction.own_loss.coupled import coupled_spectrum
-from phasevae.prediction.own_loss.curvature import DENSE, WIDTHS, Derivatives
-from phasevae.prediction.own_loss.rows import thinned
+from phasevae.prediction.own_loss.curvature import DENSE, Derivatives
 from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
+from phasevae.wording import counted
 
 _NULL, _NOISE = {False: 1e-10, True: 1e-5}, 1e-3
 """Directions whose curvature or score is below this part of the largest have none: in float64, in float32, and with
 finite differences."""
-
-_SPREAD = 1.2
-"""The criterion does not decide where it changes by more than this factor with the width of the differences."""
-
-_GUARD_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,7 @@ class ScoreSpectrum:
     kinked: bool  # whether the curvature is a finite difference
     rows: SampleStream | None  # the whitened scores; None for a loss that couples very many outputs
     notes: tuple[PredictionWarning, ...] = ()
+    kink_range: tuple[float, float] | None = None  # see `Setting`
 
 
 def score_spectrum(
@@ -63,12 +59,17 @@ def score_spectrum(
         return ScoreSpectrum(coupled_spectrum(derivatives, constant, few, kinked, top), kinked, None)
     rows = None if kinked else derivatives.curvature_rows(constant, few)
     curvature = (derivatives.smoothed_curvature if kinked else derivatives.curvature)(constant, rows=rows)
+    if kinked and derivatives.blocks.shape[1] == 1 and not np.all(curvature > 0):
+        wider = _over_widths(derivatives, constant, few)[WIDTHS.index(KINK_WIDTH)]
+        curvature = np.where(curvature > 0, curvature, wider[:, None, None])
     whitening, constants = _whitening(derivatives, constant, few, curvature, kinked)
     stream = _whitened(derivatives, constant, whitening)
     top = None if top is None or top >= stream.dimension else top
     measured = measure_spectrum(stream, with_variance_proxy=False, top=top)
-    notes = _notes(derivatives, constant, few, kinked, constants)
-    return ScoreSpectrum(measured.spectrum, kinked, stream, notes)
+    widths = None
+    if kinked and derivatives.blocks.shape[1] == 1:
+        widths = _range(derivatives, constant, few, curvature[:, 0, 0])
+    return ScoreSpectrum(measured.spectrum, kinked, stream, _notes(constants), widths)
 
 
 def _whitening(
@@ -131,47 +132,33 @@ def _whitener(blocks: NDArray, whitening: NDArray) -> Callable[[NDArray], NDArra
     return lambda gradients: np.einsum("bij,nbj->nbi", whitening, gradients[:, blocks]).reshape(len(gradients), -1)
 
 
-def _notes(
-    derivatives: Derivatives, constant: NDArray, few: NDArray, kinked: bool, constants: NDArray
-) -> tuple[PredictionWarning, ...]:
-    notes = []
-    if n := int(constants.sum()):
-        where = ", ".join(map(str, np.flatnonzero(constants)[:5])) + (", ..." if n > 5 else "")
-        text = (
-            f"{n} of {constants.size} outputs have the same score in every sample ({where}): no latent can carry them"
-        )
-        notes.append(PredictionWarning("constant-outputs", text))
-    if kinked and derivatives.blocks.shape[1] > 1:
-        text = "the loss has kinks and couples outputs: its best constant output and the critical weight are rough"
-        notes.append(PredictionWarning("kinks", text))
-    elif kinked:
-        low, high = _range(derivatives, constant, thinned(few, _GUARD_ROWS))
-        if high > _SPREAD * low:
-            text = (
-                f"the loss has kinks, and the critical weight depends on how far from the constant output the network "
-                f"moves: between {low:.3g} and {high:.3g} times the predicted one"
-            )
-            notes.append(PredictionWarning("kinks", text))
-    return tuple(notes)
+def _notes(constants: NDArray) -> tuple[PredictionWarning, ...]:
+    if not (n := int(constants.sum())):
+        return ()
+    where = ", ".join(map(str, np.flatnonzero(constants)[:5])) + (", ..." if n > 5 else "")
+    has = "has" if n == 1 else "have"
+    which = f"{n} of {counted(constants.size, 'output')} {has} the same score in every sample ({where})"
+    return (PredictionWarning("constant-outputs", f"{which}: no latent can carry them"),)
 
 
-def _range(derivatives: Derivatives, constant: NDArray, few: NDArray) -> tuple[float, float]:
-    """The smallest and largest critical weight over WIDTHS, relative to that of KINK_WIDTH."""
-    scores = derivatives.gradients(constant, few)
+def _range(derivatives: Derivatives, constant: NDArray, few: NDArray, curvature: NDArray) -> tuple[float, float]:
+    """The range of critical weights over WIDTHS, relative to that of the curvature [P] of the prediction."""
+    scores = derivatives.gradients(constant, thinned(few, rows_for_widths(few.shape[1])))[:, derivatives.blocks[:, 0]]
     scores -= scores.mean(0)
-    found = {}
+    unit = np.where(curvature > 0, 1 / np.sqrt(np.where(curvature > 0, curvature, 1)), 0.0)
+    return relative_range(scores * unit, units_of(curvature, _over_widths(derivatives, constant, few)))
+
+
+def _over_widths(derivatives: Derivatives, constant: NDArray, few: NDArray) -> NDArray:
+    """Return the curvature of each output by itself over each of WIDTHS, [W, P], where enough rows tell it."""
+    slopes, counts = [], []
     for width in WIDTHS:
-        curvature = derivatives.smoothed_curvature(constant, width, few)
-        whitening, _ = _whitening(derivatives, constant, few, curvature, kinked=True)
-        found[width] = _largest(_whitener(derivatives.blocks, whitening)(scores))
-    ratios = np.array(list(found.values())) / found[KINK_WIDTH]
-    return float(ratios.min()), float(ratios.max())
-
-
-def _largest(scores: NDArray) -> float:
-    """The square of the largest singular value."""
-    from scipy.sparse.linalg import svds
-
-    if min(scores.shape) <= 2:
-        return float(np.linalg.norm(scores, 2) ** 2)
-    return float(svds(scores, 1, return_singular_vectors=False, random_state=0)[0] ** 2)
+        low, high = derivatives.around(constant, width * derivatives.widths)
+        change = derivatives.gradients(high, few) - derivatives.gradients(low, few)
+        mean, variance = change.mean(0), change.var(0)
+        span = high - low
+        slopes.append(mean / np.where(span > 0, span, 1.0))
+        # As many jumps of equal size have this relative error of their mean.
+        counts.append(len(few) * np.square(mean) / np.where(variance > 0, variance, 1.0))
+    columns = derivatives.blocks[:, 0]
+    return filled(np.array(slopes), np.array(counts))[:, columns]

@@ -105,7 +105,7 @@ PRESETS = {
     "diffusers": ("pixels", lambda r, x, mu, lv: mse(r, x, reduction="sum") / len(x) + 1e-6 * kl(mu, lv)),
     "compvis": ("gaussian", lambda r, x, mu, lv: (r - x).abs().sum() / len(x) + 1e-6 * kl_sum(mu, lv) / len(x)),
 }
-ELSEWHERE = {"scvi", "scvi-nb", "scvi-zinb"}  # below, and test_likelihood_losses
+ELSEWHERE = {"scvi", "scvi-nb", "scvi-normal"}  # below, and test_likelihood_losses
 
 
 def each(mu, logvar):
@@ -135,7 +135,7 @@ def test_one_learned_variance_per_feature_is_the_preset_of_scvi():
         return (-dist.Normal(recon, log_sigma.exp()).log_prob(x).sum(-1) + normal_kl(mu, logvar).sum(1)).mean()
 
     x = DATA["gaussian"]
-    own, named = predict(x, LATENTS, loss=loss), predict(x, LATENTS, library="scvi")
+    own, named = predict(x, LATENTS, loss=loss), predict(x, LATENTS, library="scvi-normal")
     np.testing.assert_allclose(factors(own), factors(named), rtol=1e-6)
     assert own.kl == pytest.approx(named.kl, rel=1e-5)
 

@@ -84,7 +84,7 @@ def test_two_clusters_give_a_warning(x):
     prediction = predict(clusters, 2, loss=lambda r, x, mu, lv: (r - x).abs().mean() + kl(mu, lv))
     assert "kinks" in codes(prediction)
     (message,) = (warning.message for warning in prediction.warnings if warning.code == "kinks")
-    assert "the critical weight depends on how far from the constant output the network moves" in message
+    assert "the critical weight depends on how far the outputs of a network spread" in message
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

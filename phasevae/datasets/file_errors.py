@@ -1,0 +1,109 @@
+"""What every reader of files does about damage, missing libraries and sizes: one line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from phasevae.errors import InputError
+
+
+@contextmanager
+def damage_named(path: Path, content: str) -> Iterator[None]:
+    """Turn whatever a library raises while it reads a file into an `InputError`.
+
+    Parsers of binary formats raise too many kinds of errors to list them.
+
+    Parameters
+    ----------
+    path : Path
+    content : str
+        What the file should be, such as ".npy file of numbers".
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"{path}: does not fit into memory") from None
+    except Exception as error:
+        article = "an" if content[0] in "aeiou" else "a"
+        raise InputError(f"{path}: not {article} {content}, or damaged ({first_line(error)})") from None
+
+
+def first_line(error: Exception, most: int = 200) -> str:
+    """Return the first line of an error's message in printable characters, at most `most` of them."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = "".join(letter if letter.isprintable() else "?" for letter in lines[0].rstrip(":"))
+    return line if len(line) <= most else line[:most] + "..."
+
+
+def needed(path: Path, module: str, extra: str) -> Any:
+    """Import the library that reads a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    module : str
+        Name of the library.
+    extra : str
+        The extra of phasevae that installs it.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InputError(f"{path}: needs {module}, which is not installed (pip install 'phasevae[{extra}]')") from None
+
+
+def check_memory(path: Path, n_bytes: float) -> None:
+    """Raise `InputError` for content that is read as a whole and takes more than half of the memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if n_bytes > memory / 2:
+        raise InputError(
+            f"{path}: takes {_gigabytes(n_bytes)} when it is read, must be at most {_gigabytes(memory / 2)}, half of "
+            "the memory (a .npy file is read in parts)"
+        )
+
+
+def _gigabytes(n_bytes: float) -> str:
+    return f"{n_bytes / 2**30:.3g} GiB"
+
+
+def chosen_key(path: Path, key: str | None, keys: list[str], what: str = "array") -> str:
+    """Return which of several arrays to read.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    key : str or None
+        What the user asks for; None is enough where there is one.
+    keys : list of str
+        What there is.
+    what : str
+        What they are called.
+
+    Raises
+    ------
+    InputError
+        If there is none, `key` is none of them, or there are several and `key` is None.
+    """
+    if not keys:
+        raise InputError(f"{path}: holds no {what}s")
+    if key is None and len(keys) == 1:
+        return keys[0]
+    if key not in keys:
+        mistake = f"holds several {what}s: key" if key is None else f"key {key!r}"
+        shown = ", ".join(keys[:20]) + (", ..." if len(keys) > 20 else "")
+        raise InputError(f"{path}: {mistake} must be one of {shown}")
+    return key

@@ -1,0 +1,76 @@
+"""Matrices of AnnData files (.h5ad)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from phasevae.datasets.dense import filled
+from phasevae.datasets.file_errors import damage_named, needed
+from phasevae.datasets.reading import RawSamples
+from phasevae.errors import InputError
+
+
+def read_h5ad(path: Path, key: str | None) -> RawSamples:
+    """Read X, a layer, an embedding or the raw matrix of an AnnData file as a dense array, in blocks of rows.
+
+    Parameters
+    ----------
+    path : Path
+    key : str, optional
+        "X" (the default), "layers/NAME", "obsm/NAME", "raw", or the name of a layer or an embedding alone.
+
+    Raises
+    ------
+    InputError
+        Without anndata, for a damaged file, and for a matrix that is not there.
+    """
+    anndata = needed(path, "anndata", "anndata")
+    with damage_named(path, ".h5ad file"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = anndata.read_h5ad(path, backed="r")
+        try:
+            return _matrix(path, data, key)
+        finally:
+            data.file.close()
+
+
+def _matrix(path: Path, data: Any, key: str | None) -> RawSamples:
+    matrices = _matrices(data)
+    wanted = "X" if key is None else key.removesuffix("/X").strip("/")
+    names = [wanted, f"layers/{wanted}", f"obsm/{wanted}"]
+    name = next((name for name in names if name in matrices), None)
+    if name is None:
+        mistake = "has no X" if key is None else f"key {key!r}"
+        choice = f"must be one of {', '.join(matrices)}" if matrices else "it holds no matrix"
+        raise InputError(f"{path}: {mistake}{': key ' if key is None and matrices else ', '}{choice}")
+    matrix, columns = matrices[name]()
+    if hasattr(matrix, "to_memory"):  # a sparse matrix fits, and some versions of anndata cannot slice it on disk
+        matrix = matrix.to_memory()
+    if hasattr(matrix, "columns"):
+        columns, matrix = map(str, matrix.columns), matrix.to_numpy()
+    if not hasattr(matrix, "dtype"):
+        matrix = np.asarray(matrix)
+    return RawSamples(filled(matrix, str(path)), str(path), columns=tuple(columns))
+
+
+def _matrices(data: Any) -> dict[str, Callable[[], tuple[Any, Iterable[str]]]]:
+    """How to get each matrix with the names of its columns, by its key."""
+
+    def genes() -> Iterator[str]:
+        return map(str, data.var_names)
+
+    found: dict[str, Callable[[], tuple[Any, Iterable[str]]]] = {}
+    if "X" in data.file:  # without it, some versions of anndata raise an error for data.X
+        found["X"] = lambda: (data.X, genes())
+    for name in data.layers:
+        found[f"layers/{name}"] = lambda name=name: (data.layers[name], genes())
+    for name in data.obsm:
+        found[f"obsm/{name}"] = lambda name=name: (data.obsm[name], ())
+    if data.raw is not None:
+        found["raw"] = lambda: (data.raw.X, map(str, data.raw.var_names))
+    return found
