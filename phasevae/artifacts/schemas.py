@@ -39,9 +39,6 @@ _MODEL = _object(
     parameters=_object(null=True, eigenvalues=_list(_POSITIVE)),
 )
 
-CONVERGENCE = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error", "second_moment_deviation")
-"""Keys of the evidence for convergence in point.json."""
-
 _READ = _object(
     ("n_samples", "shape", "low", "high"),
     null=True,
@@ -54,6 +51,9 @@ _READ = _object(
     rounding={"type": "number", "minimum": 0},
     effective_samples={"type": ["number", "null"], "exclusiveMinimum": 0},
 )
+
+CONVERGENCE = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error", "second_moment_deviation")
+"""Keys of the evidence for convergence in point.json."""
 
 SCHEMAS = {
     "data": _object(
