@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from phasevae.datasets.files import shown_name
 from phasevae.errors import InputError
 
 
@@ -104,6 +105,6 @@ def chosen_key(path: Path, key: str | None, keys: list[str], what: str = "array"
         return keys[0]
     if key not in keys:
         mistake = f"holds several {what}s: key" if key is None else f"key {key!r}"
-        shown = ", ".join(keys[:20]) + (", ..." if len(keys) > 20 else "")
+        shown = ", ".join(map(shown_name, keys[:20])) + (", ..." if len(keys) > 20 else "")
         raise InputError(f"{path}: {mistake} must be one of {shown}")
     return key
