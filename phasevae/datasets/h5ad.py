@@ -12,6 +12,7 @@ import numpy as np
 from phasevae.datasets.dense import filled
 from phasevae.datasets.file_errors import damage_named, needed
 from phasevae.datasets.reading import RawSamples
+from phasevae.datasets.sparse import dense
 from phasevae.errors import InputError
 
 
@@ -53,9 +54,11 @@ def _matrix(path: Path, data: Any, key: str | None) -> RawSamples:
         matrix = matrix.to_memory()
     if hasattr(matrix, "columns"):
         columns, matrix = map(str, matrix.columns), matrix.to_numpy()
-    if not hasattr(matrix, "dtype"):
-        matrix = np.asarray(matrix)
-    return RawSamples(filled(matrix, str(path)), str(path), columns=tuple(columns))
+    if hasattr(matrix, "tocsr"):
+        x = dense(matrix, str(path))
+    else:
+        x = filled(matrix if hasattr(matrix, "dtype") else np.asarray(matrix), str(path))
+    return RawSamples(x, str(path), columns=tuple(columns))
 
 
 def _matrices(data: Any) -> dict[str, Callable[[], tuple[Any, Iterable[str]]]]:

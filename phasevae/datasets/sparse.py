@@ -14,6 +14,8 @@ from phasevae.datasets.reading import RawSamples
 
 def dense(matrix: Any, label: str) -> NDArray:
     """Return a sparse matrix of scipy as a dense array. Raises InputError if it is too large, or no real numbers."""
+    if hasattr(matrix, "check_format"):  # indices of damaged files would lead outside of the arrays
+        matrix.check_format(full_check=True)
     matrix = matrix.tocsr()
     matrix.sum_duplicates()
     return filled(matrix, label)
@@ -24,6 +26,4 @@ def read_saved(path: Path) -> RawSamples:
     import scipy.sparse
 
     with damage_named(path, ".npz file of a sparse matrix"):
-        matrix = scipy.sparse.load_npz(path)
-        matrix.tocsr().check_format()
-        return RawSamples(dense(matrix, str(path)), str(path))
+        return RawSamples(dense(scipy.sparse.load_npz(path), str(path)), str(path))
