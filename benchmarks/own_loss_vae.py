@@ -1,6 +1,6 @@
 """A plain PyTorch VAE and its training with any loss function of a user, without this package's conventions.
 
-`criterion.py` imports this module; it is not a command of its own.
+`criterion.py` and `uncentred.py` import this module; it is not a command of its own.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ def network(
     constant: Tensor,
     link: nn.Module | None = None,
     activation: type[nn.Module] = nn.ReLU,
+    first: Callable[[Tensor], nn.Module] = Standardised,
 ) -> VAE:
-    """Build a VAE with two hidden layers each way, whose encoder standardises its input.
+    """Build a VAE with two hidden layers each way.
 
     Parameters
     ----------
@@ -90,9 +91,10 @@ def network(
     constant : output of the decoder [*output_shape], before the link, that its last bias starts from
     link : module applied to the output, such as a sigmoid
     activation : the class of the hidden layers' nonlinearity
+    first : makes the first layer of the encoder of the data [N, D]
     """
     flat = x.flatten(1).float()
-    encoder = nn.Sequential(nn.Flatten(), Standardised(flat), *layers(flat.shape[1], 2 * n_latent, activation))
+    encoder = nn.Sequential(nn.Flatten(), first(flat), *layers(flat.shape[1], 2 * n_latent, activation))
     body = list(layers(n_latent, constant.numel(), activation))
     with torch.no_grad():
         body[-1].bias.copy_(constant.flatten())
@@ -114,6 +116,7 @@ def trained(
     constant: Tensor | None = None,
     link: nn.Module | None = None,
     activation: type[nn.Module] = nn.ReLU,
+    first: Callable[[Tensor], nn.Module] = Standardised,
     start: float = START,
     rate: float = RATE,
 ) -> VAE:
@@ -133,6 +136,7 @@ def trained(
     constant : output [*output_shape] that the decoder starts from; by default the best constant output
     link : module applied to the decoder's output, such as a sigmoid
     activation : the class of the hidden layers' nonlinearity
+    first : makes the first layer of the encoder of the data [N, D]
     start : first factor in units of the critical one
     rate : learning rate
     """
@@ -140,7 +144,7 @@ def trained(
     target = x if target is None else target
     shape = tuple(target.shape[1:] if output_shape is None else output_shape)
     constant = constant_output(target, loss, shape, link) if constant is None else constant.reshape(shape)
-    model = network(x, n_latent, constant, link, activation)
+    model = network(x, n_latent, constant, link, activation, first)
     optimiser = torch.optim.Adam(model.parameters(), rate)
     decay = decaying(optimiser, steps)
     for step in range(steps):

@@ -139,7 +139,7 @@ def checked_path(key: str, value: Any) -> Path:
 
     Raises InputError that names the option `key`, or a path that is no file or folder that can be read.
     """
-    if not isinstance(value, str | Path) or not str(value):
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise InputError(f"{key}: {value!r}, must be the path of a file or folder")
     path = Path(value).expanduser()
     check_readable(path)

@@ -27,6 +27,7 @@ class Origin:
     parts: tuple[tuple[str, int], ...] = ()
     changes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    dtype: str = "float64"  # of the numbers as they are stored, such as "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class RawSamples:
 
     @property
     def origin(self) -> Origin:
-        return Origin(tuple(self.x.shape[1:]), self.columns, self.parts, self.changes, self.left_out)
+        dtype = str(self.x.dtype).removeprefix("torch.")
+        return Origin(tuple(self.x.shape[1:]), self.columns, self.parts, self.changes, self.left_out, dtype)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from typing import Any
 from phasevae import __version__
 from phasevae.artifacts.files import canonical_json
 from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, readers, synthetic
-from phasevae.datasets.base import Dataset, file_name
-from phasevae.datasets.files import check_readable
+from phasevae.datasets.base import Dataset, checked_path, file_name
 from phasevae.datasets.store import is_saved, load_dataset, read_record
 from phasevae.errors import InputError, no_such_choice
 from phasevae.wording import suggestion
@@ -112,8 +111,7 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
     InputError
         As `build_dataset` and `load_dataset` do.
     """
-    path = Path(path)
-    check_readable(path)
+    path = checked_path("path", path)
     kind = kind_of_path(path)
     if kind == "saved":
         if options:

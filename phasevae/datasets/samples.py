@@ -24,7 +24,9 @@ def given_options(**options: Any) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None and (key != "skip_damaged" or value)}
 
 
-def read_samples(data: Any, most_rows: int | None = None, **options: Any) -> SampleStream:
+def read_samples(
+    data: Any, most_rows: int | None = None, *, label: str = "data", numbers: bool = False, **options: Any
+) -> SampleStream:
     """Return a stream of the rows of any data, in single precision as networks take them.
 
     The rows come in blocks of the same size whatever their source is, so that sums over them agree to the last digit.
@@ -36,9 +38,12 @@ def read_samples(data: Any, most_rows: int | None = None, **options: Any) -> Sam
         A path, or anything that `phasevae.datasets.streams.sample_stream` reads.
     most_rows : int, optional
         The most rows of a block.
+    label, numbers
+        See `sample_stream`.
     **options
         Options of the reader: `standardize` for all data but data sets; for files and folders those of their kind
-        (`phasevae.datasets.registry.dataset_from_path`). Those that are None count as left out.
+        (`phasevae.datasets.registry.dataset_from_path`), for data in memory `key` and `drop`. Those that are None count
+        as left out.
 
     Raises
     ------
@@ -51,9 +56,10 @@ def read_samples(data: Any, most_rows: int | None = None, **options: Any) -> Sam
         if isinstance(data, str | os.PathLike):
             return sample_stream(dataset_from_path(data, **options), most_rows)
         standardize = options.pop("standardize", None)
-        for key in options:
-            raise InputError(f"{key}: must be left out for data in memory, which {type(data).__name__} is")
-        rows = sample_stream(data, most_rows)
+        for option in options:
+            if option not in ("key", "drop"):
+                raise InputError(f"{option}: must be left out for data in memory, which {type(data).__name__} is")
+        rows = sample_stream(data, most_rows, label=label, numbers=numbers, **options)
         if rows.origin is None or rows.reading is not None:  # computed numbers, or a data set
             if standardize is not None:
                 raise InputError(f"standardize: must be left out for a {type(data).__name__}")

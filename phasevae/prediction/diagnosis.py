@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phasevae.likelihoods.categorical import Categorical
 from phasevae.likelihoods.kinks import LARGEST_SPREAD
 from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, OWN, SCORES
-from phasevae.prediction.optimum import Optimum, PredictionWarning
+from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting
 from phasevae.spectrum.spectrum import looks_gaussian
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 from phasevae.theory.limited_encoder import FREE
@@ -46,6 +47,14 @@ least that of Gaussian data."""
 
 BINARY_SHARE = 0.99
 """Values count as binary when this part of them is 0 or 1."""
+
+FAR_FROM_ZERO = 50.0
+"""A step of Adam at rate r moves each unit of the first layer by up to r |m|_1 in all samples alike, m the mean. From
+|m|_1 |m|_2 / sqrt(trace) = 50 on, trainings at usual rates lost KL; up to 30 they did not (docs/research/uncentred.md).
+"""
+
+FIRST_WEIGHT = 0.1
+"""Weight of KL, in units of the critical one, at which a training should start."""
 
 BYTES = 127, 255
 """The largest value of pixels that are stored as bytes is between these."""
@@ -156,9 +165,40 @@ def _bytes(features: FeatureStatistics) -> str:
     return question if low >= 0 and BYTES[0] < high <= BYTES[1] else ""
 
 
+def _not_centred(optimum: Optimum) -> str | None:
+    setting = optimum.setting
+    features = setting.features
+    if features is None or (setting.loss.family == Categorical.name and setting.loss.name != OWN):
+        return None
+    mean = features.mean
+    norm, spread = float(np.linalg.norm(mean)), math.sqrt(_total_variance(setting))
+    if not norm / spread * float(np.abs(mean).sum()) > FAR_FROM_ZERO:
+        return None
+    start = FIRST_WEIGHT * optimum.critical_kl_weight
+    bias = {BERNOULLI: "the logits of the mean", SCORES: "its best constant output"}.get(
+        setting.loss.decoder, "the mean"
+    )
+    return (
+        f"the mean of the data has a norm of {norm:.3g}, and samples are {spread:.3g} from it, in {mean.size} "
+        f"features: a step of training moves all samples alike, hidden layers saturate, and latents may die that the "
+        f"optimum keeps; centre what the encoder sees, start the decoder's last bias at {bias}, start the KL weight at "
+        f"{start:.2g} ({FIRST_WEIGHT:g} of the critical one) or less, and lower the learning rate"
+    )
+
+
+def _total_variance(setting: Setting) -> float:
+    """Sum of the variances of the features, or the most that it can be with their least and largest values."""
+    features = setting.features
+    if setting.variances is not None:
+        return float(setting.variances.sum())
+    return float(((features.high - features.mean) * (features.mean - features.low)).sum())
+
+
 def _constant_features(optimum: Optimum) -> str | None:
     features = optimum.setting.features
-    if features is None or not (constant := int(features.constant.sum())):
+    # Scores have a note of their own, on outputs.
+    of_scores = optimum.setting.loss.name == OWN and optimum.setting.loss.decoder == SCORES
+    if features is None or of_scores or not (constant := int(features.constant.sum())):
         return None
     are = "is" if constant == 1 else "are"
     return (
@@ -251,6 +291,7 @@ def _unbounded(optimum: Optimum) -> str | None:
 
 CHECKS: dict[str, Callable[[Optimum], str | None]] = {
     "not-standardised": _not_standardised,
+    "not-centred": _not_centred,
     "constant-features": _constant_features,
     "non-gaussian": _non_gaussian,
     "rough-kl": _rough_kl,

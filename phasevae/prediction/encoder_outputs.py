@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from phasevae.errors import InputError
+from phasevae.prediction.output_roles import LOG_STD, LOGVAR, STD, VAR, Roles, as_logvar, check_spread, possible_roles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,85 +15,150 @@ if TYPE_CHECKING:
 
 
 MEANS = ("mu", "mean", "loc", "z_mean", "embedding")
-LOG_VARIANCES = ("logvar", "log_var", "log_variance", "log_covariance", "z_log_var")
-DEVIATIONS = ("scale", "std", "sigma")
-VARIANCES = ("var", "variance")
+SPREADS = {
+    LOGVAR: ("logvar", "log_var", "log_variance", "log_covariance", "z_log_var"),
+    LOG_STD: ("log_std", "logstd", "log_sigma", "log_scale"),
+    STD: ("scale", "std", "sigma"),
+    VAR: ("var", "variance"),
+}
 DISTRIBUTIONS = ("latent_dist", "qz", "posterior")
 """Keys or attributes of an encoder's output, by what they hold; the first that exists counts."""
 
 REMEDY = "give `select`, which returns mu and logvar"
 
 
-def mu_and_logvar(output: Any) -> tuple[Tensor, Tensor]:
+class PosteriorReader:
     """Return the means and log variances in an encoder's output.
+
+    The output is one of these:
+
+    * a distribution (`Normal`, `Independent`, a `MultivariateNormal` of independent latents), alone, in a tuple, or
+      under one of DISTRIBUTIONS;
+    * a mapping or an object with usual names (MEANS, SPREADS);
+    * a tensor with both halves, [B, 2n], or [B, 2C, H, W], whose channels are halved;
+    * a tuple of tensors. Only those with n numbers for each sample count. Two are mu and logvar. Among more, z is
+      recognised by z - mu, which is noise of the right width and independent of mu.
+
+    The first outputs decide what tensors without names are. What they cannot decide is refused.
 
     Parameters
     ----------
-    output : tensor, tuple, mapping, object or distribution
-        A tensor [B, 2n] holds both halves; of a tensor [B, 2C, H, W] the channels are halved. The first two items of a
-        tuple are mu and logvar, unless one of its items is a distribution. A mapping or an object has them under usual
-        names (MEANS, LOG_VARIANCES; DEVIATIONS and VARIANCES are converted), or has a distribution (DISTRIBUTIONS).
+    n_latent : int
+    spread : str, optional
+        What tensors without names tell of the width: ``logvar``, ``log_std``, ``std`` or ``var``. By default this is
+        found out: a tensor that is positive everywhere is no log variance.
+    noise_scale : float
+        z is mu + noise_scale * sigma * noise.
+    """
+
+    def __init__(self, n_latent: int, spread: str | None = None, noise_scale: float = 1.0):
+        self._n, self._spread, self._noise_scale = n_latent, check_spread(spread), noise_scale
+        self._roles: list[Roles] = []
+        self.hidden: str | None = None
+        """Why a single tensor is not mu and logvar, if the model shows that."""
+
+    def __call__(self, output: Any) -> tuple[Tensor, Tensor]:
+        """Return (mu, logvar). Raises InputError for an output that is not understood."""
+        named = named_posterior(output)
+        if named is not None:
+            return named
+        arrays = self._arrays(output)
+        if len(self._roles) != 1:  # a choice that is left, of std or var for example, is made as soon as data make it
+            still = possible_roles(arrays, self._spread, self._noise_scale, self._roles)
+            self._roles = still or self._roles
+        roles = self._roles[0]
+        if max(roles.mean, roles.spread) >= len(arrays):
+            raise InputError(f"encoder: gives {len(arrays)} tensors of {self._n} latents, gave more before; {REMEDY}")
+        return arrays[roles.mean], as_logvar(arrays[roles.spread], roles.kind)
+
+    def _arrays(self, output: Any) -> tuple[Tensor, ...]:
+        """Return the tensors with one number for each latent and sample."""
+        if _is_array(output):
+            return self._halves(output)
+        if not isinstance(output, tuple | list) or not output:
+            raise InputError(f"encoder: gives a {type(output).__name__}, must be mu and logvar; {REMEDY}")
+        if not _is_array(output[0]):
+            return self._arrays(output[0])
+        arrays = tuple(item for item in output if _is_array(item) and _size(item) == self._n)
+        if len(arrays) >= 2:
+            return arrays
+        whole = [item for item in output if _is_array(item) and _size(item) == 2 * self._n]
+        if len(whole) == 1 and not arrays:
+            return self._halves(whole[0])
+        shapes = ", ".join(str(tuple(item.shape)) for item in output if _is_array(item))
+        raise InputError(
+            f"encoder: gives tensors of shapes {shapes}, two must have {self._n} latents for each sample; {REMEDY}"
+        )
+
+    def _halves(self, output: Any) -> tuple[Tensor, Tensor]:
+        import torch
+
+        output, n = torch.as_tensor(output), self._n
+        shape = tuple(output.shape)
+        # The latents of [B, T, C] may be along either axis.
+        axis = next((axis for axis, size in enumerate(shape) if axis and size == 2 * n), 1 if len(shape) > 3 else None)
+        if len(shape) < 2 or axis is None or _size(output) != 2 * n or shape[axis] % 2:
+            why = f"; {self.hidden}" if self.hidden else f"; {REMEDY}"
+            raise InputError(
+                f"encoder: gives a tensor of shape {shape}, must be [batch, {2 * n}] or [batch, 2C, H, W]{why}"
+            )
+        if self.hidden:
+            raise InputError(f"encoder: gives a hidden layer, must be mu and logvar; {self.hidden}")
+        if self._spread is None and not self._roles and bool((output >= 0).all() & (output > 0).any()):
+            raise InputError(
+                f"encoder: gives a tensor of shape {shape} without negative numbers, as a hidden layer does, must be "
+                f"mu and logvar; {REMEDY}"
+            )
+        return output.chunk(2, dim=axis)
+
+
+def named_posterior(output: Any) -> tuple[Tensor, Tensor] | None:
+    """Return the mu and logvar of a distribution, or by the names of keys or attributes.
+
+    Parameters
+    ----------
+    output : distribution, mapping, object, or a tuple with a distribution
 
     Returns
     -------
-    (mu, logvar) : tensors
+    (mu, logvar) : tensors, or None if nothing has a name
 
     Raises
     ------
     InputError
-        For any other output, and for a normal distribution with correlated latents.
+        For a distribution that is not normal, and for a normal one with correlated latents.
     """
     if _is_distribution(output):
         return _of_distribution(output)
     if _is_array(output):
-        return _halves(output)
-    found = _by_name(output)
-    if found is None and isinstance(output, tuple | list) and output:
-        distribution = next((item for item in output if _is_distribution(item)), None)
-        if distribution is not None:
-            return _of_distribution(distribution)
-        if len(output) >= 2 and _is_array(output[0]) and _is_array(output[1]):
-            return output[0], output[1]
-        return mu_and_logvar(output[0])
-    if found is None:
-        raise InputError(f"encoder: gives a {type(output).__name__}, must be mu and logvar; {REMEDY}")
-    return found
+        return None
+    distribution = _first(output, DISTRIBUTIONS, lambda value: value is not None)
+    if distribution is not None:
+        return named_posterior(distribution)
+    mu = _first(output, MEANS, _is_array)
+    if mu is not None:
+        for kind, names in SPREADS.items():
+            spread = _first(output, names, _is_array)
+            if spread is not None:
+                return mu, as_logvar(spread, kind)
+    if isinstance(output, tuple | list):
+        return next((found for item in output if not _is_array(item) and (found := named_posterior(item))), None)
+    return None
 
 
 def _is_array(value: Any) -> bool:
     return hasattr(value, "ndim") and hasattr(value, "dtype")
 
 
+def _size(array: Any) -> int:
+    """How many numbers there are for each sample."""
+    return math.prod(array.shape[1:]) if array.ndim > 1 else 0
+
+
 def _is_distribution(value: Any) -> bool:
     import torch
 
     return isinstance(value, torch.distributions.Distribution)
-
-
-def _halves(output: Any) -> tuple[Tensor, Tensor]:
-    import torch
-
-    shape = tuple(output.shape)
-    axis = 1 if len(shape) > 2 else -1
-    # The latents of [B, T, C] may be along either axis.
-    if len(shape) in (0, 1, 3) or shape[axis] % 2:
-        raise InputError(f"encoder: gives a tensor of shape {shape}, must be [B, 2n] or [B, 2C, H, W]; {REMEDY}")
-    return torch.as_tensor(output).chunk(2, dim=axis)
-
-
-def _by_name(output: Any) -> tuple[Tensor, Tensor] | None:
-    """Return mu and logvar by the names of keys or attributes, or None if they have other names."""
-    distribution = _first(output, DISTRIBUTIONS, lambda value: value is not None)
-    if distribution is not None:
-        return mu_and_logvar(distribution)
-    mu = _first(output, MEANS, _is_array)
-    if mu is None:
-        return None
-    for names, power in ((LOG_VARIANCES, 0), (DEVIATIONS, 2), (VARIANCES, 1)):
-        spread = _first(output, names, _is_array)
-        if spread is not None:
-            return mu, _log(spread, power) if power else spread
-    return None
 
 
 def _first(output: Any, names: tuple[str, ...], fits: Callable[[Any], bool]) -> Any:
@@ -109,17 +176,10 @@ def _of_distribution(distribution: Distribution) -> tuple[Tensor, Tensor]:
     while isinstance(distribution, distributions.Independent):
         distribution = distribution.base_dist
     if isinstance(distribution, distributions.Normal):
-        return distribution.loc, _log(distribution.scale, 2)
+        return distribution.loc, as_logvar(distribution.scale, STD)
     if isinstance(distribution, distributions.MultivariateNormal):
         # A covariance is diagonal exactly where its Cholesky factor is.
         if distribution.scale_tril.tril(-1).any():
             raise InputError("encoder: gives a MultivariateNormal with correlated latents, must be diagonal")
-        return distribution.loc, _log(distribution.scale_tril.diagonal(dim1=-2, dim2=-1), 2)
+        return distribution.loc, as_logvar(distribution.scale_tril.diagonal(dim1=-2, dim2=-1), STD)
     raise InputError(f"encoder: gives the distribution {type(distribution).__name__}, must be Normal; {REMEDY}")
-
-
-def _log(value: Any, power: int) -> Tensor:
-    """Return the log of a power, in double precision: a half has too few digits for its log."""
-    import torch
-
-    return power * torch.as_tensor(value).detach().double().log()

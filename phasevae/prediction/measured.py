@@ -137,6 +137,8 @@ def setting_of_function(
         seen = EncoderInput(rows.stream, model.noise, model.mask)
     known = own.scores is None
     setting = _measured(compared.stream, own.features, own.loss, model, seen) if known else _of_scores(own, model, seen)
+    if not known and target is None and not rows.whole:  # symbols are embedded, and have no mean
+        setting = replace(setting, features=own.features)
     return replace(
         setting,
         reading=reading_of_rows(rows.stream, own.features if target is None else None),

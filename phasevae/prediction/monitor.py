@@ -1,7 +1,7 @@
 """Compare a VAE in training with its prediction, and warn while KL is on its way to zero although it need not be.
 
-The monitor works in your own training loop (`update`, `end_epoch`), with pythae, whose callback it is, and with
-Lightning (`lightning`).
+The monitor works in your own training loop (`update`, or `watch`, and `end_epoch`), and is a callback of pythae and
+Lightning (`trainer_hooks`).
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from phasevae.errors import InputError
-from phasevae.prediction.encoder_outputs import mu_and_logvar
+from phasevae.prediction.encoder_outputs import PosteriorReader
+from phasevae.prediction.epoch_sums import EpochSums, bound_of, mean_kl
 from phasevae.prediction.predict import Prediction, predict
-from phasevae.prediction.reports import BEHIND, OK, Report, report_on
+from phasevae.prediction.reports import Report, reason_to_warn, report_on
 from phasevae.prediction.schedules import KlSchedule, parse_schedule
-from phasevae.prediction.watched_encoder import find_encoder, on_training_forward
-from phasevae.theory.ppca import gaussian_kl
+from phasevae.prediction.trainer_hooks import TrainerHooks, lightning_callback
+from phasevae.prediction.watched_encoder import find_encoder, hidden_layer, on_both_forwards, on_training_forward
 
 if TYPE_CHECKING:
     from torch import Tensor, device, nn
 
-SCHEDULE = "schedule"
-"""The reason of a Python warning that is not a status: a schedule that leads to collapse."""
 
-
-class CollapseMonitor:
+class CollapseMonitor(TrainerHooks):
     """Compare a VAE in training with its prediction.
 
     In your own training loop::
@@ -39,9 +39,9 @@ class CollapseMonitor:
                 ...
             print(monitor.end_epoch())
 
-    With pythae pass ``callbacks=[monitor]``, with Lightning ``Trainer(callbacks=[monitor.lightning()])``. Both watch
-    the submodule `encoder` of the model. `reports` holds one `Report` per epoch. A status that calls for action is also
-    a Python warning, given once for each status. A schedule that leads to collapse is one at its first report.
+    With pythae and Lightning pass ``callbacks=[monitor]``. Both watch the submodule `encoder` of the model. `reports`
+    holds one `Report` per epoch. A status that calls for action is also a Python warning, given once for each status. A
+    schedule that leads to collapse is one at its first report.
 
     Every forward pass in training mode counts: KL is averaged over all rows of all passes since the last report. Each
     process of a distributed training reports on its own batches.
@@ -52,19 +52,26 @@ class CollapseMonitor:
         Data come with `n_latent` and the options of `predict`.
     n_latent : int, optional
         Number of latents, with data only. Latents in space count one by one: C * H * W.
-    encoder : str
+    encoder : str or (str, str)
         Name of the submodule whose output is watched. Dots are allowed; wrappers and compiled models are looked
-        through. An empty name is the model itself.
+        through. An empty name is the model itself. Two names are those of the layers that give the mean and the width.
     select : function, optional
-        Returns (mu, logvar), each [batch, n_latent], from that output. `encoder_outputs.mu_and_logvar` describes what
+        Returns (mu, logvar), each [batch, n_latent], from that output. `encoder_outputs.PosteriorReader` describes what
         is understood without it.
+    spread : str, optional
+        What an encoder gives for the width in tensors without names: ``logvar``, ``std``, ``var`` or ``log_std``. It is
+        needed where the values leave that open.
     kl_schedule : str or KlSchedule, optional
         The weight of KL over the reports: ``linear:START,END,LENGTH``, ``cosine:START,END,LENGTH`` or
         ``cyclic:START,END,PERIOD``, with a fourth number for the share of a period that rises. Times count reports
         (epochs) from 0, so the first report is made at START. It replaces the weight of KL of the loss or of the
         prediction; END alone decides what the training leads to.
+    kl_weight_from : str or function, optional
+        For pythae and Lightning: where the model keeps its present weight of KL, the name of an attribute (dots are
+        allowed), or a function of the model that returns it.
     **loss
-        Options of `predict` for the loss and for reading the data, with data only.
+        Options of `predict` for the loss and for reading the data, with data only. A weight of KL of 0 is that of the
+        first reports.
 
     Attributes
     ----------
@@ -79,7 +86,7 @@ class CollapseMonitor:
     ------
     InputError
         For a prediction together with options of the loss, for data without `n_latent`, and for a malformed schedule
-        or one beside `kl_weight` or `beta`.
+        or one beside `kl_weight`, `beta` or `kl_weight_from`.
     """
 
     def __init__(
@@ -87,32 +94,41 @@ class CollapseMonitor:
         prediction: Any,
         n_latent: int | None = None,
         *,
-        encoder: str = "encoder",
+        encoder: str | tuple[str, str] = "encoder",
         select: Callable[[Any], tuple[Tensor, Tensor]] | None = None,
+        spread: str | None = None,
         kl_schedule: str | KlSchedule | None = None,
+        kl_weight_from: str | Callable[[Any], Any] | None = None,
         **loss: Any,
     ):
         self.kl_schedule = None if kl_schedule is None else parse_schedule(kl_schedule)
-        for key in ("kl_weight", "beta"):
-            if self.kl_schedule is not None and loss.get(key) is not None:
-                raise InputError(f"{key}: {loss[key]}, must be left out together with kl_schedule")
+        for key, value in (*loss.items(), ("kl_weight_from", kl_weight_from)):
+            if self.kl_schedule is not None and key in ("kl_weight", "beta", "kl_weight_from") and value is not None:
+                raise InputError(f"{key}: {value}, must be left out together with kl_schedule")
+        starts_free = [
+            key for key in ("kl_weight", "beta") if isinstance(loss.get(key), int | float) and loss[key] == 0
+        ]
         if not isinstance(prediction, Prediction):
             if n_latent is None:
                 raise InputError("n_latent: missing, must be the number of latents when data are given")
-            prediction = predict(prediction, n_latent, **loss)
+            prediction = predict(prediction, n_latent, **{**loss, **dict.fromkeys(starts_free, 1.0)})
         elif n_latent is not None or loss:
             raise InputError("CollapseMonitor: takes only a prediction, or data with n_latent and a loss")
         self._final = None if self.kl_schedule is None else prediction.at(self.kl_schedule.end)
         self.prediction = self._final or prediction
         self.reports: list[Report] = []
-        self._encoder, self._select = encoder, select or mu_and_logvar
-        self._kl_weight = self.prediction.setting.kl_weight
+        self._encoder, self._kl_weight_from = encoder, kl_weight_from
+        setting = self.prediction.setting
+        self._reader = PosteriorReader(setting.n_latent, spread, setting.limits.noise_scale)
+        self._select = select or self._reader
+        self._kl_weight = 0.0 if starts_free else setting.kl_weight
         # Replicas of one encoder run in threads, each on its own device.
-        self._sums: dict[device, Tensor] = {}
-        self._rows: dict[device, int] = {}
+        self._sums: dict[device, EpochSums] = {}
         self._warned: set[str] = set()
         self._end_watch: Callable[[], None] | None = None
 
+    # In compiled code the sums over steps would be constants, of which each step has others.
+    @torch.compiler.disable
     def update(self, mu: Any, logvar: Tensor | None = None) -> None:
         """Add a batch.
 
@@ -122,19 +138,13 @@ class CollapseMonitor:
             Means and log variances of the posterior. Without `logvar`, the first is the output of an encoder, or the
             posterior, as for `select`.
         """
-        import torch
-
         mu, logvar = self._select(mu) if logvar is None else (mu, logvar)
         mu, logvar = (torch.as_tensor(part).detach() for part in (mu, logvar))
         n = self.prediction.setting.n_latent
-        if mu.shape != logvar.shape or mu.ndim < 2 or math.prod(mu.shape[1:]) != n:
+        if any(part.ndim < 2 or math.prod(part.shape[1:]) != n for part in (mu, logvar)) or len(mu) != len(logvar):
             shapes = f"{tuple(mu.shape)} and {tuple(logvar.shape)}"
             raise InputError(f"mu, logvar: shapes {shapes}, must both be [batch, {n}]")
-        # The sum stays on the device, so that only a report waits for it and not each step.
-        batch = gaussian_kl(mu.double(), logvar.double(), torch.expm1).flatten(1).sum(0)
-        place = batch.device
-        self._sums[place] = self._sums[place] + batch if place in self._sums else batch
-        self._rows[place] = self._rows.get(place, 0) + mu.shape[0]
+        self._sums.setdefault(mu.device, EpochSums()).add(mu.flatten(1), logvar.flatten(1))
 
     def end_epoch(self, kl_weight: float | None = None) -> Report:
         """Report on the batches since the last report.
@@ -149,34 +159,45 @@ class CollapseMonitor:
         -------
         Report
         """
-        if not sum(self._rows.values()):
+        if not sum(part.rows for part in self._sums.values()):
             raise InputError(
                 "CollapseMonitor: no batch since the last report; call update, or name the encoder to watch"
             )
         if kl_weight is None and self.kl_schedule is not None:
             kl_weight = self.kl_schedule.weight_at(len(self.reports))
         if kl_weight is not None:
-            if kl_weight not in (0, self.prediction.setting.kl_weight):
-                self.prediction = self.prediction.at(kl_weight)
-            self._kl_weight = float(kl_weight)
-        per_dim = sum(part.cpu() for part in self._sums.values()).numpy() / sum(self._rows.values())
-        self._sums, self._rows = {}, {}
-        report = report_on(per_dim, self.reports, self.prediction, self._kl_weight, self._final)
+            self._set_weight(float(kl_weight))
+        sums, self._sums = list(self._sums.values()), {}
+        report = report_on(mean_kl(sums), self.reports, self.prediction, self._kl_weight, self._final, bound_of(sums))
         self.reports.append(report)
-        reason = report.status if report.status not in (OK, BEHIND) else SCHEDULE
-        if report.message and reason not in self._warned:
+        reason = reason_to_warn(report, self._final)
+        if reason and reason not in self._warned:
             self._warned.add(reason)
             warnings.warn(str(report), UserWarning, stacklevel=2)
         return report
 
-    def watch(self, model: nn.Module) -> None:
+    def _set_weight(self, kl_weight: float) -> None:
+        if kl_weight not in (0, self.prediction.setting.kl_weight):
+            self.prediction = self.prediction.at(kl_weight)
+        self._kl_weight = kl_weight
+
+    def watch(self, model: nn.Module) -> CollapseMonitor:
         """Read mu and logvar from the encoder's forward passes in training mode, until `unwatch`.
 
         Call it before or after `torch.compile`: code that is compiled already is compiled again. The pass is recorded
         outside the compiled code, which `fullgraph=True` forbids; call `update` instead.
+
+        As a context, ``with monitor.watch(model):`` stops watching at its end, also after an error.
         """
         self.unwatch()
-        self._end_watch = on_training_forward(find_encoder(model, self._encoder), self.update)
+        if isinstance(self._encoder, str):
+            encoder = find_encoder(model, self._encoder)
+            self._reader.hidden = hidden_layer(model, encoder)
+            self._end_watch = on_training_forward(encoder, self.update)
+        else:
+            mean, spread = (find_encoder(model, name) for name in self._encoder)
+            self._end_watch = on_both_forwards(mean, spread, self.update)
+        return self
 
     def unwatch(self) -> None:
         """Stop watching."""
@@ -184,55 +205,81 @@ class CollapseMonitor:
             self._end_watch()
             self._end_watch = None
 
-    # pythae calls these by name. __getattr__ answers its other events.
+    def __enter__(self) -> CollapseMonitor:
+        return self
 
-    def on_train_begin(self, training_config: Any, **more: Any) -> None:
-        self.watch(more["model"])
-
-    def on_epoch_end(self, training_config: Any, **more: Any) -> None:
-        self.end_epoch()
-
-    def on_train_end(self, training_config: Any, **more: Any) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.unwatch()
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("on_"):
-            return _nothing
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+    def begin(self, model: Any) -> None:
+        """Begin a training of a trainer: watch the model, without batches of a training that was interrupted."""
+        self._sums = {}
+        self.watch(model)
+
+    def end_epoch_of(self, model: Any, epoch: int | None = None) -> Report:
+        """Report after an epoch of a trainer.
+
+        Parameters
+        ----------
+        model : the model, for `kl_weight_from`
+        epoch : int, optional
+            Its number from 0, for the schedule; by default the number of reports.
+
+        Returns
+        -------
+        Report
+        """
+        if self._kl_weight_from is not None:
+            return self.end_epoch(_weight_of(model, self._kl_weight_from))
+        if self.kl_schedule is not None and epoch is not None:
+            return self.end_epoch(self.kl_schedule.weight_at(epoch))
+        return self.end_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a training that is resumed needs: the reports and the weight of KL, as plain numbers."""
+        reports = [report.to_state() for report in self.reports]
+        return {"reports": reports, "kl_weight": self._kl_weight, "warned": sorted(self._warned)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue after the reports of a `state_dict`.
+
+        Raises InputError for the state of a monitor of another number of latents.
+        """
+        reports, n = [Report.from_state(report) for report in state["reports"]], self.prediction.setting.n_latent
+        if other := next((report.kl_per_dim.size for report in reports if report.kl_per_dim.size != n), None):
+            raise InputError(f"state: reports on {other} latents, must be on {n}")
+        self.reports, self._warned, self._sums = reports, set(state["warned"]), {}
+        self._set_weight(float(state["kl_weight"]))
 
     def lightning(self) -> Any:
-        """Return a Lightning callback, or raise InputError without Lightning.
+        """Return a callback that is a `lightning.pytorch.Callback`, for code that asks for this class.
 
-        It watches `pl_module.<encoder>`, reports after each training epoch, and logs `collapse/kl`,
-        `collapse/active_units` and `collapse/distance`.
+        Raises InputError without Lightning.
         """
-        monitor = self
-
-        class Callback(_lightning_callback()):
-            def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-                monitor.watch(pl_module)
-
-            def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-                report = monitor.end_epoch()
-                values = {"kl": report.kl, "active_units": float(report.active_units), "distance": report.distance}
-                pl_module.log_dict({f"collapse/{name}": value for name, value in values.items()})
-
-            def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-                monitor.unwatch()
-
-        return Callback()
+        return lightning_callback(self)
 
 
-def _nothing(*arguments: Any, **more: Any) -> None:
-    """Ignore an event."""
+def _weight_of(model: Any, source: str | Callable[[Any], Any]) -> float:
+    """Return the present weight of KL of a model.
 
+    Parameters
+    ----------
+    model : nn.Module
+    source : name of an attribute, or function of the model
 
-def _lightning_callback() -> type:
-    import importlib
-
-    for name in ("lightning.pytorch", "pytorch_lightning"):
-        try:
-            return importlib.import_module(name).Callback
-        except ImportError:
-            continue
-    raise InputError("lightning: is not installed, must be for a Lightning callback")
+    Raises
+    ------
+    InputError
+        If there is no such attribute, or it is no number.
+    """
+    if callable(source):
+        return float(source(model))
+    value = model
+    for part in source.split("."):
+        value = getattr(value, part, None)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"kl_weight_from: {source!r}, must be the name of a number of {type(model).__name__}"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,18 @@ COMPILED = "_orig_mod"
 
 WRAPPED = (COMPILED, "_forward_module", "module")
 """Where wrappers keep their module: torch.compile; Lightning Fabric; DataParallel and DistributedDataParallel."""
+
+
+MEAN_HEAD, SPREAD_HEAD = (
+    re.compile(
+        rf"(.*\.)?((fc|linear|lin|head|to|conv|layer|enc|encoder|latent|z|hidden2|h2)_?)?({names})", re.IGNORECASE
+    )
+    for names in ("mu|mean|loc|z_mean", "log_?var|log_?variance|var|std|sigma|log_?std|log_?sigma|z_log_?var")
+)
+"""Names of layers that make the mean and the width of the posterior out of a hidden layer."""
+
+HIDDEN_LAYERS = ("torch.nn.modules.activation", "torch.nn.modules.dropout", "torch.nn.modules.batchnorm")
+"""An encoder that ends in a layer of these modules gives a hidden layer. Softplus is one way to make widths."""
 
 
 def find_encoder(model: Any, name: str) -> nn.Module:
@@ -81,6 +94,77 @@ def on_training_forward(module: nn.Module, record: Callable[[Any], None]) -> Cal
         handle.remove()
 
     return end
+
+
+def on_both_forwards(mean: nn.Module, spread: nn.Module, record: Callable[[Any], None]) -> Callable[[], None]:
+    """Call `record` with the outputs of two layers, of the mean and of the width, of each pass in training mode.
+
+    Parameters
+    ----------
+    mean, spread : nn.Module
+    record : function
+        Takes the pair of outputs.
+
+    Returns
+    -------
+    function
+        Ends the recording.
+    """
+    # Replicas run in threads, each on its own device.
+    waiting: dict[Any, dict[int, Any]] = {}
+
+    def keep(place: int) -> Callable[[Any], None]:
+        def record_part(output: Any) -> None:
+            parts = waiting.setdefault(getattr(output, "device", None), {})
+            parts[place] = output
+            if len(parts) == 2:
+                del waiting[getattr(output, "device", None)]
+                record((parts[0], parts[1]))
+
+        return record_part
+
+    ends = [on_training_forward(module, keep(place)) for place, module in enumerate((mean, spread))]
+
+    def end() -> None:
+        for each in ends:
+            each()
+
+    return end
+
+
+def hidden_layer(model: Any, encoder: nn.Module) -> str | None:
+    """Return why a single tensor that an encoder gives is a hidden layer and not mu and logvar, and what to do.
+
+    Parameters
+    ----------
+    model : nn.Module, or an object that wraps one
+    encoder : nn.Module
+        A submodule of it.
+
+    Returns
+    -------
+    str, or None if nothing in the model shows that
+    """
+    from torch import nn
+
+    own = {id(module) for module in encoder.modules()}
+    named = model.named_modules() if isinstance(model, nn.Module) else ()
+    outside = [_unwrapped(name) for name, module in named if id(module) not in own]
+    mean = next((name for name in outside if MEAN_HEAD.fullmatch(name)), None)
+    spread = next((name for name in outside if SPREAD_HEAD.fullmatch(name)), None)
+    if mean and spread:
+        return f"{mean} and {spread} take it; give encoder=({mean!r}, {spread!r})"
+    last = encoder
+    while isinstance(last, nn.Sequential) and len(last):
+        last = last[-1]
+    if last is not encoder and type(last).__module__ in HIDDEN_LAYERS and not isinstance(last, nn.Softplus):
+        return f"it ends in {type(last).__name__}; name the layers that give mu and logvar, encoder=(MEAN, LOGVAR)"
+    return None
+
+
+def _unwrapped(name: str) -> str:
+    """The name of a submodule in the model that the user wrote."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPED)
 
 
 def _child(module: Any, name: str) -> nn.Module | None:

@@ -58,10 +58,8 @@ def sources(x, folder):
     yield "loader", loader(x)
     yield "shuffled loader", loader(x, shuffle=True)
     yield "list of batches", [x[:200], x[200:]]
-    yield (
-        "mappings",
-        [{"data": torch.from_numpy(x[:300]), "labels": 0}, {"data": torch.from_numpy(x[300:]), "labels": 1}],
-    )
+    halves = torch.from_numpy(x).split(300)
+    yield "mappings", [{"data": half, "labels": torch.zeros(300)} for half in halves]
     yield "single samples", Single(x)
     yield "data set", dataset_from_path(folder / "x.npy")
 
@@ -91,9 +89,9 @@ def test_the_short_api_imports_no_torch():
         (lambda: 5, "a int, must be an array"),
         (lambda: np.ones(3), r"shape \(3,\)"),
         (lambda: np.array([["a", "b"]]), "must be real numbers"),
-        (lambda: [], "has no batches"),
-        (lambda: [np.ones((2, 3)), np.ones((2, 4))], "batch 1 has 4 features, must have 3"),
-        (lambda: [{"label": np.ones((2, 3))}], "batches have label"),
+        (lambda: [], "has no items"),
+        (lambda: [np.ones((2, 3)), np.ones((2, 4))], "item 1 has 4 features, must have 3"),
+        (lambda: [{"label": np.ones(2), "rows": np.ones((2, 3))}], "item 0: .* key must be one of label, rows"),
         (lambda: pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}), "column 'b'"),
         (
             lambda: np.array([[1.0, 2.0], [np.nan, 3.0]]),
@@ -147,6 +145,8 @@ def test_a_loader_is_streamed(monkeypatch):
 
     class Batches:
         """20 MB of rows that exist one batch at a time."""
+
+        batch_size = 1600
 
         def __iter__(self):
             for seed in range(200):

@@ -66,7 +66,7 @@ class Conditional(nn.Module):
 
     def forward(self, x, c, *, scale=1.0):
         mu, logvar = (scale * self.body(torch.cat([x, c], dim=-1))).chunk(2, dim=-1)
-        return mu, logvar, torch.randn_like(mu)
+        return mu, logvar, mu + (0.5 * logvar).exp() * torch.randn_like(mu)
 
 
 def test_a_conditional_encoder_and_several_passes_a_step(x):

@@ -238,6 +238,7 @@ def constant(x):
 STANDARD = np.array([1.5, 1.0, 0.9, 0.6])
 CASES = {
     "not-standardised": (lambda x, b: (gaussian(lam=STANDARD / 50), {"sigma2": 0.01}), None),
+    "not-centred": (lambda x, b: (gaussian(lam=STANDARD) + 60, {"sigma2": 1.0}), None),
     "constant-features": (lambda x, b: (constant(gaussian(lam=STANDARD)), {"sigma2": 1.0}), None),
     "non-gaussian": (lambda x, b: (clusters(), {"sigma2": 1.0}), None),
     "rough-kl": (

@@ -8,8 +8,12 @@ import numpy as np
 import torch
 from small import recipe
 
-from phasevae.sweep.plan import make_plan
+from phasevae.artifacts.files import canonical_json
+from phasevae.datasets.base import Dataset
+from phasevae.datasets.store import save_dataset
+from phasevae.sweep.plan import make_plan, write_plan
 from phasevae.sweep.points import Source, make_tasks
+from phasevae.sweep.settings import training_keys
 from phasevae.training.job import Job
 
 SETTINGS = recipe(hidden=(8,), samples=3200.0)
@@ -45,3 +49,26 @@ def files_of(job: Job) -> dict[Path, bytes]:
 def relative(job: Job, files: dict[Path, bytes]) -> dict[str, bytes]:
     root = job.checkpoint.parent.parent
     return {str(path.relative_to(root)): content for path, content in files.items()}
+
+
+def saved_job(folder: Path) -> list[str]:
+    """Arguments of `phasevae train` for the job of these tests, its data set saved in `folder`."""
+    x = rows()
+    unit = {"mean": np.zeros(4), "scale": np.ones(4), "preprocessing": {}, "constant_features": [], "provenance": {}}
+    save_dataset(Dataset(name="test", x=x, **unit), folder)
+    plan = make_plan(GRID)
+    write_plan(folder / "plan.csv", plan)
+    keys = training_keys({**SETTINGS.model_dump(), **GRID})
+    settings = canonical_json(keys)
+    return [
+        "train",
+        str(folder),
+        "--plan",
+        str(folder / "plan.csv"),
+        "--settings",
+        settings,
+        "--threads",
+        "1",
+        "-o",
+        str(folder),
+    ]

@@ -13,8 +13,10 @@ from phasevae.prediction.reports import Report
 
 
 def posterior(*kl: float, rows: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mu and logvar with the given KL of each latent."""
-    return torch.sqrt(2 * torch.tensor([kl] * rows)), torch.zeros(rows, len(kl))
+    """Return mu and logvar with the given KL of each latent, in each row by another width."""
+    wanted = torch.tensor([kl] * rows, dtype=torch.float64)
+    logvar = 0.2 * wanted.clamp(max=1) * torch.linspace(-1, 1, rows, dtype=torch.float64)[:, None]
+    return torch.sqrt(2 * wanted - (torch.expm1(logvar) - logvar)), logvar
 
 
 def quiet_report(monitor: CollapseMonitor, **weight: Any) -> Report:

@@ -37,8 +37,11 @@ def test_every_point_is_in_one_bucket_and_all_its_files_are_outputs():
     assert sweep.point_files(sweep.plan[:1]) == [
         f"results/tiny/points/sigma2=1.0,seed=0/{file}" for file in ("point.json", "weights.safetensors", "history.csv")
     ]
-    assert sweep.point_files(iter(sweep.plan))[: len(sweep.plan)] == sweep.records()
-    assert sweep.records() == [f"results/tiny/{point.path}/point.json" for point in sweep.plan]
+    records = [f"results/tiny/{point.path}/point.json" for point in sweep.plan]
+    assert sweep.point_files(iter(sweep.plan))[: len(sweep.plan)] == records
+    flags = [f"results/tiny/{point.path}/complete" for point in sweep.plan]
+    assert sweep.complete_flags(sweep.plan) == flags
+    assert sweep.records() == records + flags
 
 
 def test_a_second_pass_has_its_own_folder_seeds_and_rules():

@@ -15,18 +15,13 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
-from job_runs import GRID, SETTINGS, files_of, job_in, relative, rows
+from job_runs import SETTINGS, files_of, job_in, relative, saved_job
 
 from phasevae import InputError, load
-from phasevae.artifacts.files import canonical_json
 from phasevae.artifacts.tensors import read_tensors
-from phasevae.datasets.base import Dataset
-from phasevae.datasets.store import save_dataset
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.tables import read_folder, read_planned
-from phasevae.sweep.plan import make_plan, write_plan
 from phasevae.sweep.points import is_valid
-from phasevae.sweep.settings import training_keys
 from phasevae.training import checkpoints, point_files, signals
 from phasevae.training import job as job_module
 from phasevae.training.job import Job, run_job
@@ -169,29 +164,6 @@ def test_no_more_than_an_interval_lies_between_checkpoints(tmp_path, monkeypatch
     assert written[0] == 0
     assert written[-1] == SETTINGS.n_steps
     assert max(np.diff(written)) <= 11
-
-
-def saved_job(folder: Path) -> list[str]:
-    """Arguments of `phasevae train` for the job of these tests, its data set saved in `folder`."""
-    x = rows()
-    unit = {"mean": np.zeros(4), "scale": np.ones(4), "preprocessing": {}, "constant_features": [], "provenance": {}}
-    save_dataset(Dataset(name="test", x=x, **unit), folder)
-    plan = make_plan(GRID)
-    write_plan(folder / "plan.csv", plan)
-    keys = training_keys({**SETTINGS.model_dump(), **GRID})
-    settings = canonical_json(keys)
-    return [
-        "train",
-        str(folder),
-        "--plan",
-        str(folder / "plan.csv"),
-        "--settings",
-        settings,
-        "--threads",
-        "1",
-        "-o",
-        str(folder),
-    ]
 
 
 PHASEVAE = [sys.executable, "-c", "from phasevae.cli.main import main; main()"]

@@ -43,8 +43,8 @@ for sweep in OUTPUTS.sweeps:
                 record=f"{RESULTS}/{sweep.dataset}/data.json",
                 spectrum=f"{RESULTS}/{sweep.dataset}/spectrum.json",
             output:
-                update(sweep.point_files(points)),
                 touch(sweep.complete_flags(points)),
+                update(sweep.point_files(points)),
             log:
                 f"{sweep.folder}logs/train_{bucket}.log",
             benchmark:

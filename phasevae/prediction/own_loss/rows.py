@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import SampleStream
+from phasevae.datasets.reading import Origin
 from phasevae.datasets.samples import read_samples
-from phasevae.datasets.streams import samples_in
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,41 +66,23 @@ def rows_of(data: Any, shape: Shape | None = None, name: str = "data", **options
     InputError
         For data that cannot be read, and for a shape with another number of values.
     """
-    found = None
     array = _mapped(data)
-    if getattr(array, "ndim", None) == 1 and hasattr(array, "reshape"):
-        data, array, found = array.reshape(-1, 1), array.reshape(-1, 1), ()
-    stream = read_samples(data, **options)
-    first, batched = _first(array)
-    if found is None:
-        found = tuple(first.shape[batched:]) if first is not None else (stream.dimension,)
-    whole = first is not None and str(first.dtype).removeprefix("torch.") in ("int16", "int32", "int64")
-    whole = whole and "standardize" not in options
+    one_axis = getattr(array, "ndim", None) == 1
+    stream = read_samples(array if one_axis else data, label=name, numbers=True, **options)
+    origin = stream.origin or Origin((stream.dimension,))
+    dtype = origin.dtype if array is data else str(array.dtype)
     if shape is not None and int(np.prod(shape)) != stream.dimension:
         sizes = " x ".join(map(str, shape))
         raise InputError(f"{name}: {stream.dimension} values a sample, must be {sizes} as the given shape says")
-    return Rows(stream, found if shape is None else tuple(shape), whole)
+    whole = dtype in ("int16", "int32", "int64") and "standardize" not in options
+    return Rows(stream, origin.shape if shape is None else tuple(shape), whole)
 
 
 def _mapped(data: Any) -> Any:
-    """A .npy file as the array it holds, whose shape and type count; anything else as it is."""
+    """A .npy file as the array it holds, whose type counts; anything else as it is."""
     if not isinstance(data, str | Path) or Path(data).suffix.lower() != ".npy":
         return data
     try:
         return np.load(data, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):  # `read_samples` says what is wrong with the file
         return data
-
-
-def _first(data: Any) -> tuple[Any, int]:
-    """The first batch or sample of data that are not flat yet, and its number of axes before those of a sample."""
-    if hasattr(data, "shape") and hasattr(data, "dtype"):
-        return data, 1
-    if hasattr(data, "x") and hasattr(data, "preprocessing"):  # a Dataset
-        return data.x, 1
-    if isinstance(data, str) or hasattr(data, "__fspath__") or hasattr(data, "columns") or hasattr(data, "read"):
-        return None, 1
-    single = hasattr(data, "__getitem__") and not isinstance(data, list | tuple | Mapping)
-    item = data[0] if single else next(iter(data))
-    item = samples_in(item)
-    return (item, 0 if single else 1) if hasattr(item, "shape") else (None, 1)

@@ -1,0 +1,195 @@
+"""Data far from zero: does a VAE reach the predicted KL as the data are, and with the advice of `not-centred`?
+
+    python benchmarks/uncentred.py                    # docs/research/uncentred.csv, and its table in uncentred.md
+    python benchmarks/uncentred.py --only pixels --steps 200 --seeds 0 --output quick.csv
+
+takes about ten minutes on two cores. The network and its training are those of `own_loss_vae.py`, with tanh and without
+its standardised input. In the first half of a training the weight of KL rises to its target.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from gallery_data import pixels
+from gallery_vae import crossed, kl, measured, squared
+from numpy.typing import NDArray
+from own_loss_vae import UserLoss, trained
+from scipy.ndimage import zoom
+from shared import ROOT, make_parser, markdown_table, numbers, some_of, write_tables
+from torch import Tensor, nn
+
+from phasevae import predict
+from phasevae.artifacts.tables import read_table, write_table
+from phasevae.prediction.optimum import Optimum
+
+TABLE, PAGE = (ROOT / "docs" / "research" / name for name in ("uncentred.csv", "uncentred.md"))
+
+LATENTS, FEATURES, ROWS = 8, 3000, 2000
+
+
+def wide() -> NDArray:
+    """3,000 features of eight factors and noise, of standard deviation 0.3, all around 0.3."""
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(ROWS, LATENTS)) @ rng.normal(size=(LATENTS, FEATURES))
+    return 0.3 + 0.1 * (factors + rng.normal(size=(ROWS, FEATURES)))
+
+
+def enlarged() -> NDArray:
+    """Handwritten digits of 28 x 28 pixels, 0 or 1."""
+    return np.stack([zoom(image, 3.5, order=1) for image in pixels().reshape(-1, 8, 8)]).reshape(-1, 784) >= 0.5
+
+
+def half_squares(output: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    """Half the squared error and KL."""
+    return (0.5 * squared(output, x) + kl(mu, logvar).sum(1)).mean()
+
+
+def cross_entropy(logits: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    """Cross entropy and KL."""
+    return (crossed(logits, x) + kl(mu, logvar).sum(1)).mean()
+
+
+@dataclass(frozen=True)
+class Case:
+    """Data, the loss as `predict` and a user write it, and the weight of KL in units of the critical one."""
+
+    data: Callable[[], NDArray]
+    name: str
+    loss: UserLoss
+    ratio: float
+    outputs: Callable[[Tensor], Tensor]  # of the decoder, from its mean
+
+    def samples(self) -> NDArray:
+        """The data, float32 [N, D]."""
+        return self.data().astype(np.float32)
+
+
+CASES = {
+    "wide": Case(wide, "half-sse", half_squares, 0.057, lambda mean: mean),
+    "pixels": Case(enlarged, "bce", cross_entropy, 0.5, lambda mean: torch.logit(mean.clamp(1e-3, 1 - 1e-3))),
+}
+
+
+class Centred(nn.Module):
+    """Subtract the mean of the data."""
+
+    def __init__(self, x: Tensor):
+        super().__init__()
+        self.register_buffer("mean", x.mean(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - self.mean
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is done about the mean of the data, the first weight of KL in units of the critical one, and the rate."""
+
+    centre_input: bool
+    decoder_at_mean: bool
+    start: float
+    rate: float
+
+
+TRAININGS = {
+    "as the data are, from 0.3": Training(False, False, 0.3, 2e-3),
+    "from 0.1, rate 5e-4": Training(False, False, 0.1, 5e-4),
+    "decoder bias at the mean, from 0.1": Training(False, True, 0.1, 2e-3),
+    "encoder centred, from 0.1": Training(True, False, 0.1, 2e-3),
+    "both, from 0.3": Training(True, True, 0.3, 2e-3),
+    "both, from 0.1": Training(True, True, 0.1, 2e-3),
+    "both, from 0.1, rate 5e-4": Training(True, True, 0.1, 5e-4),
+}
+
+
+def prediction_of(case: Case) -> Optimum:
+    """Return the prediction for a case at its weight of KL."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        prediction = predict(case.samples(), LATENTS, loss=case.name)
+    return prediction.at(case.ratio * prediction.critical_kl_weight)
+
+
+def runs(name: str, steps: int, seeds: list[int]) -> Iterator[dict[str, Any]]:
+    """Train a case in every way; yield the rows of the table and print them.
+
+    Parameters
+    ----------
+    name : a key of CASES
+    steps : number of training steps
+    seeds : seeds of the networks, the batches and the noise
+    """
+    case, predicted = CASES[name], prediction_of(CASES[name])
+    x = torch.from_numpy(case.samples())
+    mean = case.outputs(x.mean(0))
+    for how, training in TRAININGS.items():
+        for seed in seeds:
+            start = time.perf_counter()
+            model = trained(
+                x,
+                case.loss,
+                LATENTS,
+                predicted.setting.kl_weight,
+                predicted.critical_kl_weight,
+                steps,
+                seed,
+                constant=mean if training.decoder_at_mean else torch.zeros_like(mean),
+                activation=nn.Tanh,
+                first=Centred if training.centre_input else lambda _: nn.Identity(),
+                start=training.start,
+                rate=training.rate,
+            )
+            row = {
+                "case": name,
+                "training": how,
+                "seed": seed,
+                "kl": float(measured(model, x).sum()),
+                "predicted_kl": predicted.kl,
+                "steps": steps,
+            }
+            print(f"{name:8}{how:38}{seed}  KL {row['kl']:.3g}  {time.perf_counter() - start:.0f} s", flush=True)
+            yield row
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Rows as the table of docs/research/uncentred.md: KL of each seed."""
+    heads = {name: f"{name} ({rows.loc[rows['case'] == name, 'predicted_kl'].iloc[0]:.3g} predicted)" for name in CASES}
+    cells = []
+    for how in TRAININGS:
+        here = rows[rows["training"] == how]
+        kl_of = [", ".join(f"{kl:.2g}" for kl in here.loc[here["case"] == name, "kl"]) for name in CASES]
+        cells.append((how, *kl_of))
+    return "\n".join(markdown_table(("training", *heads.values()), cells))
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--output", type=Path, default=TABLE, help="CSV file (default: docs/research/uncentred.csv)")
+    parser.add_argument("--only", type=some_of(CASES), default=list(CASES), help="names of cases, with commas between")
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--seeds", type=numbers(int), default=[0, 1, 2])
+    options = parser.parse_args()
+    rows = pd.DataFrame()
+    if options.output.is_file():
+        rows = read_table(options.output)
+        rows = rows[~rows["case"].isin(options.only)]
+    for name in options.only:
+        for row in runs(name, options.steps, options.seeds):
+            rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
+            write_table(options.output, rows)
+    if options.output == TABLE and set(rows["case"]) == set(CASES):
+        write_tables(PAGE, {"trainings": markdown(rows)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""SIGTERM to Snakemake reaches the commands of its jobs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import os, signal, subprocess, threading
+from phasevae.sweep.termination import stop_jobs_on_sigterm
+
+lock, told = threading.Lock(), threading.Event()
+
+def present(number, frame):  # as Snakemake's
+    with lock:
+        told.set()
+
+signal.signal(signal.SIGTERM, present)
+stop_jobs_on_sigterm()
+job = subprocess.Popen(["bash", "-c", "trap 'echo shell' TERM; sleep 60; echo $?"], stdout=subprocess.PIPE, text=True)
+while not subprocess.run(["pgrep", "-P", str(job.pid)], stdout=subprocess.DEVNULL).returncode == 0:
+    pass
+with lock:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(job.communicate()[0].strip(), flush=True)
+print(told.wait(30))
+"""
+
+
+def test_the_command_of_a_job_is_stopped_while_the_handler_waits_for_a_lock():
+    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.split() == [str(128 + 15), "True"], result.stderr
