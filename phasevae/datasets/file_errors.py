@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.datasets.files import shown_name
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 
 
 @contextmanager
@@ -104,7 +104,8 @@ def chosen_key(path: Path, key: str | None, keys: list[str], what: str = "array"
     if key is None and len(keys) == 1:
         return keys[0]
     if key not in keys:
-        mistake = f"holds several {what}s: key" if key is None else f"key {key!r}"
-        shown = ", ".join(map(shown_name, keys[:20])) + (", ..." if len(keys) > 20 else "")
-        raise InputError(f"{path}: {mistake} must be one of {shown}")
+        known = [*map(shown_name, keys[:20]), *(["..."] if len(keys) > 20 else [])]
+        if key is None:
+            raise InputError(f"{path}: holds several {what}s: key must be one of {', '.join(known)}")
+        raise no_such_choice(f"{path}: key", key, known)
     return key

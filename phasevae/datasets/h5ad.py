@@ -13,7 +13,7 @@ from phasevae.datasets.dense import filled
 from phasevae.datasets.file_errors import damage_named, needed
 from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.sparse import dense
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 
 
 def read_h5ad(path: Path, key: str | None) -> RawSamples:
@@ -46,9 +46,11 @@ def _matrix(path: Path, data: Any, key: str | None) -> RawSamples:
     names = [wanted, f"layers/{wanted}", f"obsm/{wanted}"]
     name = next((name for name in names if name in matrices), None)
     if name is None:
-        mistake = "has no X" if key is None else f"key {key!r}"
-        choice = f"must be one of {', '.join(matrices)}" if matrices else "it holds no matrix"
-        raise InputError(f"{path}: {mistake}{': key ' if key is None and matrices else ', '}{choice}")
+        if not matrices:
+            raise InputError(f"{path}: has no X and no other matrix")
+        if key is None:
+            raise InputError(f"{path}: has no X: key must be one of {', '.join(matrices)}")
+        raise no_such_choice(f"{path}: key", key, matrices)
     matrix, columns = matrices[name]()
     if hasattr(matrix, "to_memory"):  # a sparse matrix fits, and some versions of anndata cannot slice it on disk
         matrix = matrix.to_memory()

@@ -121,7 +121,7 @@ def test_several_arrays_need_a_key(tmp_path, name):
     write(tmp_path / name)
     assert_reads(tmp_path / name, 2 * X, key="two")
     assert_refuses(tmp_path / name, f"holds several {things}: key must be one of one, two")
-    assert_refuses(tmp_path / name, "key 'three' must be one of one, two", key="three")
+    assert_refuses(tmp_path / name, "key: 'three', must be one of one, two", key="three")
 
 
 def test_nested_tensors(tmp_path):
