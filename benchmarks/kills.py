@@ -6,8 +6,8 @@
 
 Each series is a run of its own, which is killed again and again and then finishes. The kills take turns: the whole
 process group, as under a batch system; Snakemake alone, so that its training goes on for a moment beside the next run,
-which starts at once; the training alone; and two runs in the same folder at once (Snakemake's own lock is off), of
-which one is killed. A kill comes at any moment, while models train, or while a file is being written.
+which starts at once; the training alone; and two runs in the same folder at once (Snakemake's own lock is off), which
+are killed one after the other. A kill comes at any moment, while models train, or while a file is being written.
 If a run ends before it is killed, its results are compared, deleted and made again. FOLDER/kills.csv has all kills, so
 the script itself can be stopped and started again. It ends with exit code 1 if a single byte of a result differs from
 those of an undisturbed run (files about time are left out), or if a process does not end in time.
@@ -62,7 +62,7 @@ CONFIG = {
 RESULTS = Path("results") / "small"
 TARGETS = ("fit.json", "dimensions.csv", "histories.csv", "hysteresis.csv", "bracketing.csv", "bracketing.json")
 SNAKEMAKE = snakemake_command(*(str(RESULTS / name) for name in TARGETS), "--configfile", "small.yaml")
-VICTIMS = ("group", "Snakemake", "training", "one of two")
+VICTIMS = ("group", "Snakemake", "training", "both of two")
 LONGEST = {"any": 20.0, "training": 3.0, "writing": 0.05}
 """The kill comes within this many seconds after the moment began."""
 PATIENCE = 120.0
@@ -206,7 +206,7 @@ def kill(folder: Path, victim: str, number: int, moment: str, delay: float) -> d
     unlock(folder)
     orphans = len(trainings(folder))
     runs = [start(folder)]
-    if victim == "one of two":
+    if victim == "both of two":
         runs.append(start(folder, "--nolock"))
     if not wait_for_moment(folder, moment, delay, runs[0]):
         end_of(runs, "the other run")
@@ -214,11 +214,16 @@ def kill(folder: Path, victim: str, number: int, moment: str, delay: float) -> d
     complete, incomplete = progress(folder)
     began = time.monotonic()
     name = signal.Signals(number).name
-    if victim in ("group", "one of two"):
+    if victim in ("group", "both of two"):
         os.killpg(runs[0].pid, number)
         end_of(runs[:1], name)
         group_ends(runs[0])
-        end_of(runs[1:], "the other run was killed")  # the second one may also fail: its files were taken away
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may fail: files were taken away from it
+            runs[-1].wait(timeout=LONGEST["any"])
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(runs[-1].pid, number)
+        end_of(runs[1:], name)
+        group_ends(runs[-1])
     elif victim == "Snakemake":
         runs[0].send_signal(number)
         end_of(runs, name)  # its training may go on

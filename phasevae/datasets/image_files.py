@@ -96,7 +96,7 @@ def pages(stream: BinaryIO, label: str, most_pixels: int = MOST_PIXELS) -> Itera
     Yields
     ------
     Page or str
-        A text says what was left out: LATER_FRAMES or REDUCED_PAGES.
+        A page holds until the next one is asked for. A text says what was left out: LATER_FRAMES or REDUCED_PAGES.
 
     Raises
     ------
@@ -193,7 +193,14 @@ def _unified(image: Image.Image, file_format: str | None, stored: Any) -> tuple[
         notes.append(f"{image.mode} to RGB")
     # Pillow opens grey with transparency as RGBA if it has 16 bits.
     is_grey = image.mode in ("1", "L", "LA") or str(stored).startswith("LA") or _has_grey_palette(image)
-    return image.convert("RGB").convert("L" if is_grey else "RGB"), "8 bits", tuple(notes)
+    if is_grey and image.mode not in ("1", "L", "LA"):
+        image = image.convert("RGB")
+    return _in_mode(image, "L" if is_grey else "RGB"), "8 bits", tuple(notes)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The image in a mode, itself if it is: Pillow would copy it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _has_grey_palette(image: Image.Image) -> bool:
@@ -269,7 +276,7 @@ def converted(image: Image.Image, size: int | None, grey: bool) -> NDArray:
     from PIL import Image
 
     if image.mode != "F":
-        image = image.convert("L" if grey else "RGB")
+        image = _in_mode(image, "L" if grey else "RGB")
     if size is not None:
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)

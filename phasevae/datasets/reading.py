@@ -101,7 +101,7 @@ class Reading:
     def __str__(self) -> str:
         samples = _counted(self.n_samples, "sample")
         shape = " x ".join(map(str, self.shape)) if len(self.shape) > 1 else _counted(*self.shape, "feature")
-        said = [f"{samples} of {shape}", f"values {_value(self.low)} to {_value(self.high)}"]
+        said = [f"{samples} of {shape}", f"values {_range(self.low, self.high)}"]
         if self.columns:
             said.append(f"{'columns' if len(self.columns) > 1 else 'column'} {_shortened(_with_ranges(self.columns))}")
         if self.parts:
@@ -172,9 +172,18 @@ def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _value(value: float) -> str:
+def _range(low: float, high: float) -> str:
+    """Both ends, with as many digits as their difference needs."""
+    for digits in range(4, 10):
+        ends = [_value(end, digits) for end in (low, high)]
+        if sum(abs(float(text) - end) for text, end in zip(ends, (low, high), strict=True)) <= 0.01 * (high - low):
+            break
+    return " to ".join(ends)
+
+
+def _value(value: float, digits: int) -> str:
     whole = float(value).is_integer() and abs(value) < 1e9
-    return str(int(value)) if whole else f"{value:.4g}"
+    return str(int(value)) if whole else f"{value:.{digits}g}"
 
 
 def _shortened(names: Sequence[str], most: int = 6) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from phasevae.prediction.diagnosis import kl_is_rough
 from phasevae.prediction.kl_term import USUAL_KL
 from phasevae.prediction.losses import BERNOULLI, FIXED, FIXED_VARIANCE, LEARNED, OWN, PER_FEATURE, SCORES
 from phasevae.prediction.optimum import Optimum, Threshold, kl_and_error
+from phasevae.prediction.rough_kl import kl_is_rough
 from phasevae.theory.learned_variance import learned_threshold, learned_variance
 from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import THRESHOLD_TOLERANCE, ppca_active_dims

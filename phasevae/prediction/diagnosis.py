@@ -10,9 +10,9 @@ import numpy as np
 
 from phasevae.likelihoods.categorical import Categorical
 from phasevae.likelihoods.kinks import LARGEST_SPREAD
-from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, OWN, SCORES
+from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES
 from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting
-from phasevae.spectrum.spectrum import looks_gaussian
+from phasevae.prediction.rough_kl import rough_kl
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import is_active
@@ -31,12 +31,6 @@ SCALES = 10.0
 ROUGH_SKEWNESS, ROUGH_EXCESS_KURTOSIS = 0.5, 2.0
 """Beyond these along the first component the closed forms of Gaussian data are rough, and the transition may be of
 first order (docs/theory/collapse.md)."""
-
-NEAR = 0.95
-"""From this part of the critical weight on, KL is below 0.03 nats for each latent."""
-
-KL_ERROR, SMALL_KL_ERROR = (0.5, 2.0), (0.5, 4.0)
-"""KL of trained networks relative to a rough prediction, of at least 1 nat and of less (docs/guide/gallery.md)."""
 
 RELATIVE_ERROR = 0.05
 """Standard error of the largest eigenvalue, relative to it, from which on it counts as uncertain."""
@@ -80,36 +74,6 @@ def closed_forms_are_rough(spectrum: Spectrum) -> bool:
     return known and (abs(skewness) > ROUGH_SKEWNESS or kurtosis > ROUGH_EXCESS_KURTOSIS)
 
 
-def kl_is_rough(optimum: Optimum) -> bool:
-    """Whether the predicted KL is of leading order only.
-
-    It is exact for a squared error of Gaussian data. At `NEAR` times the critical weight and above, KL is too small for
-    its error to matter.
-    """
-    setting = optimum.setting
-    near = optimum.effective_variance >= NEAR * optimum.critical_variance
-    if optimum.verdict == "collapsed" or near or not math.isfinite(optimum.kl):
-        return False
-    return setting.loss.decoder in (BERNOULLI, SCORES) or not looks_gaussian(setting.spectrum)
-
-
-def _rough_kl(optimum: Optimum) -> str | None:
-    if not kl_is_rough(optimum):
-        return None
-    decoder = optimum.setting.loss.decoder
-    reason = {BERNOULLI: "the loss is a cross entropy", SCORES: "the loss is no squared error"}.get(
-        decoder, "the data are not Gaussian"
-    )
-    low, high = KL_ERROR if optimum.kl >= 1 else SMALL_KL_ERROR
-    learned = " (more where the decoder learns its variance)" if decoder == LEARNED else ""
-    size = "1 nat or more" if optimum.kl >= 1 else "less than 1 nat"
-    return (
-        f"KL is exact for a squared error and Gaussian data, and of leading order here, because {reason}: where {size} "
-        f"was predicted, trained networks had {low:g} to {high:g} times as much{learned}; the critical KL weight does "
-        f"not depend on this"
-    )
-
-
 def _conditional(optimum: Optimum) -> str | None:
     conditions = optimum.setting.loss.conditions
     if not conditions:
@@ -134,8 +98,8 @@ def _kinks(optimum: Optimum) -> str | None:
     return (
         f"the loss has kinks, and the critical weight depends on how far the outputs of a network spread: from "
         f"{first} to {last}, which is {low:.3g} to {high:.3g} times the predicted one; within this range the criterion "
-        f"does not decide, and collapse may be abrupt (compare trainings that start alive with trainings that start "
-        f"collapsed)"
+        f"does not decide; collapse may be abrupt, and an active state may live above it (compare trainings that start "
+        f"alive with trainings that start collapsed)"
     )
 
 
@@ -294,7 +258,7 @@ CHECKS: dict[str, Callable[[Optimum], str | None]] = {
     "not-centred": _not_centred,
     "constant-features": _constant_features,
     "non-gaussian": _non_gaussian,
-    "rough-kl": _rough_kl,
+    "rough-kl": rough_kl,
     "kinks": _kinks,
     "conditional": _conditional,
     "first-order": _first_order,

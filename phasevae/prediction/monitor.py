@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from phasevae.errors import InputError
+from phasevae.prediction.conditions import conditions_of_encoder
 from phasevae.prediction.encoder_outputs import PosteriorReader
 from phasevae.prediction.epoch_sums import EpochSums, bound_of, mean_kl
 from phasevae.prediction.predict import Prediction, predict
@@ -193,6 +194,13 @@ class CollapseMonitor(TrainerHooks):
         if isinstance(self._encoder, str):
             encoder = find_encoder(model, self._encoder)
             self._reader.hidden = hidden_layer(model, encoder)
+            if conditions := conditions_of_encoder(encoder.forward):
+                warnings.warn(
+                    f"CollapseMonitor: the encoder takes {conditions} as well: the prediction is for a model without "
+                    f"conditions",
+                    UserWarning,
+                    stacklevel=2,
+                )
             self._end_watch = on_training_forward(encoder, self.update)
         else:
             mean, spread = (find_encoder(model, name) for name in self._encoder)

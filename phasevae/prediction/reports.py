@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from phasevae.prediction.epoch_sums import LogvarBound
 from phasevae.prediction.predict import Prediction
-from phasevae.theory.ppca import ACTIVE_KL
+from phasevae.wording import counted
 
 PATIENCE = 3
 """A KL that falls in this many reports in a row is a trend."""
@@ -55,7 +55,7 @@ class Report:
     kl_weight: float  # the present one, with which the prediction is made
     kl: float
     kl_per_dim: NDArray  # [n_latent], in the network's order
-    active_units: int  # latents with a KL above theory.ppca.ACTIVE_KL
+    active_units: int  # latents with a KL above `EncoderLimits.active_kl`
     predicted_kl: float
     predicted_active_units: int
     distance: float  # measured less predicted KL
@@ -75,7 +75,7 @@ class Report:
         n = self.kl_per_dim.size
         head = (
             f"epoch {self.epoch}: KL {self.kl:.4g} nats ({self.predicted_kl:.4g} predicted), "
-            f"{self.active_units} of {n} latents active ({self.predicted_active_units} predicted)"
+            f"{self.active_units} of {counted(n, 'latent')} active ({self.predicted_active_units} predicted)"
         )
         return f"{head}: {self.message}" if self.message else head
 
@@ -111,7 +111,7 @@ def report_on(
     """
     # A variance that is fixed or bounded away from 1 has a KL that tells nothing.
     kl_per_dim = kl_per_dim - prediction.setting.limits.collapsed_kl
-    kl, active = float(kl_per_dim.sum()), int((kl_per_dim > ACTIVE_KL).sum())
+    kl, active = float(kl_per_dim.sum()), int((kl_per_dim > prediction.setting.limits.active_kl).sum())
     predicted_kl, predicted_active = prediction.kl, prediction.active_dims
     if kl_weight == 0:  # KL is free: every latent that the data have a use for grows without bound
         predicted_kl, predicted_active = math.inf, len(prediction.thresholds)
@@ -148,9 +148,9 @@ def _judged(
     if predicted.verdict == "collapsed":
         return EXPECTED, _expected(predicted, final)
     if active == 0:
-        keeps = f"{predicted.active_dims} latent" + ("s" if predicted.active_dims > 1 else "")
+        keeps = counted(predicted.active_dims, "latent")
         return COLLAPSED, f"collapsed, although the optimum keeps {keeps}: {REMEDY}"
-    left = _reports_left(kl, predicted.kl, past)
+    left = _reports_left(kl, predicted, past)
     if kl < predicted.kl and left <= HORIZON:
         optimal = f"although {predicted.kl:.4g} nats are optimal"
         return COLLAPSING, f"KL is falling and will be gone in about {left:.0f} reports, {optimal}"
@@ -200,7 +200,7 @@ def _matters(bound: LogvarBound, predicted: Prediction) -> bool:
 
 
 def _at_bound(bound: LogvarBound) -> str:
-    n = f"{bound.latents} latent" + ("s" if bound.latents > 1 else "")
+    n = counted(bound.latents, "latent")
     value = f"{bound.value:.4g}"
     option = f" (or predict with least_logvar={value})" if bound.is_lower else ""
     return (
@@ -225,11 +225,12 @@ def reason_to_warn(report: Report, final: Prediction | None) -> str:
     return STUCK if REMEDY in report.message else ""
 
 
-def _reports_left(kl: float, predicted_kl: float, past: list[Report]) -> float:
-    """Return after how many reports a falling KL is below ACTIVE_KL at its present rate.
+def _reports_left(kl: float, prediction: Prediction, past: list[Report]) -> float:
+    """Return after how many reports a falling KL is that of collapsed latents at its present rate.
 
     A rising weight lowers KL and its prediction alike. Only the fall of KL relative to the prediction is a trend.
     """
+    predicted_kl = prediction.kl
     recent = [(report.kl, report.predicted_kl) for report in past[-PATIENCE:]] + [(kl, predicted_kl)]
     if len(recent) <= PATIENCE or any(predicted == 0 for _, predicted in recent):
         return math.inf
@@ -239,7 +240,7 @@ def _reports_left(kl: float, predicted_kl: float, past: list[Report]) -> float:
     if not (np.all(np.diff(measured) < 0) and np.all(np.diff(shares) < 0)):
         return math.inf
     rate = math.log(shares[0] / shares[-1]) / PATIENCE
-    return math.log(kl / ACTIVE_KL) / rate
+    return math.log(kl / prediction.setting.limits.active_kl) / rate
 
 
 def _warning_of_the_end(final: Prediction) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.prediction.diagnosis import kl_is_rough
 from phasevae.prediction.losses import PER_FEATURE, SCORES
+from phasevae.prediction.rough_kl import kl_is_rough
 from phasevae.theory.ppca import is_active
 from phasevae.wording import counted, plain, rounded, with_error
 

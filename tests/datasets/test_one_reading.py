@@ -133,6 +133,7 @@ def test_every_answer_begins_with_the_sentence(kind, tmp_path, capsys):
     path, _ = SOURCES[kind](tmp_path)
     sentence = str(dataset_from_path(path).reading)
     assert sentence.startswith(SENTENCES[kind])
+    assert ("columns a ... d" in sentence) == (kind == "csv")
     kind_of_data = "images" if kind == "images" else "array"
     told = [
         run(capsys, "predict", path, "--latent", 2, "--beta", 1, "--html", tmp_path / "page.html"),
@@ -150,6 +151,34 @@ def test_every_answer_begins_with_the_sentence(kind, tmp_path, capsys):
         assert json.loads((tmp_path / file).read_text())["read"]["sentence"] == sentence
     assert str(read_spectrum(tmp_path / "spectrum.json").reading) == sentence
     assert str(load_dataset(tmp_path / "saved").reading) == sentence
+
+
+@pytest.mark.parametrize("standardize", [[], ["--standardize", "global"]])
+def test_columns_parts_and_what_was_left_out_are_in_every_answer(standardize, tmp_path, capsys):
+    whole = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 4)), columns=list("abcd"))
+    whole["id"] = np.random.default_rng(1).permutation(100)
+    (tmp_path / "parts").mkdir()
+    for name, rows in (("p1", slice(60)), ("p2", slice(60, None))):
+        whole.iloc[rows].to_parquet(tmp_path / "parts" / f"{name}.parquet")
+    options = ["--drop", "id", *standardize]
+    told = [
+        run(capsys, "predict", tmp_path / "parts", *options, "--latent", 2, "--beta", 1),
+        run(capsys, "spectrum", tmp_path / "parts", *options, "-o", tmp_path / "s.json"),
+        run(capsys, "predict", tmp_path / "s.json", "--latent", 2, "--beta", 1),
+        run(capsys, "dataset", "array", tmp_path / "parts", *options, "-o", tmp_path / "saved"),
+        run(capsys, "predict", tmp_path / "saved", "--latent", 2, "--beta", 1),
+    ]
+    (sentence,) = {text.splitlines()[0] for text in told}
+    made = "standardised (global)" if standardize else "none"
+    assert sentence.startswith("100 samples of 4 features, values ")
+    assert sentence.endswith(
+        f", columns a ... d, from 2 sources (p1.parquet 60, p2.parquet 40), left out: column id, preparation: {made}"
+    )
+    mode = standardize[1] if standardize else None
+    prediction = phasevae.predict(tmp_path / "parts", 2, beta=1.0, drop=["id"], standardize=mode)
+    assert str(prediction.reading) == sentence
+    # The same numbers as those of the columns in memory.
+    assert prediction.kl == phasevae.predict(whole[list("abcd")], 2, beta=1.0, standardize=mode).kl
 
 
 def test_files_of_older_versions_have_no_reading(tmp_path):
@@ -170,6 +199,10 @@ def test_files_of_older_versions_have_no_reading(tmp_path):
     ("reading", "expected"),
     [
         (Reading(1, (1,), 0, 0.12345), "1 sample of 1 feature, values 0 to 0.1235, preparation: none"),
+        (
+            Reading(7, (1,), 99999.96875, 100000.0390625),
+            "7 samples of 1 feature, values 99999.9688 to 100000.039, preparation: none",
+        ),
         (Reading(7, (2, 3), -1.5, 65535), "7 samples of 2 x 3, values -1.5 to 65535, preparation: none"),
         (
             Reading(300, (16, 16, 3), 0, 1, (), tuple("abcdef"), (("images", 200), ("masks", 100))),
@@ -328,8 +361,9 @@ def test_values_that_single_precision_holds_are_not_warned_of():
 
 def test_copies_are_said_with_their_effect(tmp_path):
     x = np.random.default_rng(0).normal(size=(500, 4))
+    copied = np.tile(x, (4, 1))
     np.save(tmp_path / "x.npy", np.repeat(x, 4, axis=0))
-    for data in (tmp_path / "x.npy", np.tile(x, (4, 1)), [x, x, x, x]):
+    for data in (tmp_path / "x.npy", copied, [copied[:700], copied[700:]]):
         prediction = phasevae.predict(data, 2, beta=1.0)
         assert "duplicates" in codes(prediction)
         assert prediction.reading.effective_samples == pytest.approx(500)

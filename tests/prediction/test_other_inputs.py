@@ -6,10 +6,12 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 
-from phasevae import InputError, predict
+from phasevae import CollapseMonitor, InputError, predict
+from phasevae.prediction.conditions import conditions_of_encoder, conditions_of_loss
 from phasevae.prediction.libraries import LIBRARIES
-from phasevae.prediction.own_loss.function import conditions_of
+from phasevae.prediction.reports import report_on
 from phasevae.theory.ppca import ACTIVE_KL
 
 RNG = np.random.default_rng(0)
@@ -89,7 +91,7 @@ def loss_of(recon, x, mu, logvar, *, c=None, beta=1.0):
     ],
 )
 def test_conditions_are_found_by_name(signature, conditions):
-    assert conditions_of(signature) == conditions
+    assert conditions_of_loss(signature) == conditions
 
 
 def test_a_loss_that_needs_more_is_refused_in_one_line():
@@ -119,6 +121,20 @@ def test_the_advice_for_a_condition_is_the_criterion_of_an_additive_decoder():
     assert within < predict(x, 2, beta=1.0).critical_kl_weight
 
 
+class Encoder(torch.nn.Module):
+    def forward(self, x, labels, scale=1.0):
+        return x[:, :2] * scale, torch.zeros(len(x), 2)
+
+
+def test_the_monitor_warns_about_a_conditional_encoder():
+    assert conditions_of_encoder(Encoder().forward) == "labels"
+    assert conditions_of_encoder(torch.nn.Linear(2, 2).forward) == ""
+    monitor = CollapseMonitor(predict(CORRECTED, 2, loss="sse"), encoder="")
+    with pytest.warns(UserWarning, match="the encoder takes labels as well: the prediction is for a model without"):
+        monitor.watch(Encoder())
+    monitor.unwatch()
+
+
 # Noise
 
 
@@ -134,4 +150,6 @@ def test_with_little_noise_a_small_kl_is_no_collapse():
     limits = prediction.setting.limits
     assert prediction.kl_per_dim.min() > limits.active_kl
     assert not any("whatever the latents are" in line for line in prediction.advice)
+    report = report_on(prediction.kl_per_dim, [], prediction, 1.0)
+    assert (report.active_units, report.status) == (3, "ok")
     assert predict(x, 3, beta=1.0).setting.limits.active_kl == pytest.approx(ACTIVE_KL)

@@ -14,7 +14,7 @@ from rich.console import Console
 import phasevae
 from phasevae.cli.main import app
 from phasevae.datasets.registry import build_dataset
-from phasevae.prediction import diagnosis
+from phasevae.prediction import rough_kl
 from phasevae.prediction.optimum import find_optimum
 from phasevae.prediction.predict import predict
 from phasevae.prediction.text import WIDTH, show, summary
@@ -113,7 +113,7 @@ def test_kl_is_rough_unless_data_are_gaussian_and_the_error_squared(x, data, opt
     binary = np.repeat(np.random.default_rng(2).random((4000, 3)) < 0.5, 2, axis=1).astype(float)
     prediction = predict({"gaussian": x, "skewed": skewed, "binary": binary}[data], 2, **options)
     page, text, record = phasevae.prediction_page(prediction), str(prediction), prediction.to_json()
-    assert diagnosis.kl_is_rough(prediction) == rough
+    assert rough_kl.kl_is_rough(prediction) == rough
     assert ("rough-kl" in text) == ("rough-kl" in page) == rough
     assert ("rough-kl" in [warning["code"] for warning in record["warnings"]]) == rough
     assert ("(rough)" in text) == ("about" in prediction.headline) == rough
@@ -126,7 +126,7 @@ def test_trained_networks_are_as_rough_as_the_warning_says():
         cases = [case for case in csv.DictReader(stream) if float(case["predicted_kl"]) > 0]
     for case in cases:
         predicted, trained = float(case["predicted_kl"]), float(case["kl"])
-        low, high = diagnosis.KL_ERROR if predicted >= 1 else diagnosis.SMALL_KL_ERROR
+        low, high = rough_kl.KL_ERROR if predicted >= 1 else rough_kl.SMALL_KL_ERROR
         if case["loss"] != "gaussian-nll":  # its learned variance follows
             assert 0.99 * low <= trained / predicted <= 1.01 * high, case
     assert any(float(case["kl"]) < 0.65 * float(case["predicted_kl"]) for case in cases)

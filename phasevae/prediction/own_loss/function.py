@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import inspect
 import math
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -23,13 +21,6 @@ from phasevae.prediction.own_loss.rows import Rows, Shape
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-
-N_ARGUMENTS = 4
-"""A loss function takes recon, x, mu and logvar."""
-
-CONDITION = re.compile("c|y|cond.*|labels?|class(es)?|class_.*|context.*|covariates?|batch_ind(ex|ices)|batch_labels?")
-"""Names of further arguments that are conditions."""
 
 
 def load_function(address: str) -> Callable[..., Any]:
@@ -70,31 +61,6 @@ def load_function(address: str) -> Callable[..., Any]:
     if not callable(function):
         raise InputError(f"{path}: has no function {name!r}")
     return function
-
-
-def conditions_of(function: Callable[..., Any]) -> str:
-    """Return the further inputs of a loss function that are conditions by their names, as text; empty without any.
-
-    Raises InputError for a function that needs more than (recon, x, mu, logvar).
-    """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # some callables of C have no signature
-        return ""
-    open_ended = any(each.kind is each.VAR_POSITIONAL for each in parameters)
-    further = [
-        each
-        for number, each in enumerate(parameters)
-        if each.kind is each.KEYWORD_ONLY or (number >= N_ARGUMENTS and each.kind is not each.VAR_KEYWORD)
-    ]
-    needed = [each.name for each in further if each.default is each.empty and each.kind is not each.VAR_POSITIONAL]
-    if needed and not open_ended:
-        name = getattr(function, "__name__", type(function).__name__)
-        raise InputError(
-            f"loss {name}: needs {', '.join(needed)} as well, must take (recon, x, mu, logvar); give fixed values with "
-            f"functools.partial, or for conditions a loss without them"
-        )
-    return " and ".join(each.name for each in further if CONDITION.fullmatch(each.name.lower()))
 
 
 @dataclass(frozen=True)

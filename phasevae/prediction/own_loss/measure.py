@@ -19,11 +19,12 @@ from torch import Tensor
 
 from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
 from phasevae.errors import InputError
+from phasevae.prediction.conditions import conditions_of_loss
 from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, OWN, SCORES, Loss
 from phasevae.prediction.optimum import PredictionWarning
 from phasevae.prediction.own_loss import probes
 from phasevae.prediction.own_loss.curvature import Derivatives, domain_of
-from phasevae.prediction.own_loss.function import LossFunction, conditions_of
+from phasevae.prediction.own_loss.function import LossFunction
 from phasevae.prediction.own_loss.optimum import FEW_ROWS, check_optimum, constant_optimum
 from phasevae.prediction.own_loss.parameters import fit_parameters, parameters_of, restored
 from phasevae.prediction.own_loss.recognition import Recognised, recognise
@@ -88,7 +89,7 @@ def understand(
     InputError
         For a loss that is not understood, in one line.
     """
-    conditions = conditions_of(function)  # first, because a function that needs more cannot be called
+    conditions = conditions_of_loss(function)  # first, because a function that needs more cannot be called
     loss = LossFunction(function, target, _shapes(output_shape, target), n_latent, isinstance(output_shape, list))
     features = feature_statistics(target.stream)  # first, because it says which value cannot be used
     few = target.thinned(max(64, min(FEW_ROWS, _MOST_VALUES // max(loss.n_outputs, target.stream.dimension))))

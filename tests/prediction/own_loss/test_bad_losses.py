@@ -167,7 +167,7 @@ def test_a_feature_without_counts_is_left_out():
     prediction = predict(x, 2, loss=poisson)
     assert "constant-outputs" in codes(prediction)
     (message,) = (warning.message for warning in prediction.warnings if warning.code == "constant-outputs")
-    assert message == "1 of 5 outputs have the same score in every sample (2): no latent can carry them"
+    assert message == "1 of 5 outputs has the same score in every sample (2): no latent can carry them"
     np.testing.assert_allclose(factors(prediction), factors(predict(COUNTS, 2, loss=poisson)), rtol=1e-6)
 
 

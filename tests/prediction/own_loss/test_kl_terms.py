@@ -177,7 +177,7 @@ def test_a_squared_capacity_costs_its_square_when_collapsed():
 
 
 def test_latents_without_a_term():
-    with pytest.raises(InputError, match="has no KL term for 1 latents, must have one for each"):
+    with pytest.raises(InputError, match="has no KL term for 1 latent, must have one for each"):
         predicted(lambda mu, lv: kl_of_latents(mu, lv)[:, 1:].sum(1).mean())
 
 
