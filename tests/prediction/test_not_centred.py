@@ -49,7 +49,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: getattr(loss, "__name__", loss))
 def test_whatever_the_loss(loss):
     options = {"library": loss} if loss == "scvi" else {"loss": loss}
     message = warning_of(FACTORS + 3, **options)
