@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from phasevae.artifacts.files import SEAL, canonical_json, replacing
+from phasevae.artifacts.schemas import check_record
+from phasevae.artifacts.table_schemas import LARGEST
 from phasevae.errors import InputError
 
 _HEADER_KEY = "phasevae"
@@ -55,10 +57,25 @@ def write_tensors(path: Path | str, tensors: Mapping[str, np.ndarray], metadata:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_tensors(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_tensors(
+    path: Path | str, kind: str | None = None, axes: Mapping[str, str] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read arrays and metadata written by `write_tensors`.
 
-    Raises InputError that names the file when it is missing, truncated, altered or not ours.
+    Parameters
+    ----------
+    path : Path or str
+    kind : str, optional
+        The schema that its metadata must meet (`phasevae.artifacts.schemas`). Then all numbers in the arrays must be
+        finite as well.
+    axes : mapping of str to str, optional
+        For arrays by their names, a letter or digit for each axis. Axes of the same letter must be of the same length,
+        those of a digit of this length.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, truncated, altered or not ours, or does not meet the schema. It names the file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -74,7 +91,24 @@ def read_tensors(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any
         raise InputError(f"{path}: not a weights file of phasevae, or damaged ({error})") from None
     if sha256 != _content_sha256(tensors, metadata):
         raise InputError(f"{path}: altered after it was written ({SEAL} is not that of its content)")
+    if kind is not None:
+        check_record(path, metadata, kind)
+        _check_arrays(path, tensors, axes or {})
     return tensors, metadata
+
+
+def _check_arrays(path: Path, arrays: Mapping[str, np.ndarray], axes: Mapping[str, str]) -> None:
+    lengths: dict[str, int] = {}
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or not (np.abs(array) <= LARGEST).all():
+            raise InputError(f"{path}: array '{name}' is {array.dtype}, must hold finite numbers up to {LARGEST:g}")
+        if name not in axes:
+            continue
+        if array.ndim == len(axes[name]):
+            for axis, length in zip(axes[name], array.shape, strict=True):
+                lengths.setdefault(axis, int(axis) if axis.isdecimal() else length)
+        if array.shape != tuple(lengths.get(axis) for axis in axes[name]):
+            raise InputError(f"{path}: array '{name}' has the shape {array.shape}, which does not fit the others")
 
 
 def _content_sha256(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:

@@ -37,6 +37,13 @@ from phasevae.spectrum.spectrum import MOST_MEASURED, Spectrum, assemble_spectru
 from phasevae.spectrum.variance_proxy import MOST_ROWS, N_COMPONENTS, variance_proxy_ratio
 
 _FEATURES = ("origin", "shift", "low", "high")
+_AXES = dict.fromkeys((*_FEATURES, "eigenvalues"), "D") | {
+    "covariance": "DD",
+    "vectors": "Dk",
+    "powers": "4k",
+    "projections": "rp",
+}
+"""The axes of each array: D features, k components; four powers; r rows, p components."""
 
 
 @dataclass(frozen=True)
@@ -231,9 +238,9 @@ def read(path: Path | str, *kinds: type) -> Any:
     InputError
         If it holds anything else or is damaged. It names the file.
     """
-    arrays, metadata = read_tensors(path)
+    arrays, metadata = read_tensors(path, "moments", _AXES)
     known = {kind.__name__: kind for kind in (Moments, Basis, Shape)}
-    kind = known.get(metadata.pop("kind", None)) if isinstance(metadata, dict) else None
+    kind = known.get(metadata.pop("kind"))
     if kind not in kinds:
         names = " or ".join(kind.__name__.lower() for kind in kinds)
         raise InputError(f"{path}: must be {names} of `phasevae moments`")
