@@ -139,8 +139,7 @@ SCHEMAS = {
         ),
     ),
     "moments": _object(
-        ("kind", "parts"),
-        kind=_TEXT,
+        ("parts",),
         parts=_list(_PART, 1),
         n_samples=_WHOLE,
         share_binary={"type": "number", "minimum": 0, "maximum": 1},

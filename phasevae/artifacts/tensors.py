@@ -57,25 +57,10 @@ def write_tensors(path: Path | str, tensors: Mapping[str, np.ndarray], metadata:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_tensors(
-    path: Path | str, kind: str | None = None, axes: Mapping[str, str] | None = None
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_tensors(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read arrays and metadata written by `write_tensors`.
 
-    Parameters
-    ----------
-    path : Path or str
-    kind : str, optional
-        The schema that its metadata must meet (`phasevae.artifacts.schemas`). Then all numbers in the arrays must be
-        finite as well.
-    axes : mapping of str to str, optional
-        For arrays by their names, a letter or digit for each axis. Axes of the same letter must be of the same length,
-        those of a digit of this length.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, truncated, altered or not ours, or does not meet the schema. It names the file.
+    Raises InputError that names the file when it is missing, truncated, altered or not ours.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -91,16 +76,36 @@ def read_tensors(
         raise InputError(f"{path}: not a weights file of phasevae, or damaged ({error})") from None
     if sha256 != _content_sha256(tensors, metadata):
         raise InputError(f"{path}: altered after it was written ({SEAL} is not that of its content)")
-    if kind is not None:
-        check_record(path, metadata, kind)
-        _check_arrays(path, tensors, axes or {})
     return tensors, metadata
 
 
-def _check_arrays(path: Path, arrays: Mapping[str, np.ndarray], axes: Mapping[str, str]) -> None:
+def check_tensors(
+    path: Path | str, arrays: Mapping[str, np.ndarray], metadata: Any, kind: str, axes: Mapping[str, str]
+) -> None:
+    """Check what `read_tensors` gave.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file, for the message.
+    arrays : mapping of str to array
+        All numbers must be finite.
+    metadata : mapping
+    kind : str
+        The schema that the metadata must meet (`phasevae.artifacts.schemas`).
+    axes : mapping of str to str
+        For arrays by their names, a letter or digit for each axis. Axes of the same letter must be of the same length,
+        those of a digit of this length.
+
+    Raises
+    ------
+    InputError
+        One line: the file, the key or array that is wrong, and what would be right.
+    """
+    check_record(path, metadata, kind)
     lengths: dict[str, int] = {}
     for name, array in arrays.items():
-        if array.dtype.kind != "f" or not (np.abs(array) <= LARGEST).all():
+        if array.dtype.kind != "f" or not float(np.abs(array).max(initial=0)) <= LARGEST:
             raise InputError(f"{path}: array '{name}' is {array.dtype}, must hold finite numbers up to {LARGEST:g}")
         if name not in axes:
             continue
