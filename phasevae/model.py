@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phasevae.artifacts.tensors import read_tensors, write_tensors
+from phasevae.artifacts.tensors import check_tensors, read_tensors, write_tensors
 from phasevae.errors import InputError
 from phasevae.kernels import noise
 from phasevae.kernels.mlp import Layer, Network
@@ -226,11 +226,9 @@ def load(point: Path | str) -> TrainedVAE:
     path = Path(point)
     path = path / "weights.safetensors" if path.is_dir() else path
     tensors, metadata = read_tensors(path)
-    try:
-        shape = metadata["architecture"]
-        architecture = Architecture(shape["dimension"], shape["n_latent"], tuple(shape["hidden"]))
-    except (KeyError, TypeError):
-        raise InputError(f"{path}: has no architecture, must be the weights of a trained point") from None
+    check_tensors(path, tensors, metadata, "weights", {})
+    shape = metadata["architecture"]
+    architecture = Architecture(shape["dimension"], shape["n_latent"], tuple(shape["hidden"]))
     parts = []
     for name, (fan_in, fan_out, _) in architecture.layers.items():
         weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")

@@ -1,4 +1,7 @@
-"""JSON Schemas of the JSON files of results: the keys that phasevae reads. Other keys may hold anything."""
+"""JSON Schemas of the JSON files of results, and of the metadata of safetensors files: the keys that phasevae reads.
+
+Other keys may hold anything.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +57,17 @@ _READ = _object(
 
 CONVERGENCE = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error", "second_moment_deviation")
 """Keys of the evidence for convergence in point.json."""
+
+_PART = _object(
+    ("name", "data_sha256", "start", "stop", "n_rows", "provenance"),
+    name=_TEXT,
+    data_sha256=_TEXT,
+    start={"type": "integer", "minimum": 0},
+    stop=_WHOLE,
+    n_rows=_WHOLE,
+    provenance=_OBJECT,
+    read=_READ,
+)
 
 SCHEMAS = {
     "data": _object(
@@ -115,6 +129,22 @@ SCHEMAS = {
             **dict.fromkeys(("anneal_fraction", "holdout"), _NUMBER),
         ),
         provenance=_object(("data_sha256", "code_hash", "backend"), data_sha256=_TEXT, code_hash=_TEXT, backend=_TEXT),
+    ),
+    "weights": _object(
+        ("sigma2", "beta", "architecture"),
+        sigma2=_POSITIVE,
+        beta=_POSITIVE,
+        architecture=_object(
+            ("dimension", "n_latent", "hidden"), dimension=_WHOLE, n_latent=_WHOLE, hidden=_list(_WHOLE)
+        ),
+    ),
+    "moments": _object(
+        ("parts",),
+        parts=_list(_PART, 1),
+        n_samples=_WHOLE,
+        share_binary={"type": "number", "minimum": 0, "maximum": 1},
+        trace=_POSITIVE,
+        basis_sha256=_TEXT,
     ),
     "timing": _object(
         ("train_seconds", "measure_seconds", "models_in_ensemble"),

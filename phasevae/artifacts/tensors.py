@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from phasevae.artifacts.files import SEAL, canonical_json, replacing
+from phasevae.artifacts.schemas import check_record
+from phasevae.artifacts.table_schemas import LARGEST
 from phasevae.errors import InputError
 
 _HEADER_KEY = "phasevae"
@@ -75,6 +77,43 @@ def read_tensors(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, Any
     if sha256 != _content_sha256(tensors, metadata):
         raise InputError(f"{path}: altered after it was written ({SEAL} is not that of its content)")
     return tensors, metadata
+
+
+def check_tensors(
+    path: Path | str, arrays: Mapping[str, np.ndarray], metadata: Any, kind: str, axes: Mapping[str, str]
+) -> None:
+    """Check what `read_tensors` gave.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file, for the message.
+    arrays : mapping of str to array
+        All numbers must be finite.
+    metadata : mapping
+    kind : str
+        The schema that the metadata must meet (`phasevae.artifacts.schemas`).
+    axes : mapping of str to str
+        For arrays by their names, a letter or digit for each axis. Axes of the same letter must be of the same length,
+        those of a digit of this length.
+
+    Raises
+    ------
+    InputError
+        One line: the file, the key or array that is wrong, and what would be right.
+    """
+    check_record(path, metadata, kind)
+    lengths: dict[str, int] = {}
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or not float(np.abs(array).max(initial=0)) <= LARGEST:
+            raise InputError(f"{path}: array '{name}' is {array.dtype}, must hold finite numbers up to {LARGEST:g}")
+        if name not in axes:
+            continue
+        if array.ndim == len(axes[name]):
+            for axis, length in zip(axes[name], array.shape, strict=True):
+                lengths.setdefault(axis, int(axis) if axis.isdecimal() else length)
+        if array.shape != tuple(lengths.get(axis) for axis in axes[name]):
+            raise InputError(f"{path}: array '{name}' has the shape {array.shape}, which does not fit the others")
 
 
 def _content_sha256(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:

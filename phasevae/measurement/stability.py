@@ -60,7 +60,7 @@ def measure_stability(
     with torch.no_grad():
         mu, variance = (part.double() for part in model.encode(rows))
     kl = float(_kl(mu, variance.log()))
-    if kl > 10 * ACTIVE_KL:
+    if not kl <= 10 * ACTIVE_KL:  # NaN as well
         raise InputError(
             f"stability: KL is {kl:.4g} nats at sigma2={model.sigma2:g}, must be that of a collapsed model"
         )

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.artifacts.tensors import read_tensors, write_tensors
+from phasevae.artifacts.tensors import check_tensors, read_tensors, write_tensors
 from phasevae.datasets.base import Dataset, SampleStream, write_npy
 from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics
 from phasevae.datasets.reading import Reading, joined_reading
@@ -37,6 +37,13 @@ from phasevae.spectrum.spectrum import MOST_MEASURED, Spectrum, assemble_spectru
 from phasevae.spectrum.variance_proxy import MOST_ROWS, N_COMPONENTS, variance_proxy_ratio
 
 _FEATURES = ("origin", "shift", "low", "high")
+_AXES = dict.fromkeys((*_FEATURES, "eigenvalues"), "D") | {
+    "covariance": "DD",
+    "vectors": "Dk",
+    "powers": "4k",
+    "projections": "rp",
+}
+"""The axes of each array: D features, k components; four powers; r rows, p components."""
 
 
 @dataclass(frozen=True)
@@ -232,11 +239,12 @@ def read(path: Path | str, *kinds: type) -> Any:
         If it holds anything else or is damaged. It names the file.
     """
     arrays, metadata = read_tensors(path)
-    known = {kind.__name__: kind for kind in (Moments, Basis, Shape)}
-    kind = known.get(metadata.pop("kind", None)) if isinstance(metadata, dict) else None
-    if kind not in kinds:
+    named = metadata.pop("kind", None) if isinstance(metadata, dict) else None
+    kind = next((kind for kind in kinds if kind.__name__ == named), None)
+    if kind is None:
         names = " or ".join(kind.__name__.lower() for kind in kinds)
         raise InputError(f"{path}: must be {names} of `phasevae moments`")
+    check_tensors(path, arrays, metadata, "moments", _AXES)
     try:
         values = {**arrays, **metadata, "parts": [Part(**part) for part in metadata["parts"]]}
         if kind is not Shape:

@@ -168,7 +168,7 @@ def test_by_hand(command, tmp_path):
         (("moments", "x.npy", "--shard", "2", "-o", "m"), "--shard: '2', must be like 3/8"),
         (("spectrum", "--moments", "x.npy", "-o", "m"), "x.npy: not a weights file"),
         (("spectrum", "--moments", "w.safetensors", "-o", "m"), "must be moments or shape of `phasevae moments`"),
-        (("spectrum", "--moments", "k.safetensors", "-o", "m"), "not a file of `phasevae moments`, or damaged"),
+        (("spectrum", "--moments", "k.safetensors", "-o", "m"), "parts[0]: key 'data_sha256' is missing"),
         (("moments", "x.npy", "--basis", "w.safetensors", "-o", "m"), "must be basis of"),
         (("spectrum", "--moments", "x.npy", "--grey", "-o", "m"), "grey: must be given to `phasevae moments`"),
         (("spectrum", "x.npy", "x.npy", "-o", "m"), "several DATA go with --moments"),
