@@ -51,6 +51,7 @@ _READ = _object(
     rounding={"type": "number", "minimum": 0},
     effective_samples={"type": ["number", "null"], "exclusiveMinimum": 0},
 )
+
 CONVERGENCE = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error", "second_moment_deviation")
 """Keys of the evidence for convergence in point.json."""
 

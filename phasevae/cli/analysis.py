@@ -181,7 +181,7 @@ def stability(
     from phasevae.measurement.stability import measure_stability
     from phasevae.model import load
 
-    x = load_dataset(data).x
+    x = load_dataset(data, verify=True).x
     result = measure_stability(load(point), x, directions=range(min(directions, x.shape[1])))
     inputs = (point / "point.json", data / "data.json")
     write_json(output, {**result, "provenance": provenance_record(output, "stability", inputs)})

@@ -15,7 +15,10 @@ from phasevae.datasets.header import column_names, first_is_names, is_number
 from phasevae.errors import InputError
 
 _SAMPLE_LINES = 200
-_SAMPLE_LETTERS = 8 * 2**20
+_LEAST_LINES = 10
+_SCORED_LINES = 50
+_SCORED_CELLS = 5000
+_SAMPLE_LETTERS = 2**20
 _LONGEST_LINE = 16 * 2**20
 _BLANKS = r"\s+"
 _SEPARATORS = (";", "\t", ",", "|", _BLANKS)
@@ -75,8 +78,9 @@ def dialect_of(path: Path, stream: BinaryIO, header: bool | None, encoding: str)
     if not body:
         raise InputError(f"{path}: has no rows")
     commented = any(line.lstrip().startswith("#") for line in lines[comments:])
-    separator = max(separators, key=lambda each: _score(body, each))
-    if _score(body, separator)[1] == 0:
+    scores = {each: _score(body[:_SCORED_LINES], each) for each in separators}
+    separator = max(scores, key=scores.__getitem__)
+    if scores[separator][1] == 0:
         separator = ","  # a single column
     rows = _split(body, separator)
     decimal = _decimal(path, rows)
@@ -106,7 +110,7 @@ def _first_lines(path: Path, stream: BinaryIO, encoding: str) -> tuple[str, list
     lines: list[str] = []
     size = 0
     with io.TextIOWrapper(stream, encoding=encoding, newline="") as text:
-        while len(lines) < 2 or (len(lines) < _SAMPLE_LINES and size < _SAMPLE_LETTERS):
+        while len(lines) < _LEAST_LINES or (len(lines) < _SAMPLE_LINES and size < _SAMPLE_LETTERS):
             line = text.readline(_LONGEST_LINE)
             if not line:
                 break
@@ -137,7 +141,7 @@ def _score(lines: Sequence[str], separator: str) -> tuple[float, float]:
     width, count = Counter(map(len, rows)).most_common(1)[0]
     if width < 2:
         return 0.0, 0.0
-    cells = [cell.strip() for row in rows for cell in row]
+    cells = [cell.strip() for row in rows for cell in row][:_SCORED_CELLS]
     numbers = sum(is_number(cell) or ("," in cell and is_number(_with_point(cell))) for cell in cells)
     return numbers / len(cells) * count / len(rows), count / len(rows)
 
@@ -145,8 +149,9 @@ def _score(lines: Sequence[str], separator: str) -> tuple[float, float]:
 def _decimal(path: Path, rows: Sequence[Sequence[str]]) -> str:
     """The decimal sign. Commas within numbers may also separate thousands."""
     cells = [cell.strip() for row in rows for cell in row]
-    grouped = [cell for cell in cells if "," in cell and _GROUPED.fullmatch(cell)]
-    decimal = [cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell)]
+    with_comma = [cell for cell in cells if "," in cell]
+    grouped = [cell for cell in with_comma if _GROUPED.fullmatch(cell)]
+    decimal = [cell for cell in with_comma if _DECIMAL_COMMA.fullmatch(cell)]
     if not grouped and not decimal:
         return "."
     thousands = [cell for cell in grouped if "." in cell or cell.count(",") > 1]

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from phasevae.errors import InputError
+from phasevae.datasets.files import shown_name
+from phasevae.errors import InputError, no_such_choice
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def first_line(error: Exception, most: int = 200) -> str:
     return line if len(line) <= most else line[:most] + "..."
 
 
-def needed(path: Path, module: str, extra: str) -> Any:
+def needed(path: Path, module: str) -> Any:
     """Import the library that reads a file.
 
     Parameters
@@ -51,8 +52,6 @@ def needed(path: Path, module: str, extra: str) -> Any:
         The file, for the message.
     module : str
         Name of the library.
-    extra : str
-        The extra of phasevae that installs it.
 
     Raises
     ------
@@ -62,7 +61,7 @@ def needed(path: Path, module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise InputError(f"{path}: needs {module}, which is not installed (pip install 'phasevae[{extra}]')") from None
+        raise InputError(f"{path}: needs {module}, which is not installed (pip install 'phasevae[formats]')") from None
 
 
 def check_memory(path: Path, n_bytes: float) -> None:
@@ -103,7 +102,8 @@ def chosen_key(path: Path, key: str | None, keys: list[str], what: str = "array"
     if key is None and len(keys) == 1:
         return keys[0]
     if key not in keys:
-        mistake = f"holds several {what}s: key" if key is None else f"key {key!r}"
-        shown = ", ".join(keys[:20]) + (", ..." if len(keys) > 20 else "")
-        raise InputError(f"{path}: {mistake} must be one of {shown}")
+        known = [*map(shown_name, keys[:20]), *(["..."] if len(keys) > 20 else [])]
+        if key is None:
+            raise InputError(f"{path}: holds several {what}s: key must be one of {', '.join(known)}")
+        raise no_such_choice(f"{path}: key", key, known)
     return key

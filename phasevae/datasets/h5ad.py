@@ -12,7 +12,8 @@ import numpy as np
 from phasevae.datasets.dense import filled
 from phasevae.datasets.file_errors import damage_named, needed
 from phasevae.datasets.reading import RawSamples
-from phasevae.errors import InputError
+from phasevae.datasets.sparse import dense
+from phasevae.errors import InputError, no_such_choice
 
 
 def read_h5ad(path: Path, key: str | None) -> RawSamples:
@@ -29,7 +30,7 @@ def read_h5ad(path: Path, key: str | None) -> RawSamples:
     InputError
         Without anndata, for a damaged file, and for a matrix that is not there.
     """
-    anndata = needed(path, "anndata", "anndata")
+    anndata = needed(path, "anndata")
     with damage_named(path, ".h5ad file"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = anndata.read_h5ad(path, backed="r")
@@ -45,17 +46,21 @@ def _matrix(path: Path, data: Any, key: str | None) -> RawSamples:
     names = [wanted, f"layers/{wanted}", f"obsm/{wanted}"]
     name = next((name for name in names if name in matrices), None)
     if name is None:
-        mistake = "has no X" if key is None else f"key {key!r}"
-        choice = f"must be one of {', '.join(matrices)}" if matrices else "it holds no matrix"
-        raise InputError(f"{path}: {mistake}{': key ' if key is None and matrices else ', '}{choice}")
+        if not matrices:
+            raise InputError(f"{path}: has no X and no other matrix")
+        if key is None:
+            raise InputError(f"{path}: has no X: key must be one of {', '.join(matrices)}")
+        raise no_such_choice(f"{path}: key", key, matrices)
     matrix, columns = matrices[name]()
     if hasattr(matrix, "to_memory"):  # a sparse matrix fits, and some versions of anndata cannot slice it on disk
         matrix = matrix.to_memory()
     if hasattr(matrix, "columns"):
         columns, matrix = map(str, matrix.columns), matrix.to_numpy()
-    if not hasattr(matrix, "dtype"):
-        matrix = np.asarray(matrix)
-    return RawSamples(filled(matrix, str(path)), str(path), columns=tuple(columns))
+    if hasattr(matrix, "tocsr"):
+        x = dense(matrix, str(path))
+    else:
+        x = filled(matrix if hasattr(matrix, "dtype") else np.asarray(matrix), str(path))
+    return RawSamples(x, str(path), columns=tuple(columns))
 
 
 def _matrices(data: Any) -> dict[str, Callable[[], tuple[Any, Iterable[str]]]]:

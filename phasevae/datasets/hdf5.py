@@ -42,7 +42,7 @@ def read_hdf5(path: Path, key: str | None, matlab: bool = False) -> RawSamples:
     InputError
         Without h5py, for a damaged file, and for several arrays without a key.
     """
-    h5py = needed(path, "h5py", "formats")
+    h5py = needed(path, "h5py")
     with damage_named(path, f"{path.suffix} file"), h5py.File(path, "r") as file:
         if "pandas_version" in file.attrs or any("pandas_type" in each.attrs for each in file.values()):
             raise InputError(f"{path}: is a table of pandas, must be a .parquet file (pandas.read_hdf, to_parquet)")

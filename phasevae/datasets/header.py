@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -118,8 +119,9 @@ def _most(rows: np.ndarray, like: object) -> bool:
 def column_names(cells: Sequence[str]) -> tuple[str, ...]:
     """Return the cells of a line as names of columns, each once; empty ones are named as pandas does."""
     names: list[str] = []
+    seen: Counter[str] = Counter()
     for number, cell in enumerate(cells):
         name = cell.strip() or f"Unnamed: {number}"
-        count = sum(1 for other in cells[:number] if other.strip() == cell.strip()) if cell.strip() else 0
-        names.append(f"{name}.{count}" if count else name)
+        names.append(f"{name}.{seen[name]}" if seen[name] else name)
+        seen[name] += 1
     return tuple(names)

@@ -15,6 +15,9 @@ BATCH, SAMPLE, ITEM = "batch", "sample", "item"
 _FEW = 4
 """A label of up to this many numbers may belong to an image of as many channels."""
 
+_FEWEST = 8
+"""Nobody trains on so few samples: a list of so few long arrays [b, D] is one of batches."""
+
 
 def convention(data: Any) -> tuple[str | None, str]:
     """Return what the items of an object are by its class, and the remedy where that is not known.
@@ -99,15 +102,19 @@ def checked_kind(kind: str, samples: Any, shape: tuple[int, ...], companions: li
         )
     if kind != ITEM:
         return kind
-    if is_table(samples):
-        return BATCH
-    if is_image(samples) or len(shape) < 2:
-        return SAMPLE
+    if is_table(samples) or is_image(samples) or len(shape) < 2:
+        return BATCH if is_table(samples) else SAMPLE
     if by_labels is not None:
         return by_labels
     if shape[0] == 1:  # either way the values are the same
         return BATCH if len(shape) == 2 else SAMPLE
-    return BATCH if len(shape) > 3 or getattr(data, "batch_size", None) == shape[0] else ITEM
+    says_so = getattr(data, "batch_size", None) == shape[0]
+    return BATCH if len(shape) > 3 or says_so or _is_few_batches(shape, data) else ITEM
+
+
+def _is_few_batches(shape: tuple[int, ...], data: Any) -> bool:
+    """Whether a list would hold a handful of samples only if its tables of many rows were no batches."""
+    return isinstance(data, list) and len(shape) == 2 and len(data) <= _FEWEST and shape[0] >= 10 * len(data)
 
 
 def _by_companions(shape: tuple[int, ...], companions: list[Any]) -> str | None:

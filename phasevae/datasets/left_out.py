@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from phasevae.errors import InputError
+from phasevae.wording import suggestion
 
 KEEP_ALL = "none"
 """In a list of columns to leave out: all others are features, even those that look like ids."""
@@ -40,7 +41,7 @@ def dropped_columns(names: Sequence[str], drop: Drop, label: str) -> set[int]:
         equal = {number for number, name in enumerate(names) if name == wanted}
         if not equal:
             if not _is_number(wanted) or not -len(names) <= int(wanted) < len(names):
-                raise InputError(f"{label}: drop: {wanted!r}, must be {_choice(names)}")
+                raise InputError(f"{label}: drop: {wanted!r}, {_choice(wanted, names)}")
             equal = {int(wanted) % len(names)}
         numbers |= equal
     if len(numbers) == len(names):
@@ -87,8 +88,10 @@ def _is_number(wanted: str | int) -> bool:
     return not isinstance(wanted, str) or wanted.removeprefix("-").isdecimal()
 
 
-def _choice(names: Sequence[str]) -> str:
+def _choice(wanted: str | int, names: Sequence[str]) -> str:
+    """Which columns there are, with the one that was probably meant."""
     numbers = f"a number from 0 to {len(names) - 1}"
     if list(names) == [str(number) for number in range(len(names))]:
-        return numbers
-    return f"one of {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}, or {numbers}"
+        return f"must be {numbers}"
+    known = [*names[:20], *(["..."] if len(names) > 20 else []), f"or {numbers}"]
+    return suggestion(wanted, known, "must be one of")

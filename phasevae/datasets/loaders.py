@@ -136,8 +136,8 @@ def item_stream(data: Any, key: str | None, label: str, numbers: bool = False, d
     batches unless its batch size is None. The items of any other object are batches or samples by what they look like:
     a vector is a sample, and so is an image of Pillow or an array with one label; an array with a vector of as many
     labels as it has rows is a batch, and so is a table or an array of four axes or more; arrays whose numbers of rows
-    differ are batches. Arrays of the same two or three axes may be either, and the first complete pass ends with an
-    error.
+    differ are batches, and so are those of a list of few long ones. Other arrays of the same two or three axes may be
+    either, and the first complete pass ends with an error.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phasevae.datasets import array_files, h5ad, hdf5, sparse, tables, text_tables, torch_files, zarr_files
+from phasevae.datasets import array_files, h5ad, hdf5, matrix_market, tables, text_tables, torch_files, zarr_files
 from phasevae.datasets.dense import selected
 from phasevae.datasets.files import check_file
 from phasevae.datasets.left_out import Drop, dropped_columns
@@ -49,7 +49,7 @@ READERS = (
     Reader(torch_files.read_torch, (".pt", ".pth"), ("key",)),
     Reader(hdf5.read_hdf5, (".h5", ".hdf5", ".hdf"), ("key",)),
     Reader(h5ad.read_h5ad, (".h5ad",), ("key",), ids=False),
-    Reader(sparse.read_matrix_market, (".mtx", ".mtx.gz", ".mtx.bz2"), ids=False),
+    Reader(matrix_market.read_matrix_market, (".mtx",), compressed=True, ids=False),
     Reader(zarr_files.read_zarr, (".zarr", ".zarr.zip"), ("key",)),
 )
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phasevae.artifacts.files import file_sha256, read_json, replacing, write_json
-from phasevae.datasets.base import Dataset, write_npy
+from phasevae.datasets.base import Dataset, row_slices, write_npy
+from phasevae.datasets.feature_statistics import LARGEST_SAMPLE
 from phasevae.datasets.reading import Reading
 from phasevae.errors import InputError
 
@@ -72,7 +74,7 @@ def load_dataset(folder: Path | str, verify: bool = False) -> Dataset:
     ----------
     folder : Path or str
     verify : bool
-        Whether to compare the sha256 of the samples with the record.
+        Whether to compare the sha256 of the samples with the record, and to check that they are finite and bounded.
 
     Raises
     ------
@@ -93,6 +95,8 @@ def load_dataset(folder: Path | str, verify: bool = False) -> Dataset:
         raise InputError(f"{array}: {x.dtype} of shape {x.shape}, must be float32 {expected} as data.json says")
     if verify and (sha256 := file_sha256(array)) != record.sha256:
         raise InputError(f"{array}: sha256 {sha256}, must be {record.sha256} as data.json says")
+    if verify:
+        _check_samples(array, x)
     return Dataset(
         name=record.name,
         x=x,
@@ -104,6 +108,17 @@ def load_dataset(folder: Path | str, verify: bool = False) -> Dataset:
         sha256=record.sha256,
         reading=Reading.from_json(record.read),
     )
+
+
+def _check_samples(path: Path, x: NDArray[np.float32]) -> None:
+    for rows in row_slices(*x.shape):
+        wrong = np.argwhere(~(np.abs(x[rows]) <= LARGEST_SAMPLE))
+        if wrong.size:
+            row, column = wrong[0] + (rows.start, 0)
+            raise InputError(
+                f"{path}: value {x[row, column]} at row {row}, column {column} (counted from 0), must be finite and at "
+                f"most {LARGEST_SAMPLE:g} in magnitude"
+            )
 
 
 def is_saved(folder: Path) -> bool:

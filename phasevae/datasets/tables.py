@@ -100,7 +100,7 @@ def read_workbook(path: Path, key: str | None, drop: Drop, header: bool | None) 
     InputError
         For a file that is no workbook, several sheets without a key, and a sheet that is no table of numbers.
     """
-    openpyxl = needed(path, "openpyxl", "formats")
+    openpyxl = needed(path, "openpyxl")
     with damage_named(path, f"{path.suffix} workbook"):
         with zipfile.ZipFile(path) as archive:
             check_memory(path, 10 * sum(info.file_size for info in archive.infolist()))

@@ -34,7 +34,9 @@ def read_torch(path: Path, key: str | None) -> RawSamples:
         warnings.simplefilter("ignore")
         check_memory(path, path.stat().st_size)
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # Without the check, indices of a damaged sparse tensor lead outside of its arrays.
+            with torch.sparse.check_sparse_tensor_invariants(True):
+                content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             if "weights_only" not in str(error) and "WeightsUnpickler" not in str(error):
                 raise

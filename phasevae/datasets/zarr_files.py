@@ -32,7 +32,7 @@ def read_zarr(path: Path, key: str | None) -> RawSamples:
     InputError
         Without zarr, for a damaged store, and for several arrays without a key.
     """
-    zarr = needed(path, "zarr", "formats")
+    zarr = needed(path, "zarr")
     with damage_named(path, "zarr store"):
         store = str(path) if path.is_dir() else zarr.storage.ZipStore(path, mode="r")
         content = zarr.open(store, mode="r")

@@ -181,7 +181,7 @@ def predict(
         How the data are prepared, a mode of `phasevae.datasets.standardize`: ``none`` (the default), ``center``,
         ``global`` or ``per-feature``. For any data but a spectrum and a saved data set.
     key : str, optional
-        Of a file with several arrays, which one.
+        Which array of a file or mapping with several, or of items of a loader that are mappings.
     size : int, optional
         Resize images to `size` x `size` pixels.
     grey : bool, optional

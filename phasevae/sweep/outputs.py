@@ -108,7 +108,7 @@ class Sweep:
         return f"{'second' if self.part else 'train'}_{self.dataset}_{bucket}"
 
     def point_files(self, points: Iterable[Point]) -> list[str]:
-        """All files of some points, each point.json first: Snakemake searches the outputs of a rule in their order."""
+        """All files of some points, those of each kind together, each point.json first."""
         points = list(points)
         return [f"{self.folder}{point.path}/{file}" for file in POINT_FILES for point in points]
 

@@ -128,6 +128,13 @@ def test_wrong_columns_to_leave_out(tmp_path, drop, message):
     assert_refuses(tmp_path / "x.csv", message, drop=drop)
 
 
+def test_the_column_that_was_meant(tmp_path):
+    TABLE.rename(columns={"a": "weight"}).to_csv(tmp_path / "x.csv", index=False)
+    assert_refuses(
+        tmp_path / "x.csv", r"drop: 'wieght', did you mean 'weight'\? \(must be one of weight, b", drop="wieght"
+    )
+
+
 def test_samples_of_several_axes_have_no_columns(tmp_path):
     np.save(tmp_path / "x.npy", X.reshape(N, 2, 2))
     assert_refuses(tmp_path / "x.npy", "drop: must be left out for samples of several axes", drop=0)

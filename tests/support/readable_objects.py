@@ -108,6 +108,7 @@ ACCEPTED = {
     "batches of coloured images": lambda f: Case(batches(COLOURED, 20), COLOURED),
     "batches of tensors": lambda f: Case(list(T.split(15)), X),
     "equal batches with labels": lambda f: Case([(X[:20], LABELS[:20]), (X[20:], LABELS[20:])], X, left_out=PAIR),
+    "two long batches": lambda f: Case(batches(X, 20), X),
     "rows as matrices": lambda f: Case([row[None] for row in X], X),
     "images of one channel": lambda f: Case([image[None] for image in IMAGES], IMAGES[:, None]),
     "images with labels": lambda f: Case(

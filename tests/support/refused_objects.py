@@ -196,7 +196,7 @@ REFUSED = {
     "ragged list with a number": (lambda f: [[1, 2, 3], 4], "item 1 has one value, must have 3 values"),
     "ragged deep list": (lambda f: [[[1, 2], [3]], [[1, 2], [3, 4]]], "unequal length"),
     "list of lists of texts": (lambda f: [["a", "b"], ["c", "d"]], "must be real numbers"),
-    "numbers and texts": (lambda f: [[1, "a"], [2, "b"]], "item 0: .* of a tuple the first item counts"),
+    "numbers and texts": (lambda f: [[1, "a"], [2, "b"]], "of a tuple the first item counts"),
     "vectors of unequal length": (
         lambda f: [X[0], X[0, :3]],
         "sample 1 is a vector of 3, must be a vector of 6 as the first",
@@ -213,7 +213,7 @@ REFUSED = {
         lambda f: list(torch.from_numpy(COLOURED)),
         "each may be a batch or one sample",
     ),
-    "list of equal batches": (lambda f: batches(X, 20), r"np.concatenate\(data\) if each is a batch"),
+    "list of equal batches": (lambda f: batches(np.repeat(X, 10, 0), 20), r"np.concatenate\(data\) if each is a batch"),
     "images with masks": (
         lambda f: [(image, image > 1) for image in np.repeat(IMAGES, 2, 1)],
         "40 items of 8 x 5, each may be",

@@ -43,6 +43,7 @@ for sweep in OUTPUTS.sweeps:
                 record=f"{RESULTS}/{sweep.dataset}/data.json",
                 spectrum=f"{RESULTS}/{sweep.dataset}/spectrum.json",
             output:
+                # Snakemake searches the outputs in their order; `collect` asks for the flags and each point.json.
                 touch(sweep.complete_flags(points)),
                 update(sweep.point_files(points)),
             log:
