@@ -43,7 +43,8 @@ BINARY_SHARE = 0.99
 
 FAR_FROM_ZERO = 50.0
 """A step of Adam at rate r moves each unit of the first layer by up to r |m|_1 in all samples alike, m the mean. At
-|m|_1 |m|_2 / sqrt(trace) = 30 trainings lost a tenth of KL, from 90 on a fifth and more (docs/research/uncentred.md)."""
+|m|_1 |m|_2 / sqrt(trace) = 30 trainings lost a tenth of KL, from 90 on a fifth and more (docs/research/uncentred.md).
+"""
 
 OF_COUNTS = ("categorical", "multinomial", "negative-binomial", "poisson", "zinb")
 """Families of likelihoods of symbols and counts, which encoders see embedded, as logarithms or as shares."""
