@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.files import replacing
-from phasevae.artifacts.tables import describe_table, metadata_path, read_table
+from phasevae.artifacts.tables import describe_table, read_table
 from phasevae.errors import InputError
 
 SECOND_SEEDS = 1000
@@ -122,12 +122,9 @@ def plan_text(points: list[Point]) -> str:
 
 def write_plan(path: Path | str, points: list[Point], provenance: Mapping[str, Any] | None = None) -> None:
     """Write the table of `plan_text`, and its provenance to the metadata file next to it."""
-    # The old metadata must at no moment describe the new table.
-    metadata_path(path).unlink(missing_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(plan_text(points), encoding="utf-8")
-    if provenance is not None:
-        describe_table(path, read_table(path, "plan"), provenance)
+        describe_table(path, read_table(temporary, "plan"), provenance, temporary)
 
 
 def read_plan(path: Path | str) -> list[Point]:
