@@ -10,6 +10,7 @@ import lzma
 import struct
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +19,16 @@ import pandas as pd
 
 
 class Format(NamedTuple):
-    """How the files of a format are written and read, by libraries alone; `texts` if cells may hold anything."""
+    """How the files of a format are written and read, by libraries alone.
+
+    `texts` says whether cells may hold anything, and `needs` names the library where it is optional.
+    """
 
     ending: str
     write: Callable[[Path, pd.DataFrame], None]
     read: Callable[[Path, tuple[str, ...]], np.ndarray]
     texts: bool = False
+    needs: str = ""
 
 
 # Text
@@ -80,6 +85,10 @@ def _frame_reader(read: Callable[[Path], pd.DataFrame]) -> Callable[[Path, tuple
         return table[list(names) or list(table.columns)].to_numpy(dtype=float)
 
     return values
+
+
+def _write_sheet(path: Path, table: pd.DataFrame) -> None:
+    table.to_excel(path, index=False)
 
 
 def _array(write: Callable[[Path, np.ndarray], Any], read: Callable[[Path], Any]) -> tuple[Callable, Callable]:
@@ -277,7 +286,7 @@ def _read_stack(path: Path) -> Any:
         return np.array([np.asarray(page, dtype=float).ravel() / 255 for page in ImageSequence.Iterator(image)])
 
 
-FORMATS = (
+_KNOWN = (
     Format(".csv", _text(","), _text_reader(","), texts=True),
     Format(".csv", _text(";"), _text_reader(";"), texts=True),
     Format(".csv", _text(";", ","), _text_reader(";", ","), texts=True),
@@ -288,7 +297,9 @@ FORMATS = (
     Format(".csv.xz", _text(","), _text_reader(","), texts=True),
     Format(".parquet", lambda p, t: t.to_parquet(p), _frame_reader(pd.read_parquet), texts=True),
     Format(".feather", lambda p, t: t.to_feather(p), _frame_reader(pd.read_feather), texts=True),
-    Format(".xlsx", lambda p, t: t.to_excel(p, index=False), _frame_reader(pd.read_excel), texts=True),
+    Format(
+        ".xlsx", lambda p, t: t.to_excel(p, index=False), _frame_reader(pd.read_excel), texts=True, needs="openpyxl"
+    ),
     Format(".npy", *_array(np.save, np.load)),
     Format(".npz", *_array(lambda p, x: np.savez(p, x=x), lambda p: _only(np.load(p)))),
     Format(".npz", *_array(_save_sparse, _load_sparse)),
@@ -296,13 +307,16 @@ FORMATS = (
     Format(".mat", *_array(_write_mat, _read_mat)),
     Format(".pt", *_array(_write_torch, _read_torch)),
     Format(".safetensors", *_array(_write_safetensors, _read_safetensors)),
-    Format(".h5", *_array(_write_hdf5, _read_hdf5)),
-    Format(".zarr", *_array(_write_zarr, _read_zarr)),
-    Format(".h5ad", *_array(_write_h5ad, _read_h5ad)),
+    Format(".h5", *_array(_write_hdf5, _read_hdf5), needs="h5py"),
+    Format(".zarr", *_array(_write_zarr, _read_zarr), needs="zarr"),
+    Format(".h5ad", *_array(_write_h5ad, _read_h5ad), needs="anndata"),
     Format("-images-idx2-ubyte", *_array(_write_idx, _read_idx)),
     Format("-images-idx2-ubyte.gz", *_array(_write_idx, _read_idx)),
     Format("", *_array(_write_folder, _read_folder)),
     Format(".zip", *_array(_write_zip, _read_zip)),
     Format(".tif", *_array(_write_stack, _read_stack)),
 )
+FORMATS = tuple(each for each in _KNOWN if not each.needs or find_spec(each.needs))
+"""The formats that can be written here."""
+
 IMAGES = ("", ".zip", ".tif", "-images-idx2-ubyte", "-images-idx2-ubyte.gz")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -241,10 +242,15 @@ def _annotated(rng: random.Random) -> tuple[Any, Any]:
     return rng.choice(((whole, x), (anndata.AnnData(scipy.sparse.csr_matrix(x)), x), (bare, None)))
 
 
-OBJECTS: tuple[Callable[[random.Random], tuple[Any, Any]], ...] = (
-    _array_types, _array_shapes, _array_layouts, _bad_values, _masked, _subclasses, _protocols, _lists, _lists,
-    _data_sets, _frames, _frames, _other_tables, _sparse, _tensors, _tensors, _loaders, _annotated,
-)  # fmt: skip
+_KNOWN: tuple[tuple[Callable[[random.Random], tuple[Any, Any]], tuple[str, ...]], ...] = (
+    *((maker, ()) for maker in (_array_types, _array_shapes, _array_layouts, _bad_values, _masked, _subclasses)),
+    *((maker, ()) for maker in (_protocols, _lists, _lists, _data_sets, _frames, _frames)),
+    *((maker, ()) for maker in (_sparse, _tensors, _tensors, _loaders)),
+    (_other_tables, ("polars", "pyarrow", "xarray")),
+    (_annotated, ("anndata",)),
+)
+OBJECTS = tuple(maker for maker, libraries in _KNOWN if all(map(find_spec, libraries)))
+"""What makes objects, as far as the libraries are here."""
 
 
 def object_case(_: Any, rng: random.Random) -> Case:
