@@ -1,6 +1,7 @@
 """Data far from zero: does a VAE reach the predicted KL as the data are, and with the advice of `not-centred`?
 
     python benchmarks/uncentred.py                    # docs/research/uncentred.csv, and its table in uncentred.md
+    python benchmarks/uncentred.py --reach            # the second table of the page, seed 0 alone
     python benchmarks/uncentred.py --only pixels --steps 200 --seeds 0 --output quick.csv
 
 takes about ten minutes on two cores. The network and its training are those of `own_loss_vae.py`, with tanh and without
@@ -12,7 +13,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +38,15 @@ TABLE, PAGE = (ROOT / "docs" / "research" / name for name in ("uncentred.csv", "
 LATENTS, FEATURES, ROWS = 8, 3000, 2000
 
 
-def wide() -> NDArray:
-    """3,000 features of eight factors and noise, of standard deviation 0.3, all around 0.3."""
+def wide(features: int = FEATURES, offset: float = 0.3, scale: float = 1.0) -> NDArray:
+    """Features of eight factors and noise, of standard deviation 0.3, all around `offset`; everything times `scale`."""
     rng = np.random.default_rng(0)
-    factors = rng.normal(size=(ROWS, LATENTS)) @ rng.normal(size=(LATENTS, FEATURES))
-    return 0.3 + 0.1 * (factors + rng.normal(size=(ROWS, FEATURES)))
+    factors = rng.normal(size=(ROWS, LATENTS)) @ rng.normal(size=(LATENTS, features))
+    return scale * (offset + 0.1 * (factors + rng.normal(size=(ROWS, features))))
+
+
+SETS = ((300, 0.03, 10), (300, 0.1, 1), (100, 0.3, 1), (300, 0.3, 1), (300, 0.1, 10), (30, 1, 1), (30, 3, 1))
+"""Arguments of `wide` on both sides of where `predict` warns."""
 
 
 def enlarged() -> NDArray:
@@ -119,6 +125,34 @@ def prediction_of(case: Case) -> Optimum:
     return prediction.at(case.ratio * prediction.critical_kl_weight)
 
 
+def kl_of_run(case: Case, predicted: Optimum, training: Training, steps: int, seed: int) -> float:
+    """Train a case in one way; return its KL in nats.
+
+    Parameters
+    ----------
+    case, predicted : the case and its prediction
+    training : what is done about the mean
+    steps, seed : number of training steps; seed of the network, the batches and the noise
+    """
+    x = torch.from_numpy(case.samples())
+    mean = case.outputs(x.mean(0))
+    model = trained(
+        x,
+        case.loss,
+        LATENTS,
+        predicted.setting.kl_weight,
+        predicted.critical_kl_weight,
+        steps,
+        seed,
+        constant=mean if training.decoder_at_mean else torch.zeros_like(mean),
+        activation=nn.Tanh,
+        first=Centred if training.centre_input else lambda _: nn.Identity(),
+        start=training.start,
+        rate=training.rate,
+    )
+    return float(measured(model, x).sum())
+
+
 def runs(name: str, steps: int, seeds: list[int]) -> Iterator[dict[str, Any]]:
     """Train a case in every way; yield the rows of the table and print them.
 
@@ -129,35 +163,43 @@ def runs(name: str, steps: int, seeds: list[int]) -> Iterator[dict[str, Any]]:
     seeds : seeds of the networks, the batches and the noise
     """
     case, predicted = CASES[name], prediction_of(CASES[name])
-    x = torch.from_numpy(case.samples())
-    mean = case.outputs(x.mean(0))
     for how, training in TRAININGS.items():
         for seed in seeds:
             start = time.perf_counter()
-            model = trained(
-                x,
-                case.loss,
-                LATENTS,
-                predicted.setting.kl_weight,
-                predicted.critical_kl_weight,
-                steps,
-                seed,
-                constant=mean if training.decoder_at_mean else torch.zeros_like(mean),
-                activation=nn.Tanh,
-                first=Centred if training.centre_input else lambda _: nn.Identity(),
-                start=training.start,
-                rate=training.rate,
-            )
-            row = {
+            found = kl_of_run(case, predicted, training, steps, seed)
+            print(f"{name:8}{how:38}{seed}  KL {found:.3g}  {time.perf_counter() - start:.0f} s", flush=True)
+            yield {
                 "case": name,
                 "training": how,
                 "seed": seed,
-                "kl": float(measured(model, x).sum()),
+                "kl": found,
                 "predicted_kl": predicted.kl,
                 "steps": steps,
             }
-            print(f"{name:8}{how:38}{seed}  KL {row['kl']:.3g}  {time.perf_counter() - start:.0f} s", flush=True)
-            yield row
+
+
+def reach_markdown(steps: int) -> str:
+    """Train sets on both sides of where `predict` warns, as they are and centred; return their table."""
+    cells = []
+    for features, offset, scale in SETS:
+        case = replace(CASES["wide"], data=partial(wide, features, offset, scale))
+        predicted, x = prediction_of(case), case.samples()
+        mean = x.mean(0)
+        reach = np.abs(mean).sum() * np.linalg.norm(mean) / np.sqrt(x.var(0).sum())
+        ways = (Training(False, False, 0.1, 2e-3), Training(True, True, 0.1, 2e-3))
+        kl_of = [f"{kl_of_run(case, predicted, way, steps, 0):.2g}" for way in ways]
+        cells.append((f"{features}", f"{offset / 0.3:.2g}", f"{scale}", f"{reach:.0f}", *kl_of, f"{predicted.kl:.2g}"))
+        print(*cells[-1], sep="  ", flush=True)
+    header = (
+        "features",
+        "mean / standard deviation",
+        "scale",
+        "left side",
+        "KL as they are",
+        "KL centred",
+        "predicted",
+    )
+    return "\n".join(markdown_table(header, cells))
 
 
 def markdown(rows: pd.DataFrame) -> str:
@@ -178,7 +220,11 @@ def main() -> None:
     parser.add_argument("--only", type=some_of(CASES), default=list(CASES), help="names of cases, with commas between")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seeds", type=numbers(int), default=[0, 1, 2])
+    parser.add_argument("--reach", action="store_true", help="train the sets of the second table instead")
     options = parser.parse_args()
+    if options.reach:
+        write_tables(PAGE, {"reach": reach_markdown(options.steps)})
+        return
     rows = pd.DataFrame()
     if options.output.is_file():
         rows = read_table(options.output)

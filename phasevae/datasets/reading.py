@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from phasevae.wording import counted
+
 MUCH_ROUNDING = 1e-3
 """Rounding matters where its mean square is above this part of a feature's variance."""
 
@@ -99,14 +101,14 @@ class Reading:
     effective_samples: float | None = None
 
     def __str__(self) -> str:
-        samples = _counted(self.n_samples, "sample")
-        shape = " x ".join(map(str, self.shape)) if len(self.shape) > 1 else _counted(*self.shape, "feature")
+        samples = counted(self.n_samples, "sample")
+        shape = " x ".join(map(str, self.shape)) if len(self.shape) > 1 else counted(*self.shape, "feature")
         said = [f"{samples} of {shape}", f"values {_range(self.low, self.high)}"]
         if self.columns:
             said.append(f"{'columns' if len(self.columns) > 1 else 'column'} {_shortened(_with_ranges(self.columns))}")
         if self.parts:
-            counted = [f"{name} {count}" for name, count in self.parts]
-            said.append(f"from {_counted(len(self.parts), 'source')} ({_shortened(counted)})")
+            listed = [f"{name} {count}" for name, count in self.parts]
+            said.append(f"from {counted(len(self.parts), 'source')} ({_shortened(listed)})")
         if self.left_out:
             said.append(f"left out: {_shortened(self.left_out)}")
         return ", ".join([*said, f"preparation: {', '.join(self.preparation) or 'none'}"])
@@ -166,10 +168,6 @@ def joined_reading(readings: Sequence[tuple[str, Reading | None]]) -> Reading | 
         rounding=max(reading.rounding for reading in known),
         effective_samples=effective if effective < n else None,
     )
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _range(low: float, high: float) -> str:

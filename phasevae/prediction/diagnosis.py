@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.likelihoods.categorical import Categorical
 from phasevae.likelihoods.kinks import LARGEST_SPREAD
 from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES
 from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting
@@ -43,9 +42,12 @@ BINARY_SHARE = 0.99
 """Values count as binary when this part of them is 0 or 1."""
 
 FAR_FROM_ZERO = 50.0
-"""A step of Adam at rate r moves each unit of the first layer by up to r |m|_1 in all samples alike, m the mean. From
-|m|_1 |m|_2 / sqrt(trace) = 50 on, trainings at usual rates lost KL; up to 30 they did not (docs/research/uncentred.md).
+"""A step of Adam at rate r moves each unit of the first layer by up to r |m|_1 in all samples alike, m the mean. At
+|m|_1 |m|_2 / sqrt(trace) = 30 trainings lost a tenth of KL, from 90 on a fifth and more (docs/research/uncentred.md).
 """
+
+OF_COUNTS = ("categorical", "multinomial", "negative-binomial", "poisson", "zinb")
+"""Families of likelihoods of symbols and counts, which encoders see embedded, as logarithms or as shares."""
 
 FIRST_WEIGHT = 0.1
 """Weight of KL, in units of the critical one, at which a training should start."""
@@ -132,7 +134,7 @@ def _bytes(features: FeatureStatistics) -> str:
 def _not_centred(optimum: Optimum) -> str | None:
     setting = optimum.setting
     features = setting.features
-    if features is None or (setting.loss.family == Categorical.name and setting.loss.name != OWN):
+    if features is None or setting.loss.family in OF_COUNTS:
         return None
     mean = features.mean
     norm, spread = float(np.linalg.norm(mean)), math.sqrt(_total_variance(setting))

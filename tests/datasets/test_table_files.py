@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import sys
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_true_and_false_are_told_of(tmp_path):
         ({"a": pa.array([None, None], pa.null()), "b": [1, 2]}, "row 0"),
         ({"a": [1.0], "b": [2.0]}, "at least 2 samples"),
     ],
-    ids=str,
+    ids=itertools.count(),
 )
 def test_refused_columns(tmp_path, columns, message):
     pa.parquet.write_table(pa.table(columns), tmp_path / "x.parquet")

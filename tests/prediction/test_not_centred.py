@@ -43,15 +43,15 @@ LOSSES = {
     "half-sse": "bias at the mean,",
     "mean-se": "bias at the mean,",
     "gaussian-nll": "bias at the mean,",
-    "scvi": "bias at the mean,",
+    "scvi-normal": "bias at the mean,",
     "laplace": "bias at its best constant output,",
     absolute: "bias at its best constant output,",
 }
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: getattr(loss, "__name__", loss))
 def test_whatever_the_loss(loss):
-    options = {"library": loss} if loss == "scvi" else {"loss": loss}
+    options = {"library": loss} if loss == "scvi-normal" else {"loss": loss}
     message = warning_of(FACTORS + 3, **options)
     assert LOSSES[loss] in message and "\n" not in message
     mean = (FACTORS + 3).mean(0)
@@ -70,7 +70,7 @@ def test_binary_pixels_start_at_logits():
     assert warning_of(PIXELS[:, :20].astype(float), loss="bce") is None
 
 
-def test_symbols_have_no_mean():
+def test_symbols_and_counts_are_not_what_the_encoder_sees():
     symbols = np.full((300, 60), 7)
     symbols[:, :4] = RNG.integers(0, 8, (300, 4))
 
@@ -79,4 +79,5 @@ def test_symbols_have_no_mean():
         return torch.nn.functional.cross_entropy(recon.flatten(0, 1), x.flatten(), reduction="sum") / len(x) + kl
 
     assert warning_of(symbols, loss="categorical") is None
+    assert warning_of(symbols, loss="poisson") is None
     assert warning_of(symbols[:, :4] + 100 - 100, loss=cross_entropy, output_shape=(4, 8)) is None

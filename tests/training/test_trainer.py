@@ -23,27 +23,17 @@ from phasevae.training.trainer import Trainer, select_members
 MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.3, 0.6, 0.9, 1.2) for seed in (0, 1)]
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
-def test_a_model_trains_alone_as_it_does_in_an_ensemble(dtype, tolerance):
-    x = gaussian_rows(dtype=dtype)
-    together = Trainer(x, MEMBERS, recipe())
-    assert together.run()
-    alone = Trainer(x, MEMBERS[5:6], recipe())
-    assert alone.run()
-    difference = (together.model.parameters[5] - alone.model.parameters[0]).norm()
-    assert difference <= tolerance * alone.model.parameters.norm()
-
-
 @settings(max_examples=10)
 @given(
     widths=st.tuples(st.integers(1, 17), st.integers(1, 4), st.lists(st.integers(1, 20), min_size=1, max_size=2)),
     batch=st.sampled_from([32, 64, 75, 100]),
     models=st.integers(2, 5),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
     data=st.data(),
 )
-def test_the_bits_of_a_model_do_not_depend_on_its_ensemble(widths, batch, models, data):
+def test_the_bits_of_a_model_do_not_depend_on_its_ensemble(widths, batch, models, dtype, data):
     dimension, n_latent, hidden = widths
-    x = torch.randn(200, dimension, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(200, dimension, generator=torch.Generator().manual_seed(0), dtype=dtype)
     short = recipe(n_latent=n_latent, hidden=tuple(hidden), batch=batch, samples=20.0 * batch)
     kept = data.draw(st.lists(st.integers(0, models - 1), min_size=1, max_size=models, unique=True))
     together, part = Trainer(x, MEMBERS[:models], short), Trainer(x, [MEMBERS[i] for i in kept], short)
