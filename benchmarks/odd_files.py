@@ -179,7 +179,7 @@ def option_case(folder: Path, rng: random.Random) -> Case:
     table = _samples(rng)
     format_.write(path, table)
     options = rng.choice(OPTIONS)
-    wrong = next(iter(options.values())) in ("missing", 3, "yes", 0, "big", "best")
+    wrong = repr(next(iter(options.values()))) in ("'missing'", "3", "'yes'", "0", "'big'", "'best'")
 
     def read(names: tuple[str, ...]) -> np.ndarray:
         x = format_.read(path, () if options.get("header") is False else names)
