@@ -196,12 +196,13 @@ def _tensors(rng: random.Random) -> tuple[Any, Any]:
 
     x = torch.from_numpy(_rows(rng))
     low = x.to(torch.bfloat16)
+    whole = torch.quantize_per_tensor(x.float(), 0.1, 0, torch.qint8)
     choices = [
         (x, x), (x.float().requires_grad_(), x.float()), (low, low.float()), (x.half(), x.half().float()),
         (x.T.contiguous().T, x), (x.to_sparse(), x), (x.to("meta"), None), (x[:1], None), (x[0], None),
         (torch.tensor(3.0), None), (x > 1, (x > 1).float()), (x.to(torch.complex64), None), (torch.nn.Parameter(x), x),
         ((x, x[:, 0]), x), ({"image": x}, x), ([x[0], x[1]], x[:2]),
-        (torch.quantize_per_tensor(x.float(), 0.1, 0, torch.qint8), None),
+        (whole, whole.dequantize()),
         (x.index_fill(0, torch.tensor([2]), torch.nan), None), (torch.nested.nested_tensor([x[:2], x[2:]]), None),
         (torch.nn.Linear(4, 2), None), (torch.Generator(), None),
     ]  # fmt: skip
