@@ -23,7 +23,7 @@ SECOND_SEEDS = 1000
 """Added to the seeds of a sweep for the points that bracket it; the sweep's own seeds lie below."""
 
 MOST_POINTS = 20_000
-"""Most points of a sweep. Snakemake takes about 2 ms and 40 kB for each point before the first job starts."""
+"""Most points of a sweep. Snakemake takes about 3 ms and 40 kB for each point before the first job starts."""
 
 
 @dataclass(frozen=True)
