@@ -13,6 +13,7 @@ from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table
 from phasevae.config import validate
 from phasevae.sweep.plan import make_plan, read_plan, second_pass
+from phasevae.sweep.points import COMPLETE
 
 pytestmark = pytest.mark.workflow
 
@@ -48,8 +49,8 @@ def settings(**changes):
 
 
 def points(folder: Path) -> dict[Path, tuple[bytes, int]]:
-    """Bytes and inodes of all files of all points of both passes: a file that is written again has a new inode."""
-    files = (folder / "results" / "tiny").glob("**/points/*/*")
+    """Bytes and inodes of all files of points that a training writes, of both passes: a file that is written again has a new inode."""
+    files = [path for path in (folder / "results" / "tiny").glob("**/points/*/*") if path.name != COMPLETE]
     return {path.relative_to(folder): (path.read_bytes(), path.stat().st_ino) for path in sorted(files)}
 
 
