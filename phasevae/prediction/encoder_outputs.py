@@ -53,8 +53,8 @@ class PosteriorReader:
 
     def __init__(self, n_latent: int, spread: str | None = None, noise_scale: float = 1.0):
         self._n, self._finder = n_latent, RoleFinder(check_spread(spread), noise_scale)
-        self.hidden: Callable[[tuple[int, ...]], str | None] = lambda shape: None
-        """Returns why a single tensor of this shape is not mu and logvar, if the model shows that."""
+        self.hidden: Callable[[tuple[int, ...]], str | None] | None = None
+        """Returns why a single tensor with this shape of a sample is not mu and logvar, if the model shows that."""
 
     def __call__(self, output: Any) -> dict[Roles | None, tuple[Tensor, Tensor]]:
         """Return (mu, logvar) for each way to read an output, the most usual first; None is that by names.
@@ -99,14 +99,15 @@ class PosteriorReader:
 
         output, n = torch.as_tensor(output), self._n
         shape = tuple(output.shape)
+        why = self.hidden(shape[1:]) if self.hidden else None
         # The latents of [B, T, C] may be along either axis.
         axis = next((axis for axis, size in enumerate(shape) if axis and size == 2 * n), 1 if len(shape) > 3 else None)
         if len(shape) < 2 or axis is None or _size(output) != 2 * n or shape[axis] % 2:
-            why = self.hidden(shape) or REMEDY
             raise InputError(
-                f"encoder: gives a tensor of shape {shape}, must be [batch, {2 * n}] or [batch, 2C, H, W]; {why}"
+                f"encoder: gives a tensor of shape {shape}, must be [batch, {2 * n}] or [batch, 2C, H, W]; "
+                f"{why or REMEDY}"
             )
-        if why := self.hidden(shape):
+        if why:
             raise InputError(f"encoder: gives a hidden layer, must be mu and logvar; {why}")
         if self._finder.spread is None and not self._finder.left and bool((output >= 0).all() & (output > 0).any()):
             raise InputError(

@@ -21,8 +21,9 @@ MOSTLY = 0.5
 """A latent is at a bound if more than this part of its log variances is."""
 
 
-ALIKE_SHARE, ALIKE_KL = 0.05, 2e-3
-"""Readings whose KL of each latent differs by less than this share and these nats need not be told apart."""
+ALIKE_SHARE, ALIKE_ACTIVE = 0.2, 0.5
+"""Readings need not be told apart if their KL of each latent differs by less than this share of it and this share
+of the KL of an active latent."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ class EpochSums:
         return value if is_lower else -value, extreme.count.cpu().numpy(), bool(self._is_coarse)
 
 
-def sums_that_count(sums: Mapping[tuple[Roles | None, Any], EpochSums], left: Sequence[Roles]) -> list[EpochSums]:
+def sums_that_count(
+    sums: Mapping[tuple[Roles | None, Any], EpochSums], left: Sequence[Roles], active_kl: float
+) -> list[EpochSums]:
     """Return the sums of all devices under the one reading of the encoder's output that counts.
 
     Parameters
@@ -89,6 +92,8 @@ def sums_that_count(sums: Mapping[tuple[Roles | None, Any], EpochSums], left: Se
         By roles of the tensors, or None for those with names, and device.
     left : sequence of Roles
         Those that all batches so far allow, the most usual first.
+    active_kl : float
+        KL above which a latent is active, in nats.
 
     Returns
     -------
@@ -103,7 +108,8 @@ def sums_that_count(sums: Mapping[tuple[Roles | None, Any], EpochSums], left: Se
         return list(sums.values())
     first, *others = ([part for (roles, _), part in sums.items() if roles in (None, each)] for each in left)
     for other, roles in zip(others, left[1:], strict=True):
-        if not np.allclose(mean_kl(other), mean_kl(first), rtol=ALIKE_SHARE, atol=ALIKE_KL, equal_nan=True):
+        kl, tolerance = mean_kl(first), ALIKE_ACTIVE * active_kl
+        if not np.allclose(mean_kl(other), kl, rtol=ALIKE_SHARE, atol=tolerance, equal_nan=True):
             raise undecided((left[0], roles))
     return first
 

@@ -25,7 +25,13 @@ from phasevae.prediction.predict import Prediction, predict
 from phasevae.prediction.reports import Report, reason_to_warn, report_on
 from phasevae.prediction.schedules import KlSchedule, parse_schedule
 from phasevae.prediction.trainer_hooks import TrainerHooks, lightning_callback, weight_of
-from phasevae.prediction.watched_encoder import find_encoder, hidden_layer, on_both_forwards, on_training_forward
+from phasevae.prediction.watched_encoder import (
+    check_names,
+    find_encoder,
+    hidden_layer,
+    on_both_forwards,
+    on_training_forward,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, device, nn
@@ -114,7 +120,7 @@ class CollapseMonitor(TrainerHooks):
         for key, value in (*loss.items(), ("kl_weight_from", kl_weight_from)):
             if self.kl_schedule is not None and key in (*WEIGHTS, "kl_weight_from") and value is not None:
                 raise InputError(f"{key}: {value}, must be left out together with kl_schedule")
-        _check_arguments(encoder, select, kl_weight_from)
+        _check_functions(select, kl_weight_from)
         starts_free: list[str] = []
         if not isinstance(prediction, Prediction):
             if n_latent is None:
@@ -129,10 +135,9 @@ class CollapseMonitor(TrainerHooks):
         self._final = None if self.kl_schedule is None else prediction.at(self.kl_schedule.end)
         self.prediction = self._final or prediction
         self.reports: list[Report] = []
-        self._encoder, self._kl_weight_from = encoder, kl_weight_from
+        self._encoder, self._select, self._kl_weight_from = check_names(encoder), select, kl_weight_from
         setting = self.prediction.setting
         self._reader = PosteriorReader(setting.n_latent, spread, setting.limits.noise_scale)
-        self._select = select
         self._kl_weight = 0.0 if starts_free else setting.kl_weight
         # Replicas of one encoder run in threads, each on its own device. Of a few batches the roles are open.
         self._sums: dict[tuple[Roles | None, device], EpochSums] = {}
@@ -177,6 +182,11 @@ class CollapseMonitor(TrainerHooks):
         Returns
         -------
         Report
+
+        Raises
+        ------
+        InputError
+            Without a batch, for a wrong weight, and if the batches leave open what the encoder's tensors are.
         """
         if not sum(part.rows for part in self._sums.values()):
             raise InputError(
@@ -186,7 +196,8 @@ class CollapseMonitor(TrainerHooks):
             kl_weight = self.kl_schedule.weight_at(len(self.reports))
         if kl_weight is not None:
             self._set_weight(checked_kl_weight(kl_weight))
-        sums, self._sums = sums_that_count(self._sums, self._reader.left), {}
+        active_kl = self.prediction.setting.limits.active_kl
+        sums, self._sums = sums_that_count(self._sums, self._reader.left, active_kl), {}
         report = report_on(mean_kl(sums), self.reports, self.prediction, self._kl_weight, self._final, bound_of(sums))
         self.reports.append(report)
         reason = reason_to_warn(report, self._final)
@@ -230,7 +241,7 @@ class CollapseMonitor(TrainerHooks):
         """Stop watching."""
         if self._end_watch is not None:
             self._end_watch()
-            self._end_watch = None
+            self._end_watch = self._reader.hidden = None
 
     def __enter__(self) -> CollapseMonitor:
         return self
@@ -286,11 +297,8 @@ class CollapseMonitor(TrainerHooks):
         return lightning_callback(self)
 
 
-def _check_arguments(encoder: Any, select: Any, kl_weight_from: Any) -> None:
-    """Check the arguments that are names or functions. Raises InputError for a wrong type."""
-    pair = isinstance(encoder, tuple | list) and len(encoder) == 2 and all(isinstance(name, str) for name in encoder)
-    if not (pair or isinstance(encoder, str)):
-        raise InputError(f"encoder: {encoder!r}, must be the name of a submodule, or those of the two layers")
+def _check_functions(select: Any, kl_weight_from: Any) -> None:
+    """Check the arguments that are functions. Raises InputError for a wrong type."""
     if not (select is None or callable(select)):
         raise InputError(f"select: {select!r}, must be a function of the encoder's output")
     if not (kl_weight_from is None or isinstance(kl_weight_from, str) or callable(kl_weight_from)):

@@ -27,6 +27,14 @@ HIDDEN_LAYERS = ("torch.nn.modules.activation", "torch.nn.modules.dropout", "tor
 """An encoder that ends in a layer of these modules gives a hidden layer. Softplus is one way to make widths."""
 
 
+def check_names(encoder: Any) -> str | tuple[str, str]:
+    """Return the name of an encoder, or the names of two layers. Raises InputError for anything else."""
+    pair = isinstance(encoder, tuple | list) and len(encoder) == 2 and all(isinstance(name, str) for name in encoder)
+    if not (pair or isinstance(encoder, str)):
+        raise InputError(f"encoder: {encoder!r}, must be the name of a submodule, or those of the two layers")
+    return encoder
+
+
 def find_encoder(model: Any, name: str) -> nn.Module:
     """Return a submodule by its name in the model that the user wrote, whatever wraps it.
 
@@ -138,7 +146,7 @@ def hidden_layer(model: Any, encoder: nn.Module, n_latent: int, shape: tuple[int
         A submodule of it.
     n_latent : int
     shape : tuple of int
-        Of the tensor.
+        Of the tensor, for one sample.
 
     Returns
     -------
@@ -163,7 +171,7 @@ def _heads(model: Any, encoder: nn.Module, n_latent: int, shape: tuple[int, ...]
 
     modules = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
     own = {id(module) for module in encoder.modules()}
-    takes = {*shape[1:], math.prod(shape[1:]), 0}  # a lazy layer does not know yet what it takes: 0
+    takes = {*shape, math.prod(shape), 0}  # a lazy layer does not know yet what it takes: 0
     siblings: dict[str, list[str]] = {}
     for name, module in modules.items():
         parent, _, _ = name.rpartition(".")
