@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from phasevae.errors import InputError, no_such_choice
-from phasevae.prediction.conditions import conditions_of_encoder
+from phasevae.prediction.conditions import warn_of_conditions
 from phasevae.prediction.encoder_outputs import PosteriorReader
 from phasevae.prediction.epoch_sums import EpochSums, bound_of, mean_kl, sums_that_count
 from phasevae.prediction.options import at_least_zero, checked_kl_weight
@@ -224,13 +224,7 @@ class CollapseMonitor(TrainerHooks):
             encoder = find_encoder(model, self._encoder)
             n_latent = self.prediction.setting.n_latent
             self._reader.hidden = cache(lambda shape: hidden_layer(model, encoder, n_latent, shape))
-            if conditions := conditions_of_encoder(encoder.forward):
-                warnings.warn(
-                    f"CollapseMonitor: the encoder takes {conditions} as well: the prediction is for a model without "
-                    f"conditions",
-                    UserWarning,
-                    stacklevel=2,
-                )
+            warn_of_conditions(encoder.forward)
             self._end_watch = on_training_forward(encoder, self.update)
         else:
             mean, spread = (find_encoder(model, name) for name in self._encoder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -143,3 +144,17 @@ def test_noise_in_half_precision():
     for (z, mu, std), _, _ in batches("std", (2, 0, 1), 500, 2, 20, scale=3.0, level=-2.0):
         monitor.update((z.bfloat16(), mu.bfloat16(), std.bfloat16()))
     assert monitor._reader.left == (Roles(1, 2, "std"),)
+
+
+@pytest.mark.parametrize("decided", [True, False])
+def test_a_monitor_that_no_longer_watches_can_be_pickled_with_what_it_knows(decided):
+    model = torch.nn.Module()
+    model.encoder = torch.nn.Linear(3, 4)
+    monitor, series = CollapseMonitor(prediction_for(2)), list(batches("std", (2, 0, 1), 64 if decided else 4, 2, 2))
+    expected = watched(monitor, series)
+    with monitor.watch(model):
+        pass
+    again = pickle.loads(pickle.dumps(monitor))
+    assert again._reader.left == monitor._reader.left and (len(again._reader.left) == 1) == decided
+    if decided:
+        np.testing.assert_allclose(quiet_report(again).kl_per_dim, expected, rtol=1e-6)
