@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,17 @@ def conditions_of_loss(function: Callable[..., Any]) -> str:
 def conditions_of_encoder(forward: Callable[..., Any]) -> str:
     """Return the inputs of an encoder that are conditions by their names, as text; empty without any."""
     return _named(_further(forward, 1))
+
+
+def warn_of_conditions(forward: Callable[..., Any]) -> None:
+    """Warn of conditions among the inputs of an encoder that a monitor watches."""
+    if conditions := conditions_of_encoder(forward):
+        warnings.warn(
+            f"CollapseMonitor: the encoder takes {conditions} as well: the prediction is for a model without "
+            f"conditions",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _further(function: Callable[..., Any], known: int) -> list[inspect.Parameter]:

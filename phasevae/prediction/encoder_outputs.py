@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from phasevae.errors import InputError
-from phasevae.prediction.output_roles import LOG_STD, LOGVAR, STD, VAR, Roles, as_logvar, check_spread, possible_roles
+from phasevae.prediction.output_roles import LOG_STD, LOGVAR, STD, VAR, RoleFinder, Roles, as_logvar, check_spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ REMEDY = "give `select`, which returns mu and logvar"
 
 
 class PosteriorReader:
-    """Return the means and log variances in an encoder's output.
+    """Return the means and log variances in an encoder's output, in each way that it can be read.
 
     The output is one of these:
 
@@ -37,9 +37,9 @@ class PosteriorReader:
     * a mapping or an object with usual names (MEANS, SPREADS);
     * a tensor with both halves, [B, 2n], or [B, 2C, H, W], whose channels are halved;
     * a tuple of tensors. Only those with n numbers for each sample count. Two are mu and logvar. Among more, z is
-      recognised by z - mu, which is noise of the right width and independent of mu.
+      recognised by z - mu, which is noise of the right width and independent of mu (`output_roles.RoleFinder`).
 
-    The first outputs decide what tensors without names are. What they cannot decide is refused.
+    The outputs so far decide what tensors without names are. Few samples may leave several ways.
 
     Parameters
     ----------
@@ -52,24 +52,28 @@ class PosteriorReader:
     """
 
     def __init__(self, n_latent: int, spread: str | None = None, noise_scale: float = 1.0):
-        self._n, self._spread, self._noise_scale = n_latent, check_spread(spread), noise_scale
-        self._roles: list[Roles] = []
-        self.hidden: str | None = None
-        """Why a single tensor is not mu and logvar, if the model shows that."""
+        self._n, self._finder = n_latent, RoleFinder(check_spread(spread), noise_scale)
+        self.hidden: Callable[[tuple[int, ...]], str | None] | None = None
+        """Returns why a single tensor with this shape of a sample is not mu and logvar, if the model shows that."""
 
-    def __call__(self, output: Any) -> tuple[Tensor, Tensor]:
-        """Return (mu, logvar). Raises InputError for an output that is not understood."""
+    def __call__(self, output: Any) -> dict[Roles | None, tuple[Tensor, Tensor]]:
+        """Return (mu, logvar) for each way to read an output, the most usual first; None is that by names.
+
+        Raises InputError for an output that is not understood.
+        """
         named = named_posterior(output)
         if named is not None:
-            return named
+            return {None: named}
         arrays = self._arrays(output)
-        if len(self._roles) != 1:  # a choice that is left, of std or var for example, is made as soon as data make it
-            still = possible_roles(arrays, self._spread, self._noise_scale, self._roles)
-            self._roles = still or self._roles
-        roles = self._roles[0]
-        if max(roles.mean, roles.spread) >= len(arrays):
+        left = self._finder.add(arrays)
+        if max(max(roles.mean, roles.spread) for roles in left) >= len(arrays):
             raise InputError(f"encoder: gives {len(arrays)} tensors of {self._n} latents, gave more before; {REMEDY}")
-        return arrays[roles.mean], as_logvar(arrays[roles.spread], roles.kind)
+        return {roles: (arrays[roles.mean], as_logvar(arrays[roles.spread], roles.kind)) for roles in left}
+
+    @property
+    def left(self) -> tuple[Roles, ...]:
+        """The roles of tensors without names that the outputs so far allow."""
+        return self._finder.left
 
     def _arrays(self, output: Any) -> tuple[Tensor, ...]:
         """Return the tensors with one number for each latent and sample."""
@@ -95,16 +99,17 @@ class PosteriorReader:
 
         output, n = torch.as_tensor(output), self._n
         shape = tuple(output.shape)
+        why = self.hidden(shape[1:]) if self.hidden else None
         # The latents of [B, T, C] may be along either axis.
         axis = next((axis for axis, size in enumerate(shape) if axis and size == 2 * n), 1 if len(shape) > 3 else None)
         if len(shape) < 2 or axis is None or _size(output) != 2 * n or shape[axis] % 2:
-            why = f"; {self.hidden}" if self.hidden else f"; {REMEDY}"
             raise InputError(
-                f"encoder: gives a tensor of shape {shape}, must be [batch, {2 * n}] or [batch, 2C, H, W]{why}"
+                f"encoder: gives a tensor of shape {shape}, must be [batch, {2 * n}] or [batch, 2C, H, W]; "
+                f"{why or REMEDY}"
             )
-        if self.hidden:
-            raise InputError(f"encoder: gives a hidden layer, must be mu and logvar; {self.hidden}")
-        if self._spread is None and not self._roles and bool((output >= 0).all() & (output > 0).any()):
+        if why:
+            raise InputError(f"encoder: gives a hidden layer, must be mu and logvar; {why}")
+        if self._finder.spread is None and not self._finder.left and bool((output >= 0).all() & (output > 0).any()):
             raise InputError(
                 f"encoder: gives a tensor of shape {shape} without negative numbers, as a hidden layer does, must be "
                 f"mu and logvar; {REMEDY}"

@@ -5,17 +5,25 @@ The sums stay on the device of the batches, so that only a report waits for them
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phasevae.prediction.output_roles import Roles, undecided
 from phasevae.theory.ppca import gaussian_kl
 
 MOSTLY = 0.5
 """A latent is at a bound if more than this part of its log variances is."""
+
+
+ALIKE_SHARE, ALIKE_ACTIVE = 0.2, 0.5
+"""Readings need not be told apart if their KL of each latent differs by less than this share of it and this share
+of the KL of an active latent."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,39 @@ class EpochSums:
         extreme = self._low if is_lower else self._high
         value = float(extreme.value)
         return value if is_lower else -value, extreme.count.cpu().numpy(), bool(self._is_coarse)
+
+
+def sums_that_count(
+    sums: Mapping[tuple[Roles | None, Any], EpochSums], left: Sequence[Roles], active_kl: float
+) -> list[EpochSums]:
+    """Return the sums of all devices under the one reading of the encoder's output that counts.
+
+    Parameters
+    ----------
+    sums : mapping of EpochSums
+        By roles of the tensors, or None for those with names, and device.
+    left : sequence of Roles
+        Those that all batches so far allow, the most usual first.
+    active_kl : float
+        KL above which a latent is active, in nats.
+
+    Returns
+    -------
+    list of EpochSums
+
+    Raises
+    ------
+    InputError
+        If several roles are left that differ in KL.
+    """
+    if not left:
+        return list(sums.values())
+    first, *others = ([part for (roles, _), part in sums.items() if roles in (None, each)] for each in left)
+    for other, roles in zip(others, left[1:], strict=True):
+        kl, tolerance = mean_kl(first), ALIKE_ACTIVE * active_kl
+        if not np.allclose(mean_kl(other), kl, rtol=ALIKE_SHARE, atol=tolerance, equal_nan=True):
+            raise undecided((left[0], roles))
+    return first
 
 
 def mean_kl(sums: list[EpochSums]) -> NDArray:

@@ -6,25 +6,39 @@ Lightning (`trainer_hooks`).
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from phasevae.errors import InputError
-from phasevae.prediction.conditions import conditions_of_encoder
+from phasevae.errors import InputError, no_such_choice
+from phasevae.prediction.conditions import warn_of_conditions
 from phasevae.prediction.encoder_outputs import PosteriorReader
-from phasevae.prediction.epoch_sums import EpochSums, bound_of, mean_kl
+from phasevae.prediction.epoch_sums import EpochSums, bound_of, mean_kl, sums_that_count
+from phasevae.prediction.options import at_least_zero, checked_kl_weight
+from phasevae.prediction.output_roles import Roles
 from phasevae.prediction.predict import Prediction, predict
 from phasevae.prediction.reports import Report, reason_to_warn, report_on
 from phasevae.prediction.schedules import KlSchedule, parse_schedule
-from phasevae.prediction.trainer_hooks import TrainerHooks, lightning_callback
-from phasevae.prediction.watched_encoder import find_encoder, hidden_layer, on_both_forwards, on_training_forward
+from phasevae.prediction.trainer_hooks import TrainerHooks, lightning_callback, weight_of
+from phasevae.prediction.watched_encoder import (
+    check_names,
+    find_encoder,
+    hidden_layer,
+    on_both_forwards,
+    on_training_forward,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, device, nn
+
+WEIGHTS = ("kl_weight", "beta")
+OPTIONS = tuple(key for key in inspect.signature(predict).parameters if key not in ("data", "n_latent"))
+"""Options of `predict` that a monitor takes together with data."""
 
 
 class CollapseMonitor(TrainerHooks):
@@ -104,27 +118,29 @@ class CollapseMonitor(TrainerHooks):
     ):
         self.kl_schedule = None if kl_schedule is None else parse_schedule(kl_schedule)
         for key, value in (*loss.items(), ("kl_weight_from", kl_weight_from)):
-            if self.kl_schedule is not None and key in ("kl_weight", "beta", "kl_weight_from") and value is not None:
+            if self.kl_schedule is not None and key in (*WEIGHTS, "kl_weight_from") and value is not None:
                 raise InputError(f"{key}: {value}, must be left out together with kl_schedule")
-        starts_free = [
-            key for key in ("kl_weight", "beta") if isinstance(loss.get(key), int | float) and loss[key] == 0
-        ]
+        _check_functions(select, kl_weight_from)
+        starts_free: list[str] = []
         if not isinstance(prediction, Prediction):
             if n_latent is None:
                 raise InputError("n_latent: missing, must be the number of latents when data are given")
+            if other := next((key for key in loss if key not in OPTIONS), None):
+                raise no_such_choice("CollapseMonitor", other, OPTIONS)
+            weights = {key: at_least_zero(key, loss[key]) for key in WEIGHTS if loss.get(key) is not None}
+            starts_free = [key for key, weight in weights.items() if weight == 0]
             prediction = predict(prediction, n_latent, **{**loss, **dict.fromkeys(starts_free, 1.0)})
         elif n_latent is not None or loss:
             raise InputError("CollapseMonitor: takes only a prediction, or data with n_latent and a loss")
         self._final = None if self.kl_schedule is None else prediction.at(self.kl_schedule.end)
         self.prediction = self._final or prediction
         self.reports: list[Report] = []
-        self._encoder, self._kl_weight_from = encoder, kl_weight_from
+        self._encoder, self._select, self._kl_weight_from = check_names(encoder), select, kl_weight_from
         setting = self.prediction.setting
         self._reader = PosteriorReader(setting.n_latent, spread, setting.limits.noise_scale)
-        self._select = select or self._reader
         self._kl_weight = 0.0 if starts_free else setting.kl_weight
-        # Replicas of one encoder run in threads, each on its own device.
-        self._sums: dict[device, EpochSums] = {}
+        # Replicas of one encoder run in threads, each on its own device. Of a few batches the roles are open.
+        self._sums: dict[tuple[Roles | None, device], EpochSums] = {}
         self._warned: set[str] = set()
         self._end_watch: Callable[[], None] | None = None
 
@@ -139,13 +155,20 @@ class CollapseMonitor(TrainerHooks):
             Means and log variances of the posterior. Without `logvar`, the first is the output of an encoder, or the
             posterior, as for `select`.
         """
-        mu, logvar = self._select(mu) if logvar is None else (mu, logvar)
+        if logvar is None and self._select is None:
+            for roles, pair in self._reader(mu).items():
+                self._add(roles, *pair)
+        else:
+            self._add(None, *(self._select(mu) if logvar is None else (mu, logvar)))
+
+    def _add(self, roles: Roles | None, mu: Any, logvar: Any) -> None:
+        """Add a batch to the sums of one way to read it."""
         mu, logvar = (torch.as_tensor(part).detach() for part in (mu, logvar))
         n = self.prediction.setting.n_latent
         if any(part.ndim < 2 or math.prod(part.shape[1:]) != n for part in (mu, logvar)) or len(mu) != len(logvar):
             shapes = f"{tuple(mu.shape)} and {tuple(logvar.shape)}"
             raise InputError(f"mu, logvar: shapes {shapes}, must both be [batch, {n}]")
-        self._sums.setdefault(mu.device, EpochSums()).add(mu.flatten(1), logvar.flatten(1))
+        self._sums.setdefault((roles, mu.device), EpochSums()).add(mu.flatten(1), logvar.flatten(1))
 
     def end_epoch(self, kl_weight: float | None = None) -> Report:
         """Report on the batches since the last report.
@@ -159,6 +182,11 @@ class CollapseMonitor(TrainerHooks):
         Returns
         -------
         Report
+
+        Raises
+        ------
+        InputError
+            Without a batch, for a wrong weight, and if the batches leave open what the encoder's tensors are.
         """
         if not sum(part.rows for part in self._sums.values()):
             raise InputError(
@@ -167,8 +195,9 @@ class CollapseMonitor(TrainerHooks):
         if kl_weight is None and self.kl_schedule is not None:
             kl_weight = self.kl_schedule.weight_at(len(self.reports))
         if kl_weight is not None:
-            self._set_weight(float(kl_weight))
-        sums, self._sums = list(self._sums.values()), {}
+            self._set_weight(checked_kl_weight(kl_weight))
+        active_kl = self.prediction.setting.limits.active_kl
+        sums, self._sums = sums_that_count(self._sums, self._reader.left, active_kl), {}
         report = report_on(mean_kl(sums), self.reports, self.prediction, self._kl_weight, self._final, bound_of(sums))
         self.reports.append(report)
         reason = reason_to_warn(report, self._final)
@@ -193,14 +222,9 @@ class CollapseMonitor(TrainerHooks):
         self.unwatch()
         if isinstance(self._encoder, str):
             encoder = find_encoder(model, self._encoder)
-            self._reader.hidden = hidden_layer(model, encoder)
-            if conditions := conditions_of_encoder(encoder.forward):
-                warnings.warn(
-                    f"CollapseMonitor: the encoder takes {conditions} as well: the prediction is for a model without "
-                    f"conditions",
-                    UserWarning,
-                    stacklevel=2,
-                )
+            n_latent = self.prediction.setting.n_latent
+            self._reader.hidden = cache(lambda shape: hidden_layer(model, encoder, n_latent, shape))
+            warn_of_conditions(encoder.forward)
             self._end_watch = on_training_forward(encoder, self.update)
         else:
             mean, spread = (find_encoder(model, name) for name in self._encoder)
@@ -211,7 +235,7 @@ class CollapseMonitor(TrainerHooks):
         """Stop watching."""
         if self._end_watch is not None:
             self._end_watch()
-            self._end_watch = None
+            self._end_watch = self._reader.hidden = None
 
     def __enter__(self) -> CollapseMonitor:
         return self
@@ -238,7 +262,7 @@ class CollapseMonitor(TrainerHooks):
         Report
         """
         if self._kl_weight_from is not None:
-            return self.end_epoch(_weight_of(model, self._kl_weight_from))
+            return self.end_epoch(weight_of(model, self._kl_weight_from))
         if self.kl_schedule is not None and epoch is not None:
             return self.end_epoch(self.kl_schedule.weight_at(epoch))
         return self.end_epoch()
@@ -267,27 +291,9 @@ class CollapseMonitor(TrainerHooks):
         return lightning_callback(self)
 
 
-def _weight_of(model: Any, source: str | Callable[[Any], Any]) -> float:
-    """Return the present weight of KL of a model.
-
-    Parameters
-    ----------
-    model : nn.Module
-    source : name of an attribute, or function of the model
-
-    Raises
-    ------
-    InputError
-        If there is no such attribute, or it is no number.
-    """
-    if callable(source):
-        return float(source(model))
-    value = model
-    for part in source.split("."):
-        value = getattr(value, part, None)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"kl_weight_from: {source!r}, must be the name of a number of {type(model).__name__}"
-        ) from None
+def _check_functions(select: Any, kl_weight_from: Any) -> None:
+    """Check the arguments that are functions. Raises InputError for a wrong type."""
+    if not (select is None or callable(select)):
+        raise InputError(f"select: {select!r}, must be a function of the encoder's output")
+    if not (kl_weight_from is None or isinstance(kl_weight_from, str) or callable(kl_weight_from)):
+        raise InputError(f"kl_weight_from: {kl_weight_from!r}, must be a name or a function of the model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -110,3 +111,14 @@ def at_least_zero(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
         raise InputError(f"{key}: {value!r}, must be a number, 0 or more")
     return float(value)
+
+
+def checked_kl_weight(kl_weight: Any) -> float:
+    """Return a number, or a tensor or array of one number, as a weight of KL. Raises InputError for anything else."""
+    try:
+        weight = math.nan if isinstance(kl_weight, str) else float(kl_weight)
+    except (TypeError, ValueError, RuntimeError):
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise InputError(f"kl_weight: {kl_weight!r}, must be a number, 0 or more")
+    return weight

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from phasevae.errors import InputError
 
@@ -13,13 +17,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SPREAD_KINDS = LOGVAR, STD, VAR, LOG_STD = "logvar", "std", "var", "log_std"
-"""What an encoder gives for the width, the more usual first: of two that the data allow the first is taken."""
+"""What an encoder gives for the width, the more usual first."""
 
 _POWERS = {STD: 2, VAR: 1}
 
-LARGEST_MISFIT, MARGIN = 40.0, 10.0
-"""Noise of the right width has a `_misfit` around 5, the number of its statistics. Positions whose misfits differ by
-less than the margin are not told apart."""
+N_STATISTICS = 6
+
+LARGEST_MISFIT, MARGIN = 40.0, 20.0
+"""Noise of the right width has a misfit around 6, the number of its statistics. Roles are ruled out by a misfit above
+the first, or by one that exceeds the least misfit by the second."""
+
+ROUNDING = 2e-3
+"""Misfit for each number that rounding may cause: it does not rule out roles."""
 
 _HOW = "give `select`, such as lambda output: output[1:], which returns mu and logvar"
 
@@ -31,6 +40,11 @@ class Roles:
     mean: int
     spread: int
     kind: str
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Less for what is more usual: a width that follows the mean, then the order of SPREAD_KINDS."""
+        return self.spread != self.mean + 1, SPREAD_KINDS.index(self.kind)
 
 
 def check_spread(spread: str | None) -> str | None:
@@ -62,49 +76,84 @@ def as_logvar(spread: Any, kind: str) -> Tensor:
     return 2 * spread if kind == LOG_STD else _POWERS[kind] * spread.double().log()
 
 
-def possible_roles(
-    arrays: Sequence[Any], spread: str | None, noise_scale: float, among: Sequence[Roles] = ()
-) -> list[Roles]:
-    """Return the roles that the values allow, the most usual first.
+class RoleFinder:
+    """Rule out, batch by batch, roles of an encoder's tensors that their values do not allow.
+
+    Two tensors are mean and width. Among more, the sample z is recognised by z - mu, which is noise of the right width
+    and independent of mu. The statistics that show this are added up over the batches.
 
     Parameters
     ----------
-    arrays : sequence of tensors [B, ...]
-        Two or more, each with one number for each latent and sample.
     spread : str, optional
         Kind of the width, if it is known.
     noise_scale : float
         Factor of the noise of z.
-    among : sequence of Roles
-        Those that earlier values allowed, if there are any.
-
-    Returns
-    -------
-    list of Roles
-        It is empty where nothing is left of `among`.
-
-    Raises
-    ------
-    InputError
-        If nothing fits at first, or different positions do.
     """
-    import torch
 
-    values = [torch.as_tensor(part).detach().double().flatten(1) for part in arrays]
-    if len(values) == 2:
-        return [_of_pair(values[1], spread)]
-    kinds = SPREAD_KINDS if spread is None else (spread,)
-    every = among or [Roles(mean, mean + 1, kind) for kind in kinds for mean in range(len(values) - 1)]
-    misfits = {roles: _misfit(values, roles, noise_scale) for roles in every}
-    found = [roles for roles, misfit in misfits.items() if misfit < LARGEST_MISFIT]
-    if among:
-        return found
-    if not found:
-        raise _unclear(values, "of which none is a sample of the two that would be mu and logvar")
-    best = min(found, key=misfits.__getitem__)
-    if any(roles.mean != best.mean and misfits[roles] < misfits[best] + MARGIN for roles in found):
-        raise _unclear(values, "and too few samples to tell which are mu and logvar")
-    return [roles for roles in found if roles.mean == best.mean]
+    def __init__(self, spread: str | None, noise_scale: float):
+        self.spread, self._noise_scale = spread, noise_scale
+        self._count = 0
+        self._sums: dict[tuple[Roles, int], NDArray] = {}
+        self.left: tuple[Roles, ...] = ()
+        """Roles that the batches so far allow, the more usual first; empty before the first batch."""
+
+    def add(self, arrays: Sequence[Any]) -> tuple[Roles, ...]:
+        """Return the roles that are left after a batch.
+
+        Parameters
+        ----------
+        arrays : sequence of tensors [B, ...]
+            Two or more, each with one number for each latent and sample.
+
+        Returns
+        -------
+        tuple of Roles
+            The more usual first.
+
+        Raises
+        ------
+        InputError
+            If none is left.
+        """
+        import torch
+
+        if len(self.left) == 1:  # what is decided stays
+            return self.left
+        values = [torch.as_tensor(part).detach().double().flatten(1) for part in arrays]
+        if len(values) == 2 and not self.left:
+            self.left = (_of_pair(values[1], self.spread),)
+            return self.left
+        sums = self._sums or dict.fromkeys(_every_role(len(values), self.spread), np.zeros(N_STATISTICS))
+        if max(max(roles.mean, roles.spread, z) for roles, z in sums) >= len(values):
+            raise _unclear(values, "gave more before")
+        # A training that has diverged tells nothing of roles.
+        if all(bool(part.isfinite().all()) for part in values):
+            self._count += values[0].numel()
+            sums = {key: total + _statistics(values, *key, self._noise_scale) for key, total in sums.items()}
+        misfits = {key: float(total @ total) / max(self._count, 1) for key, total in sums.items()}
+        largest = max(LARGEST_MISFIT, ROUNDING * self._count)
+        if not min(misfits.values()) < largest:
+            raise _unclear(values, "of which none is a sample of the two that would be mu and logvar")
+        largest = min(largest, min(misfits.values()) + MARGIN)
+        self._sums = {key: total for key, total in sums.items() if misfits[key] < largest}
+        self.left = tuple(sorted({roles for roles, _ in self._sums}, key=lambda roles: (roles.rank, roles.mean)))
+        return self.left
+
+
+def _every_role(n_tensors: int, given: str | None) -> list[tuple[Roles, int]]:
+    """Return all roles, each with the position of a sample."""
+    kinds = SPREAD_KINDS if given is None else (given,)
+    return [
+        (Roles(mean, width, kind), z)
+        for mean, width, z in itertools.permutations(range(n_tensors), 3)
+        for kind in kinds
+    ]
+
+
+def undecided(left: Sequence[Roles]) -> InputError:
+    """Return the error for roles that the samples so far do not tell apart."""
+    ways = " or ".join(f"tensors {each.mean} and {each.spread} are mu and {each.kind}" for each in left)
+    return InputError(f"encoder: gives too few samples to tell whether {ways}; {_HOW}, or give `spread`")
 
 
 def _unclear(values: Sequence[Tensor], why: str) -> InputError:
@@ -120,32 +169,39 @@ def _of_pair(second: Tensor, spread: str | None) -> Roles:
     return Roles(0, 1, spread or LOGVAR)
 
 
-def _misfit(values: Sequence[Tensor], roles: Roles, noise_scale: float) -> float:
-    """How far the tensor among the others that fits best is from the mean plus noise of the width: a chi-squared."""
+def _statistics(values: Sequence[Tensor], roles: Roles, z: int, noise_scale: float) -> NDArray:
+    """Statistics of the noise that roles and a sample imply, times the count of its numbers.
+
+    Each has mean 0 and a variance of this count, if the noise is standard normal and independent of mean and width.
+    """
+    import torch
+
     mean, spread = values[roles.mean], values[roles.spread]
-    if roles.kind in _POWERS and not bool((spread > 0).all()):
-        return math.inf
-    deviation = noise_scale * (0.5 * as_logvar(spread, roles.kind)).exp()
-    others = (part for i, part in enumerate(values) if i not in (roles.mean, roles.spread))
-    return min(_misfit_of_noise((z - mean) / deviation, mean, spread) for z in others)
-
-
-def _misfit_of_noise(noise: Tensor, mean: Tensor, spread: Tensor) -> float:
-    """Sum of squares of five statistics that are standard normal if the noise is, independent of mean and width."""
-    if not bool(noise.isfinite().all()):
-        return math.inf
+    noise = (values[z] - mean) / (noise_scale * (0.5 * as_logvar(spread, roles.kind)).exp())
     count = noise.numel()
-    statistics = (
-        float(noise.mean()),
-        (float(noise.square().mean()) - 1) / math.sqrt(2),
-        _correlation(noise, mean),
-        _correlation(noise, spread),
-        _correlation(noise.abs(), spread),
+    statistics = torch.stack(
+        [
+            noise.mean(),
+            # The cube root of a mean square is close to normal even for few numbers (Wilson and Hilferty 1931).
+            (noise.square().mean() ** (1 / 3) - 1 + 2 / (9 * count)) / math.sqrt(2 / 9),
+            _correlation(noise, mean),
+            _correlation(noise, spread),
+            _correlation(noise.abs(), spread),
+            _correlation_of_latents(noise, mean),
+        ]
     )
-    return count * sum(value**2 for value in statistics)
+    statistics = statistics.cpu().numpy()  # all at once: each transfer waits for the device
+    return count * statistics if np.isfinite(statistics).all() else np.full(N_STATISTICS, np.inf)
 
 
-def _correlation(a: Tensor, b: Tensor) -> float:
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
     a, b = a - a.mean(), b - b.mean()
-    norm = float(a.norm() * b.norm())
-    return float((a * b).sum()) / norm if norm > 0 else 0.0
+    norm = a.norm() * b.norm()
+    return (a * b).sum() / norm.where(norm > 0, 1.0)
+
+
+def _correlation_of_latents(a: Tensor, b: Tensor) -> Tensor:
+    """Correlation over the samples, averaged over the latents: a strong latent does not hide the others."""
+    a, b = a - a.mean(0), b - b.mean(0)
+    norm = a.norm(dim=0) * b.norm(dim=0)
+    return ((a * b).sum(0) / norm.where(norm > 0, 1.0)).mean() * math.sqrt(1 - 1 / len(a))

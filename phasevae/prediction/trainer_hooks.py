@@ -7,6 +7,7 @@ events, so those that a monitor has no use for are answered too.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from phasevae.errors import InputError
@@ -79,6 +80,37 @@ def _nothing(*arguments: Any, **more: Any) -> None:
 
 def _logged(report: Report) -> dict[str, float]:
     return {"kl": report.kl, "active_units": float(report.active_units), "distance": report.distance}
+
+
+def weight_of(model: Any, source: str | Callable[[Any], Any]) -> Any:
+    """Return the present weight of KL of a model.
+
+    Parameters
+    ----------
+    model : nn.Module
+    source : name of an attribute, or function of the model
+
+    Returns
+    -------
+    number
+        That of a function is not checked.
+
+    Raises
+    ------
+    InputError
+        If there is no such attribute, or it is no number.
+    """
+    if callable(source):
+        return source(model)
+    value = model
+    for part in source.split("."):
+        value = getattr(value, part, None)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"kl_weight_from: {source!r}, must be the name of a number of {type(model).__name__}"
+        ) from None
 
 
 def lightning_callback(monitor: TrainerHooks) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,16 +20,19 @@ WRAPPED = (COMPILED, "_forward_module", "module")
 """Where wrappers keep their module: torch.compile; Lightning Fabric; DataParallel and DistributedDataParallel."""
 
 
-MEAN_HEAD, SPREAD_HEAD = (
-    re.compile(
-        rf"(.*\.)?((fc|linear|lin|head|to|conv|layer|enc|encoder|latent|z|hidden2|h2)_?)?({names})", re.IGNORECASE
-    )
-    for names in ("mu|mean|loc|z_mean", "log_?var|log_?variance|var|std|sigma|log_?std|log_?sigma|z_log_?var")
-)
-"""Names of layers that make the mean and the width of the posterior out of a hidden layer."""
+SPREAD_NAME = re.compile("var|std|sig|scale|lv", re.IGNORECASE)
+"""Part of the name of a layer that makes the width of the posterior."""
 
 HIDDEN_LAYERS = ("torch.nn.modules.activation", "torch.nn.modules.dropout", "torch.nn.modules.batchnorm")
 """An encoder that ends in a layer of these modules gives a hidden layer. Softplus is one way to make widths."""
+
+
+def check_names(encoder: Any) -> str | tuple[str, str]:
+    """Return the name of an encoder, or the names of two layers. Raises InputError for anything else."""
+    pair = isinstance(encoder, tuple | list) and len(encoder) == 2 and all(isinstance(name, str) for name in encoder)
+    if not (pair or isinstance(encoder, str)):
+        raise InputError(f"encoder: {encoder!r}, must be the name of a submodule, or those of the two layers")
+    return encoder
 
 
 def find_encoder(model: Any, name: str) -> nn.Module:
@@ -132,7 +136,7 @@ def on_both_forwards(mean: nn.Module, spread: nn.Module, record: Callable[[Any],
     return end
 
 
-def hidden_layer(model: Any, encoder: nn.Module) -> str | None:
+def hidden_layer(model: Any, encoder: nn.Module, n_latent: int, shape: tuple[int, ...]) -> str | None:
     """Return why a single tensor that an encoder gives is a hidden layer and not mu and logvar, and what to do.
 
     Parameters
@@ -140,6 +144,9 @@ def hidden_layer(model: Any, encoder: nn.Module) -> str | None:
     model : nn.Module, or an object that wraps one
     encoder : nn.Module
         A submodule of it.
+    n_latent : int
+    shape : tuple of int
+        Of the tensor, for one sample.
 
     Returns
     -------
@@ -147,19 +154,52 @@ def hidden_layer(model: Any, encoder: nn.Module) -> str | None:
     """
     from torch import nn
 
-    own = {id(module) for module in encoder.modules()}
-    named = model.named_modules() if isinstance(model, nn.Module) else ()
-    outside = [_unwrapped(name) for name, module in named if id(module) not in own]
-    mean = next((name for name in outside if MEAN_HEAD.fullmatch(name)), None)
-    spread = next((name for name in outside if SPREAD_HEAD.fullmatch(name)), None)
-    if mean and spread:
-        return f"{mean} and {spread} take it; give encoder=({mean!r}, {spread!r})"
+    if heads := _heads(model, encoder, n_latent, shape):
+        mean, spread = heads
+        return f"{mean} and {spread} take it; give encoder=({mean!r}, {spread!r}), or `select` if they do not"
     last = encoder
     while isinstance(last, nn.Sequential) and len(last):
         last = last[-1]
     if last is not encoder and type(last).__module__ in HIDDEN_LAYERS and not isinstance(last, nn.Softplus):
         return f"it ends in {type(last).__name__}; name the layers that give mu and logvar, encoder=(MEAN, LOGVAR)"
     return None
+
+
+def _heads(model: Any, encoder: nn.Module, n_latent: int, shape: tuple[int, ...]) -> tuple[str, str] | None:
+    """Return the names of two sibling layers outside the encoder that make latents of its output, or None."""
+    from torch import nn
+
+    modules = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+    own = {id(module) for module in encoder.modules()}
+    takes = {*shape, math.prod(shape), 0}  # a lazy layer does not know yet what it takes: 0
+    siblings: dict[str, list[str]] = {}
+    for name, module in modules.items():
+        parent, _, _ = name.rpartition(".")
+        # The layers of a Sequential follow each other.
+        if name and id(module) not in own and type(modules[parent]) is not nn.Sequential:
+            width, latents, is_linear = _widths(module)
+            if width in takes and latents and (latents == n_latent if is_linear else n_latent % latents == 0):
+                siblings.setdefault(parent, []).append(_unwrapped(name))
+    heads = next((names[:2] for names in siblings.values() if len(names) >= 2), None)
+    if heads is None:
+        return None
+    mean, spread = sorted(heads, key=lambda name: bool(SPREAD_NAME.search(name.rpartition(".")[2])))
+    return mean, spread
+
+
+def _widths(module: nn.Module) -> tuple[int, int, bool]:
+    """Return what a layer, or layers in sequence, take and give, and whether the last is linear. Others give 0."""
+    from torch import nn
+
+    layers = list(module.modules()) if isinstance(module, nn.Sequential) else [module]
+    layers = [layer for layer in layers if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)]
+    if not layers:
+        return 0, 0, False
+    first, last = layers[0], layers[-1]
+    takes = first.in_features if isinstance(first, nn.Linear) else first.in_channels
+    if isinstance(last, nn.Linear):
+        return takes, last.out_features, True
+    return takes, last.out_channels, False
 
 
 def _unwrapped(name: str) -> str:

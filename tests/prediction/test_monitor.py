@@ -94,6 +94,12 @@ def test_the_weight_of_kl_may_change(x):
         (lambda x: CollapseMonitor(x, n_latent=2, beta=1.0, kl_schedule="linear:0,1,4"), "beta: 1.0, must be left out"),
         (lambda x: CollapseMonitor(x, **LOSS, kl_schedule="linear:0,1"), "kl_schedule: 'linear:0,1', must be linear:"),
         (lambda x: CollapseMonitor(x, **LOSS).end_epoch(), "no batch"),
+        (lambda x: CollapseMonitor(x, **LOSS, foo=1), "^CollapseMonitor: 'foo', must be one of"),
+        (lambda x: CollapseMonitor(x, **LOSS, los="x"), "^CollapseMonitor: 'los', .*loss"),
+        (lambda x: CollapseMonitor(x, **LOSS, select=3), "^select: 3, must be a function"),
+        (lambda x: CollapseMonitor(x, **LOSS, encoder=3), "^encoder: 3, must be the name"),
+        (lambda x: CollapseMonitor(x, **LOSS, encoder=("a", "b", "c")), "^encoder: .*, must be the name"),
+        (lambda x: CollapseMonitor(x, **LOSS, kl_weight_from=3), "^kl_weight_from: 3, must be a name"),
         (
             lambda x: CollapseMonitor(x, **LOSS).update(torch.zeros(3, 3), torch.zeros(3, 3)),
             r"must both be \[batch, 2\]",

@@ -180,6 +180,11 @@ HEADS = [
     ("mu", "logvar"),
     ("to_mean", "to_log_var"),
     ("z_mean", "z_log_var"),
+    ("to_mu", "to_lv"),
+    ("mu_layer", "logvar_layer"),
+    ("mean_head", "logvar_head"),
+    ("mu_fc", "sigma_fc"),
+    ("fc21", "fc22"),
 ]
 
 
@@ -200,9 +205,63 @@ def test_a_hidden_layer_is_refused_with_the_layers_that_are_wanted(names, wrap):
     np.testing.assert_allclose(quiet_report(monitor).kl_per_dim, expected.detach(), rtol=1e-5)
 
 
+class Convolved(nn.Module):
+    """An encoder without an activation at its end, whose map two layers, `heads`, make into mu and logvar."""
+
+    def __init__(self, encoder, heads):
+        super().__init__()
+        self.encoder, self.heads = encoder, nn.ModuleDict(heads)
+
+    def forward(self, x):
+        hidden = self.encoder(x)
+        return [head(hidden) for head in self.heads.values()]
+
+
+IMAGES = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+STRUCTURES = {
+    "linear": (lambda: nn.Linear(D, 2 * N), lambda: nn.Linear(2 * N, N), X),
+    "lazy": (lambda: nn.Linear(D, 2 * N), lambda: nn.LazyLinear(N), X),
+    "in sequence": (
+        lambda: nn.Linear(D, 2 * N), lambda: nn.Sequential(nn.Linear(2 * N, 16), nn.Tanh(), nn.Linear(16, N)), X
+    ),
+    "maps": (lambda: nn.Conv2d(1, 2, 4, 4), lambda: nn.Conv2d(2, 1, 1), IMAGES),
+    "a map, then linear": (
+        lambda: nn.Conv2d(1, 2, 4, 4), lambda: nn.Sequential(nn.Flatten(), nn.Linear(2 * N, N)), IMAGES
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("names", [("a", "b"), ("b_std", "a")])
+def test_two_layers_that_make_latents_of_the_output_show_a_hidden_layer(name, names):
+    encoder, head, rows = STRUCTURES[name]
+    model = Convolved(encoder(), {name: head() for name in names})
+    mean, spread = (f"heads.{each}" for each in sorted(names))
+    CollapseMonitor(PREDICTION).watch(model)
+    with pytest.raises(InputError, match=f"gives a hidden layer.*give encoder=\\('{mean}', '{spread}'\\)"):
+        model(rows)
+
+
+DECODERS = {
+    "one layer": lambda: nn.Linear(2 * N, N),
+    "layers in sequence": lambda: nn.Sequential(nn.Linear(N, 2 * N), nn.Linear(2 * N, N), nn.Linear(2 * N, N)),
+    "heads of the decoder": lambda: nn.ModuleDict({"fc_mu": nn.Linear(16, D), "fc_logvar": nn.Linear(16, D)}),
+    "blocks": lambda: nn.ModuleDict({"conv": nn.Conv2d(64, N, 3), "skip": nn.Conv2d(64, N, 1)}),
+}
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_layers_of_a_decoder_show_no_hidden_layer(name):
+    torch.manual_seed(0)
+    model = Model(FORMS["halves"])
+    model.decoder = DECODERS[name]()
+    monitor = CollapseMonitor(PREDICTION)
+    np.testing.assert_allclose(train(monitor, model), quiet_report(monitor).kl_per_dim, rtol=1e-4)
+
+
 @pytest.mark.parametrize("last", [nn.Tanh, nn.ReLU, nn.SiLU, nn.Dropout])
 def test_an_encoder_that_ends_in_an_activation_gives_a_hidden_layer(last):
-    model = Headed(("first", "second"), last=last)
+    model = Headed(("both",), last=last)
     CollapseMonitor(PREDICTION).watch(model)
     with pytest.raises(InputError, match=f"ends in {last.__name__}; name the layers"):
         model(X)

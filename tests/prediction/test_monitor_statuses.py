@@ -113,12 +113,21 @@ def test_a_monitor_may_be_made_at_the_weight_zero(key):
     assert quiet_report(monitor, kl_weight=0.1).predicted_kl == pytest.approx(KL)
 
 
-@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), "a", "0.1", [1, 2], torch.ones(2), np.ones(2), 1j])
 def test_a_weight_that_is_none_is_one_line(weight):
     monitor = CollapseMonitor(PREDICTION)
     monitor.update(*posterior(1.0, 1.0, 1.0, 1.0))
-    with pytest.raises(InputError, match="kl_weight: "):
+    with pytest.raises(InputError, match=r"(?s)^kl_weight: .*, must be a number, 0 or more$"):
         monitor.end_epoch(kl_weight=weight)
+    assert quiet_report(monitor).kl == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("key", ["kl_weight", "beta"])
+@pytest.mark.parametrize("weight", [-1, float("nan"), "a", True])
+def test_a_monitor_of_a_weight_that_is_none_is_one_line(key, weight):
+    loss = {"loss": "half-sse"} if key == "kl_weight" else {}
+    with pytest.raises(InputError, match=f"^{key}: .*, must be a number, 0 or more$"):
+        CollapseMonitor(X, n_latent=4, **loss, **{key: weight})
 
 
 def logvars(kind, rows=64):
@@ -166,8 +175,10 @@ def test_log_variances_at_a_bound(kind):
     for _ in range(5):
         monitor.update(torch.randn(64, 4), logvars(kind))
     report = quiet_report(monitor)
-    assert (report.status == "logvar-bound") == (words is not None)
-    assert words is None or words in report.message
+    if words is None:
+        assert report.status != "logvar-bound" and "exactly" not in report.message
+    else:
+        assert report.status == "logvar-bound" and words in report.message
 
 
 @pytest.mark.parametrize(
@@ -187,13 +198,13 @@ def test_the_bound_of_replicas_and_of_batches_that_reach_it_later():
     monitor.update(torch.randn(10, 4), torch.randn(10, 4))
     for _ in range(5):
         monitor.update(torch.randn(64, 4), torch.full((64, 4), -9.0))
-    monitor._sums["another"] = next(iter(monitor._sums.values()))
+    monitor._sums[None, "another"] = next(iter(monitor._sums.values()))
     assert "exactly -9" in quiet_report(monitor).message
 
 
 def test_kl_over_replicas_is_that_of_all_rows():
     monitor = CollapseMonitor(PREDICTION)
     monitor.update(*posterior(0.6, 0.2, 0.1, 0.1, rows=30))
-    monitor._sums = {"another": monitor._sums.popitem()[1]}
+    monitor._sums = {(None, "another"): monitor._sums.popitem()[1]}
     monitor.update(*posterior(0.2, 0.2, 0.1, 0.5, rows=10))
     assert quiet_report(monitor).kl_per_dim == pytest.approx([0.5, 0.2, 0.1, 0.2])
