@@ -111,7 +111,7 @@ def _joined(files: list[Path], label: str, key: str | None, drop: Drop, header: 
 def _check_ids(path: Path, raw: RawSamples, drop: Drop) -> None:
     reader = reader_of(path)
     if reader is None or reader.ids:
-        check_ids(raw.x, raw.columns, raw.label, drop)
+        check_ids(raw, drop)
 
 
 @dataclass(frozen=True)

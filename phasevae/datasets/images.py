@@ -57,7 +57,7 @@ def images(
                 stack.add_file(name, label, pages(content, label, most_pixels))
             except DamagedImageError as error:
                 if not skip_damaged:
-                    raise InputError(f"{error}; 'skip_damaged' leaves such images out") from None
+                    raise InputError(f"{error} (--skip-damaged, skip_damaged=True leave such images out)") from None
                 warnings.warn(f"{error}: left out", UserWarning, stacklevel=2)
         if stack.left_out["damaged"] and not stack.names:
             raise InputError(f"{path}: has no image that can be decoded, {stack.left_out['damaged']} left out")

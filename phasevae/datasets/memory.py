@@ -13,7 +13,7 @@ from phasevae.datasets.columns import table_samples
 from phasevae.datasets.entries import chosen_entry, is_mapping
 from phasevae.datasets.feature_statistics import LARGEST_DIMENSION
 from phasevae.datasets.id_columns import check_ids
-from phasevae.datasets.left_out import KEEP_ALL, Drop, dropped_columns
+from phasevae.datasets.left_out import KEEP_ALL, Drop, dropped_columns, listed
 from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.values import as_numbers, check_masked, is_nested_numbers, is_sparse, is_tensor
 from phasevae.errors import InputError
@@ -75,18 +75,18 @@ def held_samples(data: Any, key: str | None = None, label: str = "data", drop: D
         return None
     if key is not None:
         raise InputError(f"key: {key!r}, must be left out for a {type(data).__name__}")
-    return _of_columns(found, drop, may_be_ids=not is_sparse(data))
+    return _of_columns(found, drop)
 
 
-def _of_columns(raw: RawSamples, drop: Drop, may_be_ids: bool) -> RawSamples:
+def _of_columns(raw: RawSamples, drop: Drop, may_be_ids: bool = True) -> RawSamples:
     """An array without the columns to leave out, and without ids."""
     x, label = raw.x, raw.label
     if len(x.shape) != 2:
-        if drop:
+        if listed(drop):
             raise InputError(f"drop: {drop!r}, must be left out for samples of shape {tuple(x.shape[1:])}")
         return raw
     kept, dropped = range(x.shape[1]), []
-    if drop:
+    if listed(drop):
         names = raw.columns or list(map(str, kept))
         left_out = dropped_columns(names, drop, label)
         kept, dropped = [number for number in kept if number not in left_out], [names[i] for i in sorted(left_out)]
@@ -99,7 +99,7 @@ def _of_columns(raw: RawSamples, drop: Drop, may_be_ids: bool) -> RawSamples:
             left_out=(*raw.left_out, *(f"column {name}" for name in dropped)),
         )
     if may_be_ids and 0 < len(kept) <= LARGEST_DIMENSION and len(x):
-        check_ids(numbers, raw.columns, label, drop)
+        check_ids(replace(raw, x=numbers), drop)
     return raw
 
 
@@ -191,7 +191,7 @@ def _of_table(table: pd.DataFrame, key: str | None, label: str, drop: Drop) -> R
         return _of_fields({name: table[name].to_numpy() for name in table.columns}, key, label, drop)
     blocks = (table.iloc[rows] for rows in row_slices(len(table), table.shape[1]))
     raw = table_samples(blocks, label, drop, named=not isinstance(table.columns, pd.RangeIndex))
-    check_ids(raw.x, raw.columns, label, drop)
+    check_ids(raw, drop)
     return raw
 
 

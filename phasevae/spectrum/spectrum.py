@@ -270,7 +270,7 @@ def write_spectrum(path: Path | str, spectrum: Spectrum, made_by: Mapping[str, A
 
 def read_spectrum(path: Path | str) -> Spectrum:
     """Read spectrum.json; null becomes NaN in the arrays. Raises InputError that names the file and the wrong key."""
-    record = read_json(path, (*_ARRAYS, *_KEYS), "spectrum")
+    record = read_json(path, (*_ARRAYS, *_KEYS), "spectrum", "a spectrum.json of `phasevae spectrum`")
     values = {key: record[key] for key in _KEYS}
     values |= {key: np.array(record[key], dtype=np.float64) for key in _ARRAYS}
     eigenvalues, dimension = values["eigenvalues"], values.pop("dimension")

@@ -189,7 +189,7 @@ def other_json(folder):
         (words_in_a_table, ("--size", 8), "size: must be left out for x.csv, an array or table"),
         (a_photo, (), "photo.png: is one image, must be a folder or archive of images"),
         (not_finite, (), "must be finite"),
-        (other_json, (), "key 'eigenvalues' is missing"),
+        (other_json, (), "key 'eigenvalues' is missing, must be a spectrum.json of `phasevae spectrum` with this key"),
         (lambda folder: "absent.npy", (), "absent.npy: no such file"),
         (lambda folder: "absent", (), "absent: no such file or folder"),
         (words_in_a_table, ("--key", "a"), "key: 'a', must be left out"),

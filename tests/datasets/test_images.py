@@ -141,7 +141,9 @@ def test_when_all_images_are_left_out(tmp_path):
 def test_images_must_share_a_shape(tmp_path, rng):
     files = {"a.png": png(np.zeros((4, 5), np.uint8)), "b.png": png(np.zeros((4, 6), np.uint8))}
     write_folder(tmp_path, files)
-    with pytest.raises(InputError, match=r"b.png is 6 x 4 pixels, a.png is 5 x 4: must all be alike, or give 'size'"):
+    with pytest.raises(
+        InputError, match=r"b.png is 6 x 4 pixels, a.png is 5 x 4: must all be alike, or give --size \(size=64\)"
+    ):
         build_dataset("images", path=tmp_path)
 
 

@@ -205,7 +205,7 @@ def test_a_header_of_numbers_is_asked_for(tmp_path, columns, index):
     path = tmp_path / "x.csv"
     pd.DataFrame(X, columns=columns).to_csv(path, index=index)
     assert_refuses(path, r"the first line .* must be declared as names \(--header, header=True\) or as values")
-    assert_reads(path, header=True, **({"drop": [0]} if index else {}))
+    assert_reads(path, header=True, **({"drop": ["Unnamed: 0"]} if index else {}))
     if not index:
         assert_reads(path, np.vstack([list(columns), X]), header=False)
 
@@ -243,15 +243,24 @@ def test_missing_values_are_counted_with_their_columns(tmp_path):
     assert_refuses(
         tmp_path / "x.csv",
         r"x.csv: value nan at row 1, column 'b' \(row counted from 0\), one of 4 that are missing or infinite, must be "
-        r"finite: fill them, or leave out their rows \(dropna\) or columns \(drop: 'b', 'c'\)$",
+        r"finite: fill them, or leave out their rows \(dropna\) "
+        r"or columns \(--drop b,c, in Python drop=\['b', 'c'\]\)$",
     )
     assert_reads(tmp_path / "x.csv", np.array([[1], [4], [7], [8]]), drop=["b", "c"])
-    np.save(tmp_path / "x.npy", np.where(np.arange(60).reshape(4, 15) % 2, np.nan, X[:4, :1]))
+    gaps = np.arange(1, 12)
+    x = np.tile(X[:4], 3)
+    x[0, gaps] = np.nan
+    np.save(tmp_path / "x.npy", x)
     assert_refuses(
-        tmp_path / "x.npy", r"value nan at row 0, column 1 \(counted from 0\), one of 30 .*, \.\.\. \(15 columns\)"
+        tmp_path / "x.npy",
+        r"value nan at row 0, column 1 \(counted from 0\), one of 11 .*\(--drop 1,2,3.*, 11 columns\)",
     )
+    np.save(tmp_path / "x.npy", np.where(np.eye(4), np.nan, X[:4]))
+    assert_refuses(tmp_path / "x.npy", r"one of 4 .* leave out their rows \(dropna\)$")
+    np.save(tmp_path / "images.npy", x.reshape(4, 3, 4))
+    assert_refuses(tmp_path / "images.npy", r"one of 11 .* leave out their rows \(dropna\)$")
 
 
 def test_columns_without_any_value(tmp_path):
     (tmp_path / "x.csv").write_text("a,b,c\n1,,3\n4,,6\n7,,5\n")
-    assert_refuses(tmp_path / "x.csv", r"one of 3 that are missing .*\(drop: 'b'\)")
+    assert_refuses(tmp_path / "x.csv", r"one of 3 that are missing .*\(--drop b, in Python drop=\['b'\]\)")

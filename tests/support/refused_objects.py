@@ -218,6 +218,22 @@ REFUSED = {
         lambda f: [(image, image > 1) for image in np.repeat(IMAGES, 2, 1)],
         "40 items of 8 x 5, each may be",
     ),
+    "square images with one-hot labels": (
+        lambda f: [(image[:, :4], np.eye(4)[i % 4]) for i, image in enumerate(IMAGES)],
+        "40 items of 4 x 4, each may be",
+    ),
+    "images with as many rows as classes": (
+        lambda f: [(image, np.eye(8)[i % 8]) for i, image in enumerate(np.repeat(IMAGES, 2, 1))],
+        "40 items of 8 x 5, each may be",
+    ),
+    "the same, from a loader of its own": (
+        lambda f: Anew([(image, np.eye(8)[0].tolist()) for image in np.repeat(IMAGES, 2, 1)]),
+        "40 items of 8 x 5, each may be",
+    ),
+    "sequences with a label a step": (
+        lambda f: [(steps, LABELS[:8]) for steps in np.repeat(IMAGES, 2, 1)],
+        "40 items of 8 x 5, each may be",
+    ),
     "images with one-hot labels": (lambda f: [(image, np.eye(3)[0]) for image in IMAGES], "each may be a batch or one"),
     "pair of equal arrays": (lambda f: (X, X), "2 items of 40 x 6, each may be"),
     "iterable of images": (lambda f: Anew(list(IMAGES)), r"give each as x\[None\] if it is a sample"),
