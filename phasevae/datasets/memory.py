@@ -12,6 +12,7 @@ from phasevae.datasets.base import row_slices
 from phasevae.datasets.columns import table_samples
 from phasevae.datasets.entries import chosen_entry, is_mapping
 from phasevae.datasets.feature_statistics import LARGEST_DIMENSION
+from phasevae.datasets.h5ad import annotated_matrix
 from phasevae.datasets.id_columns import check_ids
 from phasevae.datasets.left_out import KEEP_ALL, Drop, dropped_columns, listed
 from phasevae.datasets.reading import RawSamples
@@ -215,24 +216,8 @@ def _is_annotated(data: Any) -> bool:
 
 def _of_annotated(data: Any, key: str | None, label: str, drop: Drop) -> RawSamples | None:
     """X of an AnnData, or the layer, embedding or raw matrix that the key names."""
-    matrices = {} if data.X is None else {"X": data.X}
-    matrices |= {f"layers/{name}": matrix for name, matrix in data.layers.items()}
-    matrices |= {f"obsm/{name}": matrix for name, matrix in data.obsm.items()}
-    if getattr(data, "raw", None) is not None:
-        matrices["raw"] = data.raw.X
-    known = f"one of {', '.join(matrices)}" if matrices else "an AnnData with a matrix"
-    if key is None and "X" not in matrices:
-        raise InputError(f"{label}: an AnnData without X, key must be {known}")
-    wanted = "X" if key is None else key
-    name = next((name for name in (wanted, f"layers/{wanted}", f"obsm/{wanted}") if name in matrices), None)
-    if name is None:
-        raise InputError(f"key: {key!r}, must be {known}")
-    matrix = matrices[name]
-    # A sparse matrix fits, and some versions of anndata cannot slice it on disk.
-    found = held_samples(matrix.to_memory() if hasattr(matrix, "to_memory") else matrix, None, label, KEEP_ALL)
+    matrix, columns = annotated_matrix(data, key, label)
+    found = held_samples(matrix, None, label, KEEP_ALL)
     if found is None:
         return None
-    if not name.startswith("obsm/"):
-        genes = data.raw.var_names if name == "raw" else data.var_names
-        found = replace(found, columns=tuple(map(str, genes)))
-    return _of_columns(found, drop, may_be_ids=False)
+    return _of_columns(replace(found, columns=columns or found.columns), drop, may_be_ids=False)

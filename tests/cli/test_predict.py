@@ -180,7 +180,7 @@ def other_json(folder):
     ("make", "options", "words"),
     [
         (one_size, (), "large.png is 5 x 9 pixels"),
-        (empty, (), "has no images"),
+        (empty, (), "has no arrays, tables or images"),
         (one_sample, (), "must have at least 2 samples"),
         (one_image, (), "must have at least 2 samples"),
         (all_constant, (), "every feature is constant"),

@@ -156,7 +156,11 @@ def test_corrupt_image_is_named(tmp_path, rng, content):
 
 
 def test_nothing_to_read(tmp_path):
-    with pytest.raises(InputError, match=r"has no images \(files named \*.png, "):
+    with pytest.raises(InputError, match=r"has no arrays, tables or images \(images are named \*.png, "):
+        build_dataset("images", path=tmp_path)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "x.npy").touch()
+    with pytest.raises(InputError, match=r"has no images \(images are named \*.png, "):
         build_dataset("images", path=tmp_path)
     with pytest.raises(InputError, match="nowhere: no such file or folder"):
         build_dataset("images", path=tmp_path / "nowhere")

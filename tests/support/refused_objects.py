@@ -191,7 +191,8 @@ REFUSED = {
     "list of numbers": (lambda f: [1.0, 2.0], r"shape \(2,\), must be"),
     "list of tensors without axes": (lambda f: [torch.tensor(1.0), torch.tensor(2.0)], "must have at least one axis"),
     "list of None": (lambda f: [None, None], "item 0: holds Python objects"),
-    "list of texts": (lambda f: ["a", "b"], "type <U1, must be real numbers"),
+    "list of texts": (lambda f: ["a", "b"], "a list of paths or texts, must be one path"),
+    "list of paths": (lambda f: [f / "a.npy", f / "b.npy"], r"a list of paths .* build_dataset\('array', path="),
     "ragged list": (lambda f: [[1, 2, 3], [1, 2]], "item 1 has 2 values, must have 3 values as the first"),
     "ragged list with a number": (lambda f: [[1, 2, 3], 4], "item 1 has one value, must have 3 values"),
     "ragged deep list": (lambda f: [[[1, 2], [3]], [[1, 2], [3, 4]]], "unequal length"),
@@ -332,7 +333,7 @@ REFUSED = {
     # others
     "AnnData without X": (
         lambda f: pytest.importorskip("anndata").AnnData(obs=FRAME.rename(index=str)),
-        "an AnnData without X, key must be an AnnData with a matrix",
+        "an AnnData without X, must have X or another matrix",
     ),
     "AnnData with a wrong key": (
         lambda f: annotated(X, {"counts": COUNTS}),
