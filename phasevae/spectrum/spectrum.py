@@ -87,7 +87,7 @@ def compute_spectrum(
     grey: bool | None = None,
     standardize: str | None = None,
     skip_damaged: bool = False,
-    drop: str | list[str] | None = None,
+    drop: str | int | list[str | int] | None = None,
     header: bool | None = None,
 ) -> Spectrum:
     """Compute the spectrum of samples in a few passes over the rows, in memory that does not grow with their number.
