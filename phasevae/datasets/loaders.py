@@ -27,6 +27,7 @@ from phasevae.datasets.memory import held_samples
 from phasevae.datasets.reading import Origin
 from phasevae.datasets.values import as_numbers, cause, is_image, largest_pixel, sides
 from phasevae.errors import InputError
+from phasevae.wording import counted
 
 GROUP = 256
 """Single samples that are read together."""
@@ -140,7 +141,7 @@ class ItemStream:
             return f"{place} is {sides(shape)}, must be {sides(self.stored)} as the first"
         if not shape:
             return f"{place} is one number, must be [samples, features]"
-        return f"{place} has {_size(shape[1:])} features, must have {_size(self.stored)} as the first"
+        return f"{place} has {counted(_size(shape[1:]), 'feature')}, must have {_size(self.stored)} as the first"
 
 
 def item_stream(data: Any, key: str | None, label: str, numbers: bool = False, drop: Drop = None) -> ItemStream | None:

@@ -31,10 +31,6 @@ class Sliced:
     dtype: Any
     rows: Callable[[slice], Any]
 
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
     def __len__(self) -> int:
         return self.shape[0]
 

@@ -176,6 +176,11 @@ def other_json(folder):
     return "x.json"
 
 
+def rows_as_json(folder):
+    (folder / "x.json").write_text("[[1, 2], [3, 4]]")
+    return "x.json"
+
+
 @pytest.mark.parametrize(
     ("make", "options", "words"),
     [
@@ -190,6 +195,7 @@ def other_json(folder):
         (a_photo, (), "photo.png: is one image, must be a folder or archive of images"),
         (not_finite, (), "must be finite"),
         (other_json, (), "key 'eigenvalues' is missing, must be a spectrum.json of `phasevae spectrum` with this key"),
+        (rows_as_json, (), "x.json: holds a list, must be a spectrum.json of `phasevae spectrum`"),
         (lambda folder: "absent.npy", (), "absent.npy: no such file"),
         (lambda folder: "absent", (), "absent: no such file or folder"),
         (words_in_a_table, ("--key", "a"), "key: 'a', must be left out"),

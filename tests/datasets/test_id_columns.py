@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
+import scipy.sparse
 from readings import TABLE, X, assert_reads, assert_refuses
 
 from phasevae import InputError
@@ -75,6 +77,18 @@ def test_an_array_that_begins_or_ends_with_ids(tmp_path, place):
     assert assert_reads(tmp_path / "x.npy", drop=[place]).reading.left_out == (f"column {place}",)
     assert_reads(tmp_path / "x.npy", drop=[place - 5])
     assert_reads(tmp_path / "x.npy", x, drop=[])
+
+
+def test_sparse_matrices_in_memory_and_on_disk(tmp_path):
+    matrix = scipy.sparse.csr_array(np.insert(X, 0, np.arange(N) * 3, axis=1))
+    scipy.sparse.save_npz(tmp_path / "x.npz", matrix)
+    scipy.io.mmwrite(tmp_path / "x.mtx", matrix, precision=17)
+    for data in (matrix, tmp_path / "x.npz", tmp_path / "x.mtx"):
+        with pytest.raises(InputError, match=r"column 0 \(counted from 0\) holds whole numbers that rise.*--drop 0"):
+            sample_stream(data)
+        kept = sample_stream(data, drop=0)
+        np.testing.assert_allclose(np.concatenate(list(kept.read())), X, rtol=1e-6)
+        assert kept.origin.left_out == ("column 0",)
 
 
 def test_ids_that_rise_over_several_files_only(tmp_path):

@@ -203,7 +203,7 @@ REFUSED = {
         "sample 1 is a vector of 3, must be a vector of 6 as the first",
     ),
     "batches of unequal width": (lambda f: [X[:9], X[9:, :4]], "item 1 has 4 features, must have 6"),
-    "a batch and a vector": (lambda f: [X[:9], X[9]], "item 1 has 1 features, must have 6|item 1"),
+    "a batch and a vector": (lambda f: [X[:9], X[9]], "item 1 is one number|item 1 has 1 feature, must have 6"),
     "list of images": (
         lambda f: list(IMAGES),
         r"40 items of 4 x 5, each may be a batch or one sample: give np.stack\(data\)",
