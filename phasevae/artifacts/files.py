@@ -98,7 +98,9 @@ def write_json(path: Path | str, value: Mapping[str, Any], sealed: bool = True) 
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path | str, required: tuple[str, ...] = (), kind: str | None = None) -> dict[str, Any]:
+def read_json(
+    path: Path | str, required: tuple[str, ...] = (), kind: str | None = None, what: str = "a JSON object"
+) -> dict[str, Any]:
     """Read a JSON object and check it.
 
     Parameters
@@ -108,6 +110,8 @@ def read_json(path: Path | str, required: tuple[str, ...] = (), kind: str | None
         Keys that it must have.
     kind : str, optional
         The schema that it must meet (`phasevae.artifacts.schemas`).
+    what : str
+        What the file must be, in messages.
 
     Returns
     -------
@@ -131,10 +135,10 @@ def read_json(path: Path | str, required: tuple[str, ...] = (), kind: str | None
     except ValueError as error:
         raise InputError(f"{path}: not a JSON file ({error})") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path}: holds a {type(value).__name__}, must be a JSON object")
+        raise InputError(f"{path}: holds a {type(value).__name__}, must be {what}")
     for key in required:
         if key not in value:
-            raise InputError(f"{path}: key '{key}' is missing")
+            raise InputError(f"{path}: key '{key}' is missing, must be {what} with this key")
     seal = value.pop(SEAL, None)
     if seal is not None and seal != json_sha256(value):
         raise InputError(f"{path}: altered after it was written ({SEAL} is not that of its content); make it again")

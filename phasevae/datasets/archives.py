@@ -14,10 +14,13 @@ from typing import BinaryIO
 from phasevae.artifacts.files import file_sha256
 from phasevae.datasets.base import file_name
 from phasevae.datasets.bounded import MOST_BYTES, TarBytes, ZipBytes, read_chunks
+from phasevae.datasets.file_errors import first_line
 from phasevae.datasets.files import check_file, folder_files, is_visible, shown_name
 from phasevae.errors import InputError
 
-_ENCRYPTED = 1  # bit of a member's flags
+ENCRYPTED = 1
+"""Bit of the flags of a member of a zip archive."""
+
 _LARGEST_END = 22 + 2**16  # bytes of the last record of a zip archive, with its comment
 SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz")
 """Endings of the names of archives. Whether a file is an archive is decided by its content."""
@@ -57,7 +60,7 @@ def members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, 
     except InputError:
         raise
     except Exception as error:  # tarfile and zipfile raise too many kinds to list
-        raise InputError(f"{path}: not a zip or tar archive, or truncated or damaged ({_first_line(error)})") from None
+        raise InputError(f"{path}: not a zip or tar archive, or truncated or damaged ({first_line(error)})") from None
 
 
 def source_of_file(path: Path) -> dict[str, str]:
@@ -101,7 +104,7 @@ def _zip_members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[
             if info.is_dir() or not is_visible(name) or not selected(name):
                 continue
             label = f"{path}: {shown_name(name)}"
-            if info.flag_bits & _ENCRYPTED:
+            if info.flag_bits & ENCRYPTED:
                 raise InputError(f"{label} is encrypted, must be without a password")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # zipfile expands a piece of other kinds at once, however large it becomes.
@@ -149,7 +152,3 @@ def _whole(content: io.BytesIO, size: int) -> io.BytesIO:
 def _check_size(label: str, size: int) -> None:
     if size > MOST_BYTES:
         raise InputError(f"{label} has {size} bytes, must have at most {MOST_BYTES} in an archive")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets import hdf5, sparse
-from phasevae.datasets.file_errors import check_memory, chosen_key, damage_named
+from phasevae.datasets.entries import chosen_key
+from phasevae.datasets.file_errors import check_memory, damage_named
 from phasevae.datasets.reading import RawSamples
 from phasevae.errors import InputError
 
@@ -51,10 +52,10 @@ def read_npz(path: Path, key: str | None) -> RawSamples:
             names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
             if {"format", "shape", "data"} <= set(names) and key is None:
                 return sparse.read_saved(path)
-            name = chosen_key(path, key, names)
+            name, left_out = chosen_key(path, key, names)
             check_memory(path, archive.infolist()[names.index(name)].file_size)
         with np.load(path, allow_pickle=False) as loaded:
-            return RawSamples(loaded[name], str(path))
+            return RawSamples(loaded[name], str(path), left_out=left_out)
 
 
 def read_mat(path: Path, key: str | None) -> RawSamples:
@@ -77,11 +78,11 @@ def read_mat(path: Path, key: str | None) -> RawSamples:
         return hdf5.read_hdf5(path, key, matlab=True)
     with damage_named(path, ".mat file"):
         names = [name for name, _, _ in scipy.io.whosmat(path)]
-        name = chosen_key(path, key, names, "variable")
+        name, left_out = chosen_key(path, key, names, "variable")
         value = scipy.io.loadmat(path, variable_names=[name])[name]
         if hasattr(value, "toarray"):
-            return RawSamples(sparse.dense(value, str(path)), str(path))
-        return RawSamples(_real(value, f"{path}: {name}"), str(path))
+            return RawSamples(sparse.dense(value, str(path)), str(path), left_out=left_out)
+        return RawSamples(_real(value, f"{path}: {name}"), str(path), left_out=left_out)
 
 
 def read_safetensors(path: Path, key: str | None) -> RawSamples:
@@ -103,11 +104,11 @@ def read_safetensors(path: Path, key: str | None) -> RawSamples:
     with damage_named(path, ".safetensors file"):
         # Opening checks sizes and offsets of all tensors.
         with safe_open(path, framework="numpy") as stream:
-            name = chosen_key(path, key, list(stream.keys()), "tensor")
+            name, left_out = chosen_key(path, key, list(stream.keys()), "tensor")
             dtype = stream.get_slice(name).get_dtype()
             if dtype != "BF16":
-                return RawSamples(stream.get_tensor(name), str(path))
-        return RawSamples(_bfloat16(path, name), str(path))
+                return RawSamples(stream.get_tensor(name), str(path), left_out=left_out)
+        return RawSamples(_bfloat16(path, name), str(path), left_out=left_out)
 
 
 def _bfloat16(path: Path, name: str) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from phasevae.datasets.readers import part_files, read_file, reader_of
 from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.standardize import standardized
 from phasevae.errors import InputError
+from phasevae.wording import counted
 
 
 def array(
@@ -90,7 +91,7 @@ def _joined(files: list[Path], label: str, key: str | None, drop: Drop, header: 
             )
         if part.x.shape[1:] != first.x.shape[1:]:
             widths = [int(np.prod(each.x.shape[1:])) for each in (part, first)]
-            raise InputError(f"{file}: {widths[0]} features, must have {widths[1]} as {files[0]} has")
+            raise InputError(f"{file}: {counted(widths[0], 'feature')}, must have {widths[1]} as {files[0]} has")
         if part.columns != first.columns:
             odd = next((name for name in part.columns if name not in first.columns), "in another order")
             raise InputError(f"{file}: other columns ({odd}), must have {', '.join(first.columns[:10])} as {files[0]}")
@@ -111,7 +112,7 @@ def _joined(files: list[Path], label: str, key: str | None, drop: Drop, header: 
 def _check_ids(path: Path, raw: RawSamples, drop: Drop) -> None:
     reader = reader_of(path)
     if reader is None or reader.ids:
-        check_ids(raw.x, raw.columns, raw.label, drop)
+        check_ids(raw, drop)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,6 @@ def dialect_of(path: Path, stream: BinaryIO, header: bool | None, encoding: str)
     body = [line for line in lines[comments:] if line.strip() and not line.lstrip().startswith("#")]
     if not body:
         raise InputError(f"{path}: has no rows")
-    commented = any(line.lstrip().startswith("#") for line in lines[comments:])
     scores = {each: _score(body[:_SCORED_LINES], each) for each in separators}
     separator = max(scores, key=scores.__getitem__)
     if scores[separator][1] == 0:
@@ -95,12 +94,20 @@ def dialect_of(path: Path, stream: BinaryIO, header: bool | None, encoding: str)
     values = rows[1:] if names_in_line else rows
     width = len(values[0]) if values else len(rows[0])
     if names is not None and width != len(names):
-        raise InputError(f"{path}: its first row has {width} cells, must have {len(names)} as the line of names has")
+        row_names = " (the first column has no name, as R writes row names: col.names=NA)"
+        raise InputError(
+            f"{path}: its first row has {width} cells, must have {len(names)} as the line of names has"
+            f"{row_names if width == len(names) + 1 else ''}"
+        )
     empty_end = width > 1 and not any(row[width - 1].strip() for row in rows if len(row) == width)
     before = comments
     if names_in_line:
         before = 1 + next(number for number in range(comments, len(lines)) if lines[number] == body[0])
-    return Dialect(encoding, before, "#" if commented else None, separator, decimal, names, width, empty_end)
+    has_comments = any(line.lstrip().startswith("#") for line in lines[comments:])
+    marked = any("#" in line for line in body[names_in_line:])  # as a part of a text
+    return Dialect(
+        encoding, before, "#" if has_comments or not marked else None, separator, decimal, names, width, empty_end
+    )
 
 
 def _first_lines(path: Path, stream: BinaryIO, encoding: str) -> tuple[str, list[str]]:
@@ -189,7 +196,7 @@ def _names_in_comment(comments: Sequence[str], separator: str, width: int) -> tu
     """Names of the columns from the last comment before the values, as numpy.savetxt writes them."""
     if not comments or not comments[-1].strip():
         return None
-    text = comments[-1].strip().lstrip("#%").strip()
+    text = re.sub(r"^[#%]+(\s+|$)", "", comments[-1].strip())  # a sign at the first name is a part of it
     cells = _split([text], separator) if text else []
     return column_names(cells[0]) if cells and len(cells[0]) == width > 1 else None
 

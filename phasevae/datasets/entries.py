@@ -1,15 +1,17 @@
-"""Which entry of a mapping, and which item of a tuple, holds the samples."""
+"""Which entry of a mapping or a file, and which item of a tuple, holds the samples."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from phasevae.datasets.files import shown_name
 from phasevae.datasets.values import is_image, is_nested_numbers
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 
 USUAL_KEYS = ("data", "x", "X", "image", "images", "img", "input", "inputs", "pixel_values", "features")
-"""Under one of these names a mapping keeps its samples, unless a key is given."""
+"""Under one of these names a mapping or a file keeps its samples, unless a key is given."""
 
 _MOST_LISTED = 12
 
@@ -54,11 +56,62 @@ def chosen_entry(mapping: Any, key: str | None, place: str) -> tuple[str, Any, s
         raise InputError(f"{place}: key {key!r}, must be one of {_listed(names)}")
     if not names:
         raise InputError(f"{place}: an empty {type(mapping).__name__}, must hold samples")
-    usual = names if len(names) == 1 else [name for name in names if name in USUAL_KEYS]
+    usual = _usual(names)
     if len(usual) != 1:
         several = f" ({', '.join(map(str, usual))} are usual)" if usual else ""
         raise InputError(f"{place}: a mapping with several entries, key must be one of {_listed(names)}{several}")
     return usual[0], mapping[usual[0]], None
+
+
+def chosen_key(path: Path, key: str | None, keys: list[str], what: str = "array") -> tuple[str, tuple[str, ...]]:
+    """Choose which of several arrays of a file to read.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    key : str or None
+        What the user asks for; None is enough where there is one, or one with a usual name.
+    keys : list of str
+        What there is; "a/b" is entry b of entry a.
+    what : str
+        What they are called.
+
+    Returns
+    -------
+    key : str
+    left_out : tuple of str
+        The others, in words.
+
+    Raises
+    ------
+    InputError
+        If there is none, `key` is none of them, or there are several and `key` is None.
+    """
+    if not keys:
+        raise InputError(f"{path}: holds no {what}s")
+    key = _usual_key(keys) if key is None else key
+    if key not in keys:
+        known = [*map(shown_name, keys[:20]), *(["..."] if len(keys) > 20 else [])]
+        if key is None:
+            raise InputError(f"{path}: holds several {what}s: key must be one of {', '.join(known)}")
+        raise no_such_choice(f"{path}: key", key, known)
+    return key, tuple(f"entry {shown_name(other)}" for other in keys if other != key)
+
+
+def _usual(names: list[Any]) -> list[Any]:
+    """The names under which a mapping probably keeps its samples."""
+    return names if len(names) == 1 else [name for name in names if name in USUAL_KEYS]
+
+
+def _usual_key(keys: list[str]) -> str | None:
+    """The key that is chosen level by level, as in mappings of mappings; None where a level has several."""
+    usual = _usual(list(dict.fromkeys(key.partition("/")[0] for key in keys)))
+    if len(usual) != 1 or usual[0] in keys:
+        return usual[0] if len(usual) == 1 else None
+    start = f"{usual[0]}/"
+    rest = _usual_key([key.removeprefix(start) for key in keys if key.startswith(start)])
+    return None if rest is None else start + rest
 
 
 def _listed(names: list[Any]) -> str:

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from phasevae.datasets.files import shown_name
-from phasevae.errors import InputError, no_such_choice
+from phasevae.errors import InputError
 
 
 @contextmanager
@@ -76,34 +75,3 @@ def check_memory(path: Path, n_bytes: float) -> None:
 
 def _gigabytes(n_bytes: float) -> str:
     return f"{n_bytes / 2**30:.3g} GiB"
-
-
-def chosen_key(path: Path, key: str | None, keys: list[str], what: str = "array") -> str:
-    """Return which of several arrays to read.
-
-    Parameters
-    ----------
-    path : Path
-        The file, for messages.
-    key : str or None
-        What the user asks for; None is enough where there is one.
-    keys : list of str
-        What there is.
-    what : str
-        What they are called.
-
-    Raises
-    ------
-    InputError
-        If there is none, `key` is none of them, or there are several and `key` is None.
-    """
-    if not keys:
-        raise InputError(f"{path}: holds no {what}s")
-    if key is None and len(keys) == 1:
-        return keys[0]
-    if key not in keys:
-        known = [*map(shown_name, keys[:20]), *(["..."] if len(keys) > 20 else [])]
-        if key is None:
-            raise InputError(f"{path}: holds several {what}s: key must be one of {', '.join(known)}")
-        raise no_such_choice(f"{path}: key", key, known)
-    return key

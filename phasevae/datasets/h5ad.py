@@ -41,26 +41,46 @@ def read_h5ad(path: Path, key: str | None) -> RawSamples:
 
 
 def _matrix(path: Path, data: Any, key: str | None) -> RawSamples:
+    matrix, columns = annotated_matrix(data, key, str(path))
+    if hasattr(matrix, "columns"):
+        columns, matrix = tuple(map(str, matrix.columns)), matrix.to_numpy()
+    if hasattr(matrix, "tocsr"):
+        x = dense(matrix, str(path))
+    else:
+        x = filled(matrix if hasattr(matrix, "dtype") else np.asarray(matrix), str(path))
+    return RawSamples(x, str(path), columns=columns)
+
+
+def annotated_matrix(data: Any, key: str | None, label: str) -> tuple[Any, tuple[str, ...]]:
+    """Return a matrix of an AnnData, on disk or in memory, with the names of its columns.
+
+    Parameters
+    ----------
+    data : AnnData
+    key : str, optional
+        See `read_h5ad`.
+    label : str
+        Name of the data in messages.
+
+    Raises
+    ------
+    InputError
+        For a matrix that is not there.
+    """
     matrices = _matrices(data)
     wanted = "X" if key is None else key.removesuffix("/X").strip("/")
     names = [wanted, f"layers/{wanted}", f"obsm/{wanted}"]
     name = next((name for name in names if name in matrices), None)
     if name is None:
         if not matrices:
-            raise InputError(f"{path}: has no X and no other matrix")
+            raise InputError(f"{label}: an AnnData without X, must have X or another matrix")
         if key is None:
-            raise InputError(f"{path}: has no X: key must be one of {', '.join(matrices)}")
-        raise no_such_choice(f"{path}: key", key, matrices)
+            raise InputError(f"{label}: an AnnData without X, key must be one of {', '.join(matrices)}")
+        raise no_such_choice(f"{label}: key", key, matrices)
     matrix, columns = matrices[name]()
     if hasattr(matrix, "to_memory"):  # a sparse matrix fits, and some versions of anndata cannot slice it on disk
         matrix = matrix.to_memory()
-    if hasattr(matrix, "columns"):
-        columns, matrix = map(str, matrix.columns), matrix.to_numpy()
-    if hasattr(matrix, "tocsr"):
-        x = dense(matrix, str(path))
-    else:
-        x = filled(matrix if hasattr(matrix, "dtype") else np.asarray(matrix), str(path))
-    return RawSamples(x, str(path), columns=tuple(columns))
+    return matrix, tuple(columns)
 
 
 def _matrices(data: Any) -> dict[str, Callable[[], tuple[Any, Iterable[str]]]]:
@@ -70,12 +90,13 @@ def _matrices(data: Any) -> dict[str, Callable[[], tuple[Any, Iterable[str]]]]:
         return map(str, data.var_names)
 
     found: dict[str, Callable[[], tuple[Any, Iterable[str]]]] = {}
-    if "X" in data.file:  # without it, some versions of anndata raise an error for data.X
+    # Of a file without X, some versions of anndata raise an error for data.X.
+    if "X" in data.file if getattr(data, "isbacked", False) else data.X is not None:
         found["X"] = lambda: (data.X, genes())
     for name in data.layers:
         found[f"layers/{name}"] = lambda name=name: (data.layers[name], genes())
     for name in data.obsm:
         found[f"obsm/{name}"] = lambda name=name: (data.obsm[name], ())
-    if data.raw is not None:
+    if getattr(data, "raw", None) is not None:
         found["raw"] = lambda: (data.raw.X, map(str, data.raw.var_names))
     return found

@@ -9,7 +9,8 @@ import numpy as np
 
 from phasevae.datasets import sparse
 from phasevae.datasets.dense import filled
-from phasevae.datasets.file_errors import chosen_key, damage_named, needed
+from phasevae.datasets.entries import chosen_key
+from phasevae.datasets.file_errors import damage_named, needed
 from phasevae.datasets.reading import RawSamples
 from phasevae.errors import InputError
 
@@ -47,16 +48,16 @@ def read_hdf5(path: Path, key: str | None, matlab: bool = False) -> RawSamples:
         if "pandas_version" in file.attrs or any("pandas_type" in each.attrs for each in file.values()):
             raise InputError(f"{path}: is a table of pandas, must be a .parquet file (pandas.read_hdf, to_parquet)")
         found = arrays_in(file, h5py.Group)
-        name = chosen_key(path, key if key is None else key.strip("/"), list(found))
+        name, left_out = chosen_key(path, key if key is None else key.strip("/"), list(found))
         item = found[name]
         label = f"{path}: {name}"
         if isinstance(item, h5py.Group):
-            return RawSamples(_sparse(item, label), str(path))
+            return RawSamples(_sparse(item, label), str(path), left_out=left_out)
         if not matlab:
-            return RawSamples(filled(item, label), str(path))
+            return RawSamples(filled(item, label), str(path), left_out=left_out)
         if item.dtype.kind not in "fiu" or "MATLAB_empty" in item.attrs:
             raise InputError(f"{label}: is no array of real numbers, must be one")
-        return RawSamples(np.ascontiguousarray(np.asarray(item).T), str(path))
+        return RawSamples(np.ascontiguousarray(np.asarray(item).T), str(path), left_out=left_out)
 
 
 def arrays_in(group: Any, group_type: type, place: str = "") -> dict[str, Any]:

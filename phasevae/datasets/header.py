@@ -42,7 +42,8 @@ def first_is_names(path: Path, lines: Sequence[Sequence[str]], header: bool | No
     Raises
     ------
     InputError
-        If the first line is all numbers and unlike the other lines, and the user does not say what it is.
+        If the first line is all numbers and unlike the other lines, or has numbers like theirs and a text where they
+        have numbers, and the user does not say what it is.
     """
     if header is not None:
         return header
@@ -51,11 +52,14 @@ def first_is_names(path: Path, lines: Sequence[Sequence[str]], header: bool | No
     if texts and not rest:
         return True
     names = [number for number in texts if any(len(row) > number and is_number(row[number]) for row in rest)]
+    if texts and len(texts) == len(first):  # names of all columns, or a table of text alone
+        return True
     if names:
-        return True
-    if texts and len(texts) == len(first):  # a table of text alone
-        return True
-    reason = _unlike_values(first, rest)
+        if not _fits_columns(first, rest):
+            return True
+        reason = f"like the other lines but for {first[names[0]].strip()!r}"
+    else:
+        reason = _unlike_values(first, rest)
     if reason is None:
         return False
     shown = ", ".join(cell.strip() for cell in first[:4]) + (", ..." if len(first) > 4 else "")
@@ -81,6 +85,18 @@ def _unlike_values(first: Sequence[str], rest: Sequence[Sequence[str]]) -> str |
     if len(head) >= 6 and _monotone(head) and not _most(body, _monotone):
         return "sorted"
     return "far from all other values" if len(rows) >= 5 and _far_off(head, body) else None
+
+
+def _fits_columns(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
+    """Whether most of the numbers in a line are like those below them."""
+    numbers = [number for number, cell in enumerate(first) if is_number(cell) and cell.strip().lower() not in MISSING]
+    rows = [row for row in rest if len(row) > numbers[-1]] if numbers else []
+    if not rows:
+        return False
+    head, body = _values([first], numbers)[0], _values(rows, numbers)
+    low, high = body.min(axis=0), body.max(axis=0)
+    width = high - low
+    return bool(((low - width <= head) & (head <= high + width)).mean() >= 0.5)
 
 
 def _far_off(head: np.ndarray, body: np.ndarray) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from phasevae.datasets.base import row_slices
 from phasevae.datasets.left_out import Drop, drop_hint, keeps_all
+from phasevae.datasets.reading import RawSamples
 from phasevae.errors import InputError
 
 _ID = re.compile(r"(^|[\W_\d])(ids?|idx|uid|uuid|guid|pk)$", re.IGNORECASE)
@@ -26,22 +27,18 @@ _NAMES_ROWS = re.compile(
     re.IGNORECASE,
 )
 _UNNAMED = re.compile(r"^(Unnamed: \d+(_level_\d+)?|)$")
-_PEEK = 1000
+_PEEK = 100
 _ENOUGH_ROWS = 8
 """From as many rows on, whole numbers that rise throughout are no coincidence."""
 
 
-def check_ids(x: Any, columns: Sequence[str], label: str, drop: Drop = None) -> None:
+def check_ids(raw: RawSamples, drop: Drop = None) -> None:
     """Refuse columns of ids, unless the user keeps them.
 
     Parameters
     ----------
-    x : array [N, D], or anything else with slices of rows
-        Only its first and last column are looked at if they have no names.
-    columns : sequence of str
-        Names of the columns; may be empty.
-    label : str
-        Name of the data in messages.
+    raw : RawSamples
+        Without the columns to leave out. Only the first and the last column are looked at if they have no names.
     drop : names or numbers of columns, optional
         An empty list keeps all columns; so does the word "none" in it.
 
@@ -51,15 +48,21 @@ def check_ids(x: Any, columns: Sequence[str], label: str, drop: Drop = None) -> 
         For a column without a name beside columns with names; a column of whole numbers with a name such as id; and a
         column of whole numbers that rise, or are 1 to N in another order.
     """
-    if keeps_all(drop) or len(x.shape) != 2 or not x.shape[0] or x.shape[1] < 2 or x.dtype.kind not in "fiu":
+    x, columns = raw.x, raw.columns
+    few = len(x.shape) != 2 or not x.shape[0] or x.shape[1] < 2
+    if keeps_all(drop, raw.left_out) or few or x.dtype.kind not in "fiu":
         return
     found = _named_ids(x, columns) or _counting(x, range(x.shape[1]) if columns else (0, x.shape[1] - 1))
-    if not found:
-        return
+    if found:
+        raise _ids_error(raw.label, columns, found)
+
+
+def _ids_error(label: str, columns: Sequence[str], found: dict[int, str]) -> InputError:
+    """The error for columns that look like ids, by their numbers and the reasons."""
     number, reason = next(iter(found.items()))
     wanted = [columns[number] if columns and columns[number] else number for number in found]
     shown = f"'{wanted[0]}'" if isinstance(wanted[0], str) else f"{number} (counted from 0)"
-    raise InputError(
+    return InputError(
         f"{label}: column {shown} {reason}, must be left out ({drop_hint(wanted)}) or kept (--drop none, drop=[])"
     )
 
@@ -90,18 +93,54 @@ def _counting(x: Any, candidates: Sequence[int]) -> dict[int, str]:
         peeked = first[:, number]
         if not _whole(peeked) or np.unique(peeked).size < len(peeked):
             continue
-        values = _column(x, number)
-        if not _whole(values):
-            continue
-        steps = np.diff(values)
-        if (len(values) >= _ENOUGH_ROWS // 2 and (steps == 1).all()) or (
-            len(values) >= _ENOUGH_ROWS and (steps > 0).all()
-        ):
-            found[number] = f"holds whole numbers that rise from row to row ({_shown(values)})"
-        elif len(values) >= _ENOUGH_ROWS and np.array_equal(np.sort(values), values.min() + np.arange(len(values))):
-            found[number] = f"holds every number from {values.min():g} to {values.max():g} once, in another order"
+        if (reason := _counts(_column(x, number))) is not None:
+            found[number] = reason
     # Where all columns rise there is no telling ids from data, and nothing would be left.
     return found if len(found) < len(candidates) else {}
+
+
+def _counts(values: NDArray[np.float64]) -> str | None:
+    """What shows that the values of a column number its rows, if anything does."""
+    if not _whole(values):
+        return None
+    steps, many = np.diff(values), len(values) >= _ENOUGH_ROWS
+    if (len(values) >= _ENOUGH_ROWS // 2 and (steps == 1).all()) or (many and (steps > 0).all()):
+        return f"holds whole numbers that rise from row to row ({_shown(values)})"
+    if many and np.array_equal(np.sort(values), values.min() + np.arange(len(values))):
+        return f"holds every number from {values.min():g} to {values.max():g} once, in another order"
+    return None
+
+
+class EndColumns:
+    """The first and the last column of samples that come in blocks, as long as they may be ids.
+
+    Few columns are whole numbers without repetition, so that little is kept of most data.
+
+    Parameters
+    ----------
+    width : int
+        Number of columns.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._blocks: dict[int, list[NDArray]] = {0: [], width - 1: []} if width > 1 else {}
+        self._n_candidates = len(self._blocks)
+
+    def add(self, block: NDArray) -> None:
+        """Add a block of rows [b, width]."""
+        for number in list(self._blocks):
+            values = block[:, number]
+            if block.dtype.kind not in "fiu" or not _whole(values) or np.unique(values).size < len(values):
+                del self._blocks[number]
+            else:
+                self._blocks[number].append(values.astype(np.float64))
+
+    def check(self, label: str) -> None:
+        """Raise InputError if a column holds ids; `label` is the name of the data."""
+        reasons = {number: _counts(np.concatenate(blocks)) for number, blocks in self._blocks.items() if blocks}
+        found = {number: reason for number, reason in reasons.items() if reason is not None}
+        if found and len(found) < self._n_candidates:
+            raise _ids_error(label, (), found)
 
 
 def _column(x: Any, number: int) -> NDArray[np.float64]:

@@ -154,7 +154,7 @@ def _page(image: Image.Image, label: str, most_pixels: int, place: str = "") -> 
         raise _damaged(label + place, Image.DecompressionBombError())
     if image.width * image.height > most_pixels:
         sides = f"{image.width} x {image.height}"
-        raise InputError(f"{label}{place} is {sides} pixels, must have at most {most_pixels}, or give 'size'")
+        raise InputError(f"{label}{place} is {sides} pixels, must have at most {most_pixels}, or give --size (size=64)")
     # How the file stores colours, such as "RGB;16B"; other formats have 8 bits. Decoding forgets it.
     stored = image.tile[0][3] if image.format in ("PNG", "TIFF", "PPM") and image.tile else ""
     try:

@@ -19,6 +19,7 @@ from phasevae.datasets.image_files import BITS, LATER_FRAMES, REDUCED_PAGES, Dam
 from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.standardize import new_array
 from phasevae.errors import InputError
+from phasevae.wording import counted
 
 
 class ImageStack:
@@ -98,7 +99,7 @@ class ImageStack:
         if pixels.shape != self._shape:
             raise InputError(
                 f"{label} is {_sides(pixels.shape)} pixels, {first} is {_sides(self._shape)}: "
-                f"must all be alike, or give 'size'"
+                f"must all be alike, or give --size (size=64)"
             )
         if grey and self._grey is None and not page.is_grey and not self._mixed:
             warnings.warn(f"{label} has colours, {first} is grey: all are taken as grey", stacklevel=4)
@@ -121,7 +122,7 @@ class ImageStack:
         stack = np.memmap(self._spool, dtype, "r", shape=(len(self.names), *self._shape))
         order = np.array(sorted(range(len(self.names)), key=self.names.__getitem__))
         changes = [
-            text if count == len(self.names) else f"{text} ({_counted(count, 'image')})"
+            text if count == len(self.names) else f"{text} ({counted(count, 'image')})"
             for text, count in self.changes.items()
         ]
         if self._depth != "numbers":
@@ -132,9 +133,7 @@ class ImageStack:
             REDUCED_PAGES: ("", "reduced page"),
         }
         said = [
-            before + _counted(self.left_out[why], noun)
-            for why, (before, noun) in left_out.items()
-            if self.left_out[why]
+            before + counted(self.left_out[why], noun) for why, (before, noun) in left_out.items() if self.left_out[why]
         ]
         return RawSamples(
             scaled(stack, order),
@@ -203,10 +202,6 @@ def _parts(names: list[str]) -> tuple[tuple[str, int], ...]:
     if len(counts) == 1:
         return ()
     return tuple((shown_name(name), count) for name, count in sorted(counts.items()))
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _sides(shape: tuple[int, ...]) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from phasevae.datasets import archives
+from phasevae.datasets import archives, readers
 from phasevae.datasets.base import Dataset, checked_flag, checked_int, checked_path
-from phasevae.datasets.files import shown_name
+from phasevae.datasets.files import folder_files, shown_name
 from phasevae.datasets.image_files import MOST_PIXELS, MOST_SAMPLE_PIXELS, SUFFIXES, DamagedImageError, pages
 from phasevae.datasets.image_stack import ImageStack
 from phasevae.datasets.standardize import standardized
@@ -57,12 +57,14 @@ def images(
                 stack.add_file(name, label, pages(content, label, most_pixels))
             except DamagedImageError as error:
                 if not skip_damaged:
-                    raise InputError(f"{error}; 'skip_damaged' leaves such images out") from None
+                    raise InputError(f"{error} (--skip-damaged, skip_damaged=True leave such images out)") from None
                 warnings.warn(f"{error}: left out", UserWarning, stacklevel=2)
         if stack.left_out["damaged"] and not stack.names:
             raise InputError(f"{path}: has no image that can be decoded, {stack.left_out['damaged']} left out")
         if not stack.names:
-            raise InputError(f"{path}: has no images (files named *{', *'.join(SUFFIXES)})")
+            nothing = path.is_dir() and not any(map(readers.reader_of, folder_files(path)))
+            missing = "arrays, tables or images" if nothing else "images"
+            raise InputError(f"{path}: has no {missing} (images are named *{', *'.join(SUFFIXES)})")
         if stack.names == [path.name] and path.is_file() and _is_image(path.name):
             raise InputError(
                 f"{path}: is one image, must be a folder or archive of images, or a TIFF file of many pages"

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from phasevae.datasets.values import is_image, is_number, is_sparse, sides
+from phasevae.datasets.values import as_numbers, is_image, is_number, is_sparse, sides
 from phasevae.errors import InputError
 
 BATCH, SAMPLE, ITEM = "batch", "sample", "item"
@@ -14,6 +14,9 @@ BATCH, SAMPLE, ITEM = "batch", "sample", "item"
 
 _FEW = 4
 """A label of up to this many numbers may belong to an image of as many channels."""
+
+_ROUNDING = 1e-2
+"""Probabilities in half precision may add up to 1 with this error."""
 
 _FEWEST = 8
 """Nobody trains on so few samples: a list of so few long arrays [b, D] is one of batches."""
@@ -104,7 +107,8 @@ def checked_kind(kind: str, samples: Any, shape: tuple[int, ...], companions: li
         return kind
     if is_table(samples) or is_image(samples) or len(shape) < 2:
         return BATCH if is_table(samples) else SAMPLE
-    if by_labels is not None:
+    # An image of a list may have as many rows as there are classes, and a sequence a label for each step.
+    if by_labels == SAMPLE or (by_labels == BATCH and not isinstance(data, Sequence | deque)):
         return by_labels
     if shape[0] == 1:  # either way the values are the same
         return BATCH if len(shape) == 2 else SAMPLE
@@ -120,14 +124,29 @@ def _is_few_batches(shape: tuple[int, ...], data: Any) -> bool:
 def _by_companions(shape: tuple[int, ...], companions: list[Any]) -> str | None:
     """What the labels of an item say: a vector of as many as it has rows belongs to a batch, single ones to a sample.
 
-    Companions of more axes say nothing: they may be masks of an image or one-hot labels of a batch.
+    Companions of more axes say nothing: they may be masks of an image or one-hot labels of a batch. Nor does a vector
+    of probabilities, which may be the one-hot label of an image with as many rows as there are classes.
     """
     found = [shape_of for shape_of in map(_shape_of_label, companions) if shape_of is not None]
     if len(shape) < 2 or not found:
         return None
     if not any(found):
         return SAMPLE
+    if any(map(_is_distribution, companions)):
+        return None
     return BATCH if shape[0] > _FEW and all(each in ((), shape[:1]) for each in found) else None
+
+
+def _is_distribution(label: Any) -> bool:
+    """Whether a label is a vector of probabilities."""
+    shape = _shape_of_label(label)
+    if shape is None or len(shape) != 1:
+        return False
+    try:
+        values = as_numbers(label, "labels").astype(float)
+    except InputError:
+        return False
+    return bool((values >= 0).all() and abs(values.sum() - 1) < _ROUNDING)
 
 
 def _shape_of_label(label: Any) -> tuple[int, ...] | None:

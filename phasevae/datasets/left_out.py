@@ -32,44 +32,65 @@ def dropped_columns(names: Sequence[str], drop: Drop, label: str) -> set[int]:
     Raises
     ------
     InputError
-        For a column that is not there, and if none would be left.
+        For a column that is not there, a number that is also the name of another column, and if none would be left.
     """
     numbers = set()
     for wanted in _separated(drop, names):
         if wanted == KEEP_ALL and wanted not in names:
             continue
-        equal = {number for number, name in enumerate(names) if name == wanted}
+        text = wanted if isinstance(wanted, str) or -len(names) <= wanted < len(names) else str(wanted)
+        equal = {number for number, name in enumerate(names) if name == text}
         if not equal:
-            if not _is_number(wanted) or not -len(names) <= int(wanted) < len(names):
-                raise InputError(f"{label}: drop: {wanted!r}, {_choice(wanted, names)}")
-            equal = {int(wanted) % len(names)}
+            equal = {_place(wanted, names, label)}
         numbers |= equal
     if len(numbers) == len(names):
         raise InputError(f"{label}: drop: leaves out all {len(names)} columns, must leave at least one")
     return numbers
 
 
-def keeps_all(drop: Drop) -> bool:
-    """Return whether columns that look like ids are features all the same."""
-    return drop is not None and (not _listed(drop) or KEEP_ALL in _separated(drop, ()))
+def _place(wanted: str | int, names: Sequence[str], label: str) -> int:
+    """The number of a column that is given by its place, which may be counted from the end."""
+    if not _is_number(wanted) or not -len(names) <= int(wanted) < len(names):
+        raise InputError(f"{label}: drop: {wanted!r}, {_choice(wanted, names)}")
+    place = int(wanted) % len(names)
+    if str(wanted) in names and names[place] != str(wanted):
+        raise InputError(
+            f"{label}: drop: {wanted}, must be a name in quotes: it may be the column at that place, '{names[place]}', "
+            f"or that named '{wanted}'"
+        )
+    return place
+
+
+def keeps_all(drop: Drop, left_out: Sequence[str] = ()) -> bool:
+    """Return whether columns that look like ids are features all the same.
+
+    Parameters
+    ----------
+    drop : names or numbers of columns
+    left_out : sequence of str
+        What was left out: after "column none" the word "none" is the name of a column.
+    """
+    says_none = KEEP_ALL in _separated(drop, ()) and f"column {KEEP_ALL}" not in left_out
+    return drop is not None and (not listed(drop) or says_none)
 
 
 def drop_hint(columns: Sequence[str | int]) -> str:
     """Return how to leave out columns, on the command line and in Python."""
     more = ["..."] if len(columns) > 20 else []
     option = shlex.quote(",".join(map(str, [*columns[:20], *more])))
-    listed = ", ".join([*map(repr, columns[:20]), *more])
-    return f"--drop {option}, in Python drop=[{listed}]"
+    names = ", ".join([*map(repr, columns[:20]), *more])
+    return f"--drop {option}, in Python drop=[{names}]"
 
 
 def checked_drop(drop: Any) -> Drop:
     """Return the option `drop`. Raises InputError if it is no list of names and numbers."""
-    if not all(isinstance(item, str | int | np.integer) and not isinstance(item, bool) for item in _listed(drop)):
+    if not all(isinstance(item, str | int | np.integer) and not isinstance(item, bool) for item in listed(drop)):
         raise InputError(f"drop: {drop!r}, must be names of columns, or their numbers counted from 0")
     return drop
 
 
-def _listed(drop: Drop) -> list[Any]:
+def listed(drop: Drop) -> list[Any]:
+    """Return the names and numbers in the option `drop`: the number 0 alone is one of them."""
     if drop is None:
         return []
     return list(drop) if isinstance(drop, list | tuple | set | frozenset) else [drop]
@@ -78,7 +99,7 @@ def _listed(drop: Drop) -> list[Any]:
 def _separated(drop: Drop, names: Sequence[str]) -> list[Any]:
     """The columns to leave out; a text that is no name may list several with commas between."""
     separated: list[Any] = []
-    for wanted in _listed(drop):
+    for wanted in listed(drop):
         several = isinstance(wanted, str) and wanted not in names
         separated += [part.strip() for part in wanted.split(",")] if several else [wanted]
     return separated

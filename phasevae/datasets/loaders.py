@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.entries import samples_of_item
+from phasevae.datasets.id_columns import EndColumns
 from phasevae.datasets.item_kinds import (
     BATCH,
     ITEM,
@@ -21,11 +22,12 @@ from phasevae.datasets.item_kinds import (
     is_table,
     is_uncollated,
 )
-from phasevae.datasets.left_out import Drop
+from phasevae.datasets.left_out import Drop, dropped_columns, keeps_all, listed
 from phasevae.datasets.memory import held_samples
 from phasevae.datasets.reading import Origin
 from phasevae.datasets.values import as_numbers, cause, is_image, largest_pixel, sides
 from phasevae.errors import InputError
+from phasevae.wording import counted
 
 GROUP = 256
 """Single samples that are read together."""
@@ -87,6 +89,8 @@ class ItemStream:
 
     items: Items
     kind: str  # BATCH, SAMPLE or ITEM
+    stored: tuple[int, ...]  # shape of a sample with all its columns
+    kept: list[int] | None  # the columns to take, None for all
     origin: Origin
     key: str | None
     drop: Drop
@@ -95,6 +99,8 @@ class ItemStream:
     def blocks(self, most_rows: int) -> Iterator[NDArray]:
         """Yield arrays [b, *shape] of stored numbers, in single samples at most `most_rows` together."""
         group: list[NDArray] = []
+        first_pass = self.items.count is None and len(self.origin.shape) == 1 and not keeps_all(self.drop)
+        ends = EndColumns(*self.origin.shape) if first_pass else None
         seen: set[int] = set()
         for number, item in enumerate(self.items):
             place = f"{self.items.label}: {self.kind} {number}"
@@ -103,30 +109,39 @@ class ItemStream:
                 raise InputError(self._unequal(place, array.shape))
             if self.kind != SAMPLE:
                 seen.add(len(array))
-                yield array.reshape(len(array), *self.origin.shape)
+                yield self._kept(array.reshape(len(array), *self.stored), ends)
                 continue
             group.append(array)
             if len(group) >= most_rows:
-                yield np.stack(group)
+                yield self._kept(np.stack(group), ends)
                 group = []
         if group:
-            yield np.stack(group)
+            yield self._kept(np.stack(group), ends)
         if self.kind == ITEM and self.items.count > 1 and len(seen) == 1:
-            each = f"{self.items.count} items of {sides((seen.pop(), *self.origin.shape))}"
+            each = f"{self.items.count} items of {sides((seen.pop(), *self.stored))}"
             raise InputError(f"{self.items.label}: {each}, each may be a batch or one sample: {self.remedy}")
+        if ends is not None:
+            ends.check(self.items.label)
+
+    def _kept(self, block: NDArray, ends: EndColumns | None) -> NDArray:
+        """The columns to take of a block of samples."""
+        block = block if self.kept is None else block[:, self.kept]
+        if ends is not None:
+            ends.add(block)
+        return block
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
         """Whether an item has the shape of the first, or is a batch of as many features."""
         if self.kind == SAMPLE:
-            return shape == self.origin.shape
-        return bool(shape) and _size(shape[1:]) == _size(self.origin.shape)
+            return shape == self.stored
+        return bool(shape) and _size(shape[1:]) == _size(self.stored)
 
     def _unequal(self, place: str, shape: tuple[int, ...]) -> str:
         if self.kind == SAMPLE:
-            return f"{place} is {sides(shape)}, must be {sides(self.origin.shape)} as the first"
+            return f"{place} is {sides(shape)}, must be {sides(self.stored)} as the first"
         if not shape:
             return f"{place} is one number, must be [samples, features]"
-        return f"{place} has {_size(shape[1:])} features, must have {_size(self.origin.shape)} as the first"
+        return f"{place} has {counted(_size(shape[1:]), 'feature')}, must have {_size(self.stored)} as the first"
 
 
 def item_stream(data: Any, key: str | None, label: str, numbers: bool = False, drop: Drop = None) -> ItemStream | None:
@@ -134,10 +149,11 @@ def item_stream(data: Any, key: str | None, label: str, numbers: bool = False, d
 
     Torch's conventions hold: a data set gives single samples, whether it is indexed or iterated, and a DataLoader gives
     batches unless its batch size is None. The items of any other object are batches or samples by what they look like:
-    a vector is a sample, and so is an image of Pillow or an array with one label; an array with a vector of as many
-    labels as it has rows is a batch, and so is a table or an array of four axes or more; arrays whose numbers of rows
-    differ are batches, and so are those of a list of few long ones. Other arrays of the same two or three axes may be
-    either, and the first complete pass ends with an error.
+    a vector is a sample, and so is an image of Pillow or an array with one label; a table is a batch, and so is an
+    array of four axes or more; arrays whose numbers of rows differ are batches, and so are those of a list of few long
+    ones. An array with a vector of as many labels as it has rows is a batch, but not in a list, whose images may have
+    as many rows as there are classes; a one-hot label is no proof anywhere. Other arrays of the same two or three axes
+    may be either, and the first complete pass ends with an error.
 
     Parameters
     ----------
@@ -149,7 +165,8 @@ def item_stream(data: Any, key: str | None, label: str, numbers: bool = False, d
     numbers : bool
         Whether a sample may be a single number.
     drop : names or numbers of columns, optional
-        Columns to leave out of items that are tables.
+        Columns to leave out of vectors and of items that are tables. By default columns of ids are refused at the end
+        of the first pass.
 
     Raises
     ------
@@ -181,8 +198,23 @@ def item_stream(data: Any, key: str | None, label: str, numbers: bool = False, d
     image = samples[0] if isinstance(samples, list) else samples
     largest = largest_pixel(image) if is_image(image) else None
     changes = () if largest is None else (f"divided by {largest}",)
-    origin = Origin(shape, changes=changes, left_out=left_out, dtype=str(array.dtype))
-    return ItemStream(items, kind, origin, key, drop, remedy)
+    kept = None if is_table(samples) else _kept_columns(shape, drop, label)
+    if is_table(samples):
+        left_out += held_samples(samples, None, place, drop).left_out
+    elif kept is not None:
+        left_out += tuple(f"column {number}" for number in range(*shape) if number not in kept)
+    origin = Origin(shape if kept is None else (len(kept),), changes=changes, left_out=left_out, dtype=str(array.dtype))
+    return ItemStream(items, kind, shape, kept, origin, key, drop, remedy)
+
+
+def _kept_columns(shape: tuple[int, ...], drop: Drop, label: str) -> list[int] | None:
+    """The columns to take of samples of a shape; None for all."""
+    if not listed(drop):
+        return None
+    if len(shape) != 1:
+        raise InputError(f"drop: {drop!r}, must be left out for samples of shape {shape}")
+    dropped = dropped_columns(list(map(str, range(*shape))), drop, label)
+    return [number for number in range(*shape) if number not in dropped] if dropped else None
 
 
 def item_array(value: Any, place: str, drop: Drop = None) -> NDArray:
@@ -190,8 +222,6 @@ def item_array(value: Any, place: str, drop: Drop = None) -> NDArray:
     if is_table(value):
         raw = held_samples(value, None, place, drop)
         return as_numbers(raw.x[0 : len(raw.x)], place)
-    if drop is not None:
-        raise InputError(f"drop: {drop!r}, must be left out for items that are no tables")
     return as_numbers(value, place)
 
 

@@ -12,8 +12,9 @@ from phasevae.datasets.base import row_slices
 from phasevae.datasets.columns import table_samples
 from phasevae.datasets.entries import chosen_entry, is_mapping
 from phasevae.datasets.feature_statistics import LARGEST_DIMENSION
+from phasevae.datasets.h5ad import annotated_matrix
 from phasevae.datasets.id_columns import check_ids
-from phasevae.datasets.left_out import KEEP_ALL, Drop, dropped_columns
+from phasevae.datasets.left_out import KEEP_ALL, Drop, dropped_columns, listed
 from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.values import as_numbers, check_masked, is_nested_numbers, is_sparse, is_tensor
 from phasevae.errors import InputError
@@ -29,10 +30,6 @@ class Sliced:
     shape: tuple[int, ...]
     dtype: Any
     rows: Callable[[slice], Any]
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -75,18 +72,18 @@ def held_samples(data: Any, key: str | None = None, label: str = "data", drop: D
         return None
     if key is not None:
         raise InputError(f"key: {key!r}, must be left out for a {type(data).__name__}")
-    return _of_columns(found, drop, may_be_ids=not is_sparse(data))
+    return _of_columns(found, drop)
 
 
-def _of_columns(raw: RawSamples, drop: Drop, may_be_ids: bool) -> RawSamples:
+def _of_columns(raw: RawSamples, drop: Drop, may_be_ids: bool = True) -> RawSamples:
     """An array without the columns to leave out, and without ids."""
     x, label = raw.x, raw.label
     if len(x.shape) != 2:
-        if drop:
+        if listed(drop):
             raise InputError(f"drop: {drop!r}, must be left out for samples of shape {tuple(x.shape[1:])}")
         return raw
     kept, dropped = range(x.shape[1]), []
-    if drop:
+    if listed(drop):
         names = raw.columns or list(map(str, kept))
         left_out = dropped_columns(names, drop, label)
         kept, dropped = [number for number in kept if number not in left_out], [names[i] for i in sorted(left_out)]
@@ -99,7 +96,7 @@ def _of_columns(raw: RawSamples, drop: Drop, may_be_ids: bool) -> RawSamples:
             left_out=(*raw.left_out, *(f"column {name}" for name in dropped)),
         )
     if may_be_ids and 0 < len(kept) <= LARGEST_DIMENSION and len(x):
-        check_ids(numbers, raw.columns, label, drop)
+        check_ids(replace(raw, x=numbers), drop)
     return raw
 
 
@@ -191,7 +188,7 @@ def _of_table(table: pd.DataFrame, key: str | None, label: str, drop: Drop) -> R
         return _of_fields({name: table[name].to_numpy() for name in table.columns}, key, label, drop)
     blocks = (table.iloc[rows] for rows in row_slices(len(table), table.shape[1]))
     raw = table_samples(blocks, label, drop, named=not isinstance(table.columns, pd.RangeIndex))
-    check_ids(raw.x, raw.columns, label, drop)
+    check_ids(raw, drop)
     return raw
 
 
@@ -215,24 +212,8 @@ def _is_annotated(data: Any) -> bool:
 
 def _of_annotated(data: Any, key: str | None, label: str, drop: Drop) -> RawSamples | None:
     """X of an AnnData, or the layer, embedding or raw matrix that the key names."""
-    matrices = {} if data.X is None else {"X": data.X}
-    matrices |= {f"layers/{name}": matrix for name, matrix in data.layers.items()}
-    matrices |= {f"obsm/{name}": matrix for name, matrix in data.obsm.items()}
-    if getattr(data, "raw", None) is not None:
-        matrices["raw"] = data.raw.X
-    known = f"one of {', '.join(matrices)}" if matrices else "an AnnData with a matrix"
-    if key is None and "X" not in matrices:
-        raise InputError(f"{label}: an AnnData without X, key must be {known}")
-    wanted = "X" if key is None else key
-    name = next((name for name in (wanted, f"layers/{wanted}", f"obsm/{wanted}") if name in matrices), None)
-    if name is None:
-        raise InputError(f"key: {key!r}, must be {known}")
-    matrix = matrices[name]
-    # A sparse matrix fits, and some versions of anndata cannot slice it on disk.
-    found = held_samples(matrix.to_memory() if hasattr(matrix, "to_memory") else matrix, None, label, KEEP_ALL)
+    matrix, columns = annotated_matrix(data, key, label)
+    found = held_samples(matrix, None, label, KEEP_ALL)
     if found is None:
         return None
-    if not name.startswith("obsm/"):
-        genes = data.raw.var_names if name == "raw" else data.var_names
-        found = replace(found, columns=tuple(map(str, genes)))
-    return _of_columns(found, drop, may_be_ids=False)
+    return _of_columns(replace(found, columns=columns or found.columns), drop, may_be_ids=False)

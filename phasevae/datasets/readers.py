@@ -12,7 +12,7 @@ from typing import Any
 from phasevae.datasets import array_files, h5ad, hdf5, matrix_market, tables, text_tables, torch_files, zarr_files
 from phasevae.datasets.dense import selected
 from phasevae.datasets.files import check_file
-from phasevae.datasets.left_out import Drop, dropped_columns
+from phasevae.datasets.left_out import Drop, dropped_columns, listed
 from phasevae.datasets.reading import RawSamples
 from phasevae.errors import InputError
 
@@ -49,7 +49,7 @@ READERS = (
     Reader(torch_files.read_torch, (".pt", ".pth"), ("key",)),
     Reader(hdf5.read_hdf5, (".h5", ".hdf5", ".hdf"), ("key",)),
     Reader(h5ad.read_h5ad, (".h5ad",), ("key",), ids=False),
-    Reader(matrix_market.read_matrix_market, (".mtx",), compressed=True, ids=False),
+    Reader(matrix_market.read_matrix_market, (".mtx",), compressed=True),
     Reader(zarr_files.read_zarr, (".zarr", ".zarr.zip"), ("key",)),
 )
 
@@ -154,7 +154,7 @@ def read_file(path: Path, key: str | None, drop: Drop, header: bool | None) -> R
                 f"{name}: {options[name]!r}, must be left out for {path.name} (only {', '.join(kinds)} take it)"
             )
     raw = reader.read(path, **{name: options[name] for name in reader.options})
-    return raw if drop is None or "drop" in reader.options else _without(raw, drop)
+    return raw if not listed(drop) or "drop" in reader.options else _without(raw, drop)
 
 
 def _checked_reader(path: Path) -> Reader:

@@ -117,6 +117,11 @@ def _check_usable(data: Any, label: str) -> None:
     """Raise InputError for objects that have rows by accident, or can be read only once."""
     if data is None or isinstance(data, type | ModuleType | Set | Iterator) or is_number(data):
         raise _unusable(data, label)
+    if isinstance(data, list | tuple) and data and all(isinstance(item, str | os.PathLike) for item in data):
+        raise InputError(
+            f"{label}: a {type(data).__name__} of paths or texts, must be one path: of a folder of the files, or give "
+            f"build_dataset('array', path=[...]) of phasevae.datasets.registry"
+        )
     if is_image(data):
         raise InputError(f"{label}: one image, must be several samples")
 

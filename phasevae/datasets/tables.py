@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from phasevae.datasets.base import BLOCK_BYTES
 from phasevae.datasets.columns import table_samples
-from phasevae.datasets.file_errors import check_memory, chosen_key, damage_named, needed
+from phasevae.datasets.entries import chosen_key
+from phasevae.datasets.file_errors import check_memory, damage_named, needed
 from phasevae.datasets.header import column_names, first_is_names
 from phasevae.datasets.left_out import Drop
 from phasevae.datasets.reading import RawSamples
@@ -106,14 +107,17 @@ def read_workbook(path: Path, key: str | None, drop: Drop, header: bool | None) 
             check_memory(path, 10 * sum(info.file_size for info in archive.infolist()))
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:
-            sheet = book[chosen_key(path, key, [sheet.title for sheet in book.worksheets], "sheet")]
+            name, others = chosen_key(path, key, [sheet.title for sheet in book.worksheets], "sheet")
+            sheet, left_out = book[name], [other.replace("entry", "sheet", 1) for other in others]
             rows = [row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row)]
         finally:
             book.close()
-        return _sheet_samples(path, rows, drop, header)
+        return _sheet_samples(path, rows, drop, header, left_out)
 
 
-def _sheet_samples(path: Path, rows: list[tuple[Any, ...]], drop: Drop, header: bool | None) -> RawSamples:
+def _sheet_samples(
+    path: Path, rows: list[tuple[Any, ...]], drop: Drop, header: bool | None, left_out: list[str]
+) -> RawSamples:
     """Samples of the cells of a sheet. Columns that are empty throughout are left out."""
     import pandas as pd
 
@@ -125,4 +129,4 @@ def _sheet_samples(path: Path, rows: list[tuple[Any, ...]], drop: Drop, header: 
     shown = [["" if cell is None else str(cell) for cell in row] for row in cells[:_PEEK_ROWS]]
     names = column_names(shown[0]) if first_is_names(path, shown, header) else None
     table = pd.DataFrame(cells[names is not None :], columns=names)
-    return table_samples(itertools.chain([table]), str(path), drop, named=names is not None)
+    return table_samples(itertools.chain([table]), str(path), drop, left_out, named=names is not None)

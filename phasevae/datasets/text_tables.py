@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
+from phasevae.datasets.archives import ENCRYPTED
 from phasevae.datasets.base import BLOCK_BYTES
 from phasevae.datasets.columns import table_samples
 from phasevae.datasets.dialect import Dialect, dialect_of
@@ -23,8 +24,6 @@ from phasevae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_ENCRYPTED = 1  # bit of a member's flags
 
 
 def read_text_table(path: Path, drop: Drop, header: bool | None) -> RawSamples:
@@ -115,7 +114,7 @@ def _only_member(path: Path) -> Iterator[BinaryIO]:
         files = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX")]
         if len(files) != 1:
             raise InputError(f"{path}: holds {len(files)} files, must hold one")
-        if files[0].flag_bits & _ENCRYPTED:
+        if files[0].flag_bits & ENCRYPTED:
             raise InputError(f"{path}: {files[0].filename} is encrypted, must be without a password")
         with archive.open(files[0]) as stream:
             yield stream

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from phasevae.datasets.file_errors import check_memory, chosen_key, damage_named
+from phasevae.datasets.entries import chosen_key
+from phasevae.datasets.file_errors import check_memory, damage_named
 from phasevae.datasets.reading import RawSamples
 from phasevae.errors import InputError
 
@@ -45,14 +46,15 @@ def read_torch(path: Path, key: str | None) -> RawSamples:
                 "torch.save(x, PATH)"
             ) from None
         tensors = dict(_tensors(content))
-        tensor = tensors[chosen_key(path, key, list(tensors), "tensor")]
+        name, left_out = chosen_key(path, key, list(tensors), "tensor")
+        tensor = tensors[name]
         if tensor.layout != torch.strided:
             tensor = tensor.to_dense()
         if tensor.is_quantized:
             tensor = tensor.dequantize()
         if tensor.dtype == torch.bfloat16:
             tensor = tensor.float()
-        return RawSamples(tensor.detach().resolve_conj().resolve_neg().numpy(), str(path))
+        return RawSamples(tensor.detach().resolve_conj().resolve_neg().numpy(), str(path), left_out=left_out)
 
 
 def _tensors(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:

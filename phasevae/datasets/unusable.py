@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import SampleStream
+from phasevae.datasets.left_out import drop_hint
 from phasevae.errors import InputError
 
 _SHOWN = 10
-"""Columns that a message lists."""
+"""More columns than this are counted."""
 
 
 def unusable_value(rows: SampleStream, block: NDArray, first_row: int, largest: float) -> InputError:
@@ -36,9 +37,11 @@ def unusable_value(rows: SampleStream, block: NDArray, first_row: int, largest: 
         (~np.isfinite(block)).sum(axis=0) for block in (rows.read() if rows.unrounded is None else rows.unrounded())
     )
     bad = np.flatnonzero(missing)
-    names = [repr(columns[number]) if columns else str(number) for number in bad[:_SHOWN]]
-    listed = ", ".join(names) + (f", ... ({bad.size} columns)" if bad.size > _SHOWN else "")
+    remedy = "rows (dropna)"
+    if rows.origin is not None and len(rows.origin.shape) == 1 and bad.size < rows.dimension:
+        count = f", {bad.size} columns" if bad.size > _SHOWN else ""
+        remedy += f" or columns ({drop_hint([columns[i] if columns else int(i) for i in bad])}{count})"
     return InputError(
         f"{found}, one of {missing.sum()} that are missing or infinite, must be finite: fill them, or leave out their "
-        f"rows (dropna) or columns (drop: {listed})"
+        f"{remedy}"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from phasevae.datasets.dense import filled
-from phasevae.datasets.file_errors import chosen_key, damage_named, needed
+from phasevae.datasets.entries import chosen_key
+from phasevae.datasets.file_errors import damage_named, needed
 from phasevae.datasets.hdf5 import arrays_in
 from phasevae.datasets.reading import RawSamples
 
@@ -40,5 +41,5 @@ def read_zarr(path: Path, key: str | None) -> RawSamples:
             chosen_key(path, key, ["array"])
             return RawSamples(filled(content, str(path)), str(path))
         found = dict(arrays_in(dict(content.members()), zarr.Group))
-        name = chosen_key(path, key if key is None else key.strip("/"), list(found))
-        return RawSamples(filled(found[name], f"{path}: {name}"), str(path))
+        name, left_out = chosen_key(path, key if key is None else key.strip("/"), list(found))
+        return RawSamples(filled(found[name], f"{path}: {name}"), str(path), left_out=left_out)

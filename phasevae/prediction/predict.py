@@ -120,7 +120,7 @@ def predict(
     grey: bool | None = None,
     standardize: str | None = None,
     skip_damaged: bool = False,
-    drop: str | list[str] | None = None,
+    drop: str | int | list[str | int] | None = None,
     header: bool | None = None,
 ) -> Prediction:
     """Predict what a VAE converges to, without training it.
@@ -188,10 +188,12 @@ def predict(
         Take images as grey, or in colour; by default as they are stored.
     skip_damaged : bool
         Leave out images that cannot be decoded.
-    drop : str or list of str, optional
-        Columns of a table to leave out.
+    drop : str, int or list of them, optional
+        Columns to leave out, by name or by number counted from 0. By default columns that look like ids are refused; an
+        empty list keeps them.
     header : bool, optional
-        Whether the first line of a table holds the names of its columns; by default if it is not all numbers.
+        Whether the first line of a table holds the names of its columns; by default this is recognised, and
+        refused where it is not clear.
 
     Returns
     -------

@@ -87,7 +87,7 @@ def compute_spectrum(
     grey: bool | None = None,
     standardize: str | None = None,
     skip_damaged: bool = False,
-    drop: str | list[str] | None = None,
+    drop: str | int | list[str | int] | None = None,
     header: bool | None = None,
 ) -> Spectrum:
     """Compute the spectrum of samples in a few passes over the rows, in memory that does not grow with their number.
@@ -270,7 +270,7 @@ def write_spectrum(path: Path | str, spectrum: Spectrum, made_by: Mapping[str, A
 
 def read_spectrum(path: Path | str) -> Spectrum:
     """Read spectrum.json; null becomes NaN in the arrays. Raises InputError that names the file and the wrong key."""
-    record = read_json(path, (*_ARRAYS, *_KEYS), "spectrum")
+    record = read_json(path, (*_ARRAYS, *_KEYS), "spectrum", "a spectrum.json of `phasevae spectrum`")
     values = {key: record[key] for key in _KEYS}
     values |= {key: np.array(record[key], dtype=np.float64) for key in _ARRAYS}
     eigenvalues, dimension = values["eigenvalues"], values.pop("dimension")

@@ -66,6 +66,16 @@ def by_hand(tmp_path_factory) -> Path:
     return folder
 
 
+def test_one_feature_is_said_in_the_singular(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(5.0)[:, None] ** 2)
+    done = [
+        succeed("dataset", "array", "x.npy", "-o", "set", folder=tmp_path),
+        succeed("spectrum", "x.npy", "-o", "s.json", folder=tmp_path),
+        succeed("moments", "x.npy", "-o", "m.safetensors", folder=tmp_path),
+    ]
+    assert all(line.endswith(" 1 feature") for line in (text.splitlines()[-1] for text in done))
+
+
 def test_each_verb_by_hand_leaves_its_artifacts(by_hand):
     sweep, dimensions, timing = (pd.read_csv(by_hand / f"{name}.csv") for name in ("sweep", "dimensions", "timing"))
     assert len(sweep) == len(timing) == 10

@@ -176,11 +176,16 @@ def other_json(folder):
     return "x.json"
 
 
+def rows_as_json(folder):
+    (folder / "x.json").write_text("[[1, 2], [3, 4]]")
+    return "x.json"
+
+
 @pytest.mark.parametrize(
     ("make", "options", "words"),
     [
         (one_size, (), "large.png is 5 x 9 pixels"),
-        (empty, (), "has no images"),
+        (empty, (), "has no arrays, tables or images"),
         (one_sample, (), "must have at least 2 samples"),
         (one_image, (), "must have at least 2 samples"),
         (all_constant, (), "every feature is constant"),
@@ -189,7 +194,8 @@ def other_json(folder):
         (words_in_a_table, ("--size", 8), "size: must be left out for x.csv, an array or table"),
         (a_photo, (), "photo.png: is one image, must be a folder or archive of images"),
         (not_finite, (), "must be finite"),
-        (other_json, (), "key 'eigenvalues' is missing"),
+        (other_json, (), "key 'eigenvalues' is missing, must be a spectrum.json of `phasevae spectrum` with this key"),
+        (rows_as_json, (), "x.json: holds a list, must be a spectrum.json of `phasevae spectrum`"),
         (lambda folder: "absent.npy", (), "absent.npy: no such file"),
         (lambda folder: "absent", (), "absent: no such file or folder"),
         (words_in_a_table, ("--key", "a"), "key: 'a', must be left out"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ import scipy.io
 import scipy.sparse as sp
 from readings import SPARSE, X, assert_reads, assert_refuses
 
+from phasevae import InputError
 from phasevae.datasets import file_errors
+from phasevae.datasets.entries import chosen_key
+from phasevae.datasets.streams import sample_stream
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 3, 3), dtype=np.uint8)
 
@@ -124,6 +128,33 @@ def test_several_arrays_need_a_key(tmp_path, name):
     assert_refuses(tmp_path / name, "key: 'three', must be one of one, two", key="three")
 
 
+USUAL = {
+    "x.npz": lambda path: np.savez(path, x=X, y=2 * X),
+    "nested.npz": lambda path: np.savez(path, **{"data/x": X, "data/y": 2 * X, "y": X}),
+    "x.mat": lambda path: scipy.io.savemat(path, {"x": X, "y": 2 * X}),
+    "x.safetensors": lambda path: safetensors.numpy.save_file({"x": X, "y": 2 * X}, path),
+    "x.pt": torch_file(lambda torch: {"train": {"x": torch.tensor(X), "y": torch.tensor(2 * X)}}),
+}
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_a_usual_name_needs_no_key_as_in_memory(tmp_path, name):
+    USUAL[name](tmp_path / name)
+    dataset = assert_reads(tmp_path / name)
+    assert dataset.reading.left_out and all(said.endswith("y") for said in dataset.reading.left_out)
+    if name == "x.npz":
+        assert sample_stream(np.load(tmp_path / name)).origin.left_out == dataset.reading.left_out == ("entry y",)
+
+
+@pytest.mark.parametrize(("keys", "key"), [("x y", "x"), ("train/x train/y", "train/x"), ("a/x b/x", None), ("a", "a")])
+def test_keys_are_chosen_as_in_mappings_of_mappings(keys, key):
+    if key is None:
+        with pytest.raises(InputError, match="key must be one of a/x, b/x"):
+            chosen_key(Path("x.npz"), None, keys.split())
+    else:
+        assert chosen_key(Path("x.npz"), None, keys.split())[0] == key
+
+
 def test_nested_tensors(tmp_path):
     torch_file(lambda torch: {"train": [torch.tensor(X), torch.ones(3)]})(tmp_path / "x.pt")
     assert_refuses(tmp_path / "x.pt", "key must be one of train/0, train/1")
@@ -158,7 +189,7 @@ def test_cells_of_10x_are_the_samples(tmp_path):
         ("labels-idx1-ubyte", lambda path: path.write_bytes(idx(PIXELS.ravel(), 8)), r"shape \(270,\)"),
         ("x.mtx", lambda path: scipy.io.mmwrite(path, sp.coo_matrix(SPARSE * 1j)), "must be like %%Matrix"),
         ("x.npy", os.mkfifo, "is a named pipe, must be a regular file"),
-        ("x.npy", lambda path: path.mkdir(), "holds no arrays or tables|has no images"),
+        ("x.npy", lambda path: path.mkdir(), "has no arrays, tables or images"),
         (
             "x.npy.gz",
             lambda path: path.write_bytes(gzip.compress(b"")),

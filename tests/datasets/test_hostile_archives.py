@@ -159,7 +159,7 @@ HARMFUL = {
     pipe_in_tar: "x.tgz: a.png is a link, a pipe or a device, must be stored as a whole file",
     hole_in_tar: "x.tgz: a.png is a file with holes, must be stored as a whole file",
     too_many_pixels: "x.zip: a.png: has too many pixels, must have at most 89478485",
-    too_many_pixels_of_a_sample: "x.zip: a.png is 3000 x 1400 pixels, must have at most 4194304, or give 'size'",
+    too_many_pixels_of_a_sample: "x.zip: a.png is 3000 x 1400 pixels, must have at most 4194304, or give --size",
     postscript: "x.zip: a.png: not an image, or damaged",
 }
 

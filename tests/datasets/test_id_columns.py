@@ -3,11 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
+import scipy.sparse
 from readings import TABLE, X, assert_reads, assert_refuses
 
 from phasevae import InputError
 from phasevae.datasets.id_columns import check_ids
+from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.registry import dataset_from_path
+from phasevae.datasets.streams import sample_stream
 
 RNG = np.random.default_rng(3)
 N = len(X)
@@ -75,6 +79,18 @@ def test_an_array_that_begins_or_ends_with_ids(tmp_path, place):
     assert_reads(tmp_path / "x.npy", x, drop=[])
 
 
+def test_sparse_matrices_in_memory_and_on_disk(tmp_path):
+    matrix = scipy.sparse.csr_array(np.insert(X, 0, np.arange(N) * 3, axis=1))
+    scipy.sparse.save_npz(tmp_path / "x.npz", matrix)
+    scipy.io.mmwrite(tmp_path / "x.mtx", matrix, precision=17)
+    for data in (matrix, tmp_path / "x.npz", tmp_path / "x.mtx"):
+        with pytest.raises(InputError, match=r"column 0 \(counted from 0\) holds whole numbers that rise.*--drop 0"):
+            sample_stream(data)
+        kept = sample_stream(data, drop=0)
+        np.testing.assert_allclose(np.concatenate(list(kept.read())), X, rtol=1e-6)
+        assert kept.origin.left_out == ("column 0",)
+
+
 def test_ids_that_rise_over_several_files_only(tmp_path):
     paths = []
     for number, rows in enumerate(np.split(np.insert(X, 0, np.arange(N), axis=1), N // 2)):
@@ -110,7 +126,7 @@ def test_other_columns_are_data(tmp_path, name, values):
     "x", [np.arange(40.0).reshape(20, 2), np.arange(9.0).reshape(3, 3), np.arange(8)[:, None], np.ones((20, 2, 2))]
 )
 def test_a_ramp_of_all_columns_is_no_table_with_ids(x):
-    check_ids(x, (), "x")
+    check_ids(RawSamples(x, "x"))
 
 
 @pytest.mark.parametrize(
@@ -138,3 +154,33 @@ def test_the_column_that_was_meant(tmp_path):
 def test_samples_of_several_axes_have_no_columns(tmp_path):
     np.save(tmp_path / "x.npy", X.reshape(N, 2, 2))
     assert_refuses(tmp_path / "x.npy", "drop: must be left out for samples of several axes", drop=0)
+
+
+@pytest.mark.parametrize("label", [2, 5, -1])
+def test_a_number_that_may_be_a_place_or_a_name(tmp_path, label):
+    table = TABLE.set_axis([0, 2, label if label < 0 else 3, 5], axis=1)
+    path = tmp_path / "x.csv"
+    table.to_csv(path, index=False)
+    place = {2: "3", -1: "5"}.get(label)
+    message = f"must be a name in quotes: it may be the column at that place, '{place}', or that named '{label}'"
+    if place is None:  # there is no such place
+        assert sample_stream(table, drop=[5]).origin.columns == ("0", "2", "3")
+    else:
+        assert_refuses(path, message, header=True, drop=[label])
+        with pytest.raises(InputError, match=message):
+            sample_stream(table, drop=[label])
+    read = assert_reads(path, X[:, [0, 2, 3]], drop=["2"], header=True)
+    assert read.reading.columns == tuple(map(str, table.columns[[0, 2, 3]]))
+    assert sample_stream(table, drop=0).origin.columns == tuple(map(str, table.columns[1:]))
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_column_that_is_called_none(tmp_path, held):
+    table = TABLE.assign(none=1.5 * np.arange(N), id=np.arange(N))
+    path = tmp_path / "x.parquet"
+    table.to_parquet(path)
+    data = table if held else path
+    with pytest.raises(InputError, match="column 'id'"):
+        sample_stream(data, drop="none")
+    assert sample_stream(data, drop=["none", "id"]).origin.columns == tuple("abcd")
+    assert sample_stream(data, drop=[]).dimension == 6

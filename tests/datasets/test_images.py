@@ -141,7 +141,9 @@ def test_when_all_images_are_left_out(tmp_path):
 def test_images_must_share_a_shape(tmp_path, rng):
     files = {"a.png": png(np.zeros((4, 5), np.uint8)), "b.png": png(np.zeros((4, 6), np.uint8))}
     write_folder(tmp_path, files)
-    with pytest.raises(InputError, match=r"b.png is 6 x 4 pixels, a.png is 5 x 4: must all be alike, or give 'size'"):
+    with pytest.raises(
+        InputError, match=r"b.png is 6 x 4 pixels, a.png is 5 x 4: must all be alike, or give --size \(size=64\)"
+    ):
         build_dataset("images", path=tmp_path)
 
 
@@ -154,7 +156,11 @@ def test_corrupt_image_is_named(tmp_path, rng, content):
 
 
 def test_nothing_to_read(tmp_path):
-    with pytest.raises(InputError, match=r"has no images \(files named \*.png, "):
+    with pytest.raises(InputError, match=r"has no arrays, tables or images \(images are named \*.png, "):
+        build_dataset("images", path=tmp_path)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "x.npy").touch()
+    with pytest.raises(InputError, match=r"has no images \(images are named \*.png, "):
         build_dataset("images", path=tmp_path)
     with pytest.raises(InputError, match="nowhere: no such file or folder"):
         build_dataset("images", path=tmp_path / "nowhere")

@@ -9,6 +9,7 @@ import torch
 from object_samples import COUNTS, FRAME, IMAGES, LABELS, N, Pairs, Sliceable, X
 from readable_objects import ACCEPTED
 from refused_objects import REFUSED, Failing
+from torch.utils.data import DataLoader, TensorDataset
 
 import phasevae
 from phasevae import InputError
@@ -26,6 +27,13 @@ WITHOUT_IDS = {
     "table": FRAME.reset_index(),
     "structured array": FRAME.to_records(),
     "permuted": np.c_[np.random.default_rng(0).permutation(N), X],
+    "torch sparse tensor": torch.from_numpy(WITH_IDS).to_sparse(),
+    "scipy sparse array": scipy.sparse.csr_array(WITH_IDS),
+    "list of vectors": list(WITH_IDS),
+    "batches": [WITH_IDS[:30], WITH_IDS[30:]],
+    "data set": TensorDataset(torch.from_numpy(WITH_IDS)),
+    "loader": DataLoader(TensorDataset(torch.from_numpy(WITH_IDS)), batch_size=7),
+    "shuffled loader": DataLoader(TensorDataset(torch.from_numpy(WITH_IDS)), batch_size=7, shuffle=True),
     "list of tables": [FRAME.reset_index()[:20], FRAME.reset_index()[20:]],
 }
 
@@ -34,19 +42,27 @@ WITHOUT_IDS = {
 def test_ids_are_refused_dropped_or_kept(name):
     data = WITHOUT_IDS[name]
     with pytest.raises(InputError, match=r"column .* must be left out"):
-        sample_stream(data)
+        phasevae.compute_spectrum(data)
     expected = np.linalg.eigvalsh(np.cov(X.T.astype(float), bias=True))[::-1]
-    actual = phasevae.compute_spectrum(data, drop=[0])
-    np.testing.assert_allclose(actual.eigenvalues, expected, rtol=1e-6)
+    for drop in (0, [0], "0"):
+        actual = phasevae.compute_spectrum(data, drop=drop)
+        np.testing.assert_allclose(actual.eigenvalues, expected, rtol=1e-6)
+        assert {"column 0", "column index"} & set(actual.reading.left_out)
     assert phasevae.compute_spectrum(data, drop=[]).dimension == 7
     with pytest.raises(InputError, match="drop: 'z', must be"):
         sample_stream(data, drop="z")
 
 
-@pytest.mark.parametrize("data", [IMAGES, list(X), Pairs(X), sample_stream(X)])
-def test_columns_that_are_not_there(data):
+@pytest.mark.parametrize("data", [IMAGES, IMAGES.tolist(), Pairs(IMAGES), sample_stream(X)])
+@pytest.mark.parametrize("drop", [0, [1], "a"])
+def test_columns_that_are_not_there(data, drop):
     with pytest.raises(InputError, match=r"drop: .*, must be left out for"):
-        sample_stream(data, drop=[0])
+        sample_stream(data, drop=drop)
+
+
+def test_columns_that_rise_throughout_are_kept_in_loaders_as_in_arrays():
+    ramps = np.arange(80.0).reshape(40, 2)
+    assert phasevae.compute_spectrum(list(ramps)).dimension == phasevae.compute_spectrum(ramps).dimension == 2
 
 
 @pytest.mark.parametrize("name", ACCEPTED)

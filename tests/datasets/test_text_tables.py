@@ -87,6 +87,9 @@ def test_any_dialect_is_read_right_or_refused(tmp_path, separator, decimal, name
         ("a,b\n1,True\n2,False\n5,True\n", [[1, 1], [2, 0], [5, 1]], "ab"),
         ("a,a\n1,2\n5,4\n", [[1, 2], [5, 4]], ["a", "a.1"]),
         ("3.5\t1,234\n4\t0,5\n1\t7\n".replace("3.5", "3,5"), [[3.5, 1.234], [4, 0.5], [1, 7]], ""),
+        ("%change,b\n1,2.5\n5,4\n3,1\n", [[1, 2.5], [5, 4], [3, 1]], ["%change", "b"]),
+        ("#CHROM\tpos\n1\t2.5\n5\t4\n3\t1\n", [[1, 2.5], [5, 4], [3, 1]], ["#CHROM", "pos"]),
+        ("## a b\n1 2.5\n3 4\n8 9\n", [[1, 2.5], [3, 4], [8, 9]], "ab"),
         ("größe,b\n1,2\n5,4\n", [[1, 2], [5, 4]], ["größe", "b"]),
     ],
 )
@@ -110,7 +113,12 @@ def test_what_numpy_writes(tmp_path, header):
         ("\n\n# only\n", "has no rows"),
         ("a,b\n1,2\n", "shape .*at least 2 samples"),
         ("1,2\n3\n4,5,6\n", "line 3 has 3 cells, must have 2"),
-        ("a,b\n1,2,3\n4,5,6\n", "its first row has 3 cells, must have 2 as the line of names has"),
+        (
+            "a,b\n1,2,3\n4,5,6\n",
+            r"its first row has 3 cells, must have 2 as the line of names has \(the first column has no name, as R",
+        ),
+        ("a,b\n1,2,3,4\n4,5,6,7\n", "its first row has 4 cells, must have 2 as the line of names has$"),
+        ('"a" "b"\n"1" 0.5 2\n"2" 0.25 3\n', "its first row has 3 cells, .* as R writes row names"),
         ("a,b\n1,2\n3,4\n5,6,7\n", "line 4 has 3 cells, must have 2"),
         ("a,b\n1,2\n3\n5,6\n", "column.*b|value nan at row 1"),
         (
@@ -205,7 +213,7 @@ def test_a_header_of_numbers_is_asked_for(tmp_path, columns, index):
     path = tmp_path / "x.csv"
     pd.DataFrame(X, columns=columns).to_csv(path, index=index)
     assert_refuses(path, r"the first line .* must be declared as names \(--header, header=True\) or as values")
-    assert_reads(path, header=True, **({"drop": [0]} if index else {}))
+    assert_reads(path, header=True, **({"drop": ["Unnamed: 0"]} if index else {}))
     if not index:
         assert_reads(path, np.vstack([list(columns), X]), header=False)
 
@@ -227,6 +235,36 @@ def test_values_are_no_header(tmp_path, values):
     assert_reads(tmp_path / "x.csv", values)
 
 
+@pytest.mark.parametrize("odd", ["?", "-", "*", ".", "missing", "<0.01", "x3"])
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_one_odd_cell_makes_no_names_of_a_line_of_values(tmp_path, odd, place):
+    cells = [[f"{value:.6f}" for value in row] for row in X]
+    cells[0][place] = odd
+    path = tmp_path / "x.csv"
+    path.write_text("".join(",".join(row) + "\n" for row in cells))
+    assert_refuses(
+        path, r"the first line .* is like the other lines but for '.*', must be declared as names \(--header"
+    )
+    assert_refuses(path, rf"column {place} \(counted from 0\) holds ", header=False)
+    assert_reads(path, np.delete(np.round(X, 6), place, axis=1), header=False, drop=[place])
+    assert_reads(path, np.round(X[1:], 6), header=True)
+
+
+def test_names_with_numbers_among_them_are_names(tmp_path):
+    for columns in (["x", 2019, 2020, 2021], ["a", 400.5, "b", 500.5], ["a", "b", "c", "4e9"]):
+        pd.DataFrame(X, columns=columns).to_csv(tmp_path / "x.csv", index=False)
+        assert assert_reads(tmp_path / "x.csv").reading.columns == tuple(map(str, columns))
+
+
+def test_comments_far_down(tmp_path):
+    lines = [f"{a},{b}" for a, b in X[:, :2].repeat(20, axis=0)]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["a,b", *lines[:500], "# the second run", *lines[500:], ""]))
+    assert_reads(path, X[:, :2].repeat(20, axis=0))
+    path.write_text("\n".join(["a,b,c", *(f"{line},item #{i}" for i, line in enumerate(lines)), ""]))
+    assert_reads(path, X[:, :2].repeat(20, axis=0), drop="c")
+
+
 def test_the_user_knows_the_header_better(tmp_path):
     (tmp_path / "x.csv").write_text("a,b\n1,2\n5,4\n")
     assert_refuses(tmp_path / "x.csv", "column 0.*holds 'a' in row 0", header=False)
@@ -243,15 +281,24 @@ def test_missing_values_are_counted_with_their_columns(tmp_path):
     assert_refuses(
         tmp_path / "x.csv",
         r"x.csv: value nan at row 1, column 'b' \(row counted from 0\), one of 4 that are missing or infinite, must be "
-        r"finite: fill them, or leave out their rows \(dropna\) or columns \(drop: 'b', 'c'\)$",
+        r"finite: fill them, or leave out their rows \(dropna\) "
+        r"or columns \(--drop b,c, in Python drop=\['b', 'c'\]\)$",
     )
     assert_reads(tmp_path / "x.csv", np.array([[1], [4], [7], [8]]), drop=["b", "c"])
-    np.save(tmp_path / "x.npy", np.where(np.arange(60).reshape(4, 15) % 2, np.nan, X[:4, :1]))
+    gaps = np.arange(1, 12)
+    x = np.tile(X[:4], 3)
+    x[0, gaps] = np.nan
+    np.save(tmp_path / "x.npy", x)
     assert_refuses(
-        tmp_path / "x.npy", r"value nan at row 0, column 1 \(counted from 0\), one of 30 .*, \.\.\. \(15 columns\)"
+        tmp_path / "x.npy",
+        r"value nan at row 0, column 1 \(counted from 0\), one of 11 .*\(--drop 1,2,3.*, 11 columns\)",
     )
+    np.save(tmp_path / "x.npy", np.where(np.eye(4), np.nan, X[:4]))
+    assert_refuses(tmp_path / "x.npy", r"one of 4 .* leave out their rows \(dropna\)$")
+    np.save(tmp_path / "images.npy", x.reshape(4, 3, 4))
+    assert_refuses(tmp_path / "images.npy", r"one of 11 .* leave out their rows \(dropna\)$")
 
 
 def test_columns_without_any_value(tmp_path):
     (tmp_path / "x.csv").write_text("a,b,c\n1,,3\n4,,6\n7,,5\n")
-    assert_refuses(tmp_path / "x.csv", r"one of 3 that are missing .*\(drop: 'b'\)")
+    assert_refuses(tmp_path / "x.csv", r"one of 3 that are missing .*\(--drop b, in Python drop=\['b'\]\)")

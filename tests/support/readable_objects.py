@@ -122,6 +122,15 @@ ACCEPTED = {
     "data set of images with one-hot labels": lambda f: Case(
         Items([(image, np.eye(3)[0]) for image in IMAGES]), IMAGES
     ),
+    "data set of images with as many rows as classes": lambda f: Case(
+        Items([(image, np.eye(8)[0]) for image in np.repeat(IMAGES, 2, 1)]), np.repeat(IMAGES, 2, 1)
+    ),
+    "unequal batches with labels": lambda f: Case(
+        list(zip(batches(X), batches(LABELS), strict=True)), X, left_out=PAIR
+    ),
+    "equal batches with labels, from a loader of its own": lambda f: Case(
+        Anew(list(zip(batches(X, 10), batches(LABELS, 10), strict=True))), X, left_out=PAIR
+    ),
     "batches with one-hot labels": lambda f: Case([(x, np.eye(3)[: len(x)]) for x in batches(X, 3)], X),
     "samples and labels as a pair": lambda f: Case((X, LABELS), X),
     "list of tables": lambda f: Case([FRAME[:20], FRAME[20:]], X),

@@ -191,7 +191,8 @@ REFUSED = {
     "list of numbers": (lambda f: [1.0, 2.0], r"shape \(2,\), must be"),
     "list of tensors without axes": (lambda f: [torch.tensor(1.0), torch.tensor(2.0)], "must have at least one axis"),
     "list of None": (lambda f: [None, None], "item 0: holds Python objects"),
-    "list of texts": (lambda f: ["a", "b"], "type <U1, must be real numbers"),
+    "list of texts": (lambda f: ["a", "b"], "a list of paths or texts, must be one path"),
+    "list of paths": (lambda f: [f / "a.npy", f / "b.npy"], r"a list of paths .* build_dataset\('array', path="),
     "ragged list": (lambda f: [[1, 2, 3], [1, 2]], "item 1 has 2 values, must have 3 values as the first"),
     "ragged list with a number": (lambda f: [[1, 2, 3], 4], "item 1 has one value, must have 3 values"),
     "ragged deep list": (lambda f: [[[1, 2], [3]], [[1, 2], [3, 4]]], "unequal length"),
@@ -202,7 +203,7 @@ REFUSED = {
         "sample 1 is a vector of 3, must be a vector of 6 as the first",
     ),
     "batches of unequal width": (lambda f: [X[:9], X[9:, :4]], "item 1 has 4 features, must have 6"),
-    "a batch and a vector": (lambda f: [X[:9], X[9]], "item 1 has 1 features, must have 6|item 1"),
+    "a batch and a vector": (lambda f: [X[:9], X[9]], "item 1 is one number|item 1 has 1 feature, must have 6"),
     "list of images": (
         lambda f: list(IMAGES),
         r"40 items of 4 x 5, each may be a batch or one sample: give np.stack\(data\)",
@@ -216,6 +217,22 @@ REFUSED = {
     "list of equal batches": (lambda f: batches(np.repeat(X, 10, 0), 20), r"np.concatenate\(data\) if each is a batch"),
     "images with masks": (
         lambda f: [(image, image > 1) for image in np.repeat(IMAGES, 2, 1)],
+        "40 items of 8 x 5, each may be",
+    ),
+    "square images with one-hot labels": (
+        lambda f: [(image[:, :4], np.eye(4)[i % 4]) for i, image in enumerate(IMAGES)],
+        "40 items of 4 x 4, each may be",
+    ),
+    "images with as many rows as classes": (
+        lambda f: [(image, np.eye(8)[i % 8]) for i, image in enumerate(np.repeat(IMAGES, 2, 1))],
+        "40 items of 8 x 5, each may be",
+    ),
+    "the same, from a loader of its own": (
+        lambda f: Anew([(image, np.eye(8)[0].tolist()) for image in np.repeat(IMAGES, 2, 1)]),
+        "40 items of 8 x 5, each may be",
+    ),
+    "sequences with a label a step": (
+        lambda f: [(steps, LABELS[:8]) for steps in np.repeat(IMAGES, 2, 1)],
         "40 items of 8 x 5, each may be",
     ),
     "images with one-hot labels": (lambda f: [(image, np.eye(3)[0]) for image in IMAGES], "each may be a batch or one"),
@@ -316,7 +333,7 @@ REFUSED = {
     # others
     "AnnData without X": (
         lambda f: pytest.importorskip("anndata").AnnData(obs=FRAME.rename(index=str)),
-        "an AnnData without X, key must be an AnnData with a matrix",
+        "an AnnData without X, must have X or another matrix",
     ),
     "AnnData with a wrong key": (
         lambda f: annotated(X, {"counts": COUNTS}),

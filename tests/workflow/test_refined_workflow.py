@@ -49,7 +49,7 @@ def settings(**changes):
 
 
 def points(folder: Path) -> dict[Path, tuple[bytes, int]]:
-    """Bytes and inodes of all files of points that a training writes, of both passes: a file that is written again has a new inode."""
+    """Bytes and inodes of what trainings write of all points: a file that is written again has a new inode."""
     files = [path for path in (folder / "results" / "tiny").glob("**/points/*/*") if path.name != COMPLETE]
     return {path.relative_to(folder): (path.read_bytes(), path.stat().st_ino) for path in sorted(files)}
 
