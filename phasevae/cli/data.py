@@ -12,6 +12,7 @@ from phasevae.cli.arguments import given, json_object, numbers
 from phasevae.cli.options import Drop, Grey, Header, Key, OutputJson, Size, SkipDamaged, Standardize
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
+from phasevae.wording import counted
 
 if TYPE_CHECKING:
     from phasevae.spectrum.spectrum import Spectrum
@@ -64,7 +65,8 @@ def dataset(
     merged = {**json_object("--options", options), **given(chosen), **reader}
     built = build_dataset(kind, name=name, **merged)
     saved = save_dataset(built, output, provenance_record(output / "data.json", "dataset", entry=kind))
-    print(f"{saved.reading}\n{output}: {saved.name}, {saved.x.shape[0]} samples of {saved.x.shape[1]} features")
+    samples, features = saved.x.shape
+    print(f"{saved.reading}\n{output}: {saved.name}, {counted(samples, 'sample')} of {counted(features, 'feature')}")
 
 
 def spectrum(
@@ -116,7 +118,7 @@ def spectrum(
         print(result.reading)
     print(
         f"{output}: critical variance {result.critical_variance:.6g} +- {result.standard_errors[0]:.2g}, "
-        f"trace {result.trace:.6g}, {result.n_samples} samples of {result.dimension} features"
+        f"trace {result.trace:.6g}, {counted(result.n_samples, 'sample')} of {counted(result.dimension, 'feature')}"
     )
 
 
@@ -161,7 +163,7 @@ def moments(
     sharded.write(output, result)
     if dataset.reading is not None:
         print(dataset.reading)
-    print(f"{output}: rows {part.start} to {part.stop - 1} of {part.n_rows}, {rows.dimension} features")
+    print(f"{output}: rows {part.start} to {part.stop - 1} of {part.n_rows}, {counted(rows.dimension, 'feature')}")
 
 
 def spectrum_of_parts(files: list[Path], basis: Path | None) -> Spectrum:

@@ -111,10 +111,12 @@ def _is_own(optimum: Optimum) -> bool:
     return optimum.setting.loss.name == OWN
 
 
+def _weight_name(optimum: Optimum) -> str:
+    return "factor of the KL term" if _is_own(optimum) else "KL weight"
+
+
 def _knob_name(optimum: Optimum) -> str:
-    if _is_own(optimum):
-        return "factor of the KL term"
-    return "decoder variance" if _has_fixed_variance(optimum) else "KL weight"
+    return "decoder variance" if _has_fixed_variance(optimum) else _weight_name(optimum)
 
 
 def _knob(optimum: Optimum, threshold: Threshold) -> float:
@@ -210,10 +212,6 @@ def _summed_line(optimum: Optimum) -> str:
         f"Or sum the reconstruction loss over features{both} instead of averaging: the KL weight {setting.kl_weight:g} "
         f"is then an effective variance of {effective:.4g} and keeps {kept} of {counted(setting.n_latent, 'latent')}."
     )
-
-
-def _weight_name(optimum: Optimum) -> str:
-    return "factor of the KL term" if _is_own(optimum) else "KL weight"
 
 
 def _encoder_lines(optimum: Optimum) -> list[str]:
