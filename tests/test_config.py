@@ -139,7 +139,7 @@ def test_an_error_outside_the_data_sets(changes, expected):
     assert message(config() | changes) == expected
 
 
-def test_an_unknown_key_is_told_with_its_closest_match():
+def test_an_unknown_key_is_named_with_its_closest_match():
     assert message(config(simga2=[1.0])).startswith(
         "datasets.toy: unknown key 'simga2'; did you mean 'sigma2'? (known: "
     )
@@ -156,8 +156,8 @@ def test_an_upward_sweep_needs_two_different_steps(ratios):
 
 
 def test_an_upward_sweep_has_one_beta():
-    told = message(config(hysteresis_ratio=[0.7, 1.2], beta=[1.0, 2.0]))
-    assert "toy.beta: [1.0, 2.0], must be one number with hysteresis_ratio" in told
+    error = message(config(hysteresis_ratio=[0.7, 1.2], beta=[1.0, 2.0]))
+    assert "toy.beta: [1.0, 2.0], must be one number with hysteresis_ratio" in error
 
 
 @pytest.mark.parametrize(

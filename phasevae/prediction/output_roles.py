@@ -1,4 +1,4 @@
-"""Tell from their values which of an encoder's tensors are the mean, the width and the sample of the posterior."""
+"""Recognise from their values which of an encoder's tensors are the mean, the width and the sample of the posterior."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POWERS = {STD: 2, VAR: 1}
 
 LARGEST_MISFIT, MARGIN = 40.0, 10.0
 """Noise of the right width has a `_misfit` around 5, the number of its statistics. Positions whose misfits differ by
-less than the margin are not told apart."""
+less than the margin are not distinguished."""
 
 _HOW = "give `select`, such as lambda output: output[1:], which returns mu and logvar"
 
@@ -103,7 +103,7 @@ def possible_roles(
         raise _unclear(values, "of which none is a sample of the two that would be mu and logvar")
     best = min(found, key=misfits.__getitem__)
     if any(roles.mean != best.mean and misfits[roles] < misfits[best] + MARGIN for roles in found):
-        raise _unclear(values, "and too few samples to tell which are mu and logvar")
+        raise _unclear(values, "and too few samples to decide which are mu and logvar")
     return [roles for roles in found if roles.mean == best.mean]
 
 

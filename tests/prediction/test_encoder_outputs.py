@@ -170,7 +170,7 @@ REFUSED = {
     "halves with a std": (torch.cat([MU, STD], dim=1), "positive everywhere"),
     "a sample that is mu": ((MU, MU, LOGVAR), "3 tensors of 3 latents, of which none is a sample"),
     "an unrelated third": ((MU, LOGVAR, normal(7, ROWS, N)), "of which none is a sample"),
-    "too few samples": ((LONE + 1, LONE, -LONE), "too few samples to tell"),
+    "too few samples": ((LONE + 1, LONE, -LONE), "too few samples to decide"),
     "other sizes": ((HIDDEN, HIDDEN), r"shapes \(200, 7\), \(200, 7\), two must have 3 latents"),
     "a dictionary": ({"mu": MU}, "gives a dict"),
     "nothing": ((), "gives a tuple"),

@@ -97,7 +97,7 @@ def test_the_columns_of_a_plan(tmp_path):
         ("sigma2,beta,seed,bucket,path\n1,1,0,0,points/a\n2,1,0,0,points/a\n", "line 3: path=points/a appears twice"),
     ],
 )
-def test_a_damaged_plan_is_told(tmp_path, text, expected):
+def test_a_damaged_plan_is_refused(tmp_path, text, expected):
     path = tmp_path / "plan.csv"
     path.write_text(text)
     with pytest.raises(InputError) as caught:

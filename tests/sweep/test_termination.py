@@ -9,11 +9,11 @@ PROGRAM = """
 import os, signal, subprocess, threading
 from phasevae.sweep.termination import stop_jobs_on_sigterm
 
-lock, told = threading.Lock(), threading.Event()
+lock, stopped = threading.Lock(), threading.Event()
 
 def present(number, frame):  # as Snakemake's
     with lock:
-        told.set()
+        stopped.set()
 
 signal.signal(signal.SIGTERM, present)
 stop_jobs_on_sigterm()
@@ -23,7 +23,7 @@ while not subprocess.run(["pgrep", "-P", str(job.pid)], stdout=subprocess.DEVNUL
 with lock:
     os.kill(os.getpid(), signal.SIGTERM)
     print(job.communicate()[0].strip(), flush=True)
-print(told.wait(30))
+print(stopped.wait(30))
 """
 
 
