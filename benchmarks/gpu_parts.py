@@ -23,7 +23,7 @@ from shared import ARCHITECTURES, Steps, make_parser, paper_problem, repeated, s
 from torch import Tensor
 
 from phasevae.kernels.dispatch import backend
-from phasevae.measurement.measure import column_means, measure_model
+from phasevae.measurement.measure import measure_model
 from phasevae.model import Architecture
 from phasevae.spectrum.spectrum import compute_spectrum
 from phasevae.sweep.settings import Member
@@ -133,10 +133,8 @@ def paper_sweep(dry: bool) -> dict[str, Any]:
     trainer = Trainer(x, members, settings.with_changes(batch=512))
     trainer.run()
     trained = time.perf_counter() - start
-    mean = column_means(x)
     measured = [
-        measure_model(trainer.model.member(i), x, mean, member, with_likelihood=False)
-        for i, member in enumerate(members)
+        measure_model(trainer.model.member(i), x, member, with_likelihood=False) for i, member in enumerate(members)
     ]
     kl = np.array([point["kl"] for point in measured])
     error = kl - [ppca_kl(eigenvalues, member.sigma2, problem.n_latent) for member in members]

@@ -156,19 +156,24 @@ def _padded(rows: Tensor, architecture: Architecture) -> Tensor:
 
 
 class TrainedVAE:
-    """One trained model. Data are in the units of the training: as `phasevae dataset` wrote them.
+    """One trained model. Data are in the units that `phasevae dataset` wrote; the model subtracts and adds their mean.
 
     Attributes
     ----------
     sigma2, beta : float
         The decoder variance and the weight of KL that it was trained with.
     n_latent : int
+    mean : Tensor [D]
+        The mean of the data that the networks were trained without.
     metadata : dict
         What the file of the weights records in addition.
     """
 
-    def __init__(self, ensemble: VAEEnsemble, metadata: dict):
+    def __init__(self, ensemble: VAEEnsemble, mean: Tensor, metadata: dict):
         self._ensemble = ensemble
+        # The mean is kept beside the layers, not folded into the first and last bias: where it is large compared with
+        # the spread of the data, W x and W m agree in most digits, and their difference in float32 would be rounding.
+        self.mean = mean
         self.metadata = metadata
         self.sigma2: float = metadata["sigma2"]
         self.beta: float = metadata["beta"]
@@ -177,13 +182,14 @@ class TrainedVAE:
     @torch.no_grad()
     def encode(self, x: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior means and latent variances, each [N, n_latent], for x [N, D]."""
-        mu, logvar = self._ensemble.encode(self._batch(x, self._ensemble.architecture.dimension, "x"))
+        batch = self._batch(x, self._ensemble.architecture.dimension, "x")
+        mu, logvar = self._ensemble.encode(batch - self.mean)
         return mu[0], logvar[0].exp()
 
     @torch.no_grad()
     def decode(self, z: np.ndarray | Tensor) -> Tensor:
         """Return the decoder means f(z) [N, D] for z [N, n_latent]."""
-        return self._ensemble.decode(self._batch(z, self.n_latent, "z"))[0]
+        return self._ensemble.decode(self._batch(z, self.n_latent, "z"))[0] + self.mean
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Draw n new data points [n, D]: z from the prior, and f(z) plus noise of the decoder variance."""
@@ -200,7 +206,7 @@ class TrainedVAE:
         return batch[None]
 
 
-def save_model(path: Path | str, ensemble: VAEEnsemble, index: int, metadata: dict) -> None:
+def save_model(path: Path | str, ensemble: VAEEnsemble, index: int, mean: np.ndarray, metadata: dict) -> None:
     """Write one model of an ensemble as safetensors.
 
     Parameters
@@ -210,12 +216,14 @@ def save_model(path: Path | str, ensemble: VAEEnsemble, index: int, metadata: di
     ensemble : VAEEnsemble
     index : int
         The number of the model.
+    mean : array [D]
+        The mean of the data, which the model was trained without.
     metadata : dict
         What to store with it, sigma2 and beta at least; the architecture is added.
     """
     shape = ensemble.architecture
     architecture = {"dimension": shape.dimension, "n_latent": shape.n_latent, "hidden": list(shape.hidden)}
-    write_tensors(path, ensemble.tensors(index), {**metadata, "architecture": architecture})
+    write_tensors(path, {**ensemble.tensors(index), "mean": mean}, {**metadata, "architecture": architecture})
 
 
 def load(point: Path | str) -> TrainedVAE:
@@ -235,5 +243,10 @@ def load(point: Path | str) -> TrainedVAE:
         if weight is None or bias is None or weight.shape != (fan_in, fan_out) or bias.shape != (fan_out,):
             raise InputError(f"{path}: layer {name} is missing or not [{fan_in}, {fan_out}]")
         parts += [weight.ravel(), bias]
+    mean = tensors.get("mean")
+    if mean is None or mean.shape != (architecture.dimension,):
+        raise InputError(
+            f"{path}: the mean of the data is missing or not [{architecture.dimension}], train the point again"
+        )
     row = torch.from_numpy(np.concatenate(parts))[None]
-    return TrainedVAE(VAEEnsemble(architecture, _padded(row, architecture)), metadata)
+    return TrainedVAE(VAEEnsemble(architecture, _padded(row, architecture)), torch.from_numpy(mean), metadata)

@@ -11,6 +11,7 @@ from phasevae.artifacts.tensors import write_tensors
 from phasevae.model import Architecture, VAEEnsemble, initialise, save_model
 
 ARCHITECTURE = Architecture(dimension=5, n_latent=2, hidden=(7, 3))
+MEAN = np.array([1.0, -2.0, 0.0, 30.0, 0.5], dtype=np.float32)
 
 
 def torch_network(ensemble: VAEEnsemble, index: int, part: str) -> nn.Sequential:
@@ -60,14 +61,14 @@ def test_initial_weights_fill_the_usual_range():
 
 def test_saved_model_is_loaded_the_same(tmp_path):
     ensemble = initialise(ARCHITECTURE, [0, 1])
-    save_model(tmp_path / "weights.safetensors", ensemble, 1, {"sigma2": 0.25, "beta": 1.0})
+    save_model(tmp_path / "weights.safetensors", ensemble, 1, MEAN, {"sigma2": 0.25, "beta": 1.0})
     loaded = phasevae.load(tmp_path)
     x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     mu, variance = loaded.encode(x.numpy())
-    expected_mu, expected_logvar = ensemble.member(1).encode(x[None])
+    expected_mu, expected_logvar = ensemble.member(1).encode(x[None] - torch.from_numpy(MEAN))
     assert torch.equal(mu, expected_mu[0])
     assert torch.equal(variance, expected_logvar[0].exp())
-    assert torch.equal(loaded.decode(mu), ensemble.member(1).decode(mu[None])[0])
+    assert torch.equal(loaded.decode(mu), ensemble.member(1).decode(mu[None])[0] + torch.from_numpy(MEAN))
     assert loaded.sigma2 == 0.25
 
 
@@ -75,7 +76,7 @@ def test_saved_model_is_loaded_the_same(tmp_path):
     "x", [np.ones((4, 5), order="F"), np.ones((5, 4)).T, np.ones((0, 5)), np.ones((8, 10))[::2, ::2]]
 )
 def test_rows_may_lie_in_memory_as_they_like(tmp_path, x):
-    save_model(tmp_path / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, {"sigma2": 0.25, "beta": 1.0})
+    save_model(tmp_path / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, MEAN, {"sigma2": 0.25, "beta": 1.0})
     loaded = phasevae.load(tmp_path)
     for given_x in (x, torch.from_numpy(x.astype(np.float32))):
         mu, _ = loaded.encode(given_x)
@@ -85,10 +86,11 @@ def test_rows_may_lie_in_memory_as_they_like(tmp_path, x):
 
 def test_samples_have_the_decoder_variance(tmp_path):
     silent = VAEEnsemble(ARCHITECTURE, torch.zeros(1, ARCHITECTURE.row_length))
-    save_model(tmp_path / "weights.safetensors", silent, 0, {"sigma2": 0.25, "beta": 1.0})
+    save_model(tmp_path / "weights.safetensors", silent, 0, MEAN, {"sigma2": 0.25, "beta": 1.0})
     drawn = phasevae.load(tmp_path).sample(20_000, seed=3)
     assert drawn.shape == (20_000, 5)
-    assert drawn.var().item() == pytest.approx(0.25, rel=0.02)
+    assert drawn.mean(0).numpy() == pytest.approx(MEAN, abs=0.02)
+    assert drawn.var(0).numpy() == pytest.approx(np.full(5, 0.25), rel=0.05)
 
 
 def test_bad_weights_are_refused(tmp_path):
@@ -96,20 +98,33 @@ def test_bad_weights_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         phasevae.load(path)
     ensemble = initialise(ARCHITECTURE, [0])
-    save_model(path, ensemble, 0, {"sigma2": 0.25, "beta": 1.0})
+    save_model(path, ensemble, 0, MEAN, {"sigma2": 0.25, "beta": 1.0})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="damaged"):
         phasevae.load(tmp_path)
-    tensors = ensemble.tensors(0)
-    del tensors["decoder.1.bias"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "message"),
+    [
+        ("decoder.1.bias", None, r"layer decoder\.1"),
+        ("decoder.1.bias", np.zeros(4, np.float32), r"layer decoder\.1"),
+        ("mean", None, r"the mean of the data is missing or not \[5\], train the point again"),
+        ("mean", np.zeros((1, 5), np.float32), r"the mean of the data is missing or not \[5\]"),
+        ("mean", np.full(5, np.nan, np.float32), "array 'mean' is float32, must hold finite numbers"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path, name, other, message):
+    tensors = {**initialise(ARCHITECTURE, [0]).tensors(0), "mean": MEAN, name: other}
     shape = {"dimension": 5, "n_latent": 2, "hidden": [7, 3]}
-    write_tensors(path, tensors, {"architecture": shape, "sigma2": 1.0, "beta": 1.0})
-    with pytest.raises(InputError, match=r"layer decoder\.1"):
+    kept = {key: array for key, array in tensors.items() if array is not None}
+    write_tensors(tmp_path / "weights.safetensors", kept, {"architecture": shape, "sigma2": 1.0, "beta": 1.0})
+    with pytest.raises(InputError, match=message):
         phasevae.load(tmp_path)
 
 
 def test_wrong_data_are_refused(tmp_path):
-    save_model(tmp_path / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, {"sigma2": 1.0, "beta": 1.0})
+    save_model(tmp_path / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, MEAN, {"sigma2": 1.0, "beta": 1.0})
     with pytest.raises(InputError, match=r"x: shape \(3, 4\), must be \[rows, 5\]"):
         phasevae.load(tmp_path).encode(np.zeros((3, 4)))

@@ -64,7 +64,7 @@ def fit_slowing(histories: pd.DataFrame, critical: float | None) -> Slowing:
         return Slowing(reason="no critical variance is fitted")
     times = []
     for (sigma2, beta, _), rows in histories.groupby([*IDENTITY]):
-        settled = rows[np.isclose(rows["current_sigma2"], sigma2, rtol=1e-9)]
+        settled = rows[np.isclose(rows["current_sigma2"], sigma2, rtol=1e-9)].sort_values("learning_time")
         tau = relaxation_time(settled["learning_time"].to_numpy(), settled["kl"].to_numpy())
         if tau is not None:
             times.append((sigma2 * beta, tau))
@@ -85,7 +85,7 @@ def relaxation_time(time: NDArray, kl: NDArray) -> float | None:
     Parameters
     ----------
     time
-        T of each recorded step, in units of learning rate times steps.
+        T of each recorded step, ascending, in units of learning rate times steps.
     kl
         KL at these steps, nats.
 
@@ -94,7 +94,7 @@ def relaxation_time(time: NDArray, kl: NDArray) -> float | None:
     float or None
         None if the record is too short, if KL does not change, or if it settles more slowly than the record lasts.
     """
-    if time.size < MIN_ROWS:
+    if time.size < MIN_ROWS or time[-1] <= time[0]:
         return None
     since = time - time[0]
     taus = np.geomspace(since[-1] / 200, since[-1], _TAUS)

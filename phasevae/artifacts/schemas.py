@@ -55,6 +55,8 @@ _READ = _object(
     effective_samples={"type": ["number", "null"], "exclusiveMinimum": 0},
 )
 
+_MACHINE = {key: {"type": ["string", "null"]} for key in ("device", "torch", "cuda")}
+
 CONVERGENCE = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error", "second_moment_deviation")
 """Keys of the evidence for convergence in point.json."""
 
@@ -128,7 +130,9 @@ SCHEMAS = {
             **dict.fromkeys(("samples", "learning_rate", "anneal_from"), _POSITIVE),
             **dict.fromkeys(("anneal_fraction", "holdout"), _NUMBER),
         ),
-        provenance=_object(("data_sha256", "code_hash", "backend"), data_sha256=_TEXT, code_hash=_TEXT, backend=_TEXT),
+        provenance=_object(
+            ("data_sha256", "code_hash", "backend"), data_sha256=_TEXT, code_hash=_TEXT, backend=_TEXT, **_MACHINE
+        ),
     ),
     "weights": _object(
         ("sigma2", "beta", "architecture"),

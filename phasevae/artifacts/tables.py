@@ -38,26 +38,32 @@ def write_table(path: Path | str, table: pd.DataFrame, provenance: Mapping[str, 
     """
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
-    if provenance is not None:
-        describe_table(path, table, provenance)
+        describe_table(path, table, provenance, temporary)
 
 
-def describe_table(path: Path | str, table: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
+def describe_table(path: Path | str, table: pd.DataFrame, provenance: Mapping[str, Any] | None, written: Path) -> None:
     """Write the columns and the origin of a table to its `metadata_path`, as a CSV file has no room for them.
+
+    This is done before the table gets its name: a table that is there has its metadata, whatever was interrupted.
 
     Parameters
     ----------
     path : Path or str
-        The table, which must have been written.
+        The table.
     table : DataFrame
         Its content.
-    provenance : mapping
-        Its origin.
+    provenance : mapping or None
+        Its origin. With None the metadata of an earlier table are removed.
+    written : Path
+        The file with the content, which will be renamed to `path`.
 
     References
     ----------
     J. Tennison and G. Kellogg, Metadata Vocabulary for Tabular Data, W3C Recommendation (2015).
     """
+    if provenance is None:
+        metadata_path(path).unlink(missing_ok=True)
+        return
     columns = [
         {"name": str(name), "datatype": _DATATYPES.get(kind.kind, "string")} for name, kind in table.dtypes.items()
     ]
@@ -65,7 +71,7 @@ def describe_table(path: Path | str, table: pd.DataFrame, provenance: Mapping[st
         "@context": "http://www.w3.org/ns/csvw",
         "url": Path(path).name,
         "tableSchema": {"columns": columns},
-        "notes": [{"provenance": {**provenance, "sha256": file_sha256(path)}}],
+        "notes": [{"provenance": {**provenance, "sha256": file_sha256(written)}}],
     }
     write_json(metadata_path(path), metadata, sealed=False)
 

@@ -9,32 +9,46 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import signal
 import threading
 import time
 from pathlib import Path
 
 VARIABLE = "PHASEVAE_PARENT"
-"""Environment variable with the number of the process to end with."""
+"""Environment variable with the process to end with, as `this_process` names it."""
 
 _SECONDS = 0.5
 
 _log = logging.getLogger("phasevae")
 
 
+def this_process() -> str:
+    """Return the name of this process: its number, and the space of numbers that it belongs to."""
+    return f"{os.getpid()}@{_namespace()}"
+
+
 def end_with_parent() -> None:
     """Send this process SIGTERM as soon as the process that PHASEVAE_PARENT names is gone.
 
-    Does nothing without the variable, or with the number 0, which a parent outside a container has.
+    Does nothing without the variable, or where that process cannot be seen: on another machine, and in a container with
+    process numbers of its own.
     """
-    text = os.environ.get(VARIABLE, "")
-    if not text.isdecimal() or int(text) == 0:
-        return
-    threading.Thread(target=_watch, args=(int(text), _start_time(int(text))), daemon=True).start()
+    number, _, namespace = os.environ.get(VARIABLE, "").partition("@")
+    if number.isdecimal() and namespace == _namespace():
+        threading.Thread(target=_watch, args=(int(number), _start_time(int(number))), daemon=True).start()
+
+
+def _namespace() -> str:
+    """The machine, and the space of process numbers on it, where the system has several."""
+    try:
+        return f"{platform.node()}:{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return platform.node()
 
 
 def _watch(parent: int, started: str | None) -> None:
-    while _is_running(parent) and _start_time(parent) == started:
+    while _is_running(parent) and not (started and _start_time(parent) not in (started, None)):
         time.sleep(_SECONDS)
     _log.warning("process %s, which waited for this command, has ended", parent)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -53,7 +67,7 @@ def _is_running(process: int) -> bool:
 
 
 def _start_time(process: int) -> str | None:
-    """When a process began, so that another one with its number is not taken for it; None where that is not known."""
+    """When a process began, so that another one with its number is not taken for it; None if it cannot be read."""
     status = _status(process)
     return status[19] if status else None
 

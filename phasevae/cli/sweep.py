@@ -202,8 +202,6 @@ def hysteresis(
 
     Example: phasevae hysteresis results/two --ratio 0.7,1,1.2,1.4,1.6 --latent 1 --samples 2e5 -o hysteresis.csv
     """
-    import torch
-
     from phasevae.cli.progress import training_progress
     from phasevae.datasets.store import load_dataset
     from phasevae.sweep.points import Source
@@ -218,10 +216,10 @@ def hysteresis(
         raise InputError(f"{data}: has no spectrum.json, which --ratio is relative to; give --spectrum spectrum.json")
     on = choose_device(device)
     use_threads(threads)
-    x = torch.tensor(load_dataset(data, verify=True).x, dtype=torch.float32, device=on)
+    x = load_dataset(data, verify=True).x
     grid = [value * source.critical_variance for value in checked["hysteresis_ratio"]]
     with training_progress() as show:
-        table = hysteresis_sweep(x, chosen, grid, checked["seeds"], checked["beta"], on_record=show)
+        table = hysteresis_sweep(x, chosen, grid, checked["seeds"], checked["beta"], on, show)
     record = provenance_record(
         output,
         "hysteresis",

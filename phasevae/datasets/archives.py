@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from phasevae.datasets.files import check_file, folder_files, is_visible, shown_
 from phasevae.errors import InputError
 
 _ENCRYPTED = 1  # bit of a member's flags
+_LARGEST_END = 22 + 2**16  # bytes of the last record of a zip archive, with its comment
 SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz")
 """Endings of the names of archives. Whether a file is an archive is decided by its content."""
 
@@ -91,6 +93,9 @@ def _folder_members(folder: Path, selected: Callable[[str], bool]) -> Iterator[t
 
 def _zip_members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
     with ZipBytes(path) as stream, zipfile.ZipFile(stream) as archive:
+        # zipfile passes over members without a word where a length in the directory is damaged.
+        if (n_members := _recorded_members(path)) not in (None, len(archive.infolist())):
+            raise zipfile.BadZipFile(f"its directory names {len(archive.infolist())} of {n_members} members")
         for info in archive.infolist():
             name = info.filename
             if info.is_dir() or not is_visible(name) or not selected(name):
@@ -104,6 +109,15 @@ def _zip_members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[
             _check_size(label, info.file_size)
             with archive.open(info) as member:
                 yield name, read_chunks(member, info.file_size)
+
+
+def _recorded_members(path: Path) -> int | None:
+    """The number of members by the record at the end of a zip archive; None where it has no room for the number."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _LARGEST_END))
+        end = stream.read()
+    (number,) = struct.unpack_from("<H", end, end.rindex(b"PK\5\6") + 10)
+    return None if number == 0xFFFF else number
 
 
 def _tar_members(path: Path, selected: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:

@@ -51,7 +51,7 @@ def check_ids(x: Any, columns: Sequence[str], label: str, drop: Drop = None) -> 
         For a column without a name beside columns with names; a column of whole numbers with a name such as id; and a
         column of whole numbers that rise, or are 1 to N in another order.
     """
-    if keeps_all(drop) or len(x.shape) != 2 or x.shape[1] < 2 or x.dtype.kind not in "fiu":
+    if keeps_all(drop) or len(x.shape) != 2 or not x.shape[0] or x.shape[1] < 2 or x.dtype.kind not in "fiu":
         return
     found = _named_ids(x, columns) or _counting(x, range(x.shape[1]) if columns else (0, x.shape[1] - 1))
     if not found:

@@ -23,6 +23,8 @@ from phasevae.datasets.registry import dataset_from_path
 from phasevae.datasets.values import as_numbers, cause, is_image, is_number
 from phasevae.errors import InputError
 
+_TABLE_LIBRARIES = ("pandas", "polars", "pyarrow")
+
 
 def sample_stream(
     data: Any,
@@ -98,6 +100,8 @@ def _of_object(
     held = held_samples(data, key, label, drop)
     if held is not None:
         return _of_held(held, most_rows, numbers)
+    if type(data).__module__.partition(".")[0] in _TABLE_LIBRARIES:
+        raise _unusable(data, label)  # a grouping or a window, whose items are parts of a table that may overlap
     if is_mapping(data):
         name, entry, rest = chosen_entry(data, key, label)
         place = f"{label}[{name!r}]"

@@ -106,7 +106,7 @@ FIGURES: dict[str, FigureSpec] = {
 }
 
 COLUMNS = {
-    "sweep": ("sigma2", "beta", "seed", "elbo", "kl", "log_likelihood"),
+    "sweep": ("sigma2", "beta", "seed", "elbo", "elbo_gap", "kl", "log_likelihood"),
     "dimensions": ("sigma2", "beta", "seed", "latent", "kl", "latent_variance"),
     "hysteresis": ("branch", "sigma2", "beta", "seed", "kl", "elbo_gap", "elbo_gap_standard_error"),
     "bracketing": ("sigma2", "beta", "kl_first", "kl_second", "kl_difference", "kl_standard_error", "disagree"),

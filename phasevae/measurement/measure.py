@@ -32,16 +32,10 @@ _PASS_NUMBERS = 2**21
 _LEAST_WIDTH = 32
 
 
-def column_means(x: Tensor) -> Tensor:
-    """Return the feature means [D] of x [N, D] in float64."""
-    return sum(block.double().sum(0) for block in x.split(_BLOCK)) / x.shape[0]
-
-
 @torch.no_grad()
 def measure_model(
     model: VAEEnsemble,
     x: Tensor,
-    mean: Tensor,
     member: Member,
     held_out: Tensor | None = None,
     with_likelihood: bool = True,
@@ -53,9 +47,7 @@ def measure_model(
     model : VAEEnsemble
         An ensemble of one model.
     x : Tensor [N, D]
-        The full data set as fed to the network.
-    mean : Tensor [D]
-        Its feature means (`column_means`).
+        The full data set as fed to the network: centred, so that the collapsed decoder is zero.
     member : Member
         The decoder variance, beta and seed of the model.
     held_out : Tensor, optional
@@ -88,7 +80,7 @@ def measure_model(
         mu_products += mu[0].double().T @ mu[0].double()
         kl_rows.append(kl.sum(-1))
         sse_rows.append(sse)
-        collapsed_rows.append((block[0].double() - mean).square().sum(-1))
+        collapsed_rows.append(block[0].double().square().sum(-1))
     n = x.shape[0]
     kl_rows, sse_rows, collapsed_rows = (torch.cat(rows) for rows in (kl_rows, sse_rows, collapsed_rows))
     covariance = (mu_products / n - torch.outer(mu_sum, mu_sum) / n**2).cpu().numpy()

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.files import replacing
-from phasevae.artifacts.tables import describe_table, metadata_path, read_table
+from phasevae.artifacts.tables import describe_table, read_table
 from phasevae.errors import InputError
 
 SECOND_SEEDS = 1000
 """Added to the seeds of a sweep for the points that bracket it; the sweep's own seeds lie below."""
 
 MOST_POINTS = 20_000
-"""Most points of a sweep. Snakemake takes about 2 ms and 40 kB for each point before the first job starts."""
+"""Most points of a sweep. Snakemake takes about 3 ms and 40 kB for each point before the first job starts."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,9 @@ def plan_text(points: list[Point]) -> str:
 
 def write_plan(path: Path | str, points: list[Point], provenance: Mapping[str, Any] | None = None) -> None:
     """Write the table of `plan_text`, and its provenance to the metadata file next to it."""
-    # The old metadata must at no moment describe the new table.
-    metadata_path(path).unlink(missing_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(plan_text(points), encoding="utf-8")
-    if provenance is not None:
-        describe_table(path, read_table(path, "plan"), provenance)
+        describe_table(path, read_table(temporary, "plan"), provenance, temporary)
 
 
 def read_plan(path: Path | str) -> list[Point]:

@@ -10,13 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from phasevae.errors import InputError
 from phasevae.kernels.dispatch import backend
-from phasevae.measurement.measure import column_means, measure_model
+from phasevae.measurement.measure import measure_model
 from phasevae.sweep.settings import Member, Settings
+from phasevae.training.centring import centred_rows
 from phasevae.training.malloc import keep_pages
 from phasevae.training.trainer import Trainer
 
@@ -35,19 +38,20 @@ _NUMBERS = (
 
 
 def hysteresis_sweep(
-    x: Tensor,
+    x: np.ndarray,
     settings: Settings,
     sigma2: Sequence[float],
     seeds: Sequence[int],
     beta: float = 1.0,
+    device: torch.device | str = "cpu",
     on_record: Callable[[Trainer], None] = lambda trainer: None,
 ) -> pd.DataFrame:
     """Train and measure both branches.
 
     Parameters
     ----------
-    x : Tensor [N, D]
-        The data, on the device to train on.
+    x : array [N, D]
+        The data; the networks see them centred.
     settings : Settings
         Each model sees `settings.samples` rows at each decoder variance.
     sigma2 : sequence of float
@@ -56,6 +60,8 @@ def hysteresis_sweep(
         One model per seed on each branch.
     beta : float
         The weight of KL.
+    device : torch.device or str
+        Where to train.
     on_record : callable
         Called with the trainer about a hundred times for each training, to show the progress.
 
@@ -73,30 +79,30 @@ def hysteresis_sweep(
     if len(set(grid)) != len(grid) or len(grid) < 2:
         raise InputError(f"sigma2: {grid}, must be two or more different decoder variances")
     keep_pages()
-    mean = column_means(x)
+    centred, _ = centred_rows(x, device)
     at_target = settings.with_changes(schedule="scratch")
     upwards = at_target.with_changes(learning_rate=STEP_RATE * settings.learning_rate)
     rows: list[dict[str, Any]] = []
     weights = None
     for value in grid:
         members = [Member(value, beta, int(seed)) for seed in seeds]
-        trainer = Trainer(x, members, settings if weights is None else upwards)
+        trainer = Trainer(centred, members, settings if weights is None else upwards)
         if weights is not None:
             trainer.model.parameters.copy_(weights)
         trainer.run(on_record=on_record)
         weights = trainer.model.parameters.detach().clone()
-        rows += _measured("up", trainer, x, mean)
-    fresh = Trainer(x, [Member(value, beta, int(seed)) for value in grid for seed in seeds], at_target)
+        rows += _measured("up", trainer, centred)
+    fresh = Trainer(centred, [Member(value, beta, int(seed)) for value in grid for seed in seeds], at_target)
     fresh.run(on_record=on_record)
-    rows += _measured("fresh", fresh, x, mean)
-    table = pd.DataFrame(rows).assign(n_latent=settings.n_latent, backend=backend(x.device.type))
+    rows += _measured("fresh", fresh, centred)
+    table = pd.DataFrame(rows).assign(n_latent=settings.n_latent, backend=backend(centred.device.type))
     return table.sort_values(["branch", "sigma2", "seed"], ascending=[False, True, True], ignore_index=True)
 
 
-def _measured(branch: str, trainer: Trainer, x: Tensor, mean: Tensor) -> list[dict[str, Any]]:
+def _measured(branch: str, trainer: Trainer, x: Tensor) -> list[dict[str, Any]]:
     rows = []
     for index, member in enumerate(trainer.members):
-        numbers = measure_model(trainer.model.member(index), x, mean, member, with_likelihood=False)
+        numbers = measure_model(trainer.model.member(index), x, member, with_likelihood=False)
         samples = trainer.step * trainer.settings.batch
         rows.append({"branch": branch, **asdict(member), **{key: numbers[key] for key in _NUMBERS}, "samples": samples})
     return rows

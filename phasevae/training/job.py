@@ -26,8 +26,8 @@ from phasevae.sweep.settings import Settings
 from phasevae.training import checkpoints
 from phasevae.training.checkpoints import Ensemble
 from phasevae.training.device import describe_machine
+from phasevae.training.file_locks import locked
 from phasevae.training.point_files import TrainingData, write_point
-from phasevae.training.point_locks import locked_points
 from phasevae.training.signals import Stop, stop_signals
 from phasevae.training.trainer import Trainer
 
@@ -90,7 +90,10 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
     OSError
         If a file cannot be written. It names the file.
     """
-    with locked_points(job.checkpoint.with_name("points.lock"), job.tasks):
+    if not _pending(job) and not job.checkpoint.exists():
+        return []  # a folder that is read-only is no obstacle then
+    files = [job.checkpoint, *(task.folder for task in job.tasks)]
+    with locked(job.checkpoint.with_name("points.lock"), files):
         _clear_damaged(job)
         pending = _pending(job)
         if not pending:

@@ -13,28 +13,28 @@ from torch import Tensor
 
 from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
-from phasevae.measurement.measure import column_means, measure_model
+from phasevae.measurement.measure import measure_model
 from phasevae.model import save_model
 from phasevae.sweep.convergence import assess_convergence, is_converged
 from phasevae.sweep.points import POINT_CHECKSUMS, Task
 from phasevae.sweep.settings import Settings
+from phasevae.training.centring import centred_rows
 from phasevae.training.row_order import split_rows
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data set on the device: x float32 [N, D], its feature means [D], and the row numbers that are held out."""
+    """The data set on the device: centred rows x float32 [N, D], the mean [D] that they lack, and the held-out rows."""
 
     x: Tensor
-    mean: Tensor
+    mean: np.ndarray
     held_out: Tensor
 
     @classmethod
     def of(cls, x: np.ndarray, holdout: float, device: torch.device) -> TrainingData:
-        """Copy rows x [N, D] to the device and hold out the fraction `holdout` of them."""
-        on_device = torch.from_numpy(np.array(x, dtype=np.float32)).to(device)
-        return cls(on_device, column_means(on_device), split_rows(x.shape[0], holdout)[1])
+        """Copy rows x [N, D] to the device, centre them, and hold out the fraction `holdout` of them."""
+        return cls(*centred_rows(x, device), split_rows(x.shape[0], holdout)[1])
 
 
 def write_point(
@@ -68,9 +68,10 @@ def write_point(
         What computed the point, from which data and code.
     """
     start = time.monotonic()
-    numbers = measure_model(trainer.model.member(index), data.x, data.mean, task.member, data.held_out)
+    numbers = measure_model(trainer.model.member(index), data.x, task.member, data.held_out)
     identity = asdict(task.member)
-    save_model(task.folder / "weights.safetensors", trainer.model, index, {**identity, "config_digest": task.digest})
+    metadata = {**identity, "config_digest": task.digest}
+    save_model(task.folder / "weights.safetensors", trainer.model, index, data.mean, metadata)
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {

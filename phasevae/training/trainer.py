@@ -38,7 +38,7 @@ class Trainer:
     Parameters
     ----------
     x : Tensor [N, D]
-        The data, on the device to train on and in the type to train with.
+        The data, centred, on the device to train on and in the type to train with.
     members : sequence of Member
         Decoder variance, beta and seed of each model.
     settings : Settings
@@ -69,6 +69,7 @@ class Trainer:
         pool = train_rows.to(x.device)
         balanced = (lambda: balanced_groups(x[pool], settings.n_latent)) if settings.balanced_order else None
         self._order = RowOrder(seeds, pool, settings.batch, balanced)
+        # The rows are centred, but those to train with need not be, where some are held out.
         self._mean = x[pool].mean(0, dtype=torch.float64).to(x.dtype)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
         as_row = {"dtype": x.dtype, "device": x.device}

@@ -161,6 +161,7 @@ def test_relaxation_times_of_exponentials_give_their_exponent(above):
         tables += [pd.DataFrame(rising), pd.DataFrame(rows)]
     slowing = fit_slowing(pd.concat(tables), 1.0)
     assert len(slowing.tau) == 8
+    assert fit_slowing(pd.concat(tables).sample(frac=1, random_state=0), 1.0) == slowing
     exponent = slowing.exponent
     assert exponent.value == pytest.approx(1.0, abs=0.05) and contains(exponent, 1.0)
     assert exponent.above / exponent.below == pytest.approx(above, rel=0.2)
@@ -169,6 +170,7 @@ def test_relaxation_times_of_exponentials_give_their_exponent(above):
 def test_a_still_point_has_no_relaxation_time():
     assert relaxation_time(np.arange(50.0), 0.01 * np.random.default_rng(0).normal(size=50)) is None
     assert relaxation_time(np.arange(5.0), np.exp(-np.arange(5.0))) is None
+    assert relaxation_time(np.ones(50), np.exp(-np.arange(50.0))) is None
 
 
 def two_points(n=40_000, weight=0.1):

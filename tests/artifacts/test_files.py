@@ -16,7 +16,7 @@ from phasevae import InputError
 from phasevae.artifacts.figures import write_figure
 from phasevae.artifacts.files import json_sha256, read_json, replacing, write_json
 from phasevae.artifacts.tables import read_table, write_table
-from phasevae.artifacts.tensors import read_tensors, write_tensors
+from phasevae.artifacts.tensors import check_tensors, read_tensors, write_tensors
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -129,3 +129,30 @@ def test_what_would_be_waited_for_is_refused(kind, tmp_path):
     ]:
         with pytest.raises(InputError, match=f"^{path}: is {words}, must be a (JSON file|CSV table)$"):
             READ[kind][0](path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"covariance": np.ones((3, 2))}, r"array 'covariance' has the shape \(3, 2\), which does not fit the others"),
+        ({"covariance": np.ones(3)}, "array 'covariance' has the shape"),
+        ({"powers": np.ones((3, 2))}, "array 'powers' has the shape"),
+        ({"origin": np.array([1.0, np.nan, 0.0])}, "array 'origin' is float64, must hold finite numbers"),
+        ({"origin": np.full(3, 1e200)}, "array 'origin' is float64, must hold finite numbers"),
+        ({"origin": np.arange(3)}, "array 'origin' is int64, must hold finite numbers"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(changes, words):
+    arrays = {
+        "origin": np.ones(3),
+        "covariance": np.eye(3),
+        "powers": np.ones((4, 2)),
+        "other": np.float32(2) * np.ones(7),
+    }
+    axes = {"origin": "D", "covariance": "DD", "powers": "4k"}
+    metadata = {"sigma2": 1.0, "beta": 1.0, "architecture": {"dimension": 3, "n_latent": 1, "hidden": []}}
+    check_tensors("a.safetensors", arrays, metadata, "weights", axes)
+    with pytest.raises(InputError, match=words):
+        check_tensors("a.safetensors", arrays | changes, metadata, "weights", axes)
+    with pytest.raises(InputError, match=r"a\.safetensors: beta: 'x', must be a number"):
+        check_tensors("a.safetensors", arrays, metadata | {"beta": "x"}, "weights", axes)

@@ -21,9 +21,9 @@ time.sleep(60)
 """
 
 
-def waiting(number: str) -> subprocess.Popen:
+def waiting(number: int) -> subprocess.Popen:
     """A process that watches another one and does nothing else."""
-    environment = os.environ | {parent.VARIABLE: number}
+    environment = os.environ | {parent.VARIABLE: parent.this_process().replace(str(os.getpid()), str(number), 1)}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", WAIT], env=environment, **streams)
 
@@ -31,7 +31,7 @@ def waiting(number: str) -> subprocess.Popen:
 @pytest.mark.parametrize("reaped", [True, False])
 def test_it_ends_with_the_process_that_is_named(reaped):
     watched = subprocess.Popen(["sleep", "60"])
-    command = waiting(str(watched.pid))
+    command = waiting(watched.pid)
     assert command.stdout.readline() == "\n"
     assert command.poll() is None
     watched.kill()
@@ -45,19 +45,22 @@ def test_it_ends_with_the_process_that_is_named(reaped):
 def test_it_ends_if_the_process_is_gone_before_it_begins():
     watched = subprocess.Popen(["true"])
     watched.wait()
-    assert waiting(str(watched.pid)).wait(timeout=50) == -signal.SIGTERM
+    assert waiting(watched.pid).wait(timeout=50) == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("number", ["", "0", "none"])
-def test_nobody_is_watched_without_a_number(number, monkeypatch):
-    monkeypatch.setenv(parent.VARIABLE, number)
+@pytest.mark.parametrize("value", ["", "none", "1", "1@", "1@elsewhere:pid:[1]"])
+def test_nobody_is_watched_who_cannot_be_seen(value, monkeypatch):
+    monkeypatch.setenv(parent.VARIABLE, value)
     monkeypatch.setattr(parent.threading, "Thread", None)
     parent.end_with_parent()
 
 
-def test_another_process_with_the_number_is_not_taken_for_it(monkeypatch):
-    ended = []
-    monkeypatch.setattr(parent, "_start_time", lambda process: "later")
+@pytest.mark.parametrize(("times", "watched_for"), [(["earlier", "later"], 1), ([None, "earlier", None, "later"], 3)])
+def test_another_process_with_the_number_is_not_taken_for_it(times, watched_for, monkeypatch):
+    ended, waited = [], []
+    monkeypatch.setattr(parent, "_start_time", lambda process, found=iter(times): next(found))
     monkeypatch.setattr(parent.os, "kill", lambda process, number: ended.append(number) if number else None)
+    monkeypatch.setattr(parent.time, "sleep", waited.append)
     parent._watch(1, "earlier")
     assert ended == [signal.SIGTERM]
+    assert len(waited) == watched_for

@@ -242,3 +242,19 @@ def test_what_an_archive_expands_to_is_bounded(suffix, tmp_path, monkeypatch):
     monkeypatch.setattr(bounded, "_FREE_BYTES", 2**21)
     with pytest.raises(InputError, match="expands to more than"):
         build_dataset("images", path=path)
+
+
+@pytest.mark.parametrize("comment", [b"", b"a comment"])
+def test_members_that_the_directory_passes_over_are_missed(tmp_path, comment):
+    """A wrong length in the directory hides all members after it, which zipfile takes for the end."""
+    path = tmp_path / "photos.zip"
+    zip_file(path, {f"{i}.png": png(seed=i) for i in range(6)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = comment
+    content = bytearray(path.read_bytes())
+    assert len(dataset_from_path(path).x) == 6
+    third = [i for i in range(len(content)) if content[i : i + 4] == b"PK\1\2"][2]
+    struct.pack_into("<H", content, third + 32, 0xFFF)  # length of its comment
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="its directory names 3 of 6 members"):
+        dataset_from_path(path)

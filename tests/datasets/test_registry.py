@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 
@@ -317,3 +318,15 @@ def test_clusters_are_unit_vectors_with_their_weights():
 def test_clusters_refuse_what_makes_no_sense(options, words):
     with pytest.raises(InputError, match=words):
         build_dataset("clusters", **options)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, -2e18])
+def test_values_that_no_reader_lets_through_are_refused(tmp_path, value):
+    """With a digest that fits, as another program could write them."""
+    built = build_dataset("synthetic", eigenvalues=[2.0, 1.0], n_samples=50)
+    x = np.array(built.x)
+    x[7, 1] = value
+    saved = save_dataset(dataclasses.replace(built, x=x), tmp_path / "set")
+    assert saved.sha256 == file_sha256(tmp_path / "set" / "data.npy")
+    with pytest.raises(InputError, match=r"data\.npy: value \S+ at row 7, column 1 .*, must be finite"):
+        load_dataset(tmp_path / "set", verify=True)

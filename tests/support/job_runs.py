@@ -13,7 +13,7 @@ from phasevae.datasets.base import Dataset
 from phasevae.datasets.store import save_dataset
 from phasevae.sweep.plan import make_plan, write_plan
 from phasevae.sweep.points import Source, make_tasks
-from phasevae.sweep.settings import training_keys
+from phasevae.sweep.settings import Settings, training_keys
 from phasevae.training.job import Job
 
 SETTINGS = recipe(hidden=(8,), samples=3200.0)
@@ -25,13 +25,19 @@ def rows() -> np.ndarray:
     return drawn.astype(np.float32)
 
 
-def job_in(folder: Path, sigma2: list[float] | None = None, checkpoint_seconds: float = 1e9) -> Job:
+def job_in(
+    folder: Path,
+    sigma2: list[float] | None = None,
+    checkpoint_seconds: float = 1e9,
+    x: np.ndarray | None = None,
+    settings: Settings = SETTINGS,
+) -> Job:
     points = make_plan({**GRID, "sigma2": sigma2 or GRID["sigma2"]})
     return Job(
-        tasks=make_tasks(points, folder, SETTINGS, Source("0" * 64, None)),
-        x=rows(),
+        tasks=make_tasks(points, folder, settings, Source("0" * 64, None)),
+        x=rows() if x is None else x,
         data_sha256="0" * 64,
-        settings=SETTINGS,
+        settings=settings,
         checkpoint=folder / "checkpoints" / "bucket=0.safetensors",
         device=torch.device("cpu"),
         checkpoint_seconds=checkpoint_seconds,

@@ -112,3 +112,11 @@ def test_keys_of_a_stage_ignore_the_other_stages():
     assert plan_keys(settings(n_samples=10)) == plan_keys(settings(n_samples=20))
     assert canonical_json(plan_keys(settings(sigma2=[2, 1]))) == canonical_json(plan_keys(settings(sigma2=[1.0, 2.0])))
     assert make_plan(plan_keys(one)) == make_plan(one)
+
+
+def test_a_plan_may_replace_one_that_was_edited(tmp_path):
+    points = make_plan(settings(sigma2=[0.5, 0.7]))
+    write_plan(tmp_path / "plan.csv", points, {"stage": "plan"})
+    (tmp_path / "plan.csv").write_text("edited")
+    write_plan(tmp_path / "plan.csv", points[:1], {"stage": "plan"})
+    assert read_plan(tmp_path / "plan.csv") == points[:1]

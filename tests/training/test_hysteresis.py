@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 import phasevae
@@ -35,11 +34,11 @@ SETTINGS = Settings(
 )
 
 
-def two_clusters(n: int = 1000, weight: float = 0.1) -> torch.Tensor:
-    x = torch.zeros(n, 2)
+def two_clusters(n: int = 1000, weight: float = 0.1) -> np.ndarray:
+    x = np.zeros((n, 2))
     x[: round(weight * n), 0] = 1
     x[round(weight * n) :, 1] = 1
-    return x - x.mean(0)
+    return x
 
 
 def test_an_active_branch_survives_where_fresh_networks_collapse():
@@ -76,22 +75,24 @@ def test_an_upward_sweep_at_another_beta(tmp_path):
     assert sorted(set(table["sigma2"])) == pytest.approx([0.2 * critical, 0.6 * critical])
 
 
-def collapsed_model(folder, sigma2: float = 1.5):
-    """A network whose encoder ignores its input and whose decoder gives zero, saved and loaded again."""
+def collapsed_model(folder, sigma2: float = 1.5, mean: float = 0.0):
+    """A network whose encoder ignores its input and whose decoder gives the mean, saved and loaded again."""
     ensemble = initialise(Architecture(3, 2, (8,)), [0])
     for name in ("encoder.1", "decoder.1"):
         layer = ensemble.architecture.layers[name]
         end = layer.offset + (layer.fan_in + 1) * layer.fan_out
         ensemble.parameters[0, layer.offset : end] = 0.0
-    save_model(folder / "weights.safetensors", ensemble, 0, {"sigma2": sigma2, "beta": 1.0, "seed": 0})
+    metadata = {"sigma2": sigma2, "beta": 1.0, "seed": 0}
+    save_model(folder / "weights.safetensors", ensemble, 0, np.full(3, mean, np.float32), metadata)
     return phasevae.load(folder)
 
 
-def test_second_differences_at_a_collapsed_network_are_the_blocks(tmp_path):
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_second_differences_at_a_collapsed_network_are_the_blocks(tmp_path, mean):
     """Strongly non-Gaussian data: only their covariance may matter."""
     rng = np.random.default_rng(0)
-    x = (rng.exponential(size=(4000, 3)) - 1) * np.sqrt([1.0, 0.5, 0.2])
-    measured = measure_stability(collapsed_model(tmp_path), x, directions=(0, 1, 2))
+    x = mean + (rng.exponential(size=(4000, 3)) - 1) * np.sqrt([1.0, 0.5, 0.2])
+    measured = measure_stability(collapsed_model(tmp_path, mean=mean), x, directions=(0, 1, 2))
     assert len(measured["blocks"]) == 2 * 3 * 2
     # Of the noise, 4000 rows x 32 draws are left: a few parts in a thousand.
     assert measured["largest_error"] < 0.03
@@ -105,6 +106,7 @@ def test_active_networks_and_absent_latents_are_refused(tmp_path):
         measure_stability(trained, np.random.default_rng(0).normal(size=(100, 3)), latents=[2])
     ensemble = initialise(Architecture(3, 2, (8,)), [0])
     ensemble.parameters.mul_(5)
-    save_model(tmp_path / "weights.safetensors", ensemble, 0, {"sigma2": 1.5, "beta": 1.0, "seed": 0})
+    metadata = {"sigma2": 1.5, "beta": 1.0, "seed": 0}
+    save_model(tmp_path / "weights.safetensors", ensemble, 0, np.zeros(3, np.float32), metadata)
     with pytest.raises(InputError, match="must be that of a collapsed model"):
         measure_stability(phasevae.load(tmp_path), np.random.default_rng(0).normal(size=(100, 3)))

@@ -13,7 +13,7 @@ from small import gaussian_rows, recipe
 from phasevae import InputError
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import gaussian_nll, reparam_kl
-from phasevae.measurement.measure import column_means, measure_model
+from phasevae.measurement.measure import measure_model
 from phasevae.model import Architecture, initialise
 from phasevae.sweep.settings import Member
 from phasevae.theory.ppca import ppca_elbo, ppca_kl
@@ -176,9 +176,8 @@ def test_training_finds_the_exact_curve_of_gaussian_data():
     members = [Member(sigma2, 1.0, 0) for sigma2 in (0.3, 0.65, 1.3)]
     trainer = Trainer(x, members, recipe(hidden=(32,), samples=2e5, batch=128, learning_rate=5e-3))
     trainer.run()
-    mean = column_means(x)
     for index, member in enumerate(members):
-        numbers = measure_model(trainer.model.member(index), x, mean, member)
+        numbers = measure_model(trainer.model.member(index), x, member)
         assert numbers["kl"] == pytest.approx(ppca_kl(eigenvalues, member.sigma2, 2), abs=0.03)
         assert numbers["elbo"] == pytest.approx(ppca_elbo(eigenvalues, member.sigma2, 2), abs=0.02)
 
@@ -188,7 +187,7 @@ def test_beta_moves_the_transition():
     members = [Member(0.65, 1.0, 0), Member(0.65, 2.0, 0)]
     trainer = Trainer(x, members, recipe(hidden=(32,), samples=1e5, batch=128, learning_rate=5e-3))
     trainer.run()
-    active, collapsed = (measure_model(trainer.model.member(i), x, column_means(x), m) for i, m in enumerate(members))
+    active, collapsed = (measure_model(trainer.model.member(i), x, m) for i, m in enumerate(members))
     assert active["active_dims"] == 2
     assert active["kl"] > 0.2
     assert collapsed["kl"] < 0.01

@@ -37,6 +37,10 @@ rule collect:
     params:
         hp=lambda wildcards: canonical_json(training_keys(settings_of(wildcards))),
         code=stage_code("collect"),
+        # As the rules of the training. If one of these fails, Snakemake takes its earlier points for new ones; then this
+        # rule is still to be run, and it needs the flags of the points.
+        training=lambda wildcards: canonical_json(train_keys(settings_of(wildcards))),
+        training_code=lambda wildcards: training_code(settings_of(wildcards)),
         folder=subpath(input.record, parent=True),
     message:
         "{wildcards.dataset}: collect the trained points in {output.sweep}"

@@ -15,6 +15,7 @@ from snakemake.logging import logger
 
 from phasevae import InputError
 from phasevae.artifacts.files import canonical_json
+from phasevae.cli.parent import this_process
 from phasevae.config import dataset_options, validate
 from phasevae.figures.registry import FIGURES
 from phasevae.provenance.stages import stage_code
@@ -26,8 +27,9 @@ from phasevae.sweep.termination import stop_jobs_on_sigterm
 # Jobs use the `phasevae` of the environment that Snakemake runs in, even when that environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
-# The commands of the jobs end with Snakemake, the parent of their shell.
-shell.prefix("export PHASEVAE_PARENT=$PPID; ")
+# The commands of the jobs end with this process. An environment variable, because a prefix of the shell would hold for
+# all rules of a workflow that uses this one as a module, and would take Snakemake's strict mode away from them.
+os.environ.update(PHASEVAE_PARENT=this_process())
 
 # A module shares its configuration with the workflow that uses it; the sentences of the report are no key.
 config.pop("verdicts", None)

@@ -6,13 +6,16 @@ import multiprocessing
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import forked
 import pytest
 from job_runs import files_of, job_in, relative, saved_job
 
-from phasevae.training import point_locks
+from phasevae.training import file_locks
+from phasevae.training import job as job_module
+from phasevae.training.job import run_job
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -20,8 +23,8 @@ CONTEXT = multiprocessing.get_context("fork")
 def hold(folder: Path, numbers: list[int], answers) -> None:
     """Take the locks of some points, say so, and keep them until the end."""
     tasks = job_in(folder).tasks
-    point_locks._log.info = lambda *message: answers.send("waits")
-    with point_locks.locked_points(folder / "points.lock", [tasks[number] for number in numbers]):
+    file_locks._log.info = lambda *message: answers.send("waits")
+    with file_locks.locked(folder / "points.lock", [tasks[number].folder for number in numbers]):
         answers.send("holds")
         signal.pause()
 
@@ -64,8 +67,8 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, caplog):
     def refuse(*_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(point_locks.fcntl, "lockf", refuse)
-    with point_locks.locked_points(tmp_path / "points.lock", job_in(tmp_path).tasks):
+    monkeypatch.setattr(file_locks.fcntl, "lockf", refuse)
+    with file_locks.locked(tmp_path / "points.lock", [tmp_path]):
         (message,) = caplog.messages
     assert message.startswith(f"{tmp_path}/points.lock: the file system has no locks")
 
@@ -81,3 +84,20 @@ def test_two_trainings_of_the_same_points_at_once_do_the_work_once(tmp_path):
     assert sorted(run.stdout.strip().rsplit(": ", 1)[1] for run in runs) == [kept, trained]
     ours, theirs = job_in(both), job_in(alone)
     assert relative(ours, files_of(ours)) == relative(theirs, files_of(theirs))
+
+
+def test_a_job_locks_its_points_and_its_checkpoint(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(job_module, "locked", lambda path, names: asked.append((path, set(names))) or nullcontext())
+    job = job_in(tmp_path)
+    run_job(job)
+    assert asked == [(tmp_path / "checkpoints" / "points.lock", {job.checkpoint, *(task.folder for task in job.tasks)})]
+
+
+def test_a_finished_job_writes_nothing(tmp_path):
+    job = job_in(tmp_path)
+    run_job(job)
+    job.checkpoint.unlink()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert run_job(job) == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
