@@ -435,7 +435,7 @@ EDITS: dict[str, Callable[[Path, random.Random], str]] = {
 
 def damage(path: Path, rng: random.Random) -> Damage:
     """Damage a file by accident or by an edit."""
-    # Without a digest nothing tells an accident in a table from an edit.
+    # Without a digest an accident in a table looks like an edit.
     sealed = path.suffix != ".csv" or metadata_path(path).is_file() or path.name == "history.csv"
     if sealed and rng.random() < 0.3 and path.name not in ("timing.json", "sweep.csv-metadata.json"):
         return Damage(accident(path, rng), True)

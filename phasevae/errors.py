@@ -8,7 +8,7 @@ from phasevae.wording import suggestion
 
 
 class InputError(ValueError):
-    """Bad input, told in one line: which file or key, the value found, what would be right.
+    """Bad input, explained in one line: the file or key, its value, and what would be right.
 
     The command line prints the message without a traceback and exits with code 2.
     """

@@ -88,7 +88,9 @@ def test_null_removes_a_key():
         ({"seeds": [-1]}, "datasets.toy.seeds[0]: -1, must be at least 0"),
         ({"seeds": [1, 0, 1]}, "datasets.toy.seeds: 1 is given twice; remove one"),
         ({"sigma2": [0.1, 1.0e-1]}, "datasets.toy.sigma2: 0.1 is given twice; remove one"),
-        ({"sigma2": [0.5, 0]}, "datasets.toy.sigma2[1]: 0, must be above 0"),
+        ({"sigma2": [0.5, 0]}, "datasets.toy.sigma2[1]: 0, must be at least 1e-30"),
+        ({"sigma2": [1e-110]}, "datasets.toy.sigma2[0]: 1e-110, must be at least 1e-30"),
+        ({"beta": 1e31}, "datasets.toy.beta: 1e+31, must be at most 1e+30"),
         ({"sigma2": [float("inf")]}, "datasets.toy.sigma2[0]: inf, must be a finite number"),
         ({"n_latent": 2.5}, "datasets.toy.n_latent: 2.5, must be a whole number"),
         ({"n_latent": True}, "datasets.toy.n_latent: True, must be a whole number"),
@@ -137,7 +139,7 @@ def test_an_error_outside_the_data_sets(changes, expected):
     assert message(config() | changes) == expected
 
 
-def test_an_unknown_key_is_told_with_its_closest_match():
+def test_an_unknown_key_is_named_with_its_closest_match():
     assert message(config(simga2=[1.0])).startswith(
         "datasets.toy: unknown key 'simga2'; did you mean 'sigma2'? (known: "
     )
@@ -154,8 +156,8 @@ def test_an_upward_sweep_needs_two_different_steps(ratios):
 
 
 def test_an_upward_sweep_has_one_beta():
-    told = message(config(hysteresis_ratio=[0.7, 1.2], beta=[1.0, 2.0]))
-    assert "toy.beta: [1.0, 2.0], must be one number with hysteresis_ratio" in told
+    error = message(config(hysteresis_ratio=[0.7, 1.2], beta=[1.0, 2.0]))
+    assert "toy.beta: [1.0, 2.0], must be one number with hysteresis_ratio" in error
 
 
 @pytest.mark.parametrize(

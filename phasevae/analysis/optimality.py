@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from phasevae.analysis.sweep_table import IDENTITY
 from phasevae.errors import InputError
+from phasevae.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,9 @@ def converged_points(sweep: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that are known to have converged. Raises InputError if there is none."""
     kept = sweep[[value is True for value in convergence_states(sweep)]]
     if kept.empty:
-        raise InputError(f"sweep: none of its {len(sweep)} points is known to have converged, so none would be left")
+        raise InputError(
+            f"sweep: none of its {counted(len(sweep), 'point')} is known to have converged, so none would be left"
+        )
     return kept
 
 
@@ -93,13 +96,18 @@ def convergence_warning(convergence: Convergence, n_points: int) -> str | None:
     n_points
         Number of points of the sweep.
     """
-    if not convergence.n_unconverged:
+    n_unconverged, n_left_out = convergence.n_unconverged, convergence.n_left_out
+    if not n_unconverged:
         return None
     values = [f"{value:g}" for value in convergence.sigma2]
     named = ", ".join(values[:MOST_NAMED]) + (", ..." if len(values) > MOST_NAMED else "")
-    counted = f"{convergence.n_unconverged} of {n_points} points have not converged, sigma2 = {named}"
-    advice = "they are left out" if convergence.n_left_out else "train longer, or leave them out (--converged-only)"
-    return f"{counted}: {advice}"
+    has, them = ("has", "it") if n_unconverged == 1 else ("have", "them")
+    state = f"{n_unconverged} of {counted(n_points, 'point')} {has} not converged, sigma2 = {named}"
+    if not n_left_out:
+        return f"{state}: train longer, or leave {them} out (--converged-only)"
+    if convergence.n_unknown:
+        state += f"; of {convergence.n_unknown} it is unknown"
+    return f"{state}: {counted(n_left_out, 'is', 'are')} left out"
 
 
 def shortfall(sweep: pd.DataFrame) -> NDArray[np.float64]:

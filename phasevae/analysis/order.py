@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from phasevae.spectrum.spectrum import Spectrum
 
-"""Columns of the sweep table that are read here."""
-
 KL_TOLERANCE = 0.02
 """KL counts as continuous if it jumps by less than this many nats: slow relaxation and the grid hide smaller jumps."""
 

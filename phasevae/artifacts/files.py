@@ -71,6 +71,37 @@ def file_sha256(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def is_open_pipe(path: Path) -> bool:
+    """Whether a path names a pipe that this process has open: its standard input, or <(...) of a shell."""
+    return (str(path) == "/dev/stdin" or str(path.parent) in ("/dev/fd", "/proc/self/fd")) and path.is_fifo()
+
+
+def read_file(path: Path | str, words: str) -> bytes:
+    """Return the content of a file.
+
+    Parameters
+    ----------
+    path : Path or str
+    words : str
+        What it must be, for messages.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is a folder, a device or a named pipe: opening these may wait for ever. A pipe that
+        this process has open is read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, must be {words}")
+    if path.exists() and not path.is_file() and not is_open_pipe(path):
+        raise InputError(f"{path}: is no regular file, must be {words}")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+
+
 def readable_json(value: Mapping[str, Any]) -> str:
     """Return indented JSON of `value` in its key order; arrays become lists, NaN and infinities null."""
     return json.dumps(_plain(value), indent=1, allow_nan=False)
@@ -125,13 +156,9 @@ def read_json(
         after it was written, or does not meet the schema. It names the file.
     """
     path = Path(path)
-    # A named pipe would be waited for.
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no regular file, must be a JSON file")
+    content = read_file(path, "a JSON file")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), **dict.fromkeys(_NUMBERS, _number))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        value = json.loads(content.decode(), **dict.fromkeys(_NUMBERS, _number))
     except ValueError as error:
         raise InputError(f"{path}: not a JSON file ({error})") from None
     if not isinstance(value, dict):

@@ -5,12 +5,14 @@ Whoever reads a table names its kind (`phasevae.artifacts.tables.read_table`). N
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from typing import Literal
 
 LARGEST = 1e100
 """Larger numbers, and decoder variances below its inverse, are rejected: their squares overflow a float."""
+
+PLANNED = (1e-30, 1e30)
+"""Decoder variances and beta of a sweep. Training is in single precision, which ends at 1.2e-38 and 3.4e38."""
 
 NEGATIVE_KL = -0.2
 """KL in nats is never negative; simulated noise may take it a little below zero, but not this far."""
@@ -154,7 +156,7 @@ _BRACKETING = {
     "reading": _choice("agree", "slowing down", "coexistence"),
 }
 
-_PLANNED = Column("number", sys.float_info.min, sys.float_info.max, words="a positive number")
+_PLANNED = Column("number", *PLANNED, words=f"a positive number from {PLANNED[0]:g} to {PLANNED[1]:g}")
 _PLAN = {
     "sigma2": _PLANNED,
     "ratio": _PLANNED,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phasevae.artifacts.files import file_sha256, read_json, replacing, write_json
+from phasevae.artifacts.files import file_sha256, read_file, read_json, replacing, write_json
 from phasevae.artifacts.schema_errors import shown
 from phasevae.artifacts.table_schemas import TABLES, Column, TableSchema
 from phasevae.errors import InputError
@@ -109,7 +109,7 @@ def read_table(
         does not meet the schema. It names the file, the line, the column and the value.
     """
     path = Path(path)
-    content = _read_bytes(path)
+    content = read_file(path, "a CSV table")
     _check_sha256(path, content, sha256)
     _check_form(path, content)
     schema = TABLES[kind] if kind is not None else TableSchema({}, ())
@@ -128,15 +128,6 @@ def read_table(
         place = ", ".join(f"{name}={table[name].iloc[row]}" for name in schema.key)
         raise InputError(f"{path}: line {row + 2}: {place} appears twice, must be one row")
     return table
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, must be a CSV table") from None
 
 
 def _check_sha256(path: Path, content: bytes, sha256: str | None) -> None:

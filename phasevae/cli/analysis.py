@@ -17,6 +17,7 @@ from phasevae.cli.options import DimensionsFile, HysteresisFile, OutputJson, Spe
 from phasevae.cli.settings import sweep_settings
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
+from phasevae.wording import counted
 
 
 def fit(
@@ -164,7 +165,8 @@ def bracket(
         write_json(summary, {**asdict(result), "provenance": provenance_record(summary, "bracket", inputs)})
     values = (result.first.critical_variance, result.second.critical_variance)
     shown = " and ".join("none" if value is None else f"{value:.6g}" for value in values)
-    print(f"{output}: {result.n_disagree} of {result.n_points} points disagree; critical variance {shown}")
+    points = counted(result.n_points, "point")
+    print(f"{output}: {result.n_disagree} of {points} disagree; critical variance {shown}")
 
 
 def stability(

@@ -40,7 +40,9 @@ def predict(
     ] = None,
     kl_schedule: Annotated[str | None, typer.Option(help=f"Instead of a weight: {FORMS}.")] = None,
     training_length: Annotated[float | None, typer.Option(help="Length of the training, as in the schedule.")] = None,
-    target_kl: Annotated[float | None, typer.Option(help="Also tell the weight for this KL (nats per sample).")] = None,
+    target_kl: Annotated[
+        float | None, typer.Option(help="Also print the weight for this KL (nats per sample).")
+    ] = None,
     input_shape: Annotated[str | None, typer.Option(help="Shape of a sample for your loss, such as 3,64,64.")] = None,
     output_shape: Annotated[
         str | None, typer.Option(help="Shape of a sample's recon, such as 8,20; of several heads, such as 64/64.")

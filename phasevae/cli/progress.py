@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from phasevae.wording import counted
+
 if TYPE_CHECKING:
     from phasevae.training.trainer import Trainer
-
 
 _PLAIN_SECONDS = 10.0
 
@@ -35,9 +36,8 @@ def _plain_lines() -> Callable[[Trainer], None]:
         speed = rate(trainer)
         if now - last >= _PLAIN_SECONDS or trainer.step == total:
             last = now
-            print(
-                f"{len(trainer.members)} models: step {trainer.step}/{total}, {speed:,.0f} samples/s", file=sys.stderr
-            )
+            models = counted(len(trainer.members), "model")
+            print(f"{models}: step {trainer.step}/{total}, {speed:,.0f} samples/s", file=sys.stderr)
 
     return show
 
@@ -61,7 +61,7 @@ def _bar() -> Iterator[Callable[[Trainer], None]]:
         def show(trainer: Trainer) -> None:
             if id(trainer) not in bars:
                 bars[id(trainer)] = progress.add_task(
-                    f"{len(trainer.members)} models", total=trainer.settings.n_steps, speed=0.0
+                    counted(len(trainer.members), "model"), total=trainer.settings.n_steps, speed=0.0
                 )
             progress.update(bars[id(trainer)], completed=trainer.step, speed=rate(trainer))
 

@@ -17,6 +17,7 @@ from phasevae.config import completed_settings
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
+from phasevae.wording import counted
 
 
 def plan(
@@ -37,7 +38,7 @@ def plan(
     points = make_plan(chosen)
     grid = json_sha256(grid_keys(chosen))
     write_plan(output, points, provenance_record(output, "plan", config_digest=grid))
-    line = f"{output}: {len(points)} points in {len({point.bucket for point in points})} buckets"
+    line = f"{output}: {counted(len(points), 'point')} in {counted(len({point.bucket for point in points}), 'bucket')}"
     if shape := data_shape(chosen, output.parent):
         cost = estimate_cost(chosen, len(points), dimension=shape[1], n_samples=shape[0])
         line += (
@@ -121,7 +122,7 @@ def train(
     use_threads(threads)
     with training_progress() as show:
         trained = run_job(job, show)
-    print(f"{output}: {len(trained)} points trained, {len(planned) - len(trained)} kept")
+    print(f"{output}: {counted(len(trained), 'point')} trained, {len(planned) - len(trained)} kept")
 
 
 def collect(
@@ -175,7 +176,7 @@ def collect(
     for path, table in tables.items():
         origin = provenance_record(path, "collect", (plan, spectrum) if path == output else (output,))
         write_table(path, table, origin | (of_points if path == output else {}))
-    print(f"{output}: {len(points)} points")
+    print(f"{output}: {counted(len(points), 'point')}")
 
 
 def hysteresis(
@@ -229,4 +230,4 @@ def hysteresis(
         seeds=checked["seeds"],
     )
     write_table(output, table.assign(data_sha256=source.data_sha256), record)
-    print(f"{output}: {len(table)} models on two branches")
+    print(f"{output}: {counted(len(table), 'model')} on two branches")

@@ -89,7 +89,7 @@ def check_varies(features: FeatureStatistics, label: str) -> None:
 def stream_features(rows: SampleStream, first_row: int = 0) -> FeatureStatistics:
     """Compute statistics of the features of any stream of at least one row.
 
-    Of samples that no reading tells about, repeated rows are counted as well.
+    Of samples without a reading, repeated rows are counted as well.
 
     Parameters
     ----------

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_HASHES = 2**20
-"""Different rows that are kept. Of more, those whose hash is small: a random part that holds all copies of each row."""
+"""Most different rows that are counted. If there are more, only rows with a small hash are. These are a random part of
+the different rows, and each is counted with all its copies."""
 
 PAIRS, PAIR_VALUES = 4096, 2**22
 """Pairs of rows of which the features are compared, and the most values of these pairs."""
@@ -21,8 +22,8 @@ MANY_TIMES = 100
 class RowCounter:
     """How often each row comes, in one pass.
 
-    Rows are told apart by hashes of 64 bits. Where there are too many to keep, all copies of a row are kept or none of
-    them, so that the number of copies is that of a random part of the different rows.
+    Two rows are copies if their hashes of 64 bits are equal. Where there are too many rows, all copies of a row are
+    kept or none of them, so that the number of copies is that of a random part of the different rows.
     """
 
     def __init__(self, dimension: int):

@@ -16,7 +16,7 @@ NONE, TOTAL, LAST_COLUMN = "none", "total", "last-column"
 SIZE_FACTORS = (NONE, TOTAL, LAST_COLUMN)
 
 TABLE = 256
-"""Up to this count a table tells how often each one occurs. Larger counts take a pass over the rows each time, in which
+"""Up to this count a table holds how often each one occurs. Larger counts take a pass over the rows each time, in which
 asymptotic series serve."""
 
 _BINS_PER_OCTAVE = 8

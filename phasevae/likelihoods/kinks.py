@@ -21,8 +21,8 @@ LARGEST_SPREAD = 1.2
 """The criterion does not decide where it changes by more than this factor between `WIDTHS`."""
 
 FEWEST = 100
-"""A width tells nothing where fewer samples have their kink within it: the slope is then known to no better than 10 %,
-and that of the next width takes its place."""
+"""A width is left out where fewer samples than this have their kink within it. The slope would be known to no better
+than 10 %; that of the next width takes its place."""
 
 MOST_ROWS = 2048
 """The dependence on the width is measured on this number of rows, evenly spread."""

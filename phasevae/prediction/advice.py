@@ -22,8 +22,9 @@ def headline(optimum: Optimum) -> str:
     """Return the verdict, and what to change if not every latent carries information."""
     if not math.isfinite(optimum.kl):
         return _without_limit(optimum)
-    verdict = _collapse(optimum) if optimum.verdict == "collapsed" else _information(optimum)
-    return f"{verdict} {_change(optimum)}".rstrip()
+    fewest, most = optimum.active_range
+    verdict = _information if fewest else _undecided if most else _collapse
+    return f"{verdict(optimum)} {_change(optimum)}".rstrip()
 
 
 def advice(optimum: Optimum) -> list[str]:
@@ -37,8 +38,20 @@ def advice(optimum: Optimum) -> list[str]:
     return [line for line in lines if line]
 
 
+def _undecided(optimum: Optimum) -> str:
+    low, high = (plain(weight, 3) for weight in optimum.critical_kl_weight_range)
+    return (
+        f"Your VAE may collapse: its {_knob_name(optimum)} is between {low} and {high}, where the criterion does not "
+        "decide."
+    )
+
+
 def _collapse(optimum: Optimum) -> str:
     ratio = optimum.setting.kl_weight / optimum.critical_kl_weight
+    low, high = optimum.undecided
+    if low < high:
+        least, most = plain(ratio / high, 2), plain(ratio / low, 2)
+        return f"Your VAE will collapse: its loss weighs KL {least} to {most} times too much."
     if ratio < REACHES:
         critical = f"the critical value {plain(_knob(optimum, optimum.thresholds[0]), 3)}"
         return f"Your VAE will collapse: its {_knob_name(optimum)} reaches {critical}."
@@ -49,21 +62,22 @@ def _collapse(optimum: Optimum) -> str:
 
 
 def _information(optimum: Optimum) -> str:
-    n, k = optimum.setting.n_latent, optimum.active_dims
-    latents = _all(n).capitalize() if k == n else f"{k} of {n} latents"
+    n, (k, most) = optimum.setting.n_latent, optimum.active_range
+    latents = _all(n).capitalize() if k == n else f"{'At least ' * (k < most)}{k} of {n} latents"
     nats = f"about {plain(optimum.kl, 2)}" if kl_is_rough(optimum) else plain(optimum.kl, 3)
     return f"{latents} will carry information ({nats} nats){_directions(optimum, k)}."
 
 
 def _change(optimum: Optimum) -> str:
     """The KL weight, or decoder variance, that keeps as many latents as possible."""
-    goal, n = _most_latents(optimum), optimum.setting.n_latent
-    if optimum.active_dims >= goal:
+    goal, n, (fewest, _) = _most_latents(optimum), optimum.setting.n_latent, optimum.active_range
+    if fewest >= goal:
         return ""
     kept = _all(n) if goal == n else _count(goal)
-    if optimum.verdict == "partial" and goal > 1:
+    if fewest > 0 and goal > 1:
         kept = kept.removesuffix(" latents")
-    limit = _below(_knob(optimum, optimum.thresholds[goal - 1]))
+    low, high = optimum.undecided
+    limit = f"{'about ' * (low < high)}{_below(low * _knob(optimum, optimum.thresholds[goal - 1]))}"
     action = (
         f"Multiply the KL term by less than {limit}"
         if _is_own(optimum)
@@ -111,10 +125,12 @@ def _is_own(optimum: Optimum) -> bool:
     return optimum.setting.loss.name == OWN
 
 
+def _weight_name(optimum: Optimum) -> str:
+    return "factor of the KL term" if _is_own(optimum) else "KL weight"
+
+
 def _knob_name(optimum: Optimum) -> str:
-    if _is_own(optimum):
-        return "factor of the KL term"
-    return "decoder variance" if _has_fixed_variance(optimum) else "KL weight"
+    return "decoder variance" if _has_fixed_variance(optimum) else _weight_name(optimum)
 
 
 def _knob(optimum: Optimum, threshold: Threshold) -> float:
@@ -169,7 +185,7 @@ def _loss_line(optimum: Optimum) -> str:
 def _remedies(optimum: Optimum) -> list[str]:
     thresholds, setting = optimum.thresholds, optimum.setting
     n, k, kept, goal = setting.n_latent, optimum.active_dims, len(thresholds), _most_latents(optimum)
-    first, last = f"{thresholds[-1].kl_weight:.4g}", f"{thresholds[0].kl_weight:.4g}"
+    first, last = (_dies_at(optimum, threshold) for threshold in (thresholds[-1], thresholds[0]))
     collapsed, bounded = optimum.verdict == "collapsed", math.isfinite(optimum.kl)
     lines = []
     if collapsed:
@@ -177,7 +193,9 @@ def _remedies(optimum: Optimum) -> list[str]:
         lines.append(f"When every latent collapses, the decoder gives {what} whatever the latents are.")
     weight = _weight_name(optimum)
     if collapsed and goal > 1:
-        lines.append(f"A {weight} below {last} keeps one latent ({setting.kl_weight:g} now).")
+        low, high = optimum.undecided
+        below = f"about {low * thresholds[0].kl_weight:.3g}" if low < high else last
+        lines.append(f"A {weight} below {below} keeps one latent ({setting.kl_weight:g} now).")
     if bounded and goal < kept:
         lines.append(
             f"The data vary in only {counted(kept, 'direction')}, and there are {counted(n, 'latent')}: with a KL "
@@ -187,7 +205,7 @@ def _remedies(optimum: Optimum) -> list[str]:
         lines.append(f"With this loss {_count(k)} would do as well as {n}.")
     if optimum.verdict == "active" and bounded and math.isfinite(thresholds[0].kl_weight):
         lines.append(
-            f"The first latent dies at a {weight} of {first}, the last at {last}."
+            f"The first latent dies at a {weight} of {first}, and the last one at {last}."
             if n > 1
             else f"The latent dies at a {weight} of {last}."
         )
@@ -196,6 +214,13 @@ def _remedies(optimum: Optimum) -> list[str]:
     if collapsed:
         lines.append("Annealing does not help by itself: the KL weight at its end decides.")
     return lines
+
+
+def _dies_at(optimum: Optimum, threshold: Threshold) -> str:
+    """The KL weight of a threshold, or the range within which the criterion does not decide."""
+    low, high = optimum.undecided
+    weight = threshold.kl_weight
+    return f"{weight:.4g}" if low == high else f"{low * weight:.3g} to {high * weight:.3g}"
 
 
 def _summed_line(optimum: Optimum) -> str:
@@ -210,10 +235,6 @@ def _summed_line(optimum: Optimum) -> str:
         f"Or sum the reconstruction loss over features{both} instead of averaging: the KL weight {setting.kl_weight:g} "
         f"is then an effective variance of {effective:.4g} and keeps {kept} of {counted(setting.n_latent, 'latent')}."
     )
-
-
-def _weight_name(optimum: Optimum) -> str:
-    return "factor of the KL term" if _is_own(optimum) else "KL weight"
 
 
 def _encoder_lines(optimum: Optimum) -> list[str]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.likelihoods.kinks import LARGEST_SPREAD
 from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES
 from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting
 from phasevae.prediction.rough_kl import rough_kl
@@ -93,8 +92,8 @@ def _kinks(optimum: Optimum) -> str | None:
         return None
     if setting.kink_range is None:
         return "the loss has kinks and couples outputs: its best constant output and the critical weight are rough"
-    low, high = setting.kink_range
-    if high <= LARGEST_SPREAD * low:
+    low, high = optimum.undecided
+    if low == high:
         return None
     first, last = (f"{weight:.3g}" for weight in optimum.critical_kl_weight_range)
     return (
@@ -148,7 +147,7 @@ def _not_centred(optimum: Optimum) -> str | None:
         f"the mean of the data has a norm of {norm:.3g}, and samples are {spread:.3g} from it, in {mean.size} "
         f"features: a step of training moves all samples alike, hidden layers saturate, and latents may die that the "
         f"optimum keeps; centre what the encoder sees, start the decoder's last bias at {bias}, and start the KL "
-        f"weight at {start:.2g} ({FIRST_WEIGHT:g} of the critical one) or less; a lower learning rate alone does not do"
+        f"weight at {start:.2g} ({FIRST_WEIGHT:g} of the critical one) or less; a lower learning rate is not enough"
     )
 
 

@@ -1,6 +1,6 @@
 """Encoders that do not see all that the decoder has to give: noisy, masked or other inputs.
 
-A latent then carries only what the input tells about the scores. Their covariance G is replaced by that of their
+A latent then carries only what the input explains of the scores. Their covariance G is replaced by that of their
 expectation given the input. Linear regression gives a lower bound of it, which is exact for Gaussian data.
 """
 
@@ -36,7 +36,7 @@ class EncoderInput:
 
 
 def seen_spectrum(scores: SampleStream, seen: EncoderInput) -> tuple[Spectrum, tuple[PredictionWarning, ...]]:
-    """Compute the spectrum of what a linear regression on the encoder's input tells about the scores.
+    """Compute the spectrum of what a linear regression on the encoder's input explains of the scores.
 
     Parameters
     ----------
@@ -71,18 +71,18 @@ def seen_spectrum(scores: SampleStream, seen: EncoderInput) -> tuple[Spectrum, t
     values, vectors = np.linalg.eigh(own)
     inverse = np.where(values > _NULL * values[-1], 1 / np.maximum(values, 1e-300), 0)
     half = (cross @ vectors) * np.sqrt(inverse)
-    told = eigendecomposition(half @ half.T)[0]
+    known = eigendecomposition(half @ half.T)[0]
     most = float(np.linalg.eigvalsh(full)[-1])
-    if not told[0] > _NULL * most:
-        raise InputError(f"{scores.label}: the encoder's input tells nothing about it, must be related to it")
+    if not known[0] > _NULL * most:
+        raise InputError(f"{scores.label}: the encoder's input carries no information about it, must be related to it")
     spectrum = assemble_spectrum(
-        told, float(np.trace(full)), features.n_samples, *np.full((2, min(p, 8)), np.nan), None
+        known, float(np.trace(full)), features.n_samples, *np.full((2, min(p, 8)), np.nan), None
     )
     notes = ()
-    if most > _CLOSE * told[0]:
+    if most > _CLOSE * known[0]:
         text = (
             f"the encoder does not see all that the decoder has to give: thresholds are those of a linear encoder, and "
-            f"the critical weight of a better one may be up to {most / told[0]:.3g} times as large"
+            f"the critical weight of a better one may be up to {most / known[0]:.3g} times as large"
         )
         notes = (PredictionWarning("encoder-input", text),)
     return replace(spectrum, name="" if scores.label == "data" else scores.label), notes

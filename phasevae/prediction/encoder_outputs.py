@@ -45,7 +45,7 @@ class PosteriorReader:
     ----------
     n_latent : int
     spread : str, optional
-        What tensors without names tell of the width: ``logvar``, ``log_std``, ``std`` or ``var``. By default this is
+        How tensors without names give the width: ``logvar``, ``log_std``, ``std`` or ``var``. By default this is
         found out: a tensor that is positive everywhere is no log variance.
     noise_scale : float
         z is mu + noise_scale * sigma * noise.

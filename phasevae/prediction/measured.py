@@ -149,7 +149,7 @@ def setting_of_function(
 
 
 def _with_limits(limits: EncoderLimits, regulariser: Regulariser) -> EncoderLimits:
-    """Add what the KL term of a loss tells about the encoder."""
+    """Add what the KL term of a loss implies about the encoder."""
     if limits.posterior_std is None and not regulariser.uses_logvar:
         limits = replace(limits, posterior_std=1.0)
     return replace(limits, least_variance=max(limits.least_variance, regulariser.least_variance))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from phasevae.datasets.feature_statistics import FeatureStatistics
 from phasevae.datasets.reading import Reading
+from phasevae.likelihoods.kinks import LARGEST_SPREAD
 from phasevae.prediction.kl_term import USUAL_KL, KlTerm, kl_and_error_of_modes, thresholds_of_modes
 from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
 from phasevae.spectrum.spectrum import Spectrum
@@ -104,6 +105,21 @@ class Optimum:
         """The critical KL weights over all widths of a loss with kinks; None for other losses."""
         factors = self.setting.kink_range
         return None if factors is None else tuple(factor * self.critical_kl_weight for factor in factors)
+
+    @property
+    def undecided(self) -> tuple[float, float]:
+        """The factors of the critical weights between which the criterion does not decide; 1 and 1 if it decides."""
+        low, high = self.setting.kink_range or (1.0, 1.0)
+        return (low, high) if high > LARGEST_SPREAD * low else (1.0, 1.0)
+
+    @property
+    def active_range(self) -> tuple[int, int]:
+        """The fewest and the most latents that live, where the criterion does not decide."""
+        low, high = self.undecided
+        if low == high:
+            return self.active_dims, self.active_dims
+        weights = np.array([threshold.kl_weight for threshold in self.thresholds])
+        return int((self.setting.kl_weight < low * weights).sum()), int((self.setting.kl_weight < high * weights).sum())
 
     @property
     def relative_errors(self) -> NDArray:

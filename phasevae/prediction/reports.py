@@ -109,7 +109,7 @@ def report_on(
     -------
     Report
     """
-    # A variance that is fixed or bounded away from 1 has a KL that tells nothing.
+    # Where the variance is fixed or bounded away from 1, KL is above zero in a collapsed state, too.
     kl_per_dim = kl_per_dim - prediction.setting.limits.collapsed_kl
     kl, active = float(kl_per_dim.sum()), int((kl_per_dim > prediction.setting.limits.active_kl).sum())
     predicted_kl, predicted_active = prediction.kl, prediction.active_dims

@@ -41,13 +41,15 @@ def summary(prediction: Explained) -> list[tuple[str, str]]:
         "partial": partial,
         "active": "the latent is active" if n == 1 else f"all {n} latents active",
     }
+    fewest, most = prediction.active_range
+    undecided = f"not decided: {fewest} to {most} of {counted(n, 'latent')} active"
     return [
         ("data", _data(setting)),
         ("loss", f"{setting.loss.formula}, w = {setting.kl_weight:g}"),
         ("effective variance", plain(prediction.effective_variance)),
         ("critical variance", with_error(prediction.critical_variance, error * prediction.critical_variance)),
         ("critical KL weight", _critical(prediction)),
-        ("verdict", verdicts[prediction.verdict]),
+        ("verdict", undecided if fewest < most else verdicts[prediction.verdict]),
         ("KL", _kl(prediction)),
         *_squared_error(prediction),
         *_log(prediction),

@@ -9,7 +9,7 @@ from typing import Any
 
 from phasevae.artifacts.environment import environment
 from phasevae.artifacts.figures import read_png_origin
-from phasevae.artifacts.files import file_sha256, json_sha256, read_json
+from phasevae.artifacts.files import file_sha256, is_open_pipe, json_sha256, read_json
 from phasevae.artifacts.source_hash import source_hash
 from phasevae.artifacts.tables import metadata_path
 from phasevae.errors import InputError
@@ -91,11 +91,13 @@ def provenance_record(
         See `stage_code`.
     inputs : iterable of Path or None
         The files it is made from; None for an input that was not given. They are recorded with their sha256, and with
-        paths relative to the folder of `output`, so that results may be moved.
+        paths relative to the folder of `output`, so that results may be moved. A pipe cannot be read again: it is not
+        recorded.
     **more
         Further keys.
     """
-    digests = {os.path.relpath(path, output.parent): file_sha256(path) for path in inputs if path is not None}
+    files = [path for path in inputs if path is not None and not is_open_pipe(path)]
+    digests = {os.path.relpath(path, output.parent): file_sha256(path) for path in files}
     names = {"stage": stage, "entry": entry} if entry else {"stage": stage}
     return {**names, **environment(), "code_hash": stage_code(stage, entry), "inputs": digests, **more}
 

@@ -11,12 +11,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from phasevae.artifacts.table_schemas import PLANNED
+
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
 Positives = Annotated[list[Positive], Field(min_length=1)]
-
+Swept = Annotated[float, Field(ge=PLANNED[0], le=PLANNED[1])]
+SweptValues = Annotated[list[Swept], Field(min_length=1)]
 
 NAME_PATTERN = "^[A-Za-z][A-Za-z0-9_]*$"
 """What the name of a data set looks like."""
@@ -116,16 +119,16 @@ class NetworkSection(Section):
 class SweepSection(Section):
     """The points of the sweep: one model for each decoder variance, beta and seed."""
 
-    sigma2: Positives | None = Field(None, **_unit("squared units of the data"))
+    sigma2: SweptValues | None = Field(None, **_unit("squared units of the data"))
     """Decoder variances. Give exactly one of sigma2 and sigma2_ratio."""
 
-    sigma2_ratio: Positives | None = Field(None, **_unit("units of the largest eigenvalue"))
+    sigma2_ratio: SweptValues | None = Field(None, **_unit("units of the largest eigenvalue"))
     """Decoder variances relative to the largest eigenvalue of the data covariance."""
 
-    beta: Positive | Positives = 1.0
+    beta: Swept | SweptValues = 1.0
     """Weight of the KL divergence; a list sweeps over beta as well."""
 
-    hysteresis_ratio: Positives | None = Field(None, **_unit("units of the largest eigenvalue"))
+    hysteresis_ratio: SweptValues | None = Field(None, **_unit("units of the largest eigenvalue"))
     """Decoder variances of a sweep upwards from active models, and of freshly trained models to compare with. No such
     sweep when the key is left out."""
 

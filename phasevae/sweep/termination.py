@@ -1,4 +1,4 @@
-"""SIGTERM to Snakemake: its running jobs are told to stop as well.
+"""SIGTERM to Snakemake: its running jobs get it as well.
 
 Snakemake's own handler waits until the running jobs have finished, which may be hours, and a batch system sends SIGKILL
 seconds later. A training that gets the signal writes its checkpoint and ends, so that Snakemake can end as well.

@@ -28,6 +28,9 @@ from phasevae.training.variance_reduction import moment_matched_noise, rao_black
 HISTORY_COLUMNS = ("step", "samples", "sigma2", "elbo", "kl", "mse")
 _HISTORY_ROWS = 100
 
+TINY_SIGMA2 = 1e-12
+"""A decoder variance below this part of the data's is less than the rounding of the outputs in single precision."""
+
 
 class Trainer:
     """Trains an ensemble on data in memory.
@@ -199,12 +202,19 @@ class Trainer:
             if not math.isfinite(mse_m + kl_m):
                 raise InputError(
                     f"training diverged at sigma2={member.sigma2!r}, beta={member.beta!r}, seed={member.seed} "
-                    f"before step {self.step}: choose a learning rate below {self.settings.learning_rate!r}"
+                    f"before step {self.step}: choose {self._remedy(member)}"
                 )
             sigma2 = member.sigma2 * factor
             elbo = collapsed_elbo(mse_m, self._x.shape[1], sigma2) - member.beta * kl_m
             row[:] = self.step, self.step * self.settings.batch, sigma2, elbo, kl_m, mse_m
         self.history.append(rows)
+
+    def _remedy(self, member: Member) -> str:
+        """What to choose instead where the training of a model diverges."""
+        variance = float(self._x.var(0, correction=0).double().mean())
+        if member.sigma2 < TINY_SIGMA2 * variance:
+            return f"a larger sigma2, it is {member.sigma2 / variance:.2g} times the mean variance of the features"
+        return f"a learning rate below {self.settings.learning_rate!r}"
 
     def _buffers(self) -> dict[str, Tensor]:
         """Return the tensors that a step changes, by their names in a checkpoint."""

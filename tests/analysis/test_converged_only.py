@@ -43,7 +43,7 @@ def test_they_can_be_left_out():
     assert fit.n_points == 16
     assert fit.critical_variance == pytest.approx(1.0, abs=1e-3)
     assert fit.cascade.modes[0].threshold == pytest.approx(1.0, abs=1e-3)
-    assert next(line for line in fit.warnings if "converged" in line).endswith("they are left out")
+    assert next(line for line in fit.warnings if "converged" in line).endswith(": 2 are left out")
     assert analyse(BAD, SPECTRUM, 2).n_points == 18
 
 
@@ -54,6 +54,19 @@ def test_points_of_which_it_is_not_known_are_left_out_but_no_reason_to_warn():
     assert fit.convergence == Convergence(0, 9, 9, [])
     assert not [line for line in fit.warnings if "converged" in line]
     assert convergence_summary(unknown.drop(columns="converged"), False).n_unknown == 18
+
+
+@pytest.mark.parametrize(
+    ("convergence", "line"),
+    [
+        (Convergence(1, 0, 0, [0.5]), "1 of 8 points has not converged, sigma2 = 0.5: train longer, or leave it out "),
+        (Convergence(2, 3, 0, [0.5]), "2 of 8 points have not converged, sigma2 = 0.5: train longer, or leave them"),
+        (Convergence(1, 0, 1, [0.5]), "1 of 8 points has not converged, sigma2 = 0.5: 1 is left out"),
+        (Convergence(1, 1, 2, [0.5]), "1 of 8 points has not converged, sigma2 = 0.5; of 1 it is unknown: 2 are left"),
+    ],
+)
+def test_the_line_counts_all_points_that_are_left_out(convergence, line):
+    assert convergence_warning(convergence, 8).startswith(line)
 
 
 def test_a_long_list_is_cut():
@@ -74,5 +87,5 @@ def test_on_the_command_line(tmp_path):
     assert [run.returncode for run in runs] == [0, 0], runs
     plain, without = (run.stderr.splitlines() for run in runs)
     assert [line for line in plain if "2 of 18 points have not converged" in line]
-    assert [line for line in without if line.endswith("they are left out")]
+    assert [line for line in without if line.endswith(": 2 are left out")]
     assert json.loads((tmp_path / "fit.json").read_text())["convergence"]["n_left_out"] == 2

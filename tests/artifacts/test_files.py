@@ -104,6 +104,33 @@ def test_equal_figures_are_equal_files(tmp_path):
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
+READ = {"JSON": (read_json, '{"x": 1}\n', {"x": 1}), "table": (lambda path: read_table(path).x[0], "x\n1\n", 1)}
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_a_pipe_that_is_open_is_read(kind):
+    read, content, value = READ[kind]
+    receive, send = os.pipe()
+    with os.fdopen(send, "w") as writer:
+        writer.write(content)
+    try:
+        assert read(f"/dev/fd/{receive}") == value
+    finally:
+        os.close(receive)
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_what_would_be_waited_for_is_refused(kind, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in [
+        (tmp_path / "pipe", "no regular file"),
+        ("/dev/zero", "no regular file"),
+        (tmp_path, "a folder"),
+    ]:
+        with pytest.raises(InputError, match=f"^{path}: is {words}, must be a (JSON file|CSV table)$"):
+            READ[kind][0](path)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

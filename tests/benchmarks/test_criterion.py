@@ -172,7 +172,7 @@ def test_autoregressive_decoders_collapse_at_1_within_a_tenth():
     assert rows.groupby("kl_weight")["seed"].nunique().to_dict() == dict.fromkeys(autoregressive.WEIGHTS, 3)
     assert (rows.loc[rows["kl_weight"] <= 0.9, "kl"] > autoregressive.ALIVE).all()
     assert (rows.loc[rows["kl_weight"] >= 1.1, "kl"] < autoregressive.DEAD).all()
-    assert (rows["gain"] < rows["kl"] + rows["excess"] + 0.01).all(), "no latent tells more than its KL"
+    assert (rows["gain"] < rows["kl"] + rows["excess"] + 0.01).all(), "no latent carries more than its KL"
     decoders = rows.drop_duplicates("seed")
     assert (abs(decoders["other_half"] - 1) < 0.02 + 2 * decoders["standard_error"]).all()
     assert (decoders["excess"] < 0.02).all()

@@ -108,7 +108,7 @@ def test_training_again_keeps_everything_and_a_new_sigma2_trains_one(by_hand):
     path = by_hand / "set" / "points" / "sigma2=0.4,seed=0" / "point.json"
     before = path.read_bytes()
     printed = succeed("train", "set", "--sigma2", "0.4,0.45", *TRAIN, "-o", "set/points", folder=by_hand)
-    assert "1 points trained, 1 kept" in printed
+    assert "1 point trained, 1 kept" in printed
     assert path.read_bytes() == before
 
 
@@ -119,7 +119,7 @@ def test_a_planned_sweep_relative_to_the_largest_eigenvalue(by_hand):
         " sigma2_ratio: [0.5, 1.5], samples: 3000, batch: 64, n_buckets: 1}\n"
     )
     printed = succeed("plan", "--config", config, "--dataset", "mine", "-o", "set/plan.csv", folder=by_hand)
-    assert "2 points in 1 buckets" in printed
+    assert "2 points in 1 bucket" in printed
     assert "minutes" in printed
     job = ("--plan", "set/plan.csv", "--bucket", 0)
     succeed("train", "set", *job, *TRAIN, "-o", "set", folder=by_hand)

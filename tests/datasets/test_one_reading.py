@@ -135,7 +135,7 @@ def test_every_answer_begins_with_the_sentence(kind, tmp_path, capsys):
     assert sentence.startswith(SENTENCES[kind])
     assert ("columns a ... d" in sentence) == (kind == "csv")
     kind_of_data = "images" if kind == "images" else "array"
-    told = [
+    texts = [
         run(capsys, "predict", path, "--latent", 2, "--beta", 1, "--html", tmp_path / "page.html"),
         run(capsys, "spectrum", path, "-o", tmp_path / "spectrum.json"),
         run(capsys, "dataset", kind_of_data, path, "-o", tmp_path / "saved"),
@@ -145,7 +145,7 @@ def test_every_answer_begins_with_the_sentence(kind, tmp_path, capsys):
         run(capsys, "predict", tmp_path / "parts.json", "--latent", 2, "--beta", 1),
         run(capsys, "predict", tmp_path / "spectrum.json", "--latent", 2, "--beta", 1),
     ]
-    assert [text.splitlines()[0] for text in told] == [sentence] * len(told)
+    assert [text.splitlines()[0] for text in texts] == [sentence] * len(texts)
     assert sentence in (tmp_path / "page.html").read_text()
     for file in ("spectrum.json", "saved/data.json", "parts.json"):
         assert json.loads((tmp_path / file).read_text())["read"]["sentence"] == sentence
@@ -161,14 +161,14 @@ def test_columns_parts_and_what_was_left_out_are_in_every_answer(standardize, tm
     for name, rows in (("p1", slice(60)), ("p2", slice(60, None))):
         whole.iloc[rows].to_parquet(tmp_path / "parts" / f"{name}.parquet")
     options = ["--drop", "id", *standardize]
-    told = [
+    texts = [
         run(capsys, "predict", tmp_path / "parts", *options, "--latent", 2, "--beta", 1),
         run(capsys, "spectrum", tmp_path / "parts", *options, "-o", tmp_path / "s.json"),
         run(capsys, "predict", tmp_path / "s.json", "--latent", 2, "--beta", 1),
         run(capsys, "dataset", "array", tmp_path / "parts", *options, "-o", tmp_path / "saved"),
         run(capsys, "predict", tmp_path / "saved", "--latent", 2, "--beta", 1),
     ]
-    (sentence,) = {text.splitlines()[0] for text in told}
+    (sentence,) = {text.splitlines()[0] for text in texts}
     made = "standardised (global)" if standardize else "none"
     assert sentence.startswith("100 samples of 4 features, values ")
     assert sentence.endswith(
@@ -189,7 +189,7 @@ def test_files_of_older_versions_have_no_reading(tmp_path):
     del record["read"], record["record_sha256"]
     (tmp_path / "saved" / "data.json").write_text(json.dumps(record))
     assert load_dataset(tmp_path / "saved").reading is None
-    # What can be known from the samples is told.
+    # What can be known from the samples is named.
     assert str(phasevae.predict(tmp_path / "saved", 2, beta=1.0).reading).startswith(
         "50 samples of 3 features, values "
     )
@@ -249,7 +249,7 @@ def test_the_reading_of_several_data_sets():
     assert joined_reading([("a", first), ("b", None)]) is None
 
 
-def test_own_losses_tell_what_was_read_too(tmp_path):
+def test_own_losses_print_what_was_read_too(tmp_path):
     import torch
     from own_losses import kl
 

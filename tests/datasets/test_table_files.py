@@ -70,7 +70,7 @@ def test_types_of_columns(tmp_path, columns, expected, names):
     assert assert_reads(tmp_path / "x.parquet", np.array(expected)).reading.columns == tuple(names)
 
 
-def test_true_and_false_are_told_of(tmp_path):
+def test_true_and_false_are_named(tmp_path):
     pa.parquet.write_table(pa.table({"a": [True, False, True]}), tmp_path / "x.parquet")
     assert assert_reads(tmp_path / "x.parquet", [[1], [0], [1]]).reading.preparation == ("true and false as 1 and 0",)
 

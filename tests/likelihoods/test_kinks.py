@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,36 @@ def test_the_range_is_that_of_the_widths(data):
     assert f"from {low} to {high} with its kinks" in str(prediction)
 
 
+@pytest.mark.parametrize(
+    ("factor", "verdict", "keeps"),
+    [
+        (0.9, "All 3 latents will carry information", False),
+        (1.05, "Your VAE may collapse: its KL weight is between", True),
+        (20.0, "Your VAE may collapse: its KL weight is between", True),
+        (60.0, "Your VAE will collapse: its loss weighs KL 1.9 to 60 times too much", True),
+    ],
+)
+def test_the_headline_claims_no_more_than_the_range(factor, verdict, keeps):
+    """`factor` is the KL weight in units of the least critical one; the largest is 31 times that."""
+    x = zero_inflated(4000)
+    usual = predict(x, 3, loss="laplace")
+    low, high = usual.critical_kl_weight_range
+    assert high == pytest.approx(31 * low, rel=0.02)
+    limit = low * usual.thresholds[-1].kl_weight / usual.critical_kl_weight
+    prediction = predict(x, 3, loss="laplace", kl_weight=factor * low)
+    assert prediction.headline.startswith(verdict)
+    recommended = re.search(r"below about ([\d.]+) to keep all 3 latents", prediction.headline)
+    assert bool(recommended) == keeps
+    if recommended:
+        assert float(recommended[1]) == pytest.approx(limit, rel=0.01) and float(recommended[1]) <= limit
+    assert ("not decided: 0 to 3 of 3 latents active" in str(prediction)) == ("may" in verdict)
+
+
+def test_a_narrow_range_leaves_the_headline():
+    prediction = predict(gaussian(4000), 2, loss="laplace", kl_weight=50)
+    assert "about" not in prediction.headline and prediction.headline.startswith("Your VAE will collapse")
+
+
 @pytest.mark.parametrize("data", [bimodal, zero_inflated])
 def test_a_function_gives_a_range_that_covers_that_of_the_name(data):
     def loss(recon, x, mu, logvar):
@@ -61,7 +93,7 @@ def test_a_function_gives_a_range_that_covers_that_of_the_name(data):
     assert high > 1.2 * low and low < most and high > least
 
 
-def test_widths_with_few_values_tell_nothing():
+def test_widths_with_few_values_are_left_out():
     """Of 2,000 Gaussian samples 24 lie within 0.03 standard deviations: their noise is no dependence on the width."""
     assert FEWEST > 2000 * 0.4 * 0.03
     for seed in range(5):

@@ -88,7 +88,7 @@ def prediction_errors(prediction):
     return float(np.minimum(lam, 1.0).sum())
 
 
-def test_a_warning_tells_what_a_better_encoder_may_do(x):
+def test_a_warning_says_what_a_better_encoder_may_do(x):
     assert "encoder-input" in codes(predict(x, 2, beta=1.0, input_noise=2.0))
     assert "encoder-input" not in codes(predict(x, 2, beta=1.0, input_noise=1e-3))
 
@@ -107,8 +107,8 @@ def test_wrong_options(x, options, words):
         predict(x, 2, beta=1.0, **options)
 
 
-def test_inputs_that_tell_nothing(x):
-    with pytest.raises(InputError, match="tells nothing about it"):
+def test_inputs_without_information(x):
+    with pytest.raises(InputError, match="carries no information about it"):
         predict(
             np.tile([[1.0], [1.0], [-1.0], [-1.0]], (500, 1)), 2, loss=loss, target=np.tile([[1.0], [-1.0]], (1000, 1))
         )

@@ -55,7 +55,7 @@ def test_thresholds_are_where_latents_die(x):
         assert alive == threshold.latents > dead
 
 
-def test_the_advice_tells_what_the_limit_does(x):
+def test_the_advice_says_what_the_limit_does(x):
     lines = " ".join(predict(x, 3, beta=1.0, posterior_std=2.0).advice)
     assert "noise of standard deviation 2 instead of 1: every threshold is 0.25 times" in lines
     assert "Less noise keeps more latents" in lines

@@ -74,12 +74,12 @@ FORMS = {
     "Independent": lambda mu, lv: Independent(Normal(mu, std(lv)), 1),
 }
 
-TOLD = {
-    "(mu, std), told": ({"spread": "std"}, lambda mu, lv: (mu, std(lv))),
-    "(mu, variance), told": ({"spread": "var"}, lambda mu, lv: (mu, lv.exp())),
-    "(mu, log std), told": ({"spread": "log_std"}, lambda mu, lv: (mu, 0.5 * lv)),
-    "(z, mu, std), told": ({"spread": "std"}, lambda mu, lv: (sampled(mu, lv), mu, std(lv))),
-    "halves of a std, told": ({"spread": "std"}, lambda mu, lv: torch.cat([mu, std(lv)], 1)),
+WITH_OPTIONS = {
+    "(mu, std), with its option": ({"spread": "std"}, lambda mu, lv: (mu, std(lv))),
+    "(mu, variance), with its option": ({"spread": "var"}, lambda mu, lv: (mu, lv.exp())),
+    "(mu, log std), with its option": ({"spread": "log_std"}, lambda mu, lv: (mu, 0.5 * lv)),
+    "(z, mu, std), with its option": ({"spread": "std"}, lambda mu, lv: (sampled(mu, lv), mu, std(lv))),
+    "halves of a std, with its option": ({"spread": "std"}, lambda mu, lv: torch.cat([mu, std(lv)], 1)),
     "(logvar, mu), selected": ({"select": lambda out: (out[1], out[0])}, lambda mu, lv: (lv, mu)),
 }
 
@@ -121,9 +121,9 @@ def started(form):
     return Model(form)
 
 
-@pytest.mark.parametrize("name", [*FORMS, *TOLD])
+@pytest.mark.parametrize("name", [*FORMS, *WITH_OPTIONS])
 def test_the_kl_of_an_encoder_that_returns(name):
-    options, form = TOLD[name] if name in TOLD else ({}, FORMS[name])
+    options, form = WITH_OPTIONS[name] if name in WITH_OPTIONS else ({}, FORMS[name])
     monitor, model = CollapseMonitor(PREDICTION, **options), started(form)
     expected = train(monitor, model)
     np.testing.assert_allclose(quiet_report(monitor).kl_per_dim, expected, rtol=1e-4)

@@ -74,11 +74,11 @@ def test_a_network_that_follows_a_schedule_is_ok_and_one_without_kl_is_not(sched
     for epoch in range(9):
         weight = plan.weight_at(epoch)
         present = PREDICTION.at(weight).kl_per_dim if weight else PREDICTION.at(0.01).kl_per_dim
-        told = {"kl_weight": weight} if given else {}
+        options = {"kl_weight": weight} if given else {}
         follows.update(*posterior(*(0.8 * present)))
         lags.update(*posterior(*(0.1 * PREDICTION.kl_per_dim)))
-        assert quiet_report(follows, **told).status == "ok"
-        assert quiet_report(lags, **told).status == ("behind" if weight else "ok")
+        assert quiet_report(follows, **options).status == "ok"
+        assert quiet_report(lags, **options).status == ("behind" if weight else "ok")
 
 
 def test_a_warm_up_that_waits_for_the_kl_of_its_end_is_not_behind():

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import phasevae
 from phasevae.artifacts.environment import environment, git_commit
 from phasevae.kernels import backends
+from phasevae.provenance.stages import provenance_record
 from phasevae.sweep.digest import training_code_hash
 
 
@@ -74,3 +77,15 @@ def test_the_environment_names_version_and_python():
     assert set(actual) == {"version", "git", "dirty", "python"}
     assert actual["version"] == phasevae.__version__
     assert actual["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_a_pipe_is_no_recorded_input(tmp_path):
+    """It cannot be read a second time, so that its digest would be that of nothing."""
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    receive, send = os.pipe()
+    try:
+        inputs = (tmp_path / "a.csv", Path(f"/dev/fd/{receive}"), None)
+        assert list(provenance_record(tmp_path / "fit.json", "fit", inputs)["inputs"]) == ["a.csv"]
+    finally:
+        os.close(receive)
+        os.close(send)

@@ -73,7 +73,7 @@ def wait_for_training(log: Path, process: subprocess.Popen) -> int:
     """Wait until a training reports its progress; return its step."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
-        if log.is_file() and (match := re.search(r"models: step (\d+)/", log.read_text())):
+        if log.is_file() and (match := re.search(r"models?: step (\d+)/", log.read_text())):
             return int(match[1])
         time.sleep(0.05)
     raise AssertionError(f"no training was seen in {log}")

@@ -60,6 +60,6 @@ def test_what_happened_while_sigma2_still_moved_does_not_count():
 
 
 @pytest.mark.parametrize(("rows", "constant_from"), [(1, 0.0), (4, 0.5), (100, 1.0)])
-def test_too_short_a_history_tells_nothing(rows, constant_from):
+def test_too_short_a_history_is_not_judged(rows, constant_from):
     kl, elbo = history()
     assert judged(kl[:rows], elbo[:rows], constant_from=constant_from)["converged"] is None

@@ -10,11 +10,11 @@ import os, signal, subprocess, threading, time
 import psutil
 from phasevae.sweep.termination import stop_jobs_on_sigterm
 
-lock, told = threading.Lock(), threading.Event()
+lock, stopped = threading.Lock(), threading.Event()
 
 def present(number, frame):  # as Snakemake's
     with lock:
-        told.set()
+        stopped.set()
 
 signal.signal(signal.SIGTERM, present)
 stop_jobs_on_sigterm()
@@ -24,7 +24,7 @@ while not psutil.Process(job.pid).children():
 with lock:
     os.kill(os.getpid(), signal.SIGTERM)
     print(job.communicate()[0].strip(), flush=True)
-print(told.wait(30))
+print(stopped.wait(30))
 late = subprocess.Popen(["sleep", "60"])  # as a job that was about to be started when the signal came
 print(late.wait(30))
 """

@@ -21,7 +21,7 @@ CONTEXT = multiprocessing.get_context("fork")
 
 
 def hold(folder: Path, numbers: list[int], answers) -> None:
-    """Take the locks of some points, tell about it, and keep them until the end."""
+    """Take the locks of some points, say so, and keep them until the end."""
     tasks = job_in(folder).tasks
     file_locks._log.info = lambda *message: answers.send("waits")
     with file_locks.locked(folder / "points.lock", [tasks[number].folder for number in numbers]):
@@ -63,7 +63,7 @@ def test_other_points_are_not_waited_for(holders):
     assert [answer.recv() for answer in answers] == ["holds"] * 3
 
 
-def test_a_file_system_without_locks_is_told_about(tmp_path, monkeypatch, caplog):
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, caplog):
     def refuse(*_):
         raise OSError(37, "No locks available")
 

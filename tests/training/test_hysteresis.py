@@ -47,7 +47,7 @@ def test_an_active_branch_survives_where_fresh_networks_collapse():
     assert list(table["branch"]) == ["up"] * 3 + ["fresh"] * 3
     assert list(table["samples"]) == [64 * 400] * 6
     up = table[table["branch"] == "up"]["kl"].to_numpy()
-    # Two clusters of weight 0.1 are told apart at ln 2 nats at most, and the variance proxy ends at 2.02.
+    # Two clusters of weight 0.1 are distinguished at ln 2 nats at most, and the variance proxy ends at 2.02.
     assert up[0] > 0.1 and up[1] > 0.1 and up[2] < 0.02
     hysteresis = measured_hysteresis(table, critical)
     assert hysteresis.branch_lost == pytest.approx([1.2 * critical, 3.0 * critical])

@@ -156,6 +156,20 @@ def test_the_error_of_a_divergence_names_the_point():
         Trainer(1e10 * gaussian_rows(), [Member(1e-30, 1.0, 0)], recipe(schedule="scratch")).run()
 
 
+@pytest.mark.parametrize(
+    ("scale", "sigma2", "settings", "remedy"),
+    [
+        (1e10, 1e-30, {}, r"a larger sigma2, it is \S+e-5\d times the mean variance of the features$"),
+        (1.0, 1e-90, {}, r"a larger sigma2, it is \S+e-9\d times the mean variance of the features$"),
+        (1.0, 1.0, {"learning_rate": 1e30}, r"a learning rate below 1e\+30$"),
+    ],
+)
+def test_the_error_of_a_divergence_names_the_remedy(scale, sigma2, settings, remedy):
+    trainer = Trainer(scale * gaussian_rows(), [Member(sigma2, 1.0, 0)], recipe(schedule="scratch", **settings))
+    with pytest.raises(InputError, match=f"diverged .*: choose {remedy}"):
+        trainer.run()
+
+
 def test_training_finds_the_exact_curve_of_gaussian_data():
     x = gaussian_rows(4000)
     eigenvalues = np.linalg.eigvalsh(np.cov(x.T.numpy(), bias=True))[::-1]

@@ -48,7 +48,7 @@ _ROUNDS = 10
 
 @dataclass(frozen=True)
 class OwnLoss:
-    """What was found out about a loss function."""
+    """The measured properties of a loss function."""
 
     loss: Loss
     regulariser: Regulariser

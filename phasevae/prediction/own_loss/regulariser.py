@@ -1,7 +1,7 @@
 """Which KL term a loss has: its weight for each latent, found by differentiation, and how it differs from the usual KL.
 
 The usual KL of a sample is sum_j b_j (1/2) (mu_j^2 + e^logvar_j - logvar_j - 1). Its derivatives by mu_j and logvar_j,
-divided by mu_j and by (e^logvar_j - 1) / 2, are b_j everywhere. Where they are not, their pattern tells which of the
+divided by mu_j and by (e^logvar_j - 1) / 2, are b_j everywhere. Where they are not, their pattern shows which of the
 known changes was made: free bits, a capacity, bounds of the log variance, another meaning of the fourth argument.
 """
 

@@ -150,7 +150,7 @@ def _range(derivatives: Derivatives, constant: NDArray, few: NDArray, curvature:
 
 
 def _over_widths(derivatives: Derivatives, constant: NDArray, few: NDArray) -> NDArray:
-    """Return the curvature of each output by itself over each of WIDTHS, [W, P], where enough rows tell it."""
+    """Return the curvature of each output by itself over each of WIDTHS, [W, P], where enough rows give it."""
     slopes, counts = [], []
     for width in WIDTHS:
         low, high = derivatives.around(constant, width * derivatives.widths)
