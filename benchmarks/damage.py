@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -140,12 +141,14 @@ def run(command: str, out: str = "out/result") -> Outcome:
     from phasevae.cli import main
     from phasevae.figures.marks import STYLE
 
-    STYLE["figure.dpi"] = 20  # figures of many points take most of the time
+    # Figures of many points take most of the time.
+    coarse = mock.patch.dict(STYLE, {"figure.dpi": 20})
     arguments, errors, printed = sys.argv, io.StringIO(), io.StringIO()
     sys.argv = ["phasevae", *shlex.split(command.replace("{out}", out))]
     try:
-        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(printed), warnings.catch_warnings():
-            main.main()
+        with coarse, contextlib.redirect_stderr(errors), contextlib.redirect_stdout(printed):
+            with warnings.catch_warnings():
+                main.main()
         return Outcome(0, errors.getvalue().splitlines(), printed.getvalue(), None)
     except SystemExit as end:
         return Outcome(int(end.code or 0), errors.getvalue().splitlines(), printed.getvalue(), None)

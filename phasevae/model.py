@@ -147,10 +147,10 @@ def initialise(
             for layer in architecture.layers.values()
         ]
     )
-    return VAEEnsemble(architecture, _padded((2 * unit[:, 0] - 1) * bound, architecture).to(device=device, dtype=dtype))
+    return VAEEnsemble(architecture, padded((2 * unit[:, 0] - 1) * bound, architecture).to(device=device, dtype=dtype))
 
 
-def _padded(rows: Tensor, architecture: Architecture) -> Tensor:
+def padded(rows: Tensor, architecture: Architecture) -> Tensor:
     """Append zeros to the parameters [M, n_parameters] of models, up to the length of a row of the buffer."""
     return torch.nn.functional.pad(rows, (0, architecture.row_length - rows.shape[1]))
 
@@ -249,4 +249,4 @@ def load(point: Path | str) -> TrainedVAE:
             f"{path}: the mean of the data is missing or not [{architecture.dimension}], train the point again"
         )
     row = torch.from_numpy(np.concatenate(parts))[None]
-    return TrainedVAE(VAEEnsemble(architecture, _padded(row, architecture)), torch.from_numpy(mean), metadata)
+    return TrainedVAE(VAEEnsemble(architecture, padded(row, architecture)), torch.from_numpy(mean), metadata)

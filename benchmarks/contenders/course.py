@@ -105,10 +105,10 @@ def kl_per_dim(parameters: NDArray, run: Run) -> NDArray:
     """
     import torch
 
-    from phasevae.model import Architecture, VAEEnsemble
+    from phasevae.model import Architecture, VAEEnsemble, padded
 
     architecture = Architecture(run.x.shape[1], run.settings.n_latent, run.settings.hidden)
-    ensemble = VAEEnsemble(architecture, torch.from_numpy(parameters))
+    ensemble = VAEEnsemble(architecture, padded(torch.from_numpy(parameters), architecture))
     total = torch.zeros(len(parameters), run.settings.n_latent, dtype=torch.float64)
     before = torch.get_num_threads()
     torch.set_num_threads(run.threads)

@@ -22,7 +22,7 @@ from shared import gaussian_spectrum
 
 from phasevae.config import completed_settings
 from phasevae.errors import InputError
-from phasevae.model import Architecture, VAEEnsemble
+from phasevae.model import Architecture, VAEEnsemble, padded
 from phasevae.theory.ppca import gaussian_kl, ppca_exact_above, ppca_kl_per_dim
 
 SIGMA2 = (0.3, 0.6, 0.9)
@@ -112,7 +112,8 @@ def test_training_goes_on_from_call_to_call_and_lowers_the_error_of_every_model(
 
 def reconstruction_errors(parameters: np.ndarray, run: common.Run) -> np.ndarray:
     """Squared errors [M] of decoding the posterior means."""
-    ensemble = VAEEnsemble(Architecture(5, 2, run.settings.hidden), torch.from_numpy(parameters))
+    architecture = Architecture(5, 2, run.settings.hidden)
+    ensemble = VAEEnsemble(architecture, padded(torch.from_numpy(parameters), architecture))
     x = torch.from_numpy(run.x)[None]
     with torch.no_grad():
         return (ensemble.decode(ensemble.encode(x)[0]) - x).square().sum(-1).mean(1).numpy()
