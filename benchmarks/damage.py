@@ -146,9 +146,9 @@ def run(command: str, out: str = "out/result") -> Outcome:
     arguments, errors, printed = sys.argv, io.StringIO(), io.StringIO()
     sys.argv = ["phasevae", *shlex.split(command.replace("{out}", out))]
     try:
-        with coarse, contextlib.redirect_stderr(errors), contextlib.redirect_stdout(printed):
-            with warnings.catch_warnings():
-                main.main()
+        streams = contextlib.redirect_stderr(errors), contextlib.redirect_stdout(printed)
+        with coarse, streams[0], streams[1], warnings.catch_warnings():
+            main.main()
         return Outcome(0, errors.getvalue().splitlines(), printed.getvalue(), None)
     except SystemExit as end:
         return Outcome(int(end.code or 0), errors.getvalue().splitlines(), printed.getvalue(), None)
