@@ -95,7 +95,7 @@ def test_some_feature_must_vary(name):
 
 def test_some_feature_must_have_counts_beside_the_size_factors():
     with pytest.raises(InputError, match="every feature is constant"):
-        fit(np.hstack([np.zeros((10, 2)), np.arange(1, 11)[:, None]]), "zinb", size_factors="last-column")
+        fit(np.hstack([np.zeros((10, 2)), np.linspace(0.5, 2, 10)[:, None]]), "zinb", size_factors="last-column")
 
 
 def test_a_fitted_scale_needs_values_that_vary():
