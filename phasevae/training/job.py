@@ -90,7 +90,7 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
     OSError
         If a file cannot be written. It names the file.
     """
-    if not _pending(job) and not job.checkpoint.exists():
+    if not job.checkpoint.exists() and not _pending(job):
         return []  # a folder that is read-only is no obstacle then
     files = [job.checkpoint, *(task.folder for task in job.tasks)]
     with locked(job.checkpoint.with_name("points.lock"), files):
