@@ -26,7 +26,7 @@ from phasevae.kernels.dispatch import backend
 from phasevae.measurement.measure import measure_model
 from phasevae.model import Architecture
 from phasevae.spectrum.spectrum import compute_spectrum
-from phasevae.sweep.settings import Member
+from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ppca_kl
 from phasevae.training import cuda_graph
 from phasevae.training.trainer import Trainer

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from phasevae import predict
 from phasevae.artifacts.tables import read_table, write_table
 from phasevae.prediction.optimum import Optimum
-from phasevae.sweep.settings import Member, Settings
+from phasevae.sweeps.settings import Member, Settings
 from phasevae.theory.ppca import gaussian_kl
 from phasevae.training.centring import centred_rows
 from phasevae.training.trainer import Trainer

@@ -1,6 +1,6 @@
 """The configuration: YAML files are merged, checked and completed with defaults.
 
-Keys, ranges and defaults stand in `phasevae.sweep.config_keys`.
+Keys, ranges and defaults stand in `phasevae.sweeps.config_keys`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from phasevae.artifacts.schema_errors import dotted_key, explain, shown
 from phasevae.errors import InputError, no_such_choice
-from phasevae.sweep.config_schema import config_schema, dataset_rules
-from phasevae.sweep.plan import make_plan, second_pass
+from phasevae.sweeps.config_schema import config_schema, dataset_rules
+from phasevae.sweeps.plan import make_plan, second_pass
 from phasevae.wording import suggestion
 
 

@@ -10,8 +10,8 @@ import yaml
 from phasevae.config import dataset_options, load_config, validate
 from phasevae.datasets.registry import KINDS
 from phasevae.errors import InputError
-from phasevae.sweep.config_keys import TrainingSection
-from phasevae.sweep.config_schema import config_schema
+from phasevae.sweeps.config_keys import TrainingSection
+from phasevae.sweeps.config_schema import config_schema
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = config_schema()["$defs"]["dataset"]["properties"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from shared import Problem, paper_problem, steps_lasting
 
 from phasevae.datasets.synthetic import synthetic
-from phasevae.sweep.resources import layer_widths
-from phasevae.sweep.settings import Settings
+from phasevae.sweeps.resources import layer_widths
+from phasevae.sweeps.settings import Settings
 
 CALIBRATION_SECONDS, CALIBRATION_ROUNDS = 1.0, 2
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contenders.common import Contender, Run, epochs, fastest, flat
-from phasevae.sweep.settings import rows_sharing
+from phasevae.sweeps.settings import rows_sharing
 from phasevae.theory.ppca import gaussian_kl
 
 BLOCK = 256

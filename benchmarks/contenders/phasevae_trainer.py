@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from contenders.common import Contender, Run
 from phasevae.kernels.dispatch import backend
-from phasevae.sweep.settings import Member
+from phasevae.sweeps.settings import Member
 from phasevae.training.trainer import Trainer
 
 

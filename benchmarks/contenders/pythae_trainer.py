@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from contenders.common import Contender, Run, epochs, fastest, single
 from contenders.loop import first_batches, loader_options, perceptron, stacked
-from phasevae.sweep.settings import Settings, rows_sharing
+from phasevae.sweeps.settings import Settings, rows_sharing
 from phasevae.training.variance_reduction import moment_matched_noise, rao_blackwell_targets
 
 

@@ -13,8 +13,8 @@ from shared import ARCHITECTURES, Steps, repeated, seconds_per_step
 
 from contenders import loop, phasevae_trainer
 from contenders.common import Run, settings_of
-from phasevae.sweep.resources import estimate_cost
-from phasevae.sweep.settings import Settings
+from phasevae.sweeps.resources import estimate_cost
+from phasevae.sweeps.settings import Settings
 
 SQUARES = (512, 1024, 2048)
 LOOP = "loop, batch 128"

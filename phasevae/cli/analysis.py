@@ -124,8 +124,8 @@ def refine(
 
     Example: phasevae refine fit.json --config config.yaml --dataset gaussian -o refined.csv
     """
-    from phasevae.sweep.plan import betas, grid_values, make_plan, write_plan
-    from phasevae.sweep.refine import refined_values, transitions
+    from phasevae.sweeps.plan import betas, grid_values, make_plan, write_plan
+    from phasevae.sweeps.refine import refined_values, transitions
 
     chosen = sweep_settings("refine", config, dataset, settings)
     unit = 1.0

@@ -10,7 +10,7 @@ import typer
 from phasevae.cli.arguments import json_object, numbers
 from phasevae.config import completed_settings, dataset_settings
 from phasevae.errors import InputError
-from phasevae.sweep.config_schema import dataset_rules
+from phasevae.sweeps.config_schema import dataset_rules
 
 _TYPES = {"integer": float, "number": float, "boolean": bool, "string": str, "array": str}
 """Whole numbers are read as float: 2e5 is one."""

@@ -30,9 +30,9 @@ def plan(
 
     Example: phasevae plan --config config.yaml --dataset gaussian -o plan.csv
     """
-    from phasevae.sweep.plan import make_plan, write_plan
-    from phasevae.sweep.resources import estimate_cost
-    from phasevae.sweep.settings import grid_keys
+    from phasevae.sweeps.plan import make_plan, write_plan
+    from phasevae.sweeps.resources import estimate_cost
+    from phasevae.sweeps.settings import grid_keys
 
     chosen = sweep_settings("plan", config, dataset, settings)
     points = make_plan(chosen)
@@ -82,9 +82,9 @@ def train(
     Example: phasevae train results/mine --sigma2 0.5,0.6 --seeds 0,1 --latent 4 --hidden 256,128 -o results/mine/points
     """
     from phasevae.datasets.store import load_dataset
-    from phasevae.sweep.plan import make_plan, read_plan
-    from phasevae.sweep.points import Source, make_tasks
-    from phasevae.sweep.settings import GRID_KEYS, Settings, training_keys
+    from phasevae.sweeps.plan import make_plan, read_plan
+    from phasevae.sweeps.points import Source, make_tasks
+    from phasevae.sweeps.settings import GRID_KEYS, Settings, training_keys
 
     keys = given_settings(context, settings)
     if (plan is None) == (sigma2 is None):
@@ -149,9 +149,9 @@ def collect(
         sweep_table,
         timing_table,
     )
-    from phasevae.sweep.plan import read_plan
-    from phasevae.sweep.points import Source, make_tasks
-    from phasevae.sweep.settings import Settings, training_keys
+    from phasevae.sweeps.plan import read_plan
+    from phasevae.sweeps.points import Source, make_tasks
+    from phasevae.sweeps.settings import Settings, training_keys
 
     if (plan is None) == (folder is None):
         raise InputError("collect: give either a folder of points or --plan plan.csv")
@@ -204,8 +204,8 @@ def hysteresis(
     """
     from phasevae.cli.progress import training_progress
     from phasevae.datasets.store import load_dataset
-    from phasevae.sweep.points import Source
-    from phasevae.sweep.settings import Settings, training_keys
+    from phasevae.sweeps.points import Source
+    from phasevae.sweeps.settings import Settings, training_keys
     from phasevae.training.device import choose_device, describe_machine, use_threads
     from phasevae.training.hysteresis import hysteresis_sweep
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import gaussian_nll, posterior_draws, reparam_kl
 from phasevae.model import VAEEnsemble
-from phasevae.sweep.settings import Member
+from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ACTIVE_KL, collapsed_elbo
 
 MOST_PAIRS, ENOUGH_PAIRS = 8, 2**19

@@ -13,10 +13,10 @@ import pandas as pd
 from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table
 from phasevae.errors import InputError
-from phasevae.sweep.convergence import is_converged
-from phasevae.sweep.digest import point_digest
-from phasevae.sweep.points import Task
-from phasevae.sweep.settings import Member, Settings
+from phasevae.sweeps.convergence import is_converged
+from phasevae.sweeps.digest import point_digest
+from phasevae.sweeps.points import Task
+from phasevae.sweeps.settings import Member, Settings
 
 _IDENTITY = ("sigma2", "beta", "seed")
 _SWEEP = (

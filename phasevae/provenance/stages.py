@@ -13,7 +13,7 @@ from phasevae.artifacts.files import file_sha256, is_open_pipe, json_sha256, rea
 from phasevae.artifacts.source_hash import source_hash
 from phasevae.artifacts.tables import metadata_path
 from phasevae.errors import InputError
-from phasevae.sweep.digest import NOT_ENTERED, VERDICT, training_code_hash
+from phasevae.sweeps.digest import NOT_ENTERED, VERDICT, training_code_hash
 
 
 class UnknownStageError(InputError):
@@ -23,10 +23,10 @@ class UnknownStageError(InputError):
 _STAGES = {
     "spectrum": ("phasevae.spectrum.spectrum:spectrum_of", "phasevae.spectrum.spectrum:write_spectrum"),
     "moments": ("phasevae.spectrum.sharded", "phasevae.datasets.store:load_dataset"),
-    "plan": ("phasevae.sweep.plan:make_plan", "phasevae.sweep.plan:write_plan"),
+    "plan": ("phasevae.sweeps.plan:make_plan", "phasevae.sweeps.plan:write_plan"),
     "collect": ("phasevae.measurement.tables",),
     "fit": ("phasevae.analysis.pipeline", "phasevae.analysis.verdict"),
-    "refine": ("phasevae.sweep.refine", "phasevae.sweep.plan:make_plan", "phasevae.sweep.plan:write_plan"),
+    "refine": ("phasevae.sweeps.refine", "phasevae.sweeps.plan:make_plan", "phasevae.sweeps.plan:write_plan"),
     "bracket": ("phasevae.analysis.bracketing",),
     "hysteresis": ("phasevae.training.hysteresis",),
     "verdict": (VERDICT,),

@@ -17,8 +17,8 @@ from phasevae.artifacts.files import file_sha256, read_json
 from phasevae.errors import InputError
 from phasevae.provenance.manifest import MANIFEST, artifact_files
 from phasevae.provenance.stages import UnknownStageError, read_provenance, stage_code
-from phasevae.sweep.digest import point_digest
-from phasevae.sweep.settings import Member, Settings
+from phasevae.sweeps.digest import point_digest
+from phasevae.sweeps.settings import Member, Settings
 
 _METADATA = ".csv-metadata.json"
 

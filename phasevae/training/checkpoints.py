@@ -12,7 +12,7 @@ import numpy as np
 
 from phasevae.artifacts.tensors import read_tensors, write_tensors
 from phasevae.errors import InputError
-from phasevae.sweep.points import Task, budgets
+from phasevae.sweeps.points import Task, budgets
 from phasevae.training.trainer import Trainer, select_members
 
 _log = logging.getLogger("phasevae")

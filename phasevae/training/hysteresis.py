@@ -18,7 +18,7 @@ from torch import Tensor
 from phasevae.errors import InputError
 from phasevae.kernels.dispatch import backend
 from phasevae.measurement.measure import measure_model
-from phasevae.sweep.settings import Member, Settings
+from phasevae.sweeps.settings import Member, Settings
 from phasevae.training.centring import centred_rows
 from phasevae.training.malloc import keep_pages
 from phasevae.training.trainer import Trainer

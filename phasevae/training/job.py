@@ -20,9 +20,9 @@ import torch
 from phasevae.artifacts.environment import environment
 from phasevae.artifacts.files import remove_partial
 from phasevae.errors import InputError
-from phasevae.sweep.digest import training_code_hash
-from phasevae.sweep.points import POINT_FILES, OutdatedPointError, Task, next_budget, read_valid
-from phasevae.sweep.settings import Settings
+from phasevae.sweeps.digest import training_code_hash
+from phasevae.sweeps.points import POINT_FILES, OutdatedPointError, Task, next_budget, read_valid
+from phasevae.sweeps.settings import Settings
 from phasevae.training import checkpoints
 from phasevae.training.checkpoints import Ensemble
 from phasevae.training.device import describe_machine

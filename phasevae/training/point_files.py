@@ -15,9 +15,9 @@ from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
 from phasevae.measurement.measure import measure_model
 from phasevae.model import save_model
-from phasevae.sweep.convergence import assess_convergence, is_converged
-from phasevae.sweep.points import POINT_CHECKSUMS, Task
-from phasevae.sweep.settings import Settings
+from phasevae.sweeps.convergence import assess_convergence, is_converged
+from phasevae.sweeps.points import POINT_CHECKSUMS, Task
+from phasevae.sweeps.settings import Settings
 from phasevae.training.centring import centred_rows
 from phasevae.training.row_order import split_rows
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer

@@ -18,7 +18,7 @@ from phasevae.kernels import noise
 from phasevae.kernels.adam import Adam
 from phasevae.kernels.elbo import gaussian_nll, reparam_kl
 from phasevae.model import Architecture, initialise, posterior
-from phasevae.sweep.settings import Member, Settings, rows_sharing
+from phasevae.sweeps.settings import Member, Settings, rows_sharing
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
 from phasevae.training.malloc import keep_pages

@@ -14,7 +14,7 @@ from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table, write_table
 from phasevae.errors import InputError
 from phasevae.spectrum.spectrum import write_spectrum
-from phasevae.sweep.plan import SECOND_SEEDS, make_plan, second_pass
+from phasevae.sweeps.plan import SECOND_SEEDS, make_plan, second_pass
 from phasevae.theory.ppca import collapsed_elbo, ppca_active_dims, ppca_elbo, ppca_kl
 
 EIGENVALUES = np.exp(-0.1 * np.arange(8))

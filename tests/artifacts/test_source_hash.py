@@ -10,7 +10,7 @@ import pytest
 import phasevae
 from phasevae.artifacts.source_hash import source_hash
 from phasevae.errors import InputError
-from phasevae.sweep.digest import training_sources
+from phasevae.sweeps.digest import training_sources
 
 PACKAGE = Path(phasevae.__file__).parent
 SOURCES = {
@@ -301,8 +301,8 @@ def test_an_unknown_root_or_exclusion_is_refused(hash_of, root, message):
         ("theory/ppca.py", "def ppca_kl(", "def ppca_kl(one, ", False),
         ("artifacts/figures.py", '"pdf.fonttype": 42', '"pdf.fonttype": 3', False),
         ("artifacts/environment.py", '"python": platform', '"python3": platform', False),
-        ("sweep/convergence.py", "SECOND_MOMENT_DEVIATION = 4e-3", "SECOND_MOMENT_DEVIATION = 6e-3", False),
-        ("sweep/convergence.py", "0.9, 1.0", "0.8, 1.0", True),
+        ("sweeps/convergence.py", "SECOND_MOMENT_DEVIATION = 4e-3", "SECOND_MOMENT_DEVIATION = 6e-3", False),
+        ("sweeps/convergence.py", "0.9, 1.0", "0.8, 1.0", True),
     ],
 )
 def test_training_depends_on_the_code_that_it_runs_alone(tmp_path, file, old, new, changes):

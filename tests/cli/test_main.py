@@ -244,7 +244,7 @@ def test_doctor_shows_versions_and_backends():
 
 
 def test_importing_the_package_or_the_command_line_imports_no_torch():
-    modules = "phasevae, phasevae.cli.main, phasevae.sweep.points, phasevae.measurement.tables"
+    modules = "phasevae, phasevae.cli.main, phasevae.sweeps.points, phasevae.measurement.tables"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

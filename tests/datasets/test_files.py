@@ -15,7 +15,7 @@ from PIL import Image
 
 from phasevae import InputError
 from phasevae.datasets.registry import build_dataset, dataset_from_path
-from phasevae.sweep.outputs import own_files
+from phasevae.sweeps.outputs import own_files
 
 N = 6
 

@@ -11,7 +11,7 @@ from torch.autograd import gradcheck
 
 from phasevae.kernels import backends, dispatch, elbo, noise, reference
 from phasevae.kernels.adam import Adam
-from phasevae.sweep.settings import Member
+from phasevae.sweeps.settings import Member
 from phasevae.training.trainer import Trainer
 
 STATE = backends.states()["native_cpu"]

@@ -13,7 +13,7 @@ import torch
 from small import gaussian_rows, recipe
 
 from phasevae.kernels import backends, dispatch
-from phasevae.sweep.settings import Member
+from phasevae.sweeps.settings import Member
 from phasevae.training.trainer import Trainer
 
 if not torch.cuda.is_available():

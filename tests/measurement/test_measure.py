@@ -10,7 +10,7 @@ from phasevae.kernels.elbo import gaussian_nll, reparam_kl
 from phasevae.measurement import measure
 from phasevae.measurement.measure import LIKELIHOOD_DRAWS, LIKELIHOOD_ROWS, log_likelihood, measure_model
 from phasevae.model import Architecture, VAEEnsemble, initialise
-from phasevae.sweep.settings import Member
+from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import (
     collapsed_elbo,
     ppca_active_dims,

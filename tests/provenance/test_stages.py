@@ -12,14 +12,14 @@ import phasevae
 from phasevae.artifacts.environment import environment, git_commit
 from phasevae.kernels import backends
 from phasevae.provenance.stages import provenance_record
-from phasevae.sweep.digest import training_code_hash
+from phasevae.sweeps.digest import training_code_hash
 
 
 def test_hashing_imports_no_torch():
     """The Snakefile is parsed again in every cluster job; importing torch takes seconds."""
     code = (
         "import sys; from phasevae import config; from phasevae.provenance.stages import stage_code;"
-        "from phasevae.figures import registry; from phasevae.sweep import plan, points, resources;"
+        "from phasevae.figures import registry; from phasevae.sweeps import plan, points, resources;"
         "stage_code('train'), stage_code('spectrum');"
         "sys.exit(', '.join(m for m in ('torch', 'phasevae.training.trainer', 'pandas') if m in sys.modules) or 0)"
     )

@@ -11,9 +11,9 @@ from small import recipe
 from phasevae.artifacts.files import canonical_json
 from phasevae.datasets.base import Dataset
 from phasevae.datasets.store import save_dataset
-from phasevae.sweep.plan import make_plan, write_plan
-from phasevae.sweep.points import Source, make_tasks
-from phasevae.sweep.settings import Settings, training_keys
+from phasevae.sweeps.plan import make_plan, write_plan
+from phasevae.sweeps.points import Source, make_tasks
+from phasevae.sweeps.settings import Settings, training_keys
 from phasevae.training.job import Job
 
 SETTINGS = recipe(hidden=(8,), samples=3200.0)

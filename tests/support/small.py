@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from phasevae.sweep.settings import Settings
+from phasevae.sweeps.settings import Settings
 
 RECIPE = {
     "n_latent": 2,

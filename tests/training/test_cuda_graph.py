@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import gaussian_rows, recipe
 
-from phasevae.sweep.settings import Member
+from phasevae.sweeps.settings import Member
 from phasevae.training import cuda_graph
 from phasevae.training.trainer import Trainer
 

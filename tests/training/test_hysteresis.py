@@ -14,7 +14,7 @@ from phasevae.artifacts.tables import read_table
 from phasevae.cli.main import app
 from phasevae.measurement.stability import measure_stability
 from phasevae.model import Architecture, initialise, save_model
-from phasevae.sweep.settings import Settings
+from phasevae.sweeps.settings import Settings
 from phasevae.training.hysteresis import hysteresis_sweep
 
 SETTINGS = Settings(

@@ -21,7 +21,7 @@ from phasevae import InputError, load
 from phasevae.artifacts.tensors import read_tensors
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.tables import read_folder, read_planned
-from phasevae.sweep.points import is_valid
+from phasevae.sweeps.points import is_valid
 from phasevae.training import checkpoints, point_files, signals
 from phasevae.training import job as job_module
 from phasevae.training.job import Job, run_job

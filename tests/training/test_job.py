@@ -18,8 +18,8 @@ from job_runs import SETTINGS, files_of, job_in, relative
 from phasevae import InputError
 from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tensors import write_tensors
-from phasevae.sweep import convergence
-from phasevae.sweep.points import is_valid, next_budget
+from phasevae.sweeps import convergence
+from phasevae.sweeps.points import is_valid, next_budget
 from phasevae.training import job as job_module
 from phasevae.training import point_files
 from phasevae.training.device import choose_device

@@ -15,7 +15,7 @@ from phasevae.kernels import noise
 from phasevae.kernels.elbo import gaussian_nll, reparam_kl
 from phasevae.measurement.measure import measure_model
 from phasevae.model import Architecture, initialise
-from phasevae.sweep.settings import Member
+from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ppca_elbo, ppca_kl
 from phasevae.training.row_order import RowOrder, balanced_groups, split_rows
 from phasevae.training.trainer import Trainer, select_members

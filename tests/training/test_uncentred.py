@@ -17,7 +17,7 @@ from small import recipe
 import phasevae
 from phasevae import predict
 from phasevae.artifacts.files import read_json
-from phasevae.sweep.settings import Settings
+from phasevae.sweeps.settings import Settings
 from phasevae.theory.ppca import gaussian_kl
 from phasevae.training.centring import centred_rows
 from phasevae.training.hysteresis import hysteresis_sweep

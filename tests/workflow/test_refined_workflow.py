@@ -12,8 +12,8 @@ from workflow_runs import dry_run, snakemake
 from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table
 from phasevae.config import validate
-from phasevae.sweep.plan import make_plan, read_plan, second_pass
-from phasevae.sweep.points import COMPLETE
+from phasevae.sweeps.plan import make_plan, read_plan, second_pass
+from phasevae.sweeps.points import COMPLETE
 
 pytestmark = pytest.mark.workflow
 

@@ -13,7 +13,7 @@ import pytest
 from workflow_runs import ROOT, TINY, dry_run
 
 from phasevae.config import validate
-from phasevae.sweep.plan import make_plan
+from phasevae.sweeps.plan import make_plan
 
 pytestmark = pytest.mark.workflow
 
@@ -43,7 +43,7 @@ CODE_ROWS = {
     "the style of the figures": ("figures/marks.py", r"(STYLE = \{)", r"\1'lines.linewidth': 3, ", BOTH),
     "how figures are saved": ("artifacts/figures.py", '"pdf.fonttype": 42', '"pdf.fonttype": 3', BOTH),
     "a form of the fit": ("analysis/kl_fit/forms.py", r"(def _logs\(.*?:\n    )(\S)", INTO, FIT),
-    "a threshold of convergence": ("sweep/convergence.py", "DEVIATION = 4e-3", "DEVIATION = 6e-3", TABLES),
+    "a threshold of convergence": ("sweeps/convergence.py", "DEVIATION = 4e-3", "DEVIATION = 6e-3", TABLES),
     "the training": ("kernels/adam.py", "= 0.9, 0.999,", "= 0.9, 0.99,", TRAINING | TABLES),
     "what a point measures": ("measurement/measure.py", "PAIRS = 8", "PAIRS = 9", TRAINING | TABLES),
     "words, layout": (

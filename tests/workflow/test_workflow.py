@@ -18,8 +18,8 @@ from phasevae.artifacts.tensors import read_tensors
 from phasevae.config import validate
 from phasevae.prediction.predict import predict
 from phasevae.spectrum.spectrum import compute_spectrum, read_spectrum
-from phasevae.sweep.plan import make_plan, read_plan
-from phasevae.sweep.points import COMPLETE
+from phasevae.sweeps.plan import make_plan, read_plan
+from phasevae.sweeps.points import COMPLETE
 
 pytestmark = pytest.mark.workflow
 

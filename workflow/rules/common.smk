@@ -19,10 +19,10 @@ from phasevae.cli.parent import this_process
 from phasevae.config import dataset_options, validate
 from phasevae.figures.registry import FIGURES
 from phasevae.provenance.stages import stage_code
-from phasevae.sweep.outputs import Outputs, own_files
-from phasevae.sweep.progress import show_progress
-from phasevae.sweep.settings import grid_keys, plan_keys, refine_keys, train_keys, training_keys
-from phasevae.sweep.termination import stop_jobs_on_sigterm
+from phasevae.sweeps.outputs import Outputs, own_files
+from phasevae.sweeps.progress import show_progress
+from phasevae.sweeps.settings import grid_keys, plan_keys, refine_keys, train_keys, training_keys
+from phasevae.sweeps.termination import stop_jobs_on_sigterm
 
 # Jobs use the `phasevae` of the environment that Snakemake runs in, even when that environment is not activated.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))

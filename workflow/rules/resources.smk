@@ -1,7 +1,7 @@
 # What jobs ask for. On one machine only the threads and the sum of the memory count. A batch system ends a job that
 # takes more than it asked for; the job runs again and asks for more memory and time.
 
-from phasevae.sweep.resources import further_resources, matrices_mb, planned_points, resource_request
+from phasevae.sweeps.resources import further_resources, matrices_mb, planned_points, resource_request
 
 CLUSTER = CONFIG["cluster"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from phasevae.sweep.config_keys import (
+from phasevae.sweeps.config_keys import (
     ClusterSection,
     ConfigSection,
     DataSection,
@@ -20,14 +20,14 @@ from phasevae.sweep.config_keys import (
     SweepSection,
     TrainingSection,
 )
-from phasevae.sweep.config_schema import config_schema
+from phasevae.sweeps.config_schema import config_schema
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 TABLE = ROOT / "docs" / "reference" / "config.md"
 BEGIN, END = "<!-- keys -->", "<!-- /keys -->"
 HEAD = """\
-# Every key of the configuration, with its type, range and default. Generated from phasevae/sweep/config_keys.py by
+# Every key of the configuration, with its type, range and default. Generated from phasevae/sweeps/config_keys.py by
 # `make schema`. In addition to the words of JSON Schema:
 #   kinds          the kinds of data set that take the key (all others refuse it)
 #   required_for   the kinds that cannot do without it

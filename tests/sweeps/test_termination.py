@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import os, signal, subprocess, threading, time
 import psutil
-from phasevae.sweep.termination import stop_jobs_on_sigterm
+from phasevae.sweeps.termination import stop_jobs_on_sigterm
 
 lock, stopped = threading.Lock(), threading.Event()
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from phasevae.sweep.plan import read_plan
-from phasevae.sweep.points import budgets
-from phasevae.sweep.settings import rows_sharing
+from phasevae.sweeps.plan import read_plan
+from phasevae.sweeps.points import budgets
+from phasevae.sweeps.settings import rows_sharing
 
 CPU_FLOPS = 25e9
 """Float32 operations per second of one thread of a present-day processor, in matrix products of the usual sizes."""

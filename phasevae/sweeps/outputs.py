@@ -20,9 +20,9 @@ from phasevae.artifacts.files import read_json
 from phasevae.datasets.files import folder_files
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
-from phasevae.sweep.plan import Point, betas, grid_values, make_plan, plan_text, read_plan, second_pass
-from phasevae.sweep.points import COMPLETE, POINT_FILES
-from phasevae.sweep.resources import bucket_cost, packed_buckets, upward_cost
+from phasevae.sweeps.plan import Point, betas, grid_values, make_plan, plan_text, read_plan, second_pass
+from phasevae.sweeps.points import COMPLETE, POINT_FILES
+from phasevae.sweeps.resources import bucket_cost, packed_buckets, upward_cost
 
 TABLES = (
     "data.npy",
@@ -213,7 +213,7 @@ class Outputs:
         return data_shape(self.datasets[dataset], Path(self.results, dataset)) or UNKNOWN_SHAPE
 
     def bucket_cost(self, sweep: Sweep, n_points: int) -> dict[str, float]:
-        """Estimated cost of training points of a sweep as one ensemble (see `phasevae.sweep.resources`)."""
+        """Estimated cost of training points of a sweep as one ensemble (see `phasevae.sweeps.resources`)."""
         return bucket_cost(sweep.settings, n_points, self.shape(sweep.dataset), *self._trainer)
 
     def upward_cost(self, dataset: str) -> dict[str, float]:

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from phasevae.sweep.progress import duration, show_progress
+from phasevae.sweeps.progress import duration, show_progress
 
 EXPECTED = {"train_tiny_0": 10.0, "train_tiny_1": 200.0}
 

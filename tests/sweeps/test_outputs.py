@@ -8,9 +8,9 @@ from phasevae.config import validate
 from phasevae.datasets.registry import build_dataset
 from phasevae.datasets.store import save_dataset
 from phasevae.errors import InputError
-from phasevae.sweep.outputs import FIGURE_INPUTS, UNKNOWN_SHAPE, Outputs, own_files
-from phasevae.sweep.plan import Point, make_plan, plan_text, read_plan, write_plan
-from phasevae.sweep.resources import bucket_cost
+from phasevae.sweeps.outputs import FIGURE_INPUTS, UNKNOWN_SHAPE, Outputs, own_files
+from phasevae.sweeps.plan import Point, make_plan, plan_text, read_plan, write_plan
+from phasevae.sweeps.resources import bucket_cost
 
 TINY = {"kind": "synthetic", "eigenvalues": [2.0, 1.0], "n_samples": 500, "n_latent": 1, "sigma2": [1.0, 2.5]}
 FIGURES = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from phasevae.sweep.config_keys import NAME_PATTERN, ConfigSection
+from phasevae.sweeps.config_keys import NAME_PATTERN, ConfigSection
 
 _KEPT_AS_THEY_ARE = ("default", "enum", "examples", "kinds", "required_for")
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from phasevae.errors import InputError
-from phasevae.sweep.config_keys import ExtensionSection, NetworkSection, TrainingSection
+from phasevae.sweeps.config_keys import ExtensionSection, NetworkSection, TrainingSection
 
 WARMUP = 0.05
 """Fraction of the training in which the learning rate rises: full steps at the start can kill latents for good."""

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from phasevae.artifacts.files import canonical_json
 from phasevae.config import validate
 from phasevae.errors import InputError
-from phasevae.sweep.plan import Point, make_plan, plan_text, read_plan, write_plan
-from phasevae.sweep.settings import plan_keys, training_keys
+from phasevae.sweeps.plan import Point, make_plan, plan_text, read_plan, write_plan
+from phasevae.sweeps.settings import plan_keys, training_keys
 
 
 def settings(**changes):

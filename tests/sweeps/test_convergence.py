@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasevae.sweep.convergence import (
+from phasevae.sweeps.convergence import (
     DRIFT_ABSOLUTE,
     DRIFT_RELATIVE,
     SECOND_MOMENT_DEVIATION,

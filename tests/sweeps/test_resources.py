@@ -9,9 +9,9 @@ import pytest
 from small import recipe
 
 from phasevae.measurement import measure
-from phasevae.sweep import resources
-from phasevae.sweep.plan import make_plan, write_plan
-from phasevae.sweep.resources import (
+from phasevae.sweeps import resources
+from phasevae.sweeps.plan import make_plan, write_plan
+from phasevae.sweeps.resources import (
     CPU_FLOPS,
     CUDA_FLOPS,
     bucket_cost,
@@ -63,7 +63,7 @@ MEASURED = r"""
 import json, re, sys
 from pathlib import Path
 import torch
-from phasevae.sweep.settings import Member, Settings
+from phasevae.sweeps.settings import Member, Settings
 from phasevae.training.malloc import keep_pages
 from phasevae.training.trainer import Trainer
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from phasevae.artifacts.files import json_sha256
 from phasevae.artifacts.source_hash import PACKAGE, source_hash
 from phasevae.kernels import backends
-from phasevae.sweep.settings import Member, Settings
+from phasevae.sweeps.settings import Member, Settings
 
 NOT_ENTERED = (
     "phasevae.artifacts.environment",  # records the origin of a result, which changes no number
-    "phasevae.sweep.digest",
-    "phasevae.sweep.config_keys",  # defaults and descriptions: the values of settings are in the digest of a point
+    "phasevae.sweeps.digest",
+    "phasevae.sweeps.config_keys",  # defaults and descriptions: the values of settings are in the digest of a point
     "phasevae.provenance.stages",
     "phasevae.artifacts.schemas",  # refuses damaged files
     "phasevae.artifacts.table_schemas",
@@ -22,7 +22,7 @@ NOT_ENTERED = (
 )
 """Modules and definitions that no hash of a stage's code follows."""
 
-VERDICT = "phasevae.sweep.convergence:is_converged"
+VERDICT = "phasevae.sweeps.convergence:is_converged"
 """Decides how long a point is trained, but changes none of its numbers."""
 
 

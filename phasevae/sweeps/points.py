@@ -2,8 +2,8 @@
 
 The words of a sweep, from the plan to the training:
 
-Point      one planned model: decoder variance (or ratio), beta, seed, its folder and bucket (sweep/plan.py)
-Member     the decoder variance, beta and seed of one model, once the ratio is resolved (sweep/settings.py)
+Point      one planned model: decoder variance (or ratio), beta, seed, its folder and bucket (sweeps/plan.py)
+Member     the decoder variance, beta and seed of one model, once the ratio is resolved (sweeps/settings.py)
 Task       a member with the folder and the digest of its results: what a job has to make valid (here)
 Job        the tasks of one bucket with their data and settings (training/job.py)
 Ensemble   the tasks that are trained side by side, and the state of their training (training/checkpoints.py)
@@ -17,10 +17,10 @@ from typing import Any
 
 from phasevae.artifacts.files import file_sha256, read_json
 from phasevae.errors import InputError
-from phasevae.sweep.convergence import is_converged
-from phasevae.sweep.digest import point_digest, training_code_hash
-from phasevae.sweep.plan import Point
-from phasevae.sweep.settings import Member, Settings
+from phasevae.sweeps.convergence import is_converged
+from phasevae.sweeps.digest import point_digest, training_code_hash
+from phasevae.sweeps.plan import Point
+from phasevae.sweeps.settings import Member, Settings
 
 POINT_FILES = ("point.json", "weights.safetensors", "history.csv")
 POINT_CHECKSUMS = {"weights.safetensors": "weights_sha256", "history.csv": "history_sha256"}
