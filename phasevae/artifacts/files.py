@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from phasevae.artifacts.processes import is_running
 from phasevae.artifacts.schemas import check_record
 from phasevae.errors import InputError
 
@@ -30,6 +32,8 @@ _NUMBERS = ("parse_int", "parse_float", "parse_constant")
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` on success, remove it on failure.
 
+    On success, what killed attempts to write `path` left is removed as well.
+
     Raises OSError that names `path` when it cannot be written: a full disk, a folder that is read-only.
     """
     path = Path(path)
@@ -40,6 +44,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+        for left in _partial(path):
+            writer = re.search(r"\.(\d+)\.", left.name.removeprefix(f".{path.name}"))
+            if writer and not is_running(int(writer[1])):
+                _remove(left)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from None
     finally:
@@ -48,11 +56,21 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 def remove_partial(path: Path | str) -> None:
     """Remove what killed attempts to write `path` left. No other process may be writing it now."""
-    path = Path(path)
-    if path.parent.is_dir():
-        for left in path.parent.iterdir():
-            if left.name.startswith(f".{path.name}.") and ".partial" in left.name:
-                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    for left in _partial(Path(path)):
+        _remove(left)
+
+
+def _partial(path: Path) -> list[Path]:
+    """Return the temporary files and folders of attempts to write `path`."""
+    folder = path.parent.iterdir() if path.parent.is_dir() else ()
+    return [left for left in folder if left.name.startswith(f".{path.name}.") and ".partial" in left.name]
+
+
+def _remove(left: Path) -> None:
+    if left.is_dir():
+        shutil.rmtree(left, ignore_errors=True)
+    else:
+        left.unlink(missing_ok=True)
 
 
 def canonical_json(value: Any) -> str:

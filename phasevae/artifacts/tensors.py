@@ -46,7 +46,7 @@ def write_tensors(path: Path | str, tensors: Mapping[str, np.ndarray], metadata:
     header = {_HEADER_KEY: canonical_json({**metadata, SEAL: _content_sha256(contiguous, metadata)})}
     # The library writes under a name of its own. In a folder of ours it can be removed after a kill.
     with replacing(path) as temporary:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}.", suffix=".partial", dir=path.parent))
         try:
             save_file(contiguous, folder / path.name, header)
             (folder / path.name).replace(temporary)

@@ -15,6 +15,8 @@ import threading
 import time
 from pathlib import Path
 
+from phasevae.artifacts.processes import is_running, start_time
+
 VARIABLE = "PHASEVAE_PARENT"
 """Environment variable with the process to end with, as `this_process` names it."""
 
@@ -36,7 +38,7 @@ def end_with_parent() -> None:
     """
     number, _, namespace = os.environ.get(VARIABLE, "").partition("@")
     if number.isdecimal() and namespace == _namespace():
-        threading.Thread(target=_watch, args=(int(number), _start_time(int(number))), daemon=True).start()
+        threading.Thread(target=_watch, args=(int(number), start_time(int(number))), daemon=True).start()
 
 
 def _namespace() -> str:
@@ -48,33 +50,7 @@ def _namespace() -> str:
 
 
 def _watch(parent: int, started: str | None) -> None:
-    while _is_running(parent) and not (started and _start_time(parent) not in (started, None)):
+    while is_running(parent) and not (started and start_time(parent) not in (started, None)):
         time.sleep(_SECONDS)
     _log.warning("process %s, which waited for this command, has ended", parent)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _is_running(process: int) -> bool:
-    """Whether a process is there and has not ended: also not as a zombie, which nobody has waited for."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    status = _status(process)
-    return not status or status[0] != "Z"
-
-
-def _start_time(process: int) -> str | None:
-    """When a process began, so that another one with its number is not taken for it; None if it cannot be read."""
-    status = _status(process)
-    return status[19] if status else None
-
-
-def _status(process: int) -> list[str]:
-    """The fields of /proc/PID/stat after the name of the program; empty where there is none."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return []

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -156,3 +158,21 @@ def test_arrays_that_do_not_fit_are_named(changes, words):
         check_tensors("a.safetensors", arrays | changes, metadata, "weights", axes)
     with pytest.raises(InputError, match=r"a\.safetensors: beta: 'x', must be a number"):
         check_tensors("a.safetensors", arrays, metadata | {"beta": "x"}, "weights", axes)
+
+
+@pytest.mark.parametrize("write", [lambda path: write_json(path, {}), lambda path: write_tensors(path, {}, {})])
+def test_a_file_that_is_written_again_leaves_nothing_of_killed_attempts(tmp_path, write):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    path = tmp_path / "a.json"
+    for process in (ended.pid, os.getppid()):
+        (tmp_path / f".a.json.{process}.partial.json").touch()
+        (tmp_path / f".a.json.{process}.x.partial").mkdir()
+    (tmp_path / f".other.json.{ended.pid}.partial.json").touch()
+    write(path)
+    kept = {
+        f".a.json.{os.getppid()}.partial.json",
+        f".a.json.{os.getppid()}.x.partial",
+        f".other.json.{ended.pid}.partial.json",
+    }
+    assert {left.name for left in tmp_path.iterdir()} == {"a.json", *kept}

@@ -58,7 +58,7 @@ def test_nobody_is_watched_who_cannot_be_seen(value, monkeypatch):
 @pytest.mark.parametrize(("times", "watched_for"), [(["earlier", "later"], 1), ([None, "earlier", None, "later"], 3)])
 def test_another_process_with_the_number_is_not_taken_for_it(times, watched_for, monkeypatch):
     ended, waited = [], []
-    monkeypatch.setattr(parent, "_start_time", lambda process, found=iter(times): next(found))
+    monkeypatch.setattr(parent, "start_time", lambda process, found=iter(times): next(found))
     monkeypatch.setattr(parent.os, "kill", lambda process, number: ended.append(number) if number else None)
     monkeypatch.setattr(parent.time, "sleep", waited.append)
     parent._watch(1, "earlier")
