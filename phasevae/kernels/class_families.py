@@ -1,0 +1,40 @@
+"""Reconstruction terms of values within 0 and 1, and of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from phasevae.kernels.family import Family
+
+
+class Bernoulli(Family):
+    """Cross entropy of values within 0 and 1; the outputs are logits [D]."""
+
+    def _energy(self, statistics: Tensor, outputs: Tensor) -> Tensor:
+        return (functional.softplus(outputs) - statistics * outputs).sum(-1)
+
+    def means(self, outputs: Tensor) -> Tensor:
+        return outputs.sigmoid()
+
+
+class Categorical(Family):
+    """Class numbers at L positions; the outputs are logits, K for each position, and so are the statistics."""
+
+    def __init__(self, arrays: Mapping[str, NDArray], options: Mapping[str, Any]):
+        super().__init__(arrays, options)
+        self._n_classes = int(options["n_classes"])
+
+    def statistics(self, x: Tensor) -> Tensor:
+        return functional.one_hot(x.long(), self._n_classes).flatten(-2).to(x.dtype)
+
+    def _energy(self, statistics: Tensor, outputs: Tensor) -> Tensor:
+        norm = outputs.unflatten(-1, (-1, self._n_classes)).logsumexp(-1).sum(-1)
+        return norm - (statistics * outputs).sum(-1)
+
+    def means(self, outputs: Tensor) -> Tensor:
+        return outputs.unflatten(-1, (-1, self._n_classes)).softmax(-1).flatten(-2)
