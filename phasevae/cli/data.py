@@ -19,16 +19,22 @@ if TYPE_CHECKING:
 
 
 def dataset(
-    kind: Annotated[str, typer.Argument(help="synthetic | mixture | clusters | cifar10 | digits | images | array.")],
+    kind: Annotated[
+        str, typer.Argument(help="synthetic | mixture | clusters | counts | cifar10 | digits | images | array.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write data.npy and data.json to.")],
     path: Annotated[Path | None, typer.Argument(help="images, array: file or folder to read.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set (default: its kind).")] = None,
     eigenvalues: Annotated[str | None, typer.Option(help="synthetic, mixture: eigenvalues of the covariance.")] = None,
-    n_samples: Annotated[int | None, typer.Option(help="synthetic, mixture, clusters: number of samples.")] = None,
-    seed: Annotated[int | None, typer.Option(help="synthetic, mixture, clusters: random seed.")] = None,
+    n_samples: Annotated[int | None, typer.Option(help="Synthetic data: number of samples.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Synthetic data: random seed.")] = None,
     separation: Annotated[float | None, typer.Option(help="mixture: distance of the components, 0 to 1.")] = None,
     weights: Annotated[str | None, typer.Option(help="clusters: probabilities of the clusters.")] = None,
     noise: Annotated[float | None, typer.Option(help="clusters: standard deviation around each cluster.")] = None,
+    rates: Annotated[str | None, typer.Option(help="counts: mean count of each feature.")] = None,
+    log_variances: Annotated[str | None, typer.Option(help="counts: variances of the log rates.")] = None,
+    dispersion: Annotated[float | None, typer.Option(help="counts: r of a negative binomial.")] = None,
+    binarize: Annotated[float | None, typer.Option(help="digits: 1 for pixels above this value, else 0.")] = None,
     archive: Annotated[Path | None, typer.Option(help="cifar10: local copy instead of a download.")] = None,
     split: Annotated[str | None, typer.Option(help="cifar10: train | test | all.")] = None,
     size: Size = None,
@@ -56,6 +62,10 @@ def dataset(
         "separation": separation,
         "weights": numbers("--weights", weights),
         "noise": noise,
+        "rates": numbers("--rates", rates),
+        "log_variances": numbers("--log-variances", log_variances),
+        "dispersion": dispersion,
+        "binarize": binarize,
         "archive": archive,
         "split": split,
         "size": size,

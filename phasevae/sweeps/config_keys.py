@@ -44,17 +44,17 @@ def _unit(unit: str) -> dict[str, Any]:
 class DataSection(Section):
     """The data, and how they are prepared."""
 
-    kind: Literal["synthetic", "mixture", "clusters", "digits", "cifar10", "images", "array"]
-    """Kind of the data: samples drawn at random (synthetic, mixture, clusters), scikit-learn's handwritten digits,
-    CIFAR-10, or your own images or array."""
+    kind: Literal["synthetic", "mixture", "clusters", "counts", "digits", "cifar10", "images", "array"]
+    """Kind of the data: samples drawn at random (synthetic, mixture, clusters, counts), scikit-learn's handwritten
+    digits, CIFAR-10, or your own images or array."""
 
     eigenvalues: Positives | None = _of("synthetic", "mixture", unit="squared units of the data")
     """Eigenvalues of the covariance, largest first; their number is the dimension."""
 
-    n_samples: int | None = _of("synthetic", "mixture", "clusters", ge=2)
+    n_samples: int | None = _of("synthetic", "mixture", "clusters", "counts", ge=2)
     """Number of samples to draw."""
 
-    seed: int | None = _of("synthetic", "mixture", "clusters", ge=0)
+    seed: int | None = _of("synthetic", "mixture", "clusters", "counts", ge=0)
     """Random seed of the samples (not of the training)."""
 
     separation: float | None = _of("mixture", ge=0, le=1, unit="standard deviations")
@@ -65,6 +65,19 @@ class DataSection(Section):
 
     noise: float | None = _of("clusters", ge=0, unit="units of the data")
     """Standard deviation of the noise around each cluster."""
+
+    rates: Positives | None = _of("counts", unit="counts")
+    """Mean count of each feature; their number is the dimension."""
+
+    log_variances: Positives | None = _of("counts")
+    """Eigenvalues of the covariance of the log rates, along random directions; at most one for each feature."""
+
+    dispersion: Positive | None = _of("counts")
+    """Inverse dispersion r of a negative binomial, with variance m + m^2 / r given the rate m. The counts are Poisson
+    when the key is left out."""
+
+    binarize: float | None = _of("digits", ge=0, unit="pixel values of 0 to 16")
+    """Pixels above this value become 1 and all others 0. Take standardize: none with it."""
 
     archive: str | None = _of("cifar10", min_length=1)
     """Local copy of the binary CIFAR-10 archive; it is downloaded when the key is left out."""
