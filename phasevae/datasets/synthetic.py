@@ -132,7 +132,7 @@ def _sampled(
 
 
 def orthogonal(rng: np.random.Generator, dimension: int) -> NDArray:
-    """Return a Haar-distributed orthogonal matrix: QR of a Gaussian one, with the signs of R removed (Mezzadri 2007)."""
+    """Return a Haar-distributed orthogonal matrix: QR of a Gaussian one, signs of R removed (Mezzadri 2007)."""
     q, r = np.linalg.qr(rng.standard_normal((dimension, dimension)))
     return q * np.sign(np.diag(r))
 
