@@ -98,6 +98,10 @@ SCHEMAS = {
         data_sha256={"type": ["string", "null"]},
         provenance=_OBJECT,
         read=_READ,
+        likelihood={
+            **_object(("name", "options", "collapsed_loss"), name=_TEXT, options=_OBJECT, collapsed_loss=_NUMBER),
+            "additionalProperties": False,
+        },
     ),
     "point": _object(
         sigma2=_POSITIVE,
