@@ -5,28 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
 from phasevae.kernels.family import Family
 
 
-class Poisson(Family):
+class Counts(Family):
+    """What families of counts share: the encoder sees logarithms, because counts scatter widely."""
+
+    def seen(self, x: Tensor) -> Tensor:
+        return x.log1p()
+
+
+class Poisson(Counts):
     """Counts; the outputs are log rates [D]."""
 
     def _energy(self, statistics: Tensor, outputs: Tensor) -> Tensor:
         return (outputs.exp() - statistics * outputs).sum(-1)
 
-    def constant(self, x: Tensor) -> Tensor:
+    def _constant(self, x: Tensor) -> Tensor:
         return torch.lgamma(x.double() + 1).sum(-1)
 
     def means(self, outputs: Tensor) -> Tensor:
         return outputs.exp()
 
+    def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
+        return rng.poisson(np.exp(outputs))
 
-class Multinomial(Family):
+
+class Multinomial(Counts):
     """Counts of a row, given their sum; the outputs are logits [D].
 
     The means are those of a row with the mean number of counts.
@@ -35,15 +47,18 @@ class Multinomial(Family):
     def _energy(self, statistics: Tensor, outputs: Tensor) -> Tensor:
         return statistics.sum(-1) * outputs.logsumexp(-1) - (statistics * outputs).sum(-1)
 
-    def constant(self, x: Tensor) -> Tensor:
+    def _constant(self, x: Tensor) -> Tensor:
         x = x.double()
         return torch.lgamma(x + 1).sum(-1) - torch.lgamma(x.sum(-1) + 1)
 
     def means(self, outputs: Tensor) -> Tensor:
         return self._tensors["mean_total"] * outputs.softmax(-1)
 
+    def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
+        return rng.multinomial(round(float(self._parameter("mean_total"))), special.softmax(outputs, -1))
 
-class NegativeBinomial(Family):
+
+class NegativeBinomial(Counts):
     """Counts with mean m and variance m + m^2 / r; the outputs are log means [D], and r is fixed.
 
     With m = e^f, minus the log likelihood is (x + r) ln(1 + m / r) - x f, and a term free of f: linear in x.
@@ -53,12 +68,16 @@ class NegativeBinomial(Family):
         r = self._tensors["dispersion"]
         return ((statistics + r) * functional.softplus(outputs - r.log()) - statistics * outputs).sum(-1)
 
-    def constant(self, x: Tensor) -> Tensor:
+    def _constant(self, x: Tensor) -> Tensor:
         x, r = x.double(), self._tensors["dispersion"].double()
         return (torch.lgamma(x + 1) + torch.lgamma(r) - torch.lgamma(x + r) + x * r.log()).sum(-1)
 
     def means(self, outputs: Tensor) -> Tensor:
         return outputs.exp()
+
+    def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
+        r, mean = self._parameter("dispersion"), np.exp(outputs)
+        return rng.poisson(rng.gamma(r, mean / r))
 
 
 class ZeroInflated(NegativeBinomial):
@@ -82,6 +101,10 @@ class ZeroInflated(NegativeBinomial):
         kept = (-logit).sigmoid()
         return torch.cat((kept * log_mean.exp(), 1 - kept + kept * (-self._zero(log_mean)[1]).exp()), -1)
 
+    def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
+        log_mean, logit = np.split(outputs, 2, -1)
+        return np.where(rng.random(logit.shape) < special.expit(logit), 0, super()._drawn(log_mean, rng))
+
     def _zero(self, log_mean: Tensor) -> tuple[Tensor, Tensor]:
         """Return ln(1 + m / r), and r times it: minus the log likelihood of zero without dropout."""
         r = self._tensors["dispersion"]
@@ -89,7 +112,7 @@ class ZeroInflated(NegativeBinomial):
         return t, r * t
 
 
-class SizedNegativeBinomial(Family):
+class SizedNegativeBinomial(Counts):
     """Counts with mean l e^f for rows of size factor l, which is the last column or the sum of the row.
 
     The energy is no linear function of statistics, because l stands in a logarithm beside the outputs. With
@@ -103,7 +126,6 @@ class SizedNegativeBinomial(Family):
         self._last_column = options["size_factors"] == "last-column"
         self._normalised = bool(options["normalised"])
         self._dimension = self._tensors["dispersion"].numel()
-        self.n_statistics = self._dimension + self._last_column
 
     def _energy(self, statistics: Tensor, outputs: Tensor) -> Tensor:
         x, log_size = self._split(statistics)
@@ -117,7 +139,7 @@ class SizedNegativeBinomial(Family):
             terms = functional.softplus(logit) + torch.where(x == 0, -torch.logaddexp(logit, -r * t), terms)
         return terms.sum(-1)
 
-    def constant(self, x: Tensor) -> Tensor:
+    def _constant(self, x: Tensor) -> Tensor:
         x, log_size = self._split(x.double())
         r = self._tensors["dispersion"].double()
         combinations = torch.lgamma(x + 1) + torch.lgamma(r) - torch.lgamma(x + r)

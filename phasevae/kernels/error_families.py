@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -27,13 +28,17 @@ class GaussianVariance(Family):
         squares = second - 2 * mean * first + mean.square()
         return 0.5 * (self._tensors["used"] * (squares * (-log_variance).exp() + log_variance)).sum(-1)
 
-    def constant(self, x: Tensor) -> Tensor:
+    def _constant(self, x: Tensor) -> Tensor:
         value = 0.5 * math.log(2 * math.pi) * float(self._tensors["used"].sum())
         return x.new_full(x.shape[:-1], value, dtype=torch.float64)
 
     def means(self, outputs: Tensor) -> Tensor:
         mean, log_variance = self._moments(outputs)
         return torch.cat((mean, mean.square() + log_variance.exp()), -1)
+
+    def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
+        mean, log_variance = np.split(outputs, 2, -1)
+        return mean + self._parameter("used") * np.exp(log_variance / 2) * rng.standard_normal(mean.shape)
 
     def _moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean, relative to the collapsed one, and the log variance."""
@@ -53,9 +58,12 @@ class Laplace(Family):
     def _energy(self, statistics: Tensor, outputs: Tensor) -> Tensor:
         return (statistics - outputs).abs().sum(-1) / self._scale
 
-    def constant(self, x: Tensor) -> Tensor:
+    def _constant(self, x: Tensor) -> Tensor:
         value = x.shape[-1] * math.log(2 * self._scale)
         return x.new_full(x.shape[:-1], value, dtype=torch.float64)
+
+    def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
+        return rng.laplace(outputs, self._scale)
 
 
 class StudentT(Family):
@@ -74,9 +82,12 @@ class StudentT(Family):
         y = torch.where(used, (statistics - outputs) / torch.where(used, scale, 1.0), 0.0)
         return 0.5 * (self._df + 1) * torch.log1p(y.square() / self._df).sum(-1)
 
-    def constant(self, x: Tensor) -> Tensor:
+    def _constant(self, x: Tensor) -> Tensor:
         df, scale = self._df, self._tensors["scale"].double()
         norm = math.lgamma(df / 2) - math.lgamma((df + 1) / 2) + 0.5 * math.log(df * math.pi)
         used = scale > 0
         value = float(used.sum()) * norm + float(scale[used].log().sum())
         return x.new_full(x.shape[:-1], value, dtype=torch.float64)
+
+    def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
+        return outputs + self._parameter("scale") * rng.standard_t(self._df, outputs.shape)

@@ -12,6 +12,10 @@ from phasevae.kernels.class_families import Bernoulli, Categorical
 from phasevae.kernels.count_families import Multinomial, NegativeBinomial, Poisson, SizedNegativeBinomial, ZeroInflated
 from phasevae.kernels.error_families import GaussianVariance, Laplace, StudentT
 from phasevae.kernels.family import Family
+from phasevae.kernels.own_family import OwnFamily
+
+OWN = "module:"
+"""The name of a likelihood of the user's own begins with it: module:FILE.py:NAME."""
 
 FAMILIES: dict[str, type[Family]] = {
     "bernoulli": Bernoulli,
@@ -43,6 +47,8 @@ def make_reconstruction(family: str, arrays: Mapping[str, NDArray], options: Map
     InputError
         For an unknown name, with the known ones.
     """
+    if family.startswith(OWN):
+        return OwnFamily(arrays, options)
     if family not in FAMILIES:
         raise no_such_choice("likelihood", family, FAMILIES)
     if options.get("size_factors", "none") != "none":

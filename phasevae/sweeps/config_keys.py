@@ -129,21 +129,38 @@ class NetworkSection(Section):
     """Widths of the encoder's hidden layers; the decoder mirrors them."""
 
 
+class LikelihoodSection(Section):
+    """The likelihood of the decoder."""
+
+    likelihood: Text = "gaussian"
+    """gaussian: squared errors, swept over the decoder variance. bernoulli, poisson, negative-binomial, zinb,
+    multinomial, categorical, laplace, student-t, gaussian-variance or module:FILE.py:NAME (your own loss(outputs, x) of
+    torch operations, nats for each row): swept over beta."""
+
+    likelihood_options: dict[str, float | str | bool] = {}
+    """Options of the likelihood, such as dispersion: 2 (docs/guide/likelihoods.md)."""
+
+
 class SweepSection(Section):
     """The points of the sweep: one model for each decoder variance, beta and seed."""
 
     sigma2: SweptValues | None = Field(None, **_unit("squared units of the data"))
-    """Decoder variances. Give exactly one of sigma2 and sigma2_ratio."""
+    """Decoder variances. Give exactly one of sigma2 and sigma2_ratio. Both are left out with a likelihood other than
+    gaussian."""
 
     sigma2_ratio: SweptValues | None = Field(None, **_unit("units of the largest eigenvalue"))
     """Decoder variances relative to the largest eigenvalue of the data covariance."""
 
     beta: Swept | SweptValues = 1.0
-    """Weight of the KL divergence; a list sweeps over beta as well."""
+    """Weight of the KL divergence; a list sweeps over beta as well. With a likelihood other than gaussian give exactly
+    one of beta and beta_ratio."""
+
+    beta_ratio: SweptValues | None = Field(None, **_unit("units of the critical weight"))
+    """Weights of the KL divergence relative to the predicted critical one, for likelihoods other than gaussian."""
 
     hysteresis_ratio: SweptValues | None = Field(None, **_unit("units of the largest eigenvalue"))
-    """Decoder variances of a sweep upwards from active models, and of freshly trained models to compare with. No such
-    sweep when the key is left out."""
+    """Decoder variances (weights of KL for likelihoods other than gaussian) of a sweep upwards from active models, and
+    of freshly trained models to compare with. No such sweep when the key is left out."""
 
     seeds: list[Seed] = Field([0], min_length=1)
     """Seeds of the initial weights, the order of the data and the noise."""
@@ -214,8 +231,8 @@ class ExtensionSection(Section):
     down to a power of two)."""
 
 
-class DatasetSection(ExtensionSection, TrainingSection, SweepSection, NetworkSection, DataSection):
-    """One data set: its data, networks, sweep and training."""
+class DatasetSection(ExtensionSection, TrainingSection, SweepSection, LikelihoodSection, NetworkSection, DataSection):
+    """One data set: its data, networks, likelihood, sweep and training."""
 
 
 class ClusterSection(Section):

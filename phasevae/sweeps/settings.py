@@ -10,16 +10,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from phasevae.errors import InputError
-from phasevae.sweeps.config_keys import ExtensionSection, NetworkSection, TrainingSection
+from phasevae.sweeps.config_keys import ExtensionSection, LikelihoodSection, NetworkSection, TrainingSection
 
 WARMUP = 0.05
 """Fraction of the training in which the learning rate rises: full steps at the start can kill latents for good."""
 
-GRID_KEYS = ("sigma2", "sigma2_ratio", "beta", "seeds", "n_buckets")
-TRAINING_KEYS = (*NetworkSection.model_fields, *TrainingSection.model_fields)
+GAUSSIAN = "gaussian"
+"""The likelihood whose sweeps are over the decoder variance; those of all others are over the weight of KL."""
+
+GRID_KEYS = ("sigma2", "sigma2_ratio", "beta", "beta_ratio", "seeds", "n_buckets")
+TRAINING_KEYS = (*NetworkSection.model_fields, *LikelihoodSection.model_fields, *TrainingSection.model_fields)
 
 
-class Settings(TrainingSection, NetworkSection):
+class Settings(TrainingSection, LikelihoodSection, NetworkSection):
     """Networks and training of a sweep: what the numbers of a trained point depend on, in addition to the data, its own
     sigma2, beta and seed, and the code."""
 

@@ -20,6 +20,7 @@ import torch
 from phasevae.artifacts.environment import environment
 from phasevae.artifacts.files import remove_partial
 from phasevae.errors import InputError
+from phasevae.kernels.family import Family
 from phasevae.sweeps.digest import training_code_hash
 from phasevae.sweeps.points import POINT_FILES, OutdatedPointError, Task, next_budget, read_valid
 from phasevae.sweeps.settings import Settings
@@ -54,6 +55,8 @@ class Job:
         Where to train.
     checkpoint_seconds : float
         The time between two checkpoints.
+    own_likelihood : Family, optional
+        The reconstruction term of a function of the user's own, where the likelihood of the settings is one.
     """
 
     tasks: Sequence[Task]
@@ -63,6 +66,7 @@ class Job:
     checkpoint: Path
     device: torch.device
     checkpoint_seconds: float = 60.0
+    own_likelihood: Family | None = None
 
 
 def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: None) -> list[Path]:
@@ -100,7 +104,7 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
             job.checkpoint.unlink(missing_ok=True)
             return []
         trained = [task for task in job.tasks if task in pending]
-        data = TrainingData.of(job.x, job.settings.holdout, job.device)
+        data = TrainingData.of(job.x, job.settings, job.device, job.own_likelihood)
         with stop_signals() as stop:
             while pending:
                 for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):
@@ -163,7 +167,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _train_and_write(
     job: Job, ensemble: Ensemble, data: TrainingData, stop: Stop, on_record: Callable[[Trainer], None]
 ) -> None:
-    trainer = Trainer(data.rows, [task.member for task in ensemble.tasks], job.settings.extended(ensemble.budget))
+    members, settings = [task.member for task in ensemble.tasks], job.settings.extended(ensemble.budget)
+    trainer = Trainer(data.rows, members, settings, reconstruction=data.reconstruction)
     if ensemble.arrays is not None:
         trainer.restore(ensemble.arrays)
     seconds = _train(job, trainer, ensemble, stop, on_record)

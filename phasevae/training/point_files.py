@@ -13,27 +13,32 @@ from torch import Tensor
 
 from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
+from phasevae.kernels.family import Family
+from phasevae.kernels.reconstruction import Reconstruction
 from phasevae.measurement.measure import measure_model
 from phasevae.model import save_model
 from phasevae.rows import Rows
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
-from phasevae.sweeps.settings import Settings
+from phasevae.sweeps.settings import GAUSSIAN, Settings
+from phasevae.training.likelihoods import prepared
 from phasevae.training.row_order import split_rows
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data set on the device, and the numbers of the held-out rows."""
+    """The data set on the device, the numbers of the held-out rows, and the reconstruction term of its likelihood."""
 
     rows: Rows
     held_out: Tensor
+    reconstruction: Reconstruction
 
     @classmethod
-    def of(cls, x: np.ndarray, holdout: float, device: torch.device) -> TrainingData:
-        """Copy rows x [N, D] to the device, centre them, and hold out the fraction `holdout` of them."""
-        return cls(Rows.of(x, device), split_rows(x.shape[0], holdout)[1])
+    def of(cls, x: np.ndarray, settings: Settings, device: torch.device, own: Family | None = None) -> TrainingData:
+        """Copy rows x [N, D] to the device, hold out some of them, and make the reconstruction term; see `prepared`."""
+        rows, reconstruction = prepared(x, settings, device, own)
+        return cls(rows, split_rows(x.shape[0], settings.holdout)[1], reconstruction)
 
 
 def write_point(
@@ -67,10 +72,12 @@ def write_point(
         What computed the point, from which data and code.
     """
     start = time.monotonic()
-    numbers = measure_model(trainer.model.member(index), data.rows, task.member, data.held_out)
+    term = data.reconstruction
+    numbers = measure_model(trainer.model.member(index), data.rows, task.member, data.held_out, reconstruction=term)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
-    save_model(task.folder / "weights.safetensors", trainer.model, index, data.rows.mean, metadata)
+    family = None if settings.likelihood == GAUSSIAN else (settings.likelihood, term)
+    save_model(task.folder / "weights.safetensors", trainer.model, index, data.rows.mean, metadata, family)
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {
