@@ -55,7 +55,7 @@ class Multinomial(Counts):
         return self._tensors["mean_total"] * outputs.softmax(-1)
 
     def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
-        return rng.multinomial(round(float(self._parameter("mean_total"))), special.softmax(outputs, -1))
+        return rng.multinomial(round(self._tensors["mean_total"].item()), special.softmax(outputs, -1))
 
 
 class NegativeBinomial(Counts):

@@ -46,6 +46,7 @@ class Family(Reconstruction):
     is_linear = True
 
     def __init__(self, arrays: Mapping[str, NDArray], options: Mapping[str, Any]):
+        self.options = dict(options)
         tensors = {name: torch.from_numpy(np.array(array, dtype=np.float64)) for name, array in arrays.items()}
         self.offset = tensors.pop("offset").nan_to_num(posinf=ENDLESS, neginf=-ENDLESS)
         self._tensors = tensors

@@ -14,6 +14,7 @@ from phasevae.datasets.store import load_dataset
 from phasevae.likelihoods.registry import find_likelihood
 from phasevae.prediction.measured import whitened_scores
 from phasevae.spectrum.spectrum import LikelihoodRecord, Spectrum, measure_spectrum
+from phasevae.sweeps.settings import OWN
 
 
 def spectrum_of_likelihood(
@@ -26,7 +27,7 @@ def spectrum_of_likelihood(
     source : Dataset or path
         The data set, or the folder of a saved one.
     name : str
-        A family of `phasevae.likelihoods.registry.LIKELIHOODS`.
+        A family of `phasevae.likelihoods.registry.LIKELIHOODS`, or module:FILE.py:NAME (`own_likelihood`).
     options : mapping, optional
         Options of the family.
 
@@ -35,16 +36,22 @@ def spectrum_of_likelihood(
     InputError
         For an unknown family or option, and for data that it cannot have.
     """
-    dataset = source if isinstance(source, Dataset) else load_dataset(source)
+    dataset, options = source if isinstance(source, Dataset) else load_dataset(source), dict(options or {})
     rows = read_samples(dataset)
-    features = feature_statistics(rows)
-    fitted = find_likelihood(name, **dict(options or {})).fit(rows, features)
-    spectrum = measure_spectrum(whitened_scores(rows, fitted), with_variance_proxy=False).spectrum
+    if name.startswith(OWN):
+        from phasevae.prediction.own_likelihood import own_likelihood
+
+        own = own_likelihood(name, options, dataset.x)
+        spectrum, loss = own.spectrum, own.collapsed_loss
+    else:
+        fitted = find_likelihood(name, **options).fit(rows, feature_statistics(rows))
+        spectrum = measure_spectrum(whitened_scores(rows, fitted), with_variance_proxy=False).spectrum
+        loss = fitted.loss
     return replace(
         spectrum,
         name=dataset.name,
         data_sha256=dataset.sha256 or write_npy(dataset.x),
         provenance=dataset.provenance,
         reading=rows.reading,
-        likelihood=LikelihoodRecord(name, dict(options or {}), fitted.loss),
+        likelihood=LikelihoodRecord(name, options, loss),
     )

@@ -173,7 +173,7 @@ def _train_and_write(
         trainer.restore(ensemble.arrays)
     seconds = _train(job, trainer, ensemble, stop, on_record)
     provenance = environment() | describe_machine(job.device)
-    provenance |= {"data_sha256": job.data_sha256, "code_hash": training_code_hash()}
+    provenance |= {"data_sha256": job.data_sha256, "code_hash": training_code_hash(job.settings)}
     with stop.at_once():
         for index, task in enumerate(ensemble.tasks):
             budget = next_budget(task)
