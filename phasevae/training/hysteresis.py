@@ -17,12 +17,10 @@ import torch
 from phasevae.errors import InputError
 from phasevae.kernels.dispatch import backend
 from phasevae.kernels.family import Family
-from phasevae.kernels.reconstruction import Reconstruction
 from phasevae.measurement.measure import measure_model
-from phasevae.rows import Rows
 from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
-from phasevae.training.likelihoods import prepared
 from phasevae.training.malloc import keep_pages
+from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 
 STEP_RATE = 0.3
@@ -86,7 +84,7 @@ def hysteresis_sweep(
     if len(set(grid)) != len(grid) or len(grid) < 2:
         raise InputError(f"{key}: {grid}, must be two or more different {points}")
     keep_pages()
-    data, term = prepared(x, settings, device, own_likelihood)
+    problem = Problem.of(x, settings, device, own_likelihood)
     at_target = settings.with_changes(schedule="scratch")
     upwards = at_target.with_changes(learning_rate=STEP_RATE * settings.learning_rate)
     rows: list[dict[str, Any]] = []
@@ -97,25 +95,30 @@ def hysteresis_sweep(
         return [Member(*place, int(seed)) for place in places for seed in seeds]
 
     for value in grid:
-        trainer = Trainer(data, members_at(value), settings if weights is None else upwards, reconstruction=term)
+        trainer = Trainer(problem, members_at(value), settings if weights is None else upwards)
         if weights is not None:
             trainer.model.parameters.copy_(weights)
         trainer.run(on_record=on_record)
         weights = trainer.model.parameters.detach().clone()
-        rows += _measured("up", trainer, data, term)
-    fresh = Trainer(data, members_at(*grid), at_target, reconstruction=term)
+        rows += _measured("up", trainer, problem)
+    fresh = Trainer(problem, members_at(*grid), at_target)
     fresh.run(on_record=on_record)
-    rows += _measured("fresh", fresh, data, term)
-    table = pd.DataFrame(rows).assign(n_latent=settings.n_latent, backend=backend(data.x.device.type))
+    rows += _measured("fresh", fresh, problem)
+    table = pd.DataFrame(rows).assign(n_latent=settings.n_latent, backend=backend(problem.rows.x.device.type))
     order = ["branch", "sigma2", "beta", "seed"]
     return table.sort_values(order, ascending=[False, True, True, True], ignore_index=True)
 
 
-def _measured(branch: str, trainer: Trainer, data: Rows, term: Reconstruction) -> list[dict[str, Any]]:
+def _measured(branch: str, trainer: Trainer, problem: Problem) -> list[dict[str, Any]]:
     rows = []
     for index, member in enumerate(trainer.members):
-        model = trainer.model.member(index)
-        numbers = measure_model(model, data, member, with_likelihood=False, reconstruction=term)
+        numbers = measure_model(
+            trainer.model.member(index),
+            problem.rows,
+            member,
+            with_likelihood=False,
+            reconstruction=problem.reconstruction,
+        )
         samples = trainer.step * trainer.settings.batch
         rows.append({"branch": branch, **asdict(member), **{key: numbers[key] for key in _NUMBERS}, "samples": samples})
     return rows

@@ -1,4 +1,4 @@
-"""The rows and the reconstruction term of a training, by the likelihood of its settings."""
+"""The rows and the reconstruction term of a training with another likelihood than the Gaussian one."""
 
 from __future__ import annotations
 
@@ -12,44 +12,40 @@ from torch import Tensor
 from phasevae.datasets.base import row_slices
 from phasevae.datasets.streams import sample_stream
 from phasevae.kernels.family import Family
-from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
 from phasevae.kernels.reconstructions import make_reconstruction
 from phasevae.likelihoods.arrays import arrays_of
 from phasevae.likelihoods.registry import find_likelihood
 from phasevae.rows import Rows
-from phasevae.sweeps.settings import GAUSSIAN, Settings
+from phasevae.sweeps.settings import Settings
 
 
-def prepared(
+def rows_and_family(
     x: np.ndarray, settings: Settings, device: torch.device | str = "cpu", own: Family | None = None
-) -> tuple[Rows, Reconstruction]:
-    """Copy a data set to the device and make the reconstruction term of its likelihood.
+) -> tuple[Rows, Family]:
+    """Copy a data set to the device and make the reconstruction term of its likelihood, which is not Gaussian.
 
     Parameters
     ----------
     x : array [N, D]
     settings : Settings
-        Its likelihood and the options of it.
+        The likelihood and its options.
     device : torch.device or str
     own : Family, optional
-        The term of a function of the user's own, for the likelihood `module:...`.
+        The fitted function of the user's own, for the likelihood `module:...`.
 
     Returns
     -------
     Rows
-        Centred for a Gaussian decoder, else as they are, with the encoder's inputs.
-    Reconstruction
+        As they are, with the encoder's inputs.
+    Family
 
     Raises
     ------
     InputError
         For data that the family cannot have.
     """
-    if settings.likelihood == GAUSSIAN:
-        rows = Rows.of(x, device)
-        return rows, GaussianReconstruction(x.shape[1])
-    fitted = own or fitted_family(settings.likelihood, settings.likelihood_options, x)
-    family = with_inputs(fitted, x).to(device, torch.float32)
+    family = own or fitted_family(settings.likelihood, settings.likelihood_options, x)
+    family = with_inputs(family, x).to(device, torch.float32)
     rows = torch.from_numpy(np.array(x, dtype=np.float32)).to(device)
     return Rows(rows, np.zeros(x.shape[1], dtype=np.float32), inputs=family.inputs(rows)), family
 

@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
-from phasevae.kernels.family import Family
-from phasevae.kernels.reconstruction import Reconstruction
 from phasevae.measurement.measure import measure_model
 from phasevae.model import save_model
-from phasevae.rows import Rows
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
 from phasevae.sweeps.settings import GAUSSIAN, Settings
-from phasevae.training.likelihoods import prepared
-from phasevae.training.row_order import split_rows
+from phasevae.training.problem import Problem
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The data set on the device, the numbers of the held-out rows, and the reconstruction term of its likelihood."""
-
-    rows: Rows
-    held_out: Tensor
-    reconstruction: Reconstruction
-
-    @classmethod
-    def of(cls, x: np.ndarray, settings: Settings, device: torch.device, own: Family | None = None) -> TrainingData:
-        """Copy rows x [N, D] to the device, hold out some of them, and make the reconstruction term; see `prepared`."""
-        rows, reconstruction = prepared(x, settings, device, own)
-        return cls(rows, split_rows(x.shape[0], settings.holdout)[1], reconstruction)
 
 
 def write_point(
     trainer: Trainer,
     index: int,
     task: Task,
-    data: TrainingData,
+    problem: Problem,
     settings: Settings,
     budget: int,
     seconds: float,
@@ -61,7 +40,7 @@ def write_point(
         The number of the model in the ensemble.
     task : Task
         The point that the model was trained for.
-    data : TrainingData
+    problem : Problem
     settings : Settings
         Those of the sweep; the trainer has `budget` times their samples.
     budget : int
@@ -72,12 +51,12 @@ def write_point(
         What computed the point, from which data and code.
     """
     start = time.monotonic()
-    term = data.reconstruction
-    numbers = measure_model(trainer.model.member(index), data.rows, task.member, data.held_out, reconstruction=term)
+    model, rows = trainer.model.member(index), problem.rows
+    numbers = measure_model(model, rows, task.member, problem.held_out, reconstruction=problem.reconstruction)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
-    family = None if settings.likelihood == GAUSSIAN else (settings.likelihood, term)
-    save_model(task.folder / "weights.safetensors", trainer.model, index, data.rows.mean, metadata, family)
+    family = None if settings.likelihood == GAUSSIAN else (settings.likelihood, problem.reconstruction)
+    save_model(task.folder / "weights.safetensors", trainer.model, index, rows.mean, metadata, family)
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {

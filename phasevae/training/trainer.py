@@ -16,14 +16,13 @@ from torch import Tensor
 
 from phasevae.errors import InputError
 from phasevae.kernels.adam import Adam
-from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
 from phasevae.model import VAEEnsemble
-from phasevae.rows import Rows
-from phasevae.sweeps.settings import Member, Settings
+from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
 from phasevae.training.malloc import keep_pages
-from phasevae.training.row_order import RowOrder, balanced_groups, split_rows
+from phasevae.training.problem import Problem
+from phasevae.training.row_order import RowOrder, balanced_groups
 from phasevae.training.vae_step import VAEStep
 
 HISTORY_COLUMNS = ("step", "samples", "sigma2", "elbo", "kl", "mse")
@@ -39,16 +38,14 @@ class Trainer:
 
     Parameters
     ----------
-    rows : Rows, or Tensor [N, D]
-        The data on the device to train on. A tensor is taken as centred rows.
+    problem : Problem, or Tensor [N, D]
+        What to fit. A tensor is taken as centred rows on the device to train on, for a Gaussian decoder.
     members : sequence of Member
         Decoder variance, beta and seed of each model.
     settings : Settings
         Shared by all models.
     use_graph : bool, optional
         Whether to replay each step as a CUDA graph; by default if the data are on a CUDA device.
-    reconstruction : Reconstruction, optional
-        The family of likelihoods; Gaussian by default.
 
     Attributes
     ----------
@@ -62,29 +59,24 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        rows: Rows | Tensor,
-        members: Sequence[Member],
-        settings: Settings,
-        use_graph: bool | None = None,
-        reconstruction: Reconstruction | None = None,
+        self, problem: Problem | Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None
     ):
         keep_pages()
         self.settings = settings
         self.members = list(members)
         self.step = 0
         self.history: list[np.ndarray] = []
-        self._rows = Rows.of(rows)
+        problem = problem if isinstance(problem, Problem) else Problem.of(problem, settings)
+        self._rows, pool = problem.rows, problem.pool
         x = self._rows.x
         seeds = sorted({member.seed for member in members})
-        pool = split_rows(x.shape[0], settings.holdout)[0].to(x.device)
         seen = x if self._rows.inputs is None else self._rows.inputs
         balanced = (lambda: balanced_groups(seen[pool], settings.n_latent)) if settings.balanced_order else None
         self._order = RowOrder(seeds, pool, settings.batch, balanced)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=x.dtype, device=x.device)
-        self._reconstruction = reconstruction or GaussianReconstruction(x.shape[1])
-        self._vae = VAEStep(self._rows, pool, members, settings, self._reconstruction)
+        self._reconstruction = problem.reconstruction
+        self._vae = VAEStep(problem, members, settings)
         self._adam = Adam(self.model.parameters)
         self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
         self._window_steps = 0
@@ -174,7 +166,7 @@ class Trainer:
         self._window.zero_()
         self._window_steps = 0
         factor = self.settings.sigma2_factor_at(self.step - 1)
-        gaussian = isinstance(self._reconstruction, GaussianReconstruction)
+        gaussian = self.settings.likelihood == GAUSSIAN
         rows = np.empty((len(self.members), len(HISTORY_COLUMNS)))
         for row, member, mse_m, kl_m in zip(rows, self.members, mse, kl, strict=True):
             if not math.isfinite(mse_m + kl_m):
@@ -198,7 +190,7 @@ class Trainer:
 
     def _remedy(self, member: Member) -> str:
         """What to choose instead where the training of a model diverges."""
-        if not isinstance(self._reconstruction, GaussianReconstruction):
+        if self.settings.likelihood != GAUSSIAN:
             return f"a learning rate below {self.settings.learning_rate!r}"
         variance = float(self._rows.x.var(0, correction=0).double().mean())
         if member.sigma2 < TINY_SIGMA2 * variance:

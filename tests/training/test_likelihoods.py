@@ -16,7 +16,7 @@ from phasevae.prediction.own_likelihood import own_likelihood
 from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.rows import Batch
 from phasevae.sweeps.settings import Member, Settings
-from phasevae.training.likelihoods import prepared
+from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 from phasevae.training.vae_step import VAEStep
 
@@ -47,8 +47,9 @@ def settings(name: str, **changes) -> Settings:
 @each_family
 def test_the_collapsed_value_is_minus_the_loss_of_the_fit(name):
     x = ROWS[name]
-    rows, term = prepared(x, settings(name))
-    trainer = Trainer(rows, [Member(1.0, 2.0, 0), Member(1.0, 3.0, 0)], settings(name), reconstruction=term)
+    problem = Problem.of(x, settings(name))
+    rows, term = problem.rows, problem.reconstruction
+    trainer = Trainer(problem, [Member(1.0, 2.0, 0), Member(1.0, 3.0, 0)], settings(name))
     trainer.run()
     history = trainer.history[-1]
     assert np.isfinite(history[:, :5]).all() and np.isnan(history[:, 5]).all()
@@ -69,8 +70,9 @@ def test_the_collapsed_value_is_minus_the_loss_of_the_fit(name):
 @each_family
 def test_a_stored_model_decodes_and_draws_rows_of_its_kind(name, tmp_path):
     x = ROWS[name]
-    rows, term = prepared(x, settings(name))
-    trainer = Trainer(rows, [Member(1.0, 2.0, 0)], settings(name), reconstruction=term)
+    problem = Problem.of(x, settings(name))
+    rows, term = problem.rows, problem.reconstruction
+    trainer = Trainer(problem, [Member(1.0, 2.0, 0)], settings(name))
     save_model(
         tmp_path / "weights.safetensors", trainer.model, 0, rows.mean, {"sigma2": 1.0, "beta": 2.0}, (name, term)
     )
@@ -97,12 +99,13 @@ def test_a_stored_model_decodes_and_draws_rows_of_its_kind(name, tmp_path):
 @pytest.mark.parametrize("name", ["bernoulli", "zinb"])
 def test_shared_targets_change_no_mean_of_the_decoders_gradient(name):
     """Over many draws for the same rows; the targets are averages of sufficient statistics."""
-    rows, term = prepared(ROWS[name], settings(name))
+    problem = Problem.of(ROWS[name][:64], settings(name))
+    rows, term = problem.rows, problem.reconstruction
     batch = rows.gather(torch.arange(64)[None])
     mean = term.statistics(batch.x[0]).mean(0)
     found = {}
     for group in (1, 64):
-        step = VAEStep(rows, torch.arange(64), [Member(1.0, 1.0, 3)], settings(name, rao_blackwell_group=group), term)
+        step = VAEStep(problem, [Member(1.0, 1.0, 3)], settings(name, rao_blackwell_group=group))
         # Without the control variate, whose halves are the same rows in every draw.
         assert torch.allclose(step._mean, mean)
         encoder = step.model.encoder.end
@@ -132,10 +135,10 @@ def test_an_own_squared_error_has_the_spectrum_of_the_data(tmp_path):
     assert spectrum.likelihood.collapsed_loss == pytest.approx(0.5 * VALUES.var(0).sum(), rel=1e-5)
     term = own_likelihood(name, {}, VALUES).term
     np.testing.assert_allclose(term.offset.numpy(), VALUES.mean(0), rtol=1e-5)
-    rows, term = prepared(VALUES, settings(name), own=term)
-    trainer = Trainer(rows, [Member(1.0, 1.0, 0)], settings(name), reconstruction=term)
+    problem = Problem.of(VALUES, settings(name), own_likelihood=term)
+    trainer = Trainer(problem, [Member(1.0, 1.0, 0)], settings(name))
     trainer.run()
-    numbers = measure_model(trainer.model, rows, trainer.members[0], reconstruction=term)
+    numbers = measure_model(trainer.model, problem.rows, trainer.members[0], reconstruction=problem.reconstruction)
     assert numbers["collapsed_elbo"] == pytest.approx(-0.5 * VALUES.var(0).sum(), rel=1e-5)
 
 
@@ -173,13 +176,13 @@ def test_an_own_function_that_cannot_be_used_gives_one_line_with_its_name(tmp_pa
 
 def test_wrong_values_are_an_error_of_the_family():
     with pytest.raises(InputError, match="must be within 0 and 1"):
-        prepared(COUNTS, settings("bernoulli"))
+        Problem.of(COUNTS, settings("bernoulli"))
 
 
 def test_gaussian_rows_are_centred_and_others_are_not():
-    rows, _ = prepared(VALUES, settings("gaussian"))
+    rows = Problem.of(VALUES, settings("gaussian")).rows
     assert rows.inputs is None and abs(float(rows.x.mean())) < 1e-5
-    rows, _ = prepared(COUNTS, settings("poisson"))
+    rows = Problem.of(COUNTS, settings("poisson")).rows
     assert torch.equal(rows.x, torch.from_numpy(COUNTS))
     assert abs(float(rows.inputs.mean())) < 1e-5
     assert float(rows.inputs.square().mean()) == pytest.approx(1, rel=1e-5)
