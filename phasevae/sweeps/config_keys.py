@@ -70,7 +70,7 @@ class DataSection(Section):
     """Mean count of each feature; their number is the dimension."""
 
     log_variances: Positives | None = _of("counts")
-    """Eigenvalues of the covariance of the log rates, along random directions; at most one for each feature."""
+    """Eigenvalues of the covariance of the log rates, along cosines over the features; at most one for each feature."""
 
     dispersion: Positive | None = _of("counts")
     """Inverse dispersion r of a negative binomial, with variance m + m^2 / r given the rate m. The counts are Poisson
