@@ -21,8 +21,10 @@ import pandas as pd
 import torch
 
 from phasevae.analysis.kl_fit.critical_point import fit_critical_point
-from phasevae.datasets.reading import ReadingWarning
+from phasevae.datasets.base import Dataset
+from phasevae.datasets.reading import RawSamples, ReadingWarning
 from phasevae.datasets.registry import build_dataset
+from phasevae.datasets.standardize import standardized
 from phasevae.measurement.measure import measure_model
 from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.sweeps.settings import Member, Settings
@@ -45,8 +47,10 @@ class Case:
     ratios: tuple[float, ...] = RATIOS
 
     @property
-    def dataset(self) -> Any:
-        return classes() if self.kind == "classes" else build_dataset(self.kind, **self.data)
+    def dataset(self) -> Dataset:
+        if self.kind == "classes":
+            return standardized(RawSamples(classes(), "classes"), "none")
+        return build_dataset(self.kind, **self.data)
 
 
 COUNTS = {"n_samples": 20_000}
@@ -82,8 +86,7 @@ def run(case: Case, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
         likelihood=case.likelihood,
         likelihood_options=case.options,
     )
-    x = data if isinstance(data, np.ndarray) else data.x
-    problem = Problem.of(x, settings)
+    problem = Problem.of(data.x, settings)
     trainer = Trainer(problem, [Member(1.0, predicted * ratio, seed) for ratio in case.ratios], settings)
     trainer.run()
     rows = []
@@ -97,8 +100,8 @@ def run(case: Case, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
     row = {
         "likelihood": case.likelihood,
         "data": case.kind,
-        "n_samples": len(x),
-        "dimension": x.shape[1],
+        "n_samples": len(data.x),
+        "dimension": data.x.shape[1],
         "seed": seed,
         "predicted": predicted,
         "second": float(spectrum.eigenvalues[1]),
