@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,36 +29,38 @@ class RowFile:
     Parameters
     ----------
     x : memmap [N, D]
-        A whole array, C-contiguous, as `numpy.load` maps it.
+        A whole array, float32 and C-contiguous, as `numpy.load` maps it.
 
     Attributes
     ----------
     shape : (int, int)
-    dtype : dtype
+    nbytes : int
     """
 
     def __init__(self, x: np.memmap):
         self.shape = x.shape
-        self.dtype = x.dtype
+        self.nbytes = x.nbytes
         self._path = x.filename
         self._row_bytes = x.strides[0]
         self._offset = x.offset
         # The file is kept open: if it is replaced, the rows are still those of the old one.
-        self._file = open(x.filename, "rb", buffering=0)  # noqa: SIM115
+        self._file = Path(x.filename).open("rb", buffering=0)  # noqa: SIM115
         self._lock = threading.Lock()
 
     @classmethod
     def of(cls, x: NDArray) -> RowFile | None:
         """Return the file of a memory-mapped array; None for arrays in memory, and for parts of others."""
-        whole = isinstance(x, np.memmap) and isinstance(x.base, mmap.mmap) and x.filename is not None
-        return cls(x) if whole and x.ndim == 2 and x.flags.c_contiguous and not x.flags.writeable else None
+        if not isinstance(x, np.memmap) or not isinstance(x.base, mmap.mmap) or x.filename is None:
+            return None
+        plain = x.ndim == 2 and x.dtype == np.float32 and x.flags.c_contiguous and not x.flags.writeable
+        return cls(x) if plain else None
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def read(self, start: int, stop: int) -> NDArray:
         """Return the rows from `start` to `stop`, [n, D]. Raises InputError if the file is shorter than it was."""
-        block = np.empty((stop - start, self.shape[1]), self.dtype)
+        block = np.empty((stop - start, self.shape[1]), np.float32)
         self._fill(block, start)
         return block
 
@@ -74,7 +77,7 @@ class RowFile:
         rows : array [n]
             Row numbers, ascending, so that the file is read from front to back.
         out : array [n, D]
-            What is filled; C-contiguous, of the type of the file.
+            What is filled; float32, C-contiguous.
 
         Raises
         ------
@@ -87,8 +90,6 @@ class RowFile:
                 self._fill(out[place : place + 1], row)
 
         parts = [slice(start, start + _ROWS_OF_A_READER) for start in range(0, len(rows), _ROWS_OF_A_READER)]
-        if len(parts) <= 1:
-            return [fill(part) for part in parts] and None
         with ThreadPoolExecutor(_READERS) as readers:
             for _ in readers.map(fill, parts):
                 pass

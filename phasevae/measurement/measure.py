@@ -18,7 +18,7 @@ from phasevae.kernels import noise
 from phasevae.kernels.elbo import posterior_draws, reparam_kl
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
 from phasevae.model import VAEEnsemble
-from phasevae.rows import Batch, Rows
+from phasevae.rows import AnyRows, Batch, Rows
 from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ACTIVE_KL
 
@@ -37,7 +37,7 @@ _LEAST_WIDTH = 32
 @torch.no_grad()
 def measure_model(
     model: VAEEnsemble,
-    rows: Rows | Tensor,
+    rows: AnyRows | Tensor,
     member: Member,
     held_out: Tensor | None = None,
     with_likelihood: bool = True,
@@ -69,15 +69,15 @@ def measure_model(
         rows.
     """
     data = Rows.of(rows)
-    reconstruction = reconstruction or GaussianReconstruction(data.x.shape[1])
+    reconstruction = reconstruction or GaussianReconstruction(data.n_features)
     n = len(data)
     n_latent = model.architecture.n_latent
     key = noise.point_key("measure", member.seed, member.sigma2, member.beta)
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / n))
     of_rows: list[_RowTerms] = []
-    kl_sum = data.x.new_zeros(n_latent, dtype=torch.float64)
+    kl_sum = torch.zeros(n_latent, dtype=torch.float64, device=data.device)
     variance_sum, mu_sum = kl_sum.clone(), kl_sum.clone()
-    mu_products = data.x.new_zeros(n_latent, n_latent, dtype=torch.float64)
+    mu_products = kl_sum.new_zeros(n_latent, n_latent)
     for start, batch in data.blocks(_BLOCK):
         mu, logvar = model.encode(batch.inputs)
         kl, energy = _block_terms(model, reconstruction, batch, mu, logvar, key, start, pairs)
@@ -164,7 +164,7 @@ def _collapsed_energy(reconstruction: Reconstruction, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def log_likelihood(
-    model: VAEEnsemble, rows: Rows | Tensor, member: Member, reconstruction: Reconstruction | None = None
+    model: VAEEnsemble, rows: AnyRows | Tensor, member: Member, reconstruction: Reconstruction | None = None
 ) -> dict[str, float]:
     """Estimate the log likelihood by importance weighting: ln (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x).
 
@@ -190,9 +190,9 @@ def log_likelihood(
     Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
     """
     data = Rows.of(rows)
-    reconstruction = reconstruction or GaussianReconstruction(data.x.shape[1])
+    reconstruction = reconstruction or GaussianReconstruction(data.n_features)
     order = noise.permutation(noise.key("likelihood", "rows"), 0, len(data))[:LIKELIHOOD_ROWS]
-    batch = data.gather(order.to(data.x.device)[None])
+    batch = data.gather(order.to(data.order_device)[None])
     key = noise.point_key("likelihood", member.seed, member.sigma2, member.beta)
     keys = torch.tensor([key], dtype=torch.int64, device=batch.x.device)
     sigma2 = torch.tensor([member.sigma2], dtype=batch.x.dtype, device=batch.x.device)

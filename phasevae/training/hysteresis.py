@@ -15,9 +15,10 @@ import pandas as pd
 import torch
 
 from phasevae.errors import InputError
+from phasevae.file_rows import load_rows
 from phasevae.kernels.dispatch import backend
 from phasevae.measurement.measure import measure_model
-from phasevae.rows import Rows
+from phasevae.rows import AnyRows
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.training.malloc import keep_pages
 from phasevae.training.trainer import Trainer
@@ -44,6 +45,7 @@ def hysteresis_sweep(
     beta: float = 1.0,
     device: torch.device | str = "cpu",
     on_record: Callable[[Trainer], None] = lambda trainer: None,
+    data_memory: int | None = None,
 ) -> pd.DataFrame:
     """Train and measure both branches.
 
@@ -63,6 +65,8 @@ def hysteresis_sweep(
         Where to train.
     on_record : callable
         Called with the trainer about a hundred times for each training, to show the progress.
+    data_memory : int, optional
+        Bytes that the data may take; see `phasevae.file_rows.load_rows`.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def hysteresis_sweep(
     if len(set(grid)) != len(grid) or len(grid) < 2:
         raise InputError(f"sigma2: {grid}, must be two or more different decoder variances")
     keep_pages()
-    data = Rows.of(x, device)
+    data = load_rows(x, device, data_memory)
     at_target = settings.with_changes(schedule="scratch")
     upwards = at_target.with_changes(learning_rate=STEP_RATE * settings.learning_rate)
     rows: list[dict[str, Any]] = []
@@ -94,11 +98,11 @@ def hysteresis_sweep(
     fresh = Trainer(data, [Member(value, beta, int(seed)) for value in grid for seed in seeds], at_target)
     fresh.run(on_record=on_record)
     rows += _measured("fresh", fresh, data)
-    table = pd.DataFrame(rows).assign(n_latent=settings.n_latent, backend=backend(data.x.device.type))
+    table = pd.DataFrame(rows).assign(n_latent=settings.n_latent, backend=backend(data.device.type))
     return table.sort_values(["branch", "sigma2", "seed"], ascending=[False, True, True], ignore_index=True)
 
 
-def _measured(branch: str, trainer: Trainer, data: Rows) -> list[dict[str, Any]]:
+def _measured(branch: str, trainer: Trainer, data: AnyRows) -> list[dict[str, Any]]:
     rows = []
     for index, member in enumerate(trainer.members):
         numbers = measure_model(trainer.model.member(index), data, member, with_likelihood=False)

@@ -54,6 +54,8 @@ class Job:
         Where to train.
     checkpoint_seconds : float
         The time between two checkpoints.
+    data_memory : int, optional
+        Bytes that the data may take; see `phasevae.file_rows.load_rows`.
     """
 
     tasks: Sequence[Task]
@@ -63,6 +65,7 @@ class Job:
     checkpoint: Path
     device: torch.device
     checkpoint_seconds: float = 60.0
+    data_memory: int | None = None
 
 
 def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: None) -> list[Path]:
@@ -100,7 +103,7 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
             job.checkpoint.unlink(missing_ok=True)
             return []
         trained = [task for task in job.tasks if task in pending]
-        data = TrainingData.of(job.x, job.settings.holdout, job.device)
+        data = TrainingData.of(job.x, job.settings.holdout, job.device, job.data_memory)
         with stop_signals() as stop:
             while pending:
                 for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):
@@ -148,7 +151,7 @@ def _complete(
             ) from None
     # Only now does no exception refer to the trainer and its memory.
     gc.collect()
-    if data.rows.x.is_cuda:
+    if data.rows.device.type == "cuda":
         torch.cuda.empty_cache()
     warnings.warn(f"out of memory with {models} models side by side; training them in halves", stacklevel=2)
     for half in ensemble.halves():

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
+from phasevae.file_rows import load_rows
 from phasevae.measurement.measure import measure_model
 from phasevae.model import save_model
-from phasevae.rows import Rows
+from phasevae.rows import AnyRows
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
 from phasevae.sweeps.settings import Settings
-from phasevae.training.row_order import split_rows
+from phasevae.training.chapters import held_out_rows
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
 
 
@@ -27,13 +28,13 @@ from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
 class TrainingData:
     """The data set on the device, and the numbers of the held-out rows."""
 
-    rows: Rows
+    rows: AnyRows
     held_out: Tensor
 
     @classmethod
-    def of(cls, x: np.ndarray, holdout: float, device: torch.device) -> TrainingData:
-        """Copy rows x [N, D] to the device, centre them, and hold out the fraction `holdout` of them."""
-        return cls(Rows.of(x, device), split_rows(x.shape[0], holdout)[1])
+    def of(cls, x: np.ndarray, holdout: float, device: torch.device, memory: int | None = None) -> TrainingData:
+        """Centre rows x [N, D] and hold out the fraction `holdout`; `memory` is that of `load_rows`."""
+        return cls(load_rows(x, device, memory), held_out_rows(x.shape[0], holdout))
 
 
 def write_point(

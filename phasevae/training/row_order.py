@@ -198,8 +198,10 @@ class RowOrder:
         Rows of a step.
     device : torch.device or str
         Where permutations are drawn.
-    balanced : callable, optional
-        Returns the `balanced_groups` of rows with the given numbers [n]. None for independent permutations.
+    take : callable, optional
+        Returns rows of the data, as for `balanced_groups`. None for independent permutations.
+    n_axes : int
+        Principal axes along which the order is balanced.
     """
 
     def __init__(
@@ -208,23 +210,23 @@ class RowOrder:
         chapters: Chapters,
         batch: int,
         device: torch.device | str = "cpu",
-        balanced: Callable[[Tensor], Tensor] | None = None,
+        take: Callable[[Tensor], Tensor] | None = None,
+        n_axes: int = 0,
     ):
         self._chapters = chapters
-        self._n_rows = chapters.n_rows
         self._batch = batch
+        self._streams = [_Stream(int(seed), chapters, device) for seed in seeds]
+        self._groups = None if take is None else lru_cache(_KEPT_GROUPS)(partial(self._divided, take))
+        self._axes = lru_cache(partial(principal_axes, take, chapters.rows(0).to(device), n_axes))
         self._device = device
-        streams = [_Stream(int(seed), chapters, device) for seed in seeds]
-        self._streams = streams
-        self._groups = None if balanced is None else lru_cache(_KEPT_GROUPS)(partial(self._divided, balanced))
 
     def rows(self, step: int, count: int = 1) -> Tensor:
         """Return the row numbers [seeds, count * batch] of `count` steps from `step` on."""
         begin, end = step * self._batch, (step + count) * self._batch
         return torch.stack([stream.rows(begin, end, self._groups) for stream in self._streams])
 
-    def _divided(self, balanced: Callable[[Tensor], Tensor], chapter: int) -> Tensor:
-        return balanced(self._chapters.rows(chapter).to(self._device))
+    def _divided(self, take: Callable[[Tensor], Tensor], chapter: int) -> Tensor:
+        return balanced_groups(take, self._chapters.rows(chapter).to(self._device), self._axes())
 
 
 class _Stream:

@@ -17,12 +17,14 @@ from phasevae.errors import InputError
 from phasevae.kernels.adam import Adam
 from phasevae.kernels.reconstruction import GaussianReconstruction
 from phasevae.model import VAEEnsemble
-from phasevae.rows import Rows
+from phasevae.rows import AnyRows, Rows, mean_over
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
+from phasevae.training.chapters import Chapters, held_out_rows
 from phasevae.training.malloc import keep_pages
-from phasevae.training.row_order import RowOrder, balanced_groups, split_rows
+from phasevae.training.row_order import RowOrder
+from phasevae.training.step_rows import rows_of_steps
 from phasevae.training.vae_step import VAEStep
 
 HISTORY_COLUMNS = ("step", "samples", "sigma2", "elbo", "kl", "mse")
@@ -33,12 +35,12 @@ TINY_SIGMA2 = 1e-12
 
 
 class Trainer:
-    """Trains an ensemble on data in memory.
+    """Trains an ensemble.
 
     Parameters
     ----------
-    rows : Rows, or Tensor [N, D]
-        The data on the device to train on. A tensor is taken as centred rows.
+    rows : Rows, FileRows, or Tensor [N, D]
+        The data for the device to train on. A tensor is taken as centred rows.
     members : sequence of Member
         Decoder variance, beta and seed of each model.
     settings : Settings
@@ -58,28 +60,39 @@ class Trainer:
     """
 
     def __init__(
-        self, rows: Rows | Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None
+        self,
+        rows: AnyRows | Tensor,
+        members: Sequence[Member],
+        settings: Settings,
+        use_graph: bool | None = None,
     ):
         keep_pages()
         self.settings = settings
         self.members = list(members)
         self.step = 0
         self.history: list[np.ndarray] = []
-        self._rows = Rows.of(rows)
-        x = self._rows.x
+        self._rows = rows = Rows.of(rows)
+        device = rows.device
         seeds = sorted({member.seed for member in members})
-        pool = split_rows(x.shape[0], settings.holdout)[0].to(x.device)
-        balanced = (lambda: balanced_groups(x[pool], settings.n_latent)) if settings.balanced_order else None
-        self._order = RowOrder(seeds, pool, settings.batch, balanced)
-        self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
-        self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=x.dtype, device=x.device)
-        self._vae = VAEStep(self._rows, pool, members, settings, GaussianReconstruction(x.shape[1]))
+        held_out = held_out_rows(len(rows), settings.holdout)
+        self._order = RowOrder(
+            seeds,
+            Chapters(len(rows), held_out),
+            settings.batch,
+            rows.order_device,
+            rows.take if settings.balanced_order else None,
+            settings.n_latent,
+        )
+        self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=device)
+        self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=rows.dtype, device=device)
+        self._vae = VAEStep(rows, held_out, members, settings, GaussianReconstruction(rows.n_features))
         self._adam = Adam(self.model.parameters)
-        self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
+        self._window = torch.zeros(2, len(members), dtype=torch.float64, device=device)
         self._window_steps = 0
         shape = (len(seeds), settings.batch)
-        self._inputs = cuda_graph.StepInputs(self._upcoming, settings.n_steps, shape, x.device)
-        self._use_graph = x.is_cuda if use_graph is None else use_graph
+        self._shown = rows_of_steps(rows, self._numbers, settings.n_steps, shape)
+        self._inputs = cuda_graph.StepInputs(self._upcoming, settings.n_steps, shape, device, self._shown.block)
+        self._use_graph = device.type == "cuda" if use_graph is None else use_graph
         self._launch: Callable[[], object] | None = None
 
     @property
@@ -137,7 +150,7 @@ class Trainer:
     def _compute(self) -> None:
         """Do a step with the tensors of `_inputs` alone, because a captured step gets nothing from the host."""
         rows, factor, learning_rate = self._inputs.current()
-        batch = self._rows.gather(rows)
+        batch = self._shown.gather(rows)
         if rows.shape[0] > 1:
             batch = batch.each(self._seed_of_member)
         energy, kl = self._vae.differentiate(batch, self._sigma2 * factor, self._inputs.step)
@@ -149,12 +162,16 @@ class Trainer:
 
     def _upcoming(self, first: int, count: int) -> cuda_graph.Inputs:
         """Return the inputs of `count` steps from `first` on."""
-        rows = self._order.rows(first, count).unflatten(1, (count, -1)).transpose(0, 1)
+        rows = self._shown.load(first, count)
         schedules = (self.settings.sigma2_factor_at, self.settings.learning_rate_at)
         steps = range(first, first + count)
         return cuda_graph.Inputs(
             rows, *(torch.tensor([at(step) for step in steps], dtype=torch.float64) for at in schedules)
         )
+
+    def _numbers(self, first: int, count: int) -> Tensor:
+        """Return the row numbers [count, S, B] of `count` steps from `first` on."""
+        return self._order.rows(first, count).unflatten(1, (count, -1)).transpose(0, 1)
 
     def _record(self) -> None:
         """Append one record to the history: a row per model with means over the steps since the last record."""
@@ -170,13 +187,14 @@ class Trainer:
                     f"before step {self.step}: choose {self._remedy(member)}"
                 )
             sigma2 = member.sigma2 * factor
-            elbo = collapsed_elbo(mse_m, self._rows.x.shape[1], sigma2) - member.beta * kl_m
+            elbo = collapsed_elbo(mse_m, self._rows.n_features, sigma2) - member.beta * kl_m
             row[:] = self.step, self.step * self.settings.batch, sigma2, elbo, kl_m, mse_m
         self.history.append(rows)
 
     def _remedy(self, member: Member) -> str:
         """What to choose instead where the training of a model diverges."""
-        variance = float(self._rows.x.var(0, correction=0).double().mean())
+        held_out = torch.empty(0, dtype=torch.int64)
+        variance = float(mean_over(self._rows, torch.square, held_out).mean())
         if member.sigma2 < TINY_SIGMA2 * variance:
             return f"a larger sigma2, it is {member.sigma2 / variance:.2g} times the mean variance of the features"
         return f"a learning rate below {self.settings.learning_rate!r}"

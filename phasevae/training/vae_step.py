@@ -11,7 +11,7 @@ from phasevae.kernels import noise
 from phasevae.kernels.elbo import reparam_kl
 from phasevae.kernels.reconstruction import Reconstruction
 from phasevae.model import Architecture, decoder_input, initialise, posterior
-from phasevae.rows import Batch, Rows
+from phasevae.rows import AnyRows, Batch, mean_over
 from phasevae.sweeps.settings import Member, Settings, rows_sharing
 from phasevae.training.variance_reduction import moment_matched_noise, rao_blackwell_targets
 
@@ -23,8 +23,8 @@ class VAEStep:
     ----------
     rows : Rows
         The data.
-    pool : Tensor [n]
-        int64, the rows to train with.
+    held_out : Tensor
+        int64, the rows that are not trained with, ascending.
     members : sequence of Member
         Decoder variance, beta and seed of each model.
     settings : Settings
@@ -40,21 +40,19 @@ class VAEStep:
 
     def __init__(
         self,
-        rows: Rows,
-        pool: Tensor,
+        rows: AnyRows,
+        held_out: Tensor,
         members: Sequence[Member],
         settings: Settings,
         reconstruction: Reconstruction,
     ):
         self._settings = settings
         self._reconstruction = reconstruction
-        n_condition = 0 if rows.condition is None else rows.condition.shape[1]
-        inputs = rows.x if rows.inputs is None else rows.inputs
-        dimension = inputs.shape[1] - n_condition
+        dimension = rows.n_inputs - rows.n_condition
         architecture = Architecture(
-            dimension, settings.n_latent, settings.hidden, reconstruction.n_outputs, n_condition
+            dimension, settings.n_latent, settings.hidden, reconstruction.n_outputs, rows.n_condition
         )
-        device, dtype = rows.x.device, rows.x.dtype
+        device, dtype = rows.device, rows.dtype
         self.model = initialise(architecture, [member.seed for member in members], device, dtype)
         self.gradients = torch.zeros_like(self.model.parameters)
         self._beta = torch.tensor([member.beta for member in members], dtype=dtype, device=device)
@@ -62,7 +60,7 @@ class VAEStep:
         self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
         self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if reconstruction.is_linear else 1
         # The rows are centred, but those to train with need not be, where some are held out.
-        self._mean = reconstruction.statistics(rows.x[pool]).mean(0, dtype=torch.float64).to(dtype)
+        self._mean = mean_over(rows, reconstruction.statistics, held_out)
 
     def differentiate(self, batch: Batch, sigma2: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """Fill `gradients` for the rows of a step.
