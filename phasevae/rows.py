@@ -177,24 +177,15 @@ def mean_over(rows: AnyRows, function: Callable[[Tensor], Tensor], left_out: Ten
     total = 0.0
     for start, batch in rows.blocks(block_rows(rows.n_features)):
         x = batch.x[0]
-        total = total + function(x[kept_of(x, start, left_out)]).sum(0, dtype=torch.float64)
+        if left_out.numel():
+            kept = torch.ones(len(x), dtype=torch.bool)
+            kept[part_of(left_out, start, len(x))] = False
+            x = x[kept.to(x.device)]
+        total = total + function(x).sum(0, dtype=torch.float64)
     return (total / (len(rows) - left_out.numel())).to(rows.dtype)
 
 
-def kept_of(block: Tensor, start: int, left_out: Tensor) -> Tensor | slice:
-    """Return an index of the rows of a block that are not left out.
-
-    Parameters
-    ----------
-    block : Tensor [n, ...]
-    start : int
-        The number of its first row.
-    left_out : Tensor
-        int64, row numbers, ascending.
-    """
-    if not left_out.numel():
-        return slice(None)
-    first, last = torch.searchsorted(left_out, left_out.new_tensor([start, start + len(block)])).tolist()
-    kept = torch.ones(len(block), dtype=torch.bool)
-    kept[left_out[first:last].cpu() - start] = False
-    return kept.to(block.device)
+def part_of(numbers: Tensor, start: int, size: int) -> Tensor:
+    """Return which of the row numbers, ascending, are in a block of `size` rows from `start` on, as places in it."""
+    first, last = torch.searchsorted(numbers, numbers.new_tensor([start, start + size])).tolist()
+    return numbers[first:last] - start

@@ -13,7 +13,7 @@ from torch import Tensor
 from phasevae.errors import InputError
 from phasevae.kernels import noise
 
-MOST_ROWS = 2**20
+MOST_ROWS = noise.LARGEST_PERMUTATION
 """Data of up to this number of rows are one chapter."""
 
 CHAPTER_ROWS = 2**18

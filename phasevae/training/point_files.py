@@ -3,45 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
-from phasevae.file_rows import load_rows
 from phasevae.measurement.measure import measure_model
 from phasevae.model import save_model
-from phasevae.rows import AnyRows
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
 from phasevae.sweeps.settings import Settings
-from phasevae.training.chapters import held_out_rows
+from phasevae.training.problem import Problem
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The data set on the device, and the numbers of the held-out rows."""
-
-    rows: AnyRows
-    held_out: Tensor
-
-    @classmethod
-    def of(cls, x: np.ndarray, holdout: float, device: torch.device, memory: int | None = None) -> TrainingData:
-        """Centre rows x [N, D] and hold out the fraction `holdout`; `memory` is that of `load_rows`."""
-        return cls(load_rows(x, device, memory), held_out_rows(x.shape[0], holdout))
 
 
 def write_point(
     trainer: Trainer,
     index: int,
     task: Task,
-    data: TrainingData,
+    problem: Problem,
     settings: Settings,
     budget: int,
     seconds: float,
@@ -57,7 +40,7 @@ def write_point(
         The number of the model in the ensemble.
     task : Task
         The point that the model was trained for.
-    data : TrainingData
+    problem : Problem
     settings : Settings
         Those of the sweep; the trainer has `budget` times their samples.
     budget : int
@@ -68,10 +51,11 @@ def write_point(
         What computed the point, from which data and code.
     """
     start = time.monotonic()
-    numbers = measure_model(trainer.model.member(index), data.rows, task.member, data.held_out)
+    model, rows = trainer.model.member(index), problem.rows
+    numbers = measure_model(model, rows, task.member, problem.held_out, reconstruction=problem.reconstruction)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
-    save_model(task.folder / "weights.safetensors", trainer.model, index, data.rows.mean, metadata)
+    save_model(task.folder / "weights.safetensors", trainer.model, index, rows.mean, metadata)
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from phasevae.errors import InputError
 from phasevae.kernels.adam import Adam
-from phasevae.kernels.reconstruction import GaussianReconstruction
 from phasevae.model import VAEEnsemble
-from phasevae.rows import AnyRows, Rows, mean_over
+from phasevae.rows import mean_over
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
-from phasevae.training.chapters import Chapters, held_out_rows
 from phasevae.training.malloc import keep_pages
+from phasevae.training.problem import Problem
 from phasevae.training.row_order import RowOrder
 from phasevae.training.step_rows import rows_of_steps
 from phasevae.training.vae_step import VAEStep
@@ -35,12 +34,12 @@ TINY_SIGMA2 = 1e-12
 
 
 class Trainer:
-    """Trains an ensemble.
+    """Trains an ensemble on data in memory.
 
     Parameters
     ----------
-    rows : Rows, FileRows, or Tensor [N, D]
-        The data for the device to train on. A tensor is taken as centred rows.
+    problem : Problem, or Tensor [N, D]
+        What to fit. A tensor is taken as centred rows on the device to train on, for a Gaussian decoder.
     members : sequence of Member
         Decoder variance, beta and seed of each model.
     settings : Settings
@@ -60,32 +59,22 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        rows: AnyRows | Tensor,
-        members: Sequence[Member],
-        settings: Settings,
-        use_graph: bool | None = None,
+        self, problem: Problem | Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None
     ):
         keep_pages()
         self.settings = settings
         self.members = list(members)
         self.step = 0
         self.history: list[np.ndarray] = []
-        self._rows = rows = Rows.of(rows)
+        problem = problem if isinstance(problem, Problem) else Problem.of(problem, settings)
+        self._rows = rows = problem.rows
         device = rows.device
         seeds = sorted({member.seed for member in members})
-        held_out = held_out_rows(len(rows), settings.holdout)
-        self._order = RowOrder(
-            seeds,
-            Chapters(len(rows), held_out),
-            settings.batch,
-            rows.order_device,
-            rows.take if settings.balanced_order else None,
-            settings.n_latent,
-        )
+        take = rows.take if settings.balanced_order else None
+        self._order = RowOrder(seeds, problem.chapters, settings.batch, rows.order_device, take, settings.n_latent)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=device)
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=rows.dtype, device=device)
-        self._vae = VAEStep(rows, held_out, members, settings, GaussianReconstruction(rows.n_features))
+        self._vae = VAEStep(problem, members, settings)
         self._adam = Adam(self.model.parameters)
         self._window = torch.zeros(2, len(members), dtype=torch.float64, device=device)
         self._window_steps = 0
@@ -193,8 +182,7 @@ class Trainer:
 
     def _remedy(self, member: Member) -> str:
         """What to choose instead where the training of a model diverges."""
-        held_out = torch.empty(0, dtype=torch.int64)
-        variance = float(mean_over(self._rows, torch.square, held_out).mean())
+        variance = float(mean_over(self._rows, torch.square, torch.empty(0, dtype=torch.int64)).mean())
         if member.sigma2 < TINY_SIGMA2 * variance:
             return f"a larger sigma2, it is {member.sigma2 / variance:.2g} times the mean variance of the features"
         return f"a learning rate below {self.settings.learning_rate!r}"

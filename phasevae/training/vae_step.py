@@ -9,10 +9,10 @@ from torch import Tensor
 
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import reparam_kl
-from phasevae.kernels.reconstruction import Reconstruction
 from phasevae.model import Architecture, decoder_input, initialise, posterior
-from phasevae.rows import AnyRows, Batch, mean_over
+from phasevae.rows import Batch
 from phasevae.sweeps.settings import Member, Settings, rows_sharing
+from phasevae.training.problem import Problem
 from phasevae.training.variance_reduction import moment_matched_noise, rao_blackwell_targets
 
 
@@ -21,15 +21,11 @@ class VAEStep:
 
     Parameters
     ----------
-    rows : Rows
-        The data.
-    held_out : Tensor
-        int64, the rows that are not trained with, ascending.
+    problem : Problem
+        The data and the family of likelihoods.
     members : sequence of Member
         Decoder variance, beta and seed of each model.
     settings : Settings
-    reconstruction : Reconstruction
-        The family of likelihoods.
 
     Attributes
     ----------
@@ -38,16 +34,10 @@ class VAEStep:
         Those of the last call.
     """
 
-    def __init__(
-        self,
-        rows: AnyRows,
-        held_out: Tensor,
-        members: Sequence[Member],
-        settings: Settings,
-        reconstruction: Reconstruction,
-    ):
+    def __init__(self, problem: Problem, members: Sequence[Member], settings: Settings):
         self._settings = settings
-        self._reconstruction = reconstruction
+        self._reconstruction = reconstruction = problem.reconstruction
+        rows = problem.rows
         dimension = rows.n_inputs - rows.n_condition
         architecture = Architecture(
             dimension, settings.n_latent, settings.hidden, reconstruction.n_outputs, rows.n_condition
@@ -59,8 +49,7 @@ class VAEStep:
         keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta) for m in members]
         self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
         self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if reconstruction.is_linear else 1
-        # The rows are centred, but those to train with need not be, where some are held out.
-        self._mean = mean_over(rows, reconstruction.statistics, held_out)
+        self._mean = problem.mean
 
     def differentiate(self, batch: Batch, sigma2: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """Fill `gradients` for the rows of a step.

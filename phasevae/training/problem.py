@@ -1,0 +1,78 @@
+"""What a training fits: the rows of the data and the family of likelihoods, from the data set and the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phasevae.file_rows import load_rows
+from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
+from phasevae.rows import AnyRows, Rows, mean_over
+from phasevae.sweeps.settings import Settings
+from phasevae.training.chapters import Chapters, held_out_rows
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The data for the device, and what the decoder has to do with them.
+
+    Attributes
+    ----------
+    rows : Rows or FileRows
+    reconstruction : Reconstruction
+        The family of likelihoods, with its global parameters.
+    held_out : Tensor
+        int64, the rows that are not trained with, ascending.
+    chapters : Chapters
+        The others.
+    """
+
+    rows: AnyRows
+    reconstruction: Reconstruction
+    held_out: Tensor
+    chapters: Chapters
+
+    @classmethod
+    def of(
+        cls,
+        x: np.ndarray | Tensor,
+        settings: Settings,
+        device: torch.device | str = "cpu",
+        data_memory: int | None = None,
+    ) -> Problem:
+        """Prepare data for the trainings of a sweep.
+
+        Parameters
+        ----------
+        x : array or Tensor [N, D]
+            The data. An array is centred, and copied to the device or read from its file; a tensor is taken as centred
+            rows.
+        settings : Settings
+        device : torch.device or str
+        data_memory : int, optional
+            Bytes that an array may take; see `phasevae.file_rows.load_rows`.
+
+        Returns
+        -------
+        Problem
+
+        Raises
+        ------
+        InputError
+            If `settings.holdout` leaves no rows on one side.
+        """
+        rows = Rows.of(x) if isinstance(x, Tensor) else load_rows(x, device, data_memory)
+        held_out = held_out_rows(len(rows), settings.holdout)
+        return cls(rows, GaussianReconstruction(rows.n_features), held_out, Chapters(len(rows), held_out))
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """The mean [S] of the sufficient statistics over the rows to train with.
+
+        The rows are centred, but those to train with need not be, where some are held out.
+        """
+        return mean_over(self.rows, self.reconstruction.statistics, self.held_out)
