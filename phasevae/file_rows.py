@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,21 +30,45 @@ class FileRows:
         Where rows are needed.
     window_bytes : int
         Memory for the rows of the next steps of a training.
+    mean : array [D], optional
+        What is subtracted; by default the mean of the data.
+    inputs : callable, optional
+        `inputs(x, condition)` returns what the encoder sees [..., E] of rows x [..., D] and their condition [..., C] or
+        None; x by default.
+    condition : Tensor [N, C], optional
+        What the decoder sees besides the latents, in the host's memory.
     """
 
     dtype = torch.float32
     order_device = torch.device("cpu")
-    n_condition = 0
 
-    def __init__(self, file: RowFile, device: torch.device | str, window_bytes: int):
+    def __init__(
+        self,
+        file: RowFile,
+        device: torch.device | str,
+        window_bytes: int,
+        mean: np.ndarray | None = None,
+        inputs: Callable[[Tensor, Tensor | None], Tensor] | None = None,
+        condition: Tensor | None = None,
+    ):
         self._file = file
         self.device = torch.device(device)
         self.window_bytes = window_bytes
-        self.mean = mean_of_rows(file)
-        self.n_features = self.n_inputs = file.shape[1]
+        self.mean = mean_of_rows(file) if mean is None else mean
+        self._inputs = inputs
+        self.condition = condition
+        self.n_features = file.shape[1]
+        self.n_condition = 0 if condition is None else condition.shape[1]
+        nothing = torch.empty(0, self.n_features, device=self.device)
+        of_nothing = None if condition is None else condition[:0].to(self.device)
+        self.n_inputs = self.batch(nothing, of_nothing).inputs.shape[1]
 
     def __len__(self) -> int:
         return len(self._file)
+
+    def batch(self, x: Tensor, condition: Tensor | None) -> Batch:
+        """Return rows x [..., D] with their condition [..., C] and what the encoder sees of both."""
+        return Batch(x if self._inputs is None else self._inputs(x, condition), x, condition)
 
     def read_sorted(self, rows: Tensor, out: Tensor) -> None:
         """Fill `out` [n, D], in the host's memory, with x of the rows with these numbers [n], ascending."""
@@ -52,25 +76,26 @@ class FileRows:
         self._file.gather(rows.numpy(), values)
         values -= self.mean
 
-    def take(self, rows: Tensor) -> Tensor:
-        """Return x of the rows with these numbers [n], [n, D], on the device of the numbers."""
-        numbers, places = rows.cpu().sort(stable=True)
-        x = torch.empty(rows.numel(), self.n_features)
-        self.read_sorted(numbers, x)
-        return x[places.argsort()].to(rows.device)
+    def seen(self, rows: Tensor) -> Tensor:
+        """Return what the encoder sees of the rows with these numbers [n], [n, E], on their device."""
+        return self.gather(rows[None]).inputs[0].to(rows.device)
 
     def gather(self, rows: Tensor) -> Batch:
         """Return the rows with these numbers [S, B]."""
-        x = self.take(rows.flatten()).view(*rows.shape, -1).to(self.device)
-        return Batch(x, x)
+        numbers, places = rows.flatten().cpu().sort(stable=True)
+        x = torch.empty(rows.numel(), self.n_features)
+        self.read_sorted(numbers, x)
+        x = x[places.argsort()].view(*rows.shape, -1).to(self.device)
+        return self.batch(x, None if self.condition is None else self.condition[rows.cpu()].to(self.device))
 
     def blocks(self, size: int) -> Iterator[tuple[int, Batch]]:
         """Yield all rows in order, as one stream, in blocks of at most `size`, each with the number of its first."""
         for start in range(0, len(self), size):
-            block = self._file.read(start, min(start + size, len(self)))
+            part = slice(start, min(start + size, len(self)))
+            block = self._file.read(part.start, part.stop)
             block -= self.mean
-            x = torch.from_numpy(block)[None].to(self.device)
-            yield start, Batch(x, x)
+            condition = None if self.condition is None else self.condition[None, part].to(self.device)
+            yield start, self.batch(torch.from_numpy(block)[None].to(self.device), condition)
 
 
 def load_rows(x: np.ndarray, device: torch.device | str = "cpu", memory: int | None = None) -> Rows | FileRows:

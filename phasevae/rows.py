@@ -109,9 +109,9 @@ class Rows:
         """C, the numbers of a row that the decoder sees besides the latents."""
         return 0 if self.condition is None else self.condition.shape[1]
 
-    def take(self, rows: Tensor) -> Tensor:
-        """Return x of the rows with these numbers [n], [n, D], on the device of the numbers."""
-        return self.x[rows]
+    def seen(self, rows: Tensor) -> Tensor:
+        """Return what the encoder sees of the rows with these numbers [n], [n, E], on their device."""
+        return self.x[rows] if self.inputs is None else self.inputs[rows]
 
     def gather(self, rows: Tensor) -> Batch:
         """Return the rows with these numbers [S, B]."""
@@ -146,7 +146,7 @@ class AnyRows(Protocol):
     @property
     def n_condition(self) -> int: ...
     def __len__(self) -> int: ...
-    def take(self, rows: Tensor) -> Tensor: ...
+    def seen(self, rows: Tensor) -> Tensor: ...
     def gather(self, rows: Tensor) -> Batch: ...
     def blocks(self, size: int) -> Iterator[tuple[int, Batch]]: ...
 

@@ -66,26 +66,32 @@ class WindowRows(StepRows):
 
     def __init__(self, rows: FileRows, upcoming: Upcoming, n_steps: int, shape: tuple[int, int]):
         of_step = shape[0] * shape[1]
-        self.block = min(BLOCK, n_steps, rows.window_bytes // (2 * 4 * of_step * rows.n_features))
+        bytes_of_step = 2 * 4 * of_step * (rows.n_features + rows.n_condition)
+        self.block = min(BLOCK, n_steps, rows.window_bytes // bytes_of_step)
         if self.block < 1:
-            least = -(-2 * 4 * of_step * rows.n_features // 2**20)
+            least = -(-bytes_of_step // 2**20)
             raise InputError(
                 f"data_memory_mb: {rows.window_bytes // 2**20}, must be at least {least}, twice the rows of one step"
             )
         self._rows, self._upcoming, self._n_steps = rows, upcoming, n_steps
-        size = self.block * of_step, rows.n_features
         self._on_gpu = rows.device.type == "cuda"
-        self._windows = [torch.empty(size, pin_memory=self._on_gpu) for _ in range(2)]
-        self._current = torch.empty(size, device=rows.device) if self._on_gpu else self._windows[0]
+        self._windows = [self._new_window(self.block * of_step, self._on_gpu) for _ in range(2)]
+        self._current = [part.to(rows.device) for part in self._windows[0]]
         self._copied: list[torch.cuda.Event | None] = [None, None]
         self._thread = ThreadPoolExecutor(1)
         self._ahead: tuple[int, int, Future[Tensor]] | None = None
         self._turn = 0
 
+    def _new_window(self, n_rows: int, pinned: bool) -> list[Tensor]:
+        """Return room for x of some rows, and for their condition if there is one."""
+        condition = [] if self._rows.condition is None else [self._rows.condition]
+        room = [torch.empty(n_rows, self._rows.n_features, pin_memory=pinned)]
+        return room + [torch.empty(n_rows, part.shape[1], dtype=part.dtype, pin_memory=pinned) for part in condition]
+
     def gather(self, rows: Tensor) -> Batch:
         """Return the rows of the window with these numbers [S, B]."""
-        x = self._current[rows]
-        return Batch(x, x)
+        x, *condition = (part[rows] for part in self._current)
+        return self._rows.batch(x, condition[0] if condition else None)
 
     def load(self, first: int, count: int) -> Tensor:
         numbers = self._read_ahead(first, count)
@@ -113,7 +119,10 @@ class WindowRows(StepRows):
             copied.synchronize()
         numbers = self._upcoming(first, count)
         ordered, places = numbers.flatten().sort(stable=True)
-        self._rows.read_sorted(ordered, self._windows[turn][: len(ordered)])
+        x, *condition = self._windows[turn]
+        self._rows.read_sorted(ordered, x[: len(ordered)])
+        for part in condition:
+            torch.index_select(self._rows.condition, 0, ordered, out=part[: len(ordered)])
         return places.argsort().view(numbers.shape)
 
     def _show(self, turn: int, n_rows: int) -> None:
@@ -121,7 +130,8 @@ class WindowRows(StepRows):
         if not self._on_gpu:
             self._current = self._windows[turn]
             return
-        self._current[:n_rows].copy_(self._windows[turn][:n_rows], non_blocking=True)
+        for kept, new in zip(self._current, self._windows[turn], strict=True):
+            kept[:n_rows].copy_(new[:n_rows], non_blocking=True)
         copied = torch.cuda.Event()
         copied.record(torch.cuda.current_stream(self._rows.device))
         self._copied[turn] = copied

@@ -70,8 +70,8 @@ class Trainer:
         self._rows = rows = problem.rows
         device = rows.device
         seeds = sorted({member.seed for member in members})
-        take = rows.take if settings.balanced_order else None
-        self._order = RowOrder(seeds, problem.chapters, settings.batch, rows.order_device, take, settings.n_latent)
+        seen = rows.seen if settings.balanced_order else None
+        self._order = RowOrder(seeds, problem.chapters, settings.batch, rows.order_device, seen, settings.n_latent)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=device)
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=rows.dtype, device=device)
         self._vae = VAEStep(problem, members, settings)

@@ -10,6 +10,7 @@ import torch
 from job_runs import files_of, job_in, relative
 from small import recipe
 
+from phasevae.datasets.row_file import RowFile
 from phasevae.errors import InputError
 from phasevae.file_rows import FileRows, load_rows
 from phasevae.rows import Rows
@@ -18,6 +19,7 @@ from phasevae.training import chapters
 from phasevae.training.hysteresis import hysteresis_sweep
 from phasevae.training.job import run_job
 from phasevae.training.problem import Problem
+from phasevae.training.step_rows import rows_of_steps
 from phasevae.training.trainer import Trainer
 
 MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.4, 0.8) for seed in (0, 1)]
@@ -41,7 +43,7 @@ def test_data_stay_in_their_file_only_if_they_do_not_fit(x):
 def test_rows_of_a_file_are_those_in_memory(x):
     numbers = torch.from_numpy(np.random.default_rng(1).integers(0, len(x), (2, 50)))
     held, read = Rows.of(x), load_rows(x, memory=SMALL)
-    assert torch.equal(held.take(numbers[0]), read.take(numbers[0]))
+    assert torch.equal(held.seen(numbers[0]), read.seen(numbers[0]))
     for one, other in zip(held.gather(numbers), read.gather(numbers), strict=True):
         assert one is other is None or torch.equal(one, other)
     for (first, one), (start, other) in zip(held.blocks(700), read.blocks(700), strict=True):
@@ -95,3 +97,27 @@ def test_an_error_while_reading_ahead_ends_the_training(tmp_path, x):
         stream.truncate(1000)
     with pytest.raises(InputError, match=r"x\.npy: ends before row"):
         trainer.run()
+
+
+def test_conditions_and_other_inputs_come_with_their_rows(x):
+    condition = torch.from_numpy(np.random.default_rng(2).normal(size=(len(x), 3)).astype(np.float32))
+
+    def inputs(rows: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        return torch.cat((2 * rows, condition), -1)
+
+    mean = np.zeros(4, dtype=np.float32)
+    raw = torch.from_numpy(np.array(x))
+    held = Rows(raw, mean, inputs(raw, condition), condition)
+    read = FileRows(RowFile.of(x), "cpu", SMALL, mean, inputs, condition)
+    assert (read.n_inputs, read.n_condition) == (held.n_inputs, held.n_condition) == (7, 3)
+    numbers = torch.from_numpy(np.random.default_rng(1).integers(0, len(x), (12, 2, 50)))
+    windows = rows_of_steps(read, lambda first, count: numbers[first : first + count], 12, (2, 50))
+    assert windows.block < 12
+    for first in range(0, 12, windows.block):
+        local = windows.load(first, min(windows.block, 12 - first))
+        for step, places in enumerate(local, first):
+            for one, other in zip(held.gather(numbers[step]), windows.gather(places), strict=True):
+                assert torch.equal(one, other)
+    assert torch.equal(held.seen(numbers[0, 0]), read.seen(numbers[0, 0]))
+    for (_, one), (_, other) in zip(held.blocks(300), read.blocks(300), strict=True):
+        assert all(map(torch.equal, one, other))
