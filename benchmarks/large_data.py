@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_250_000)
     parser.add_argument("--features", type=int, default=4096)
     parser.add_argument("--memory-mb", type=int, default=512)
-    parser.add_argument("--samples", type=float, default=1e5)
+    parser.add_argument("--samples", type=float, default=2e4)
     parser.add_argument("--hidden", default="32")
     arguments = parser.parse_args()
     on_disk = write_rows(arguments.folder, arguments.rows, arguments.features)
@@ -76,7 +76,7 @@ def main() -> None:
         f"{arguments.rows:,} x {arguments.features:,} float32, {size / 1e9:.1f} GB, {on_disk / 1e9:.2f} GB on the disk"
     )
     command = [sys.executable, "-c", "from phasevae.cli.main import main; main()", "train", str(arguments.folder)]
-    command += ["--sigma2", "1.4,5", "--seeds", "0", "--latent", "4", "--hidden", arguments.hidden]
+    command += ["--sigma2", "1.4", "--seeds", "0", "--latent", "4", "--hidden", arguments.hidden]
     command += ["--samples", str(arguments.samples), "--data-memory-mb", str(arguments.memory_mb), "--threads", "1"]
     begin = time.monotonic()
     subprocess.run([*command, "-o", str(arguments.folder / "points")], check=True)

@@ -82,10 +82,12 @@ class FileRows:
 
     def gather(self, rows: Tensor) -> Batch:
         """Return the rows with these numbers [S, B]."""
-        numbers, places = rows.flatten().cpu().sort(stable=True)
+        numbers = rows.flatten().cpu()
+        ordered, places = numbers.sort(stable=True)
         x = torch.empty(rows.numel(), self.n_features)
-        self.read_sorted(numbers, x)
-        x = x[places.argsort()].view(*rows.shape, -1).to(self.device)
+        self.read_sorted(ordered, x)
+        x = x if torch.equal(ordered, numbers) else x[places.argsort()]
+        x = x.view(*rows.shape, -1).to(self.device)
         return self.batch(x, None if self.condition is None else self.condition[rows.cpu()].to(self.device))
 
     def blocks(self, size: int) -> Iterator[tuple[int, Batch]]:

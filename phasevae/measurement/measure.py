@@ -33,6 +33,7 @@ _BLOCK = 2048
 # layer have at most this many numbers in a pass (8 MiB in float32): larger ones leave the cache.
 _PASS_NUMBERS = 2**21
 _LEAST_WIDTH = 32
+_TERMS = ("kl", "energy", "collapsed", "constant", "gap")
 
 
 @torch.no_grad()
@@ -75,8 +76,8 @@ def measure_model(
     n_latent = model.architecture.n_latent
     key = noise.point_key("measure", member.seed, member.sigma2, member.beta)
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / n))
-    of_all, of_held = RowMeans(), RowMeans()
     held_out = torch.empty(0, dtype=torch.int64) if held_out is None else held_out
+    of_all, of_held = (RowMeans(_TERMS, count, data.device) for count in (n, held_out.numel()))
     kl_sum = torch.zeros(n_latent, dtype=torch.float64, device=data.device)
     variance_sum, mu_sum = kl_sum.clone(), kl_sum.clone()
     mu_products = kl_sum.new_zeros(n_latent, n_latent)
@@ -91,9 +92,9 @@ def measure_model(
         constant = reconstruction.constant(batch.x[0].double(), member.sigma2)
         terms = {"kl": kl.sum(-1), "energy": energy, "collapsed": collapsed, "constant": constant}
         terms["gap"] = (collapsed - energy) / member.sigma2 - member.beta * terms["kl"]
-        of_all.add(terms)
+        of_all.add(**terms)
         held = part_of(held_out, start, len(energy)).to(data.device)
-        of_held.add({name: values[held] for name, values in terms.items()})
+        of_held.add(**{name: values[held] for name, values in terms.items()})
     covariance = (mu_products / n - torch.outer(mu_sum, mu_sum) / n**2).cpu().numpy()
     kl_per_dim = (kl_sum / n).cpu().numpy()
 

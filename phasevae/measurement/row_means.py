@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,22 +16,37 @@ class RowMeans:
     """Means of several numbers per row.
 
     The rows of a page are averaged at once, and pages are joined by their means and sums of squared deviations, so the
-    variance of numbers far from zero keeps its digits.
+    variance of numbers far from zero keeps its digits. A page is one block of memory from the start: small tensors kept
+    between the large ones of a measurement would leave the heap in pieces.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The numbers of a row.
+    n_rows : int
+        How many rows will be added.
+    device : torch.device
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str], n_rows: int, device: torch.device | str = "cpu"):
         self.n_rows = 0
-        self._page: list[Mapping[str, Tensor]] = []
-        self._waiting = 0
-        self._means: dict[str, float] = {}
-        self._squares: dict[str, float] = {}
+        self._names = list(names)
+        self._page = torch.empty(len(self._names), min(n_rows, _PAGE), dtype=torch.float64, device=device)
+        self._filled = 0
+        self._means = dict.fromkeys(names, 0.0)
+        self._squares = dict.fromkeys(names, 0.0)
 
-    def add(self, numbers: Mapping[str, Tensor]) -> None:
-        """Add the numbers [R] of a block of rows, by name; every block has the same names."""
-        self._page.append(numbers)
-        self._waiting += len(next(iter(numbers.values())))
-        if self._waiting >= _PAGE:
-            self._close_page()
+    def add(self, **numbers: Tensor) -> None:
+        """Add the numbers [R] of a block of rows, by name."""
+        start, size = 0, len(numbers[self._names[0]])
+        while start < size:
+            count = min(size - start, self._page.shape[1] - self._filled)
+            for kept, name in zip(self._page, self._names, strict=True):
+                kept[self._filled : self._filled + count] = numbers[name][start : start + count]
+            self._filled += count
+            start += count
+            if self._filled == self._page.shape[1]:
+                self._close_page()
 
     def mean(self, name: str) -> float:
         """Return the mean of a number over all rows."""
@@ -46,17 +61,13 @@ class RowMeans:
         return math.sqrt(self._squares[name] / (self.n_rows - 1) / self.n_rows)
 
     def _close_page(self) -> None:
-        page, n, self._page, self._waiting = self._page, self._waiting, [], 0
+        n, self._filled = self._filled, 0
         if n == 0:
             return
         before, self.n_rows = self.n_rows, self.n_rows + n
-        for name in page[0]:
-            values = torch.cat([block[name] for block in page])
+        for name, values in zip(self._names, self._page[:, :n], strict=True):
             mean = float(values.mean())
-            step = mean - self._means.get(name, 0.0)
+            step = mean - self._means[name]
             square = float((values - mean).square().sum())
-            if before == 0:
-                self._means[name], self._squares[name] = mean, square
-                continue
-            self._means[name] += step * n / self.n_rows
+            self._means[name] = mean if before == 0 else self._means[name] + step * n / self.n_rows
             self._squares[name] += square + step**2 * before * n / self.n_rows

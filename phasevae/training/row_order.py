@@ -27,7 +27,7 @@ LEAST_ROWS = 32
 MOST_COORDINATES = 16
 _WALK = 128  # steps of a walk that is not cut: longer walks balance better, more walks side by side are faster
 _AXES_ROWS = 8192  # rows from which the axes of the coordinates are computed
-_BLOCK_NUMBERS = 2**25  # most numbers of the rows whose coordinates are computed at a time
+_BLOCK_NUMBERS = 2**23  # most numbers of the rows that are asked for at a time
 _KEPT_GROUPS = 16  # chapters whose groups are kept, 2 MiB each
 # Features are multiples of _GRAIN and at most _LARGEST, so that sums of them, and sums of products in float64, are
 # exact. Then the walks are the same on every device and with any number of threads.
@@ -92,15 +92,18 @@ def principal_axes(take: Callable[[Tensor], Tensor], rows: Tensor, n_axes: int) 
     Tensor [D, k]
         float64, on the device of the rows. k is smaller than `n_axes` if there are fewer rows or features.
     """
-    some = take(rows[:: -(-rows.numel() // _AXES_ROWS)]).double()
-    device, some = some.device, some.cpu()
+    chosen, start = rows[:: -(-rows.numel() // _AXES_ROWS)], 0
+    some = torch.empty(len(chosen), take(chosen[:1]).shape[1], dtype=torch.float64)
+    for block in _blocks(take, chosen):
+        some[start : start + len(block)] = block
+        start += len(block)
     some -= some.mean(0)
     k = min(n_axes, MOST_COORDINATES, *some.shape)
     # svd_lowrank draws from the global generator, whose state belongs to the caller.
     state = torch.default_generator.get_state()
     try:
         torch.default_generator.manual_seed(0)
-        return torch.svd_lowrank(some, q=min(2 * k, *some.shape), niter=4)[2][:, :k].to(device)
+        return torch.svd_lowrank(some, q=min(2 * k, *some.shape), niter=4)[2][:, :k].to(rows.device)
     finally:
         torch.default_generator.set_state(state)
 
@@ -140,11 +143,17 @@ def shuffled_groups(grouped: Tensor, streams: Tensor, epoch: Tensor) -> Tensor:
     return chosen[chosen >= 0].view(len(streams), -1)
 
 
+def _blocks(take: Callable[[Tensor], Tensor], rows: Tensor) -> Iterator[Tensor]:
+    """Yield the rows with these numbers, in float64, in blocks of at most _BLOCK_NUMBERS numbers."""
+    width = take(rows[:1]).shape[1]
+    for some in rows.split(min(_AXES_ROWS, max(1, _BLOCK_NUMBERS // width))):
+        yield take(some).double()
+
+
 def _features(take: Callable[[Tensor], Tensor], rows: Tensor, axes: Tensor) -> Tensor:
     """Return the coordinates of rows and their products, standardised, [N, k (k + 3) / 2]."""
     k = axes.shape[1]
-    block = min(_AXES_ROWS, max(1, _BLOCK_NUMBERS // axes.shape[0]))
-    coordinates = torch.cat([take(some).double() @ axes for some in rows.split(block)]).T
+    coordinates = torch.cat([block @ axes for block in _blocks(take, rows)]).T
     columns = [_standardised(column) for column in coordinates]
     # Rounded one by one to float32: all features in float64 would take twice the memory.
     features = [_rounded(column) for column in columns]
