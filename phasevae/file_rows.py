@@ -100,7 +100,12 @@ class FileRows:
             yield start, self.batch(torch.from_numpy(block)[None].to(self.device), condition)
 
 
-def load_rows(x: np.ndarray, device: torch.device | str = "cpu", memory: int | None = None) -> Rows | FileRows:
+def load_rows(
+    x: np.ndarray,
+    device: torch.device | str = "cpu",
+    memory: int | None = None,
+    inputs: Callable[[Tensor], Tensor] | None = None,
+) -> Rows | FileRows:
     """Return the rows of an array: in memory if they fit, else from its file.
 
     Parameters
@@ -111,6 +116,8 @@ def load_rows(x: np.ndarray, device: torch.device | str = "cpu", memory: int | N
         Where to train.
     memory : int, optional
         Bytes that the rows may take. By default half of the machine's, and of the GPU's.
+    inputs : callable, optional
+        What the encoder sees [..., E] of rows [..., D], which then stay as they are. By default rows are centred.
 
     Returns
     -------
@@ -119,8 +126,11 @@ def load_rows(x: np.ndarray, device: torch.device | str = "cpu", memory: int | N
     """
     file = RowFile.of(x)
     if file is None or file.nbytes <= (_half_of_memory(torch.device(device)) if memory is None else memory):
-        return Rows.of(x, device)
-    return FileRows(file, device, WINDOW_BYTES if memory is None else memory)
+        return Rows.of(x, device, inputs)
+    window = WINDOW_BYTES if memory is None else memory
+    if inputs is None:
+        return FileRows(file, device, window)
+    return FileRows(file, device, window, np.zeros(x.shape[1], np.float32), lambda rows, _: inputs(rows))
 
 
 def _half_of_memory(device: torch.device) -> int:

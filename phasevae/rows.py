@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phasevae.datasets.base import block_rows, row_slices
-from phasevae.datasets.row_file import RowFile
+from phasevae.datasets.base import block_rows
+from phasevae.datasets.row_file import RowFile, row_blocks
 
 
 class Batch(NamedTuple):
@@ -62,10 +62,16 @@ class Rows:
     condition: Tensor | None = None
 
     @classmethod
-    def of(cls, x: np.ndarray | Tensor | AnyRows, device: torch.device | str = "cpu") -> AnyRows:
+    def of(
+        cls,
+        x: np.ndarray | Tensor | AnyRows,
+        device: torch.device | str = "cpu",
+        inputs: Callable[[Tensor], Tensor] | None = None,
+    ) -> AnyRows:
         """Copy an array [N, D] to the device, less the mean of each feature.
 
-        A tensor is taken as centred rows on their device, in its own type. Rows are returned as they are.
+        With `inputs`, what the encoder sees of rows, the copy is not centred. A tensor is taken as centred rows on
+        their device, in its own type. Rows are returned as they are.
         """
         if not isinstance(x, np.ndarray | Tensor):
             return x
@@ -73,6 +79,9 @@ class Rows:
             return cls(x, np.zeros(x.shape[1], dtype=np.float32))
         file = RowFile.of(x)
         rows = np.array(x, dtype=np.float32, order="C") if file is None else file.read(0, len(file))
+        if inputs is not None:
+            copy = torch.from_numpy(rows).to(device)
+            return cls(copy, np.zeros(x.shape[1], np.float32), inputs(copy))
         mean = mean_of_rows(rows)
         rows -= mean
         return cls(torch.from_numpy(rows).to(device), mean)
@@ -153,8 +162,7 @@ class AnyRows(Protocol):
 
 def mean_of_rows(x: np.ndarray | RowFile) -> np.ndarray:
     """Return the mean [D] of rows [N, D], summed in float64 block by block and stored as float32, as the rows are."""
-    blocks = x.blocks() if isinstance(x, RowFile) else (x[part] for part in row_slices(*x.shape))
-    total = sum(block.sum(0, dtype=np.float64) for block in blocks)
+    total = sum(block.sum(0, dtype=np.float64) for block in row_blocks(x))
     return (total / len(x)).astype(np.float32)
 
 

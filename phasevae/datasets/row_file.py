@@ -64,11 +64,6 @@ class RowFile:
         self._fill(block, start)
         return block
 
-    def blocks(self) -> Iterator[NDArray]:
-        """Yield all rows in order, in blocks of at most 64 MiB in float64."""
-        for rows in row_slices(*self.shape):
-            yield self.read(rows.start, rows.stop)
-
     def gather(self, rows: NDArray, out: NDArray) -> None:
         """Read rows.
 
@@ -109,3 +104,10 @@ class RowFile:
         with self._lock:
             self._file.seek(offset)
             return self._file.readinto(view)
+
+
+def row_blocks(x: NDArray | RowFile) -> Iterator[NDArray]:
+    """Yield all rows of an array [N, D] in order, in blocks of at most 64 MiB in float64, if possible from its file."""
+    file = x if isinstance(x, RowFile) else RowFile.of(x)
+    for rows in row_slices(*x.shape):
+        yield x[rows] if file is None else file.read(rows.start, rows.stop)

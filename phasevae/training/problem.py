@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from phasevae.file_rows import load_rows
+from phasevae.kernels.family import Family
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
 from phasevae.rows import AnyRows, Rows, mean_over
-from phasevae.sweeps.settings import Settings
+from phasevae.sweeps.settings import GAUSSIAN, Settings
 from phasevae.training.chapters import Chapters, held_out_rows
+from phasevae.training.likelihoods import rows_and_family
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Problem:
         x: np.ndarray | Tensor,
         settings: Settings,
         device: torch.device | str = "cpu",
+        own_likelihood: Family | None = None,
         data_memory: int | None = None,
     ) -> Problem:
         """Prepare data for the trainings of a sweep.
@@ -49,10 +52,12 @@ class Problem:
         Parameters
         ----------
         x : array or Tensor [N, D]
-            The data. An array is centred, and copied to the device or read from its file; a tensor is taken as centred
-            rows.
+            The data. An array is copied to the device, or read from its file; a tensor is taken as centred rows. For a
+            Gaussian decoder the rows of an array are centred.
         settings : Settings
         device : torch.device or str
+        own_likelihood : Family, optional
+            The fitted function of the user's own, where the likelihood of the settings is one.
         data_memory : int, optional
             Bytes that an array may take; see `phasevae.file_rows.load_rows`.
 
@@ -63,11 +68,15 @@ class Problem:
         Raises
         ------
         InputError
-            If `settings.holdout` leaves no rows on one side.
+            If `settings.holdout` leaves no rows on one side, and for data that the likelihood cannot have.
         """
-        rows = Rows.of(x) if isinstance(x, Tensor) else load_rows(x, device, data_memory)
+        if settings.likelihood == GAUSSIAN:
+            rows = Rows.of(x) if isinstance(x, Tensor) else load_rows(x, device, data_memory)
+            reconstruction = GaussianReconstruction(rows.n_features)
+        else:
+            rows, reconstruction = rows_and_family(x, settings, device, own_likelihood, data_memory)
         held_out = held_out_rows(len(rows), settings.holdout)
-        return cls(rows, GaussianReconstruction(rows.n_features), held_out, Chapters(len(rows), held_out))
+        return cls(rows, reconstruction, held_out, Chapters(len(rows), held_out))
 
     @cached_property
     def mean(self) -> Tensor:
