@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
@@ -18,30 +16,15 @@ from phasevae.model import save_model
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
 from phasevae.sweeps.settings import Settings
-from phasevae.training.centring import centred_rows
-from phasevae.training.row_order import split_rows
+from phasevae.training.problem import Problem
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The data set on the device: centred rows x float32 [N, D], the mean [D] that they lack, and the held-out rows."""
-
-    x: Tensor
-    mean: np.ndarray
-    held_out: Tensor
-
-    @classmethod
-    def of(cls, x: np.ndarray, holdout: float, device: torch.device) -> TrainingData:
-        """Copy rows x [N, D] to the device, centre them, and hold out the fraction `holdout` of them."""
-        return cls(*centred_rows(x, device), split_rows(x.shape[0], holdout)[1])
 
 
 def write_point(
     trainer: Trainer,
     index: int,
     task: Task,
-    data: TrainingData,
+    problem: Problem,
     settings: Settings,
     budget: int,
     seconds: float,
@@ -57,7 +40,7 @@ def write_point(
         The number of the model in the ensemble.
     task : Task
         The point that the model was trained for.
-    data : TrainingData
+    problem : Problem
     settings : Settings
         Those of the sweep; the trainer has `budget` times their samples.
     budget : int
@@ -68,10 +51,11 @@ def write_point(
         What computed the point, from which data and code.
     """
     start = time.monotonic()
-    numbers = measure_model(trainer.model.member(index), data.x, task.member, data.held_out)
+    model, rows = trainer.model.member(index), problem.rows
+    numbers = measure_model(model, rows, task.member, problem.held_out, reconstruction=problem.reconstruction)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
-    save_model(task.folder / "weights.safetensors", trainer.model, index, data.mean, metadata)
+    save_model(task.folder / "weights.safetensors", trainer.model, index, rows.mean, metadata)
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {
