@@ -68,11 +68,15 @@ class Settings(TrainingSection, NetworkSection):
 
 @dataclass(frozen=True)
 class Member:
-    """One model of an ensemble: the decoder variance, KL weight and seed that it is trained for."""
+    """One model of an ensemble: the decoder variance, KL weight and seed that it is trained for.
+
+    `beta_top` is the weight of the top level of a hierarchy.
+    """
 
     sigma2: float
     beta: float
     seed: int
+    beta_top: float | None = None
 
 
 def training_keys(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from phasevae.model import VAEEnsemble
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
+from phasevae.training.hierarchy_step import HierarchyStep
 from phasevae.training.malloc import keep_pages
 from phasevae.training.problem import Problem
 from phasevae.training.row_order import RowOrder, balanced_groups
@@ -72,9 +73,9 @@ class Trainer:
         self._order = RowOrder(seeds, pool, settings.batch, balanced)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=x.dtype, device=x.device)
-        self._vae = VAEStep(problem, members, settings)
+        self._vae = (VAEStep if settings.hierarchy is None else HierarchyStep)(problem, members, settings)
         self._adam = Adam(self.model.parameters)
-        self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
+        self._window = torch.zeros(3, len(members), dtype=torch.float64, device=x.device)
         self._window_steps = 0
         shape = (len(seeds), settings.batch)
         self._inputs = cuda_graph.StepInputs(self._upcoming, settings.n_steps, shape, x.device)
@@ -139,11 +140,12 @@ class Trainer:
         batch = self._rows.gather(rows)
         if rows.shape[0] > 1:
             batch = batch.each(self._seed_of_member)
-        energy, kl = self._vae.differentiate(batch, self._sigma2 * factor, self._inputs.step)
+        energy, kl, penalty = self._vae.differentiate(batch, self._sigma2 * factor, self._inputs.step)
         self._adam.step(self.model.parameters, self.gradients, learning_rate, self._inputs.step)
         # The energy leaves out the constant, so this is the squared error.
         self._window[0] += energy * (2 * factor) * self._sigma2
         self._window[1] += kl
+        self._window[2] += penalty
         self._inputs.advance()
 
     def _upcoming(self, first: int, count: int) -> cuda_graph.Inputs:
@@ -157,19 +159,19 @@ class Trainer:
 
     def _record(self) -> None:
         """Append one record to the history: a row per model with means over the steps since the last record."""
-        mse, kl = (self._window / self._window_steps).cpu().numpy()
+        mse, kl, penalty = (self._window / self._window_steps).cpu().numpy()
         self._window.zero_()
         self._window_steps = 0
         factor = self.settings.sigma2_factor_at(self.step - 1)
         rows = np.empty((len(self.members), len(HISTORY_COLUMNS)))
-        for row, member, mse_m, kl_m in zip(rows, self.members, mse, kl, strict=True):
+        for row, member, mse_m, kl_m, penalty_m in zip(rows, self.members, mse, kl, penalty, strict=True):
             if not math.isfinite(mse_m + kl_m):
                 raise InputError(
                     f"training diverged at sigma2={member.sigma2!r}, beta={member.beta!r}, seed={member.seed} "
                     f"before step {self.step}: choose {self._remedy(member)}"
                 )
             sigma2 = member.sigma2 * factor
-            elbo = collapsed_elbo(mse_m, self._rows.x.shape[1], sigma2) - member.beta * kl_m
+            elbo = collapsed_elbo(mse_m, self._rows.x.shape[1], sigma2) - penalty_m
             row[:] = self.step, self.step * self.settings.batch, sigma2, elbo, kl_m, mse_m
         self.history.append(rows)
 
