@@ -1,12 +1,14 @@
 """VAEs with two levels of latents, x - z1 - z2: their networks, and a trained one.
 
-Level 1 is an ordinary VAE whose prior p(z1 | z2) = N(f2(z2), 1) the top level learns; see `phasevae.theory.hierarchical`.
+Level 1 is an ordinary VAE whose prior p(z1 | z2) = N(f2(z2), 1) is learned by the top level. Its closed forms are in
+`phasevae.theory.hierarchical`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +42,9 @@ class HierarchyArchitecture(Architecture):
         top_encoder = Network([self.n_latent, *self.hidden, 2 * self.n_top], decoder.end)
         top_decoder = Network([self.n_top, *reversed(self.hidden), self.n_latent], top_encoder.end)
         return {"encoder": encoder, "decoder": decoder, "top_encoder": top_encoder, "top_decoder": top_decoder}
+
+    def record(self) -> dict[str, Any]:
+        return {**super().record(), "n_top": self.n_top, "posterior_variance": self.posterior_variance}
 
     def level_1_posterior(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Return mu and log variance of q(z1 | x), each [M, B, n], from the output of the encoder."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,6 +101,16 @@ class Architecture:
             result[f"{name}.weight"] = row[offset:end].reshape(fan_in, fan_out)
             result[f"{name}.bias"] = row[end : end + fan_out]
         return result
+
+    def record(self) -> dict[str, Any]:
+        """Return what a weights file holds to build the networks again."""
+        return {
+            "dimension": self.dimension,
+            "n_latent": self.n_latent,
+            "hidden": list(self.hidden),
+            "n_outputs": self.n_outputs,
+            "n_condition": self.n_condition,
+        }
 
 
 class VAEEnsemble:
@@ -259,8 +270,7 @@ def save_model(path: Path | str, ensemble: VAEEnsemble, index: int, mean: np.nda
     metadata : dict
         What to store with it, sigma2 and beta at least; the architecture is added.
     """
-    shape = ensemble.architecture
-    architecture = {"dimension": shape.dimension, "n_latent": shape.n_latent, "hidden": list(shape.hidden)}
+    architecture = ensemble.architecture.record()
     write_tensors(path, {**ensemble.tensors(index), "mean": mean}, {**metadata, "architecture": architecture})
 
 

@@ -20,7 +20,7 @@ from phasevae.artifacts.files import read_json
 from phasevae.datasets.files import folder_files
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
-from phasevae.sweeps.plan import Point, betas, grid_values, make_plan, plan_text, read_plan, second_pass
+from phasevae.sweeps.plan import Point, make_plan, number_of_points, plan_text, read_plan, second_pass
 from phasevae.sweeps.points import COMPLETE, POINT_FILES
 from phasevae.sweeps.resources import bucket_cost, packed_buckets, upward_cost
 
@@ -312,7 +312,7 @@ def _files_of(folder: Path) -> list[Path]:
 def _packed(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with as few buckets as `least_minutes` asks for; saved data do not change this number."""
     shape = data_shape(settings, Path(os.devnull)) or UNKNOWN_SHAPE
-    n_points = len(betas(settings)) * len(grid_values(settings)) * len(settings["seeds"])
+    n_points = number_of_points(settings)
     once = {**settings, "extend_unconverged": 1}
     cost = bucket_cost(once, n_points, shape, config["train_threads"], config["device"])
     n_buckets = packed_buckets(settings["n_buckets"], cost, 60 * config["cluster"]["least_minutes"])

@@ -31,7 +31,8 @@ class Point:
     """One planned model of a sweep.
 
     `sigma2` is None if the decoder variance is given as a `ratio` to the largest eigenvalue, and the other way round.
-    `path` is the point's folder, relative to the results folder of the data set.
+    `path` is the point's folder, relative to the results folder of the data set. `beta_top` is the weight of the top
+    level of a hierarchy.
     """
 
     sigma2: float | None
@@ -40,10 +41,11 @@ class Point:
     seed: int
     bucket: int
     path: str
+    beta_top: float | None = None
 
 
 def make_plan(settings: Mapping[str, Any], added: Mapping[float, Sequence[float]] | None = None) -> list[Point]:
-    """List all points of a sweep, sorted by beta, sigma2 (or ratio) and seed.
+    """List all points of a sweep, sorted by beta_top, beta, sigma2 (or ratio) and seed.
 
     Parameters
     ----------
@@ -62,20 +64,21 @@ def make_plan(settings: Mapping[str, Any], added: Mapping[float, Sequence[float]
     InputError
         If a point is given twice, and for more than MOST_POINTS points.
     """
-    n_points = len(betas(settings)) * len(grid_values(settings)) * len(settings["seeds"])
+    n_points = number_of_points(settings)
     column = "ratio" if settings.get("sigma2_ratio") else "sigma2"
     key = "sigma2_ratio" if column == "ratio" else "sigma2"
     if n_points > MOST_POINTS:
         raise InputError(f"{key}: {n_points} points with beta and seeds, must be at most {MOST_POINTS}")
     seeds = _distinct("seeds", map(int, settings["seeds"]))
     points = []
-    for b in betas(settings):
+    for top, b in itertools.product(betas_top(settings), betas(settings)):
         grid = _distinct(key, map(float, [*grid_values(settings), *(added or {}).get(b, [])]))
         for value, seed in itertools.product(grid, seeds):
             path = f"{column}={value!r},seed={seed}"
-            path = f"points/beta={b!r},{path}" if isinstance(settings["beta"], list) else f"points/{path}"
+            path = f"beta={b!r},{path}" if isinstance(settings["beta"], list) else path
+            path = f"points/beta_top={top!r},{path}" if len(betas_top(settings)) > 1 else f"points/{path}"
             sigma2, ratio = (None, value) if column == "ratio" else (value, None)
-            points.append(Point(sigma2, ratio, b, seed, bucket_of(path, settings["n_buckets"]), path))
+            points.append(Point(sigma2, ratio, b, seed, bucket_of(path, settings["n_buckets"]), path, top))
     return points
 
 
@@ -96,8 +99,19 @@ def second_pass(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def betas(settings: Mapping[str, Any]) -> list[float]:
     """The sweep's values of beta, ascending. Raises InputError if a value is given twice."""
-    beta = settings["beta"]
-    return _distinct("beta", map(float, beta)) if isinstance(beta, list) else [float(beta)]
+    return _weights("beta", settings["beta"])
+
+
+def betas_top(settings: Mapping[str, Any]) -> list[float] | list[None]:
+    """The sweep's weights of the top level, ascending; a None without a hierarchy. See `betas`."""
+    hierarchy = settings.get("hierarchy")
+    return [None] if hierarchy is None else _weights("hierarchy.beta_top", hierarchy["beta_top"])
+
+
+def number_of_points(settings: Mapping[str, Any]) -> int:
+    """Number of points of a sweep, without those that a refinement adds."""
+    weights = len(betas_top(settings)) * len(betas(settings))
+    return weights * len(grid_values(settings)) * len(settings["seeds"])
 
 
 def grid_values(settings: Mapping[str, Any]) -> list[float]:
@@ -111,12 +125,14 @@ def bucket_of(path: str, n_buckets: int) -> int:
 
 
 def plan_text(points: list[Point]) -> str:
-    """Points as CSV: sigma2 (or ratio), beta, seed, bucket, path, in the order of `points`."""
-    column = "ratio" if points and points[0].sigma2 is None else "sigma2"
+    """Points as CSV: sigma2 (or ratio), beta, seed, bucket, path, in the order of `points`; beta_top of a hierarchy."""
+    columns = _columns("ratio" if points and points[0].sigma2 is None else "sigma2")
+    if points and points[0].beta_top is not None:
+        columns.append("beta_top")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([column, "beta", "seed", "bucket", "path"])
-    writer.writerows([getattr(point, column), point.beta, point.seed, point.bucket, point.path] for point in points)
+    writer.writerow(columns)
+    writer.writerows([getattr(point, column) for column in columns] for point in points)
     return stream.getvalue()
 
 
@@ -137,8 +153,17 @@ def read_plan(path: Path | str) -> list[Point]:
     if column is None:
         raise InputError(f"{path}: column 'sigma2' or 'ratio' is missing (its columns: {', '.join(table.columns)})")
     other = "ratio" if column == "sigma2" else "sigma2"
-    rows = table[[column, "beta", "seed", "bucket", "path"]].to_dict("records")
+    more = [name for name in ("beta_top",) if name in table.columns]
+    rows = table[_columns(column) + more].to_dict("records")
     return [Point(**{other: None, column: row.pop(column)}, **row) for row in rows]
+
+
+def _columns(value: str) -> list[str]:
+    return [value, "beta", "seed", "bucket", "path"]
+
+
+def _weights(name: str, given: float | list[float]) -> list[float]:
+    return _distinct(name, map(float, given)) if isinstance(given, list) else [float(given)]
 
 
 def _distinct(name: str, values: Any) -> list:

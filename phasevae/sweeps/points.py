@@ -104,7 +104,7 @@ def make_tasks(points: list[Point], folder: Path, settings: Settings, source: So
             if source.critical_variance is None:
                 raise InputError(f"{point.path}: is relative to the largest eigenvalue; give --spectrum spectrum.json")
             sigma2 = point.ratio * source.critical_variance
-        member = Member(float(sigma2), float(point.beta), int(point.seed))
+        member = Member(float(sigma2), float(point.beta), int(point.seed), point.beta_top)
         digest = point_digest(settings, member, source.data_sha256, code_hash)
         tasks.append(Task(member, folder / point.path, digest, extend))
     return tasks
