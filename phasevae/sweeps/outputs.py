@@ -51,6 +51,9 @@ FIGURE_INPUTS = {
 }
 """The file of each input of a figure."""
 
+FREE_POSTERIOR = ("elbo", "latent_variance", "kl", "kl_derivatives", "cascade", "beta_equivalence")
+"""Figures that compare with the closed forms of an encoder whose posterior variance is learned."""
+
 UNKNOWN_SHAPE = 100_000, 64
 """(samples, features) that costs are estimated from while the shape of the data is not known."""
 
@@ -238,7 +241,10 @@ class Outputs:
             "hysteresis": bool(self.upward_sweep(dataset)),
             "beta_equivalence": isinstance(settings["beta"], list),
             "bracketing": settings["bracket"],
+            "hierarchy": settings.get("hierarchy") is not None,
         }
+        if isinstance((settings.get("hierarchy") or {}).get("posterior_variance"), float):
+            optional |= dict.fromkeys(FREE_POSTERIOR, False)
         return [figure for figure in self.figure_needs if optional.get(figure, True)]
 
     def figure_files(self, dataset: str) -> list[str]:
