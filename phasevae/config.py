@@ -54,6 +54,7 @@ def validate(config: Mapping[str, Any], source: str) -> dict[str, Any]:
         resolved.setdefault("run", list(resolved["datasets"]))
         for name, settings in resolved["datasets"].items():
             _check_points(f"datasets.{name}", settings)
+            _check_hierarchy(f"datasets.{name}", settings)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return resolved
@@ -166,6 +167,17 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
         raise InputError(
             f"{where}: sigma2 and sigma2_ratio: {state}; give one list (null in an overriding file removes the other)"
         )
+
+
+def _check_hierarchy(where: str, settings: Mapping[str, Any]) -> None:
+    """A second level of latents goes with the simplest of everything else."""
+    hierarchy = settings.get("hierarchy")
+    if hierarchy is None:
+        return
+    if "hysteresis_ratio" in settings:
+        raise InputError(f"{where}.hysteresis_ratio: goes with one level of latents, must be left out with hierarchy")
+    if settings["bracket"] and isinstance(hierarchy["beta_top"], list):
+        raise InputError(f"{where}.hierarchy.beta_top: {hierarchy['beta_top']}, must be one number with bracket: true")
 
 
 def _check_points(where: str, settings: Mapping[str, Any]) -> None:

@@ -87,7 +87,7 @@ def seed_means(table: pd.DataFrame, columns: Iterable[str], by: Iterable[str] = 
 
 
 def level_1(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the part of a hierarchy's table that is an ordinary sweep: level 1, at the largest weight of the top level.
+    """Return the part of a hierarchy's table that is an ordinary sweep: level 1, at the top level's largest weight.
 
     Tables of other sweeps are returned as they are.
     """

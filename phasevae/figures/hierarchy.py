@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from phasevae.analysis.sweep_table import fixed_variance, seed_means
+from phasevae.errors import InputError
 from phasevae.figures.marks import BLACK, BLUE, GREY, ORANGE, PALETTE, VERMILION, figure_of, legend
 from phasevae.theory.hierarchical import Hierarchy, critical_beta, critical_beta_top, hierarchy_optimum
 
@@ -47,6 +48,9 @@ def hierarchy(sweep: pd.DataFrame, spectrum: Spectrum) -> Figure:
     In units of the largest eigenvalue the boundaries do not depend on the decoder variance. A level is active if one of
     its latents is, for most seeds.
     """
+    for column in ("beta_top", "active_top", "kl_top"):
+        if column not in sweep:
+            raise InputError(f"figure 'hierarchy': sweep has no '{column}', must be that of a two-level hierarchy")
     largest = float(spectrum.eigenvalues[0])
     figure = figure_of(5.0)
     diagram, kl = figure.subplots(2, 1, height_ratios=[1.7, 1])
