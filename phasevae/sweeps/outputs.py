@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +22,10 @@ from phasevae.artifacts.files import read_json
 from phasevae.datasets.files import folder_files
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
-from phasevae.sweeps.plan import Point, make_plan, number_of_points, plan_text, read_plan, second_pass
+from phasevae.sweeps.plan import Point, grid_of, make_plan, number_of_points, plan_text, read_plan, second_pass
 from phasevae.sweeps.points import COMPLETE, POINT_FILES
 from phasevae.sweeps.resources import bucket_cost, packed_buckets, upward_cost
+from phasevae.sweeps.settings import GAUSSIAN, own_module
 
 TABLES = (
     "data.npy",
@@ -164,6 +167,9 @@ class Outputs:
         for sweep in self.sweeps:
             sweep.check()
         for name, settings in self.datasets.items():
+            for file in self.own_likelihood(name):
+                if not Path(file).is_file():
+                    raise InputError(f"datasets.{name}.likelihood: {file}: no such file")
             shards = settings["shards"]
             if shards > 1 and shards > (n_samples := self.shape(name)[0]):
                 raise InputError(f"datasets.{name}.shards: {shards}, must be at most its {n_samples} samples")
@@ -211,6 +217,21 @@ class Outputs:
         asked = "hysteresis_ratio" in self.datasets[dataset] and not part
         return [f"{self.results}/{dataset}/hysteresis.csv"] if asked else []
 
+    def own_likelihood(self, dataset: str) -> list[str]:
+        """Return the Python file of a likelihood of the user's own; none for other likelihoods."""
+        module = own_module(self.datasets[dataset])
+        return [] if module is None else [str(module)]
+
+    def likelihood_options(self, dataset: str) -> str:
+        """Return the options of `phasevae spectrum` for the likelihood of a data set; none for the Gaussian one."""
+        name, options = (self.datasets[dataset][key] for key in ("likelihood", "likelihood_options"))
+        if name == GAUSSIAN:
+            return ""
+        pairs = ",".join(
+            f"{key}={json.dumps(value) if not isinstance(value, str) else value}" for key, value in options.items()
+        )
+        return shlex.join(["--likelihood", name, *(["--likelihood-options", pairs] if pairs else [])])
+
     def shape(self, dataset: str) -> tuple[int, int]:
         """(samples, features) of a data set: as saved, or as its settings describe it, or a guess."""
         return data_shape(self.datasets[dataset], Path(self.results, dataset)) or UNKNOWN_SHAPE
@@ -239,9 +260,11 @@ class Outputs:
         settings = self.datasets[dataset]
         optional = {
             "hysteresis": bool(self.upward_sweep(dataset)),
-            "beta_equivalence": isinstance(settings["beta"], list),
+            "beta_equivalence": isinstance(settings["beta"], list) and not grid_of(settings).over_beta,
             "bracketing": settings["bracket"],
             "hierarchy": settings.get("hierarchy") is not None,
+            # Its curvatures are those of a Gaussian decoder.
+            "soft_modes": not grid_of(settings).over_beta,
         }
         if isinstance((settings.get("hierarchy") or {}).get("posterior_variance"), float):
             optional |= dict.fromkeys(FREE_POSTERIOR, False)
