@@ -31,7 +31,7 @@ from phasevae.sweeps.settings import Member, Settings
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 
-RATIOS = (0.7, 0.78, 0.85, 0.9, 0.93, 0.96, 0.98, 1.02, 1.05, 1.09, 1.15)
+RATIOS = (0.7, 0.8, 0.88, 0.92, 0.95, 0.98, 1.02, 1.06, 1.12)
 N_LATENT = 2
 
 
@@ -43,7 +43,7 @@ class Case:
     kind: str
     data: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
-    samples: int = 400_000
+    samples: int = 200_000
     ratios: tuple[float, ...] = RATIOS
 
     @property
