@@ -62,10 +62,10 @@ def measure_hierarchy(
     """
     n = len(rows)
     keys = [_key("measure", member, level) for level in (1, 2)]
-    keys = [torch.tensor([key], dtype=torch.int64, device=rows.x.device) for key in keys]
+    keys = [torch.tensor([key], dtype=torch.int64, device=rows.device) for key in keys]
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / n))
     architecture = model.architecture
-    bottom, top = (_Latents(rows.x, size) for size in (architecture.n_latent, architecture.n_top))
+    bottom, top = (_Latents(rows.device, size) for size in (architecture.n_latent, architecture.n_top))
     residual, kl_top_dims = bottom.zeros(), top.zeros()
     parts: list[_RowTerms] = []
     for start, batch in rows.blocks(_BLOCK):
@@ -75,7 +75,7 @@ def measure_hierarchy(
         energy, error, kl_top = (batch.x.new_zeros(batch.x.shape[1], dtype=torch.float64) for _ in range(3))
         for pair in range(pairs):
             # The first row of the block is the high word of the step, so each block has rows of its own in the streams.
-            step = torch.tensor([(start << 32) + pair], dtype=torch.int64, device=rows.x.device)
+            step = torch.tensor([(start << 32) + pair], dtype=torch.int64, device=rows.device)
             z1 = posterior_draws(mu, logvar, keys[0], step, antithetic=True)
             energy += _energy(model, reconstruction, statistics, z1, 1.0).mean(0)
             mu2, logvar2, kl, z2 = _top_draws(model, z1, keys[1], step)
@@ -108,13 +108,13 @@ class _RowTerms(NamedTuple):
 class _Latents:
     """The moments of the posterior of one level, summed over rows and draws."""
 
-    def __init__(self, like: Tensor, size: int):
-        self._like, self._size, self._count = like, size, 0
+    def __init__(self, device: torch.device, size: int):
+        self._device, self._size, self._count = device, size, 0
         self._variance, self._mu, self._logvar = self.zeros(), self.zeros(), self.zeros()
-        self._products = like.new_zeros(size, size, dtype=torch.float64)
+        self._products = torch.zeros(size, size, dtype=torch.float64, device=device)
 
     def zeros(self) -> Tensor:
-        return self._like.new_zeros(self._size, dtype=torch.float64)
+        return torch.zeros(self._size, dtype=torch.float64, device=self._device)
 
     def add(self, mu: Tensor, logvar: Tensor) -> None:
         """Add posteriors [1, R, n]."""
@@ -181,14 +181,14 @@ def _log_likelihood(
     model: HierarchyEnsemble, rows: Rows, member: Member, reconstruction: Reconstruction
 ) -> dict[str, float]:
     """Estimate the log likelihood by importance weighting, with draws of both levels; see `measure.log_likelihood`."""
-    order = noise.permutation(noise.key("likelihood", "rows"), 0, len(rows))[:LIKELIHOOD_ROWS].to(rows.x.device)
+    order = noise.permutation(noise.key("likelihood", "rows"), 0, len(rows))[:LIKELIHOOD_ROWS].to(rows.device)
     batch: Batch = rows.gather(order[None])
-    keys = [torch.tensor([_key("likelihood", member, level)], device=rows.x.device) for level in (1, 2)]
+    keys = [torch.tensor([_key("likelihood", member, level)], device=rows.device) for level in (1, 2)]
     statistics = reconstruction.statistics(batch.x)
     mu, logvar = model.encode(batch.inputs)
     weights = []
     for draw in range(LIKELIHOOD_DRAWS):
-        step = torch.tensor([draw], dtype=torch.int64, device=rows.x.device)
+        step = torch.tensor([draw], dtype=torch.int64, device=rows.device)
         z1 = posterior_draws(mu, logvar, keys[0], step)
         mu2, logvar2, _, z2 = _top_draws(model, z1, keys[1], step)
         of_prior = (z1[0] - model.decode_top(z2)).square().sum(-1) + z2.square().sum(-1)

@@ -296,6 +296,10 @@ class ConfigSection(Section):
     checkpoint_seconds: float = Field(60.0, gt=0, **_unit("seconds"))
     """Time between two checkpoints of a training: the most that a killed job loses."""
 
+    data_memory_mb: Count | None = Field(None, **_unit("MiB"))
+    """Memory that the samples may take in a training job. Larger data stay in their file, and this memory holds the
+    samples of the next steps. By default half of the machine's memory, and then 1024. No number depends on it."""
+
     cluster: ClusterSection = ClusterSection()
     """What jobs ask a batch system for."""
 

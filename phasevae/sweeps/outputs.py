@@ -154,7 +154,7 @@ class Outputs:
 
     def __init__(self, config: Mapping[str, Any], figures: Mapping[str, tuple[str, ...]]) -> None:
         self.results: str = config["results"]
-        self._trainer = config["train_threads"], config["device"]
+        self._trainer = config["train_threads"], config["device"], config.get("data_memory_mb")
         self.figure_needs = figures
         # The bucket of a point is a hash of its path, so fewer buckets mean other jobs, but the same results.
         self.datasets = {name: _packed(settings, config) for name, settings in config["datasets"].items()}

@@ -38,15 +38,15 @@ class HierarchyStep(VAEStep):
 
     @staticmethod
     def _new_model(seeds: Sequence[int], problem: Problem, settings: Settings) -> HierarchyEnsemble:
-        x, levels = problem.rows.x, settings.hierarchy
+        rows, levels = problem.rows, settings.hierarchy
         architecture = HierarchyArchitecture(
-            x.shape[1],
+            rows.n_features,
             settings.n_latent,
             settings.hidden,
             n_top=levels.n_top,
             posterior_variance=levels.fixed_variance,
         )
-        return HierarchyEnsemble(architecture, initialise(architecture, seeds, x.device, x.dtype).parameters)
+        return HierarchyEnsemble(architecture, initialise(architecture, seeds, rows.device, rows.dtype).parameters)
 
     def _posterior(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         return self.model.architecture.level_1_posterior(encoded)

@@ -60,23 +60,21 @@ class VAEStep:
         self._settings = settings
         self._reconstruction = reconstruction = problem.reconstruction
         rows = problem.rows
-        device, dtype = rows.x.device, rows.x.dtype
+        device, dtype = rows.device, rows.dtype
         self.model = self._new_model([member.seed for member in members], problem, settings)
         self.gradients = torch.zeros_like(self.model.parameters)
         self._beta = torch.tensor([member.beta for member in members], dtype=dtype, device=device)
         keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta, m.beta_top) for m in members]
         self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
         self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if reconstruction.is_linear else 1
-        # The rows are centred, but those to train with need not be, where some are held out.
-        self._mean = reconstruction.statistics(rows.x[problem.pool]).mean(0, dtype=torch.float64).to(dtype)
+        self._mean = problem.mean
 
     @staticmethod
     def _new_model(seeds: Sequence[int], problem: Problem, settings: Settings) -> VAEEnsemble:
         rows, n_outputs = problem.rows, problem.reconstruction.n_outputs
-        n_condition = 0 if rows.condition is None else rows.condition.shape[1]
-        dimension = (rows.x if rows.inputs is None else rows.inputs).shape[1] - n_condition
-        architecture = Architecture(dimension, settings.n_latent, settings.hidden, n_outputs, n_condition)
-        return initialise(architecture, seeds, rows.x.device, rows.x.dtype)
+        dimension = rows.n_inputs - rows.n_condition
+        architecture = Architecture(dimension, settings.n_latent, settings.hidden, n_outputs, rows.n_condition)
+        return initialise(architecture, seeds, rows.device, rows.dtype)
 
     def differentiate(self, batch: Batch, sigma2: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fill `gradients` for the rows of a step.
