@@ -110,6 +110,7 @@ SCHEMAS = {
         mse=_LEAST_0,
         **dict.fromkeys(("elbo", "collapsed_elbo", "elbo_gap"), _NUMBER),
         **dict.fromkeys(("log_likelihood", "log_likelihood_standard_error", "elbo_gap_standard_error"), _ANY),
+        **dict.fromkeys(("residual_edge", "residual_edge_standard_error", "residual_margin"), _ANY),
         kl_per_dim=_list(_KL, 1),
         latent_variance=_list(_LEAST_0, 1),
         mean_variance=_list(_NUMBER | {"minimum": NEGATIVE_VARIANCE}, 1),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from phasevae.kernels import float32
 
-PURPOSES = ("init", "order", "noise", "measure", "likelihood")
+PURPOSES = ("init", "order", "noise", "measure", "likelihood", "residual")
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)

@@ -12,6 +12,7 @@ import pandas as pd
 from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
 from phasevae.measurement.measure import measure_model
+from phasevae.measurement.residual import residual_numbers
 from phasevae.model import save_model
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
@@ -53,6 +54,7 @@ def write_point(
     start = time.monotonic()
     model, rows = trainer.model.member(index), problem.rows
     numbers = measure_model(model, rows, task.member, problem.held_out, reconstruction=problem.reconstruction)
+    numbers |= residual_numbers(model, rows, task.member, numbers["kl_per_dim"], problem.reconstruction)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
     save_model(task.folder / "weights.safetensors", trainer.model, index, rows.mean, metadata)
