@@ -16,7 +16,7 @@ from phasevae.measurement.residual import residual_numbers
 from phasevae.model import save_model
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
-from phasevae.sweeps.settings import Settings
+from phasevae.sweeps.settings import GAUSSIAN, Settings
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
 
@@ -57,7 +57,8 @@ def write_point(
     numbers |= residual_numbers(model, rows, task.member, numbers["kl_per_dim"], problem.reconstruction)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
-    save_model(task.folder / "weights.safetensors", trainer.model, index, rows.mean, metadata)
+    family = None if settings.likelihood == GAUSSIAN else (settings.likelihood, problem.reconstruction)
+    save_model(task.folder / "weights.safetensors", trainer.model, index, rows.mean, metadata, family)
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {

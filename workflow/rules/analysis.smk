@@ -70,8 +70,10 @@ rule hysteresis:
         hp=lambda wildcards: canonical_json(training_keys(DATASETS[wildcards.dataset])),
         ratio=lambda wildcards: ",".join(map(repr, sorted(DATASETS[wildcards.dataset]["hysteresis_ratio"]))),
         seeds=lambda wildcards: ",".join(map(str, sorted(DATASETS[wildcards.dataset]["seeds"]))),
-        beta=lambda wildcards: f"--beta {DATASETS[wildcards.dataset]['beta']!r}",
-        code=stage_code("hysteresis"),
+        beta=lambda wildcards: (
+            "" if sweeps_beta(wildcards.dataset) else f"--beta {DATASETS[wildcards.dataset]['beta']!r}"
+        ),
+        code=lambda wildcards: f"{stage_code('hysteresis')} {training_code(DATASETS[wildcards.dataset])}",
         folder=subpath(input.record, parent=True),
         device=lambda wildcards, input: CONFIG["device"],
     message:
