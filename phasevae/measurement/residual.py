@@ -43,6 +43,7 @@ MODES = 8
 """Leading modes that are kept."""
 
 _NO_CURVATURE = 1e-9
+_LARGEST_METRIC = 1024
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def measure_residual(
     Returns
     -------
     ResidualSpectrum or None
-        As `residual_spectrum`.
+        None where the energy has no curvature, or where too many outputs interact.
     """
     data = Rows.of(rows)
     reconstruction = reconstruction or GaussianReconstruction(data.x.shape[1])
@@ -117,7 +118,8 @@ def measure_residual(
         return reconstruction.with_offset(model.decode(z[None], None if condition is None else condition[None]))[0]
 
     key = noise.point_key("residual", member.seed, member.sigma2, member.beta)
-    return residual_spectrum(draw_states(encode, decode, data, active, key, reconstruction))
+    states = draw_states(encode, decode, data, active, key, reconstruction)
+    return None if states is None else residual_spectrum(states)
 
 
 def residual_numbers(
@@ -163,6 +165,8 @@ def residual_spectrum(states: States) -> ResidualSpectrum | None:
         None where the energy has no curvature.
     """
     basis = latent_basis(states.latents, states.condition)
+    if states.curvature is not None and states.curvature.ndim == 4:
+        basis = basis[..., : max(1, _LARGEST_METRIC // states.scores.shape[-1])]
     metric = _Metric.of(states, basis)
     if metric is None:
         return None

@@ -25,6 +25,9 @@ MOST_DRAWS = 8
 _NUMBERS = 2**24
 """Most numbers of the scores, or of the curvatures, of all rows."""
 
+MOST_INTERACTING = 128
+"""Most outputs that may interact, as those of a softmax do: their curvature is a matrix for each draw."""
+
 _BLOCK = 2048
 _WIDTH = 0.02
 _WIDTH_OF_DATA = 0.1
@@ -85,7 +88,7 @@ def draw_states(
     active: Sequence[int],
     key: int,
     reconstruction: Reconstruction | None = None,
-) -> States:
+) -> States | None:
     """Draw latents of some rows, the active ones from the posterior and the others from the prior.
 
     Parameters
@@ -103,10 +106,13 @@ def draw_states(
 
     Returns
     -------
-    States
+    States or None
+        None where more than MOST_INTERACTING outputs interact.
     """
     reconstruction = reconstruction or GaussianReconstruction(rows.x.shape[1])
     curvature = _curvature_of(reconstruction, rows.x)
+    if curvature.full and reconstruction.n_outputs > MOST_INTERACTING:
+        return None
     per_output = reconstruction.n_outputs if curvature.full else 1
     enough = max(LEAST_ROWS, min(MOST_ROWS, _NUMBERS // (2 * reconstruction.n_outputs * per_output)))
     order = noise.permutation(noise.key("residual", "rows"), 0, len(rows))[:enough].to(rows.x.device)
