@@ -17,7 +17,6 @@ The operator is that of Li, "Residual spectral instabilities in representation l
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +31,7 @@ from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstructi
 from phasevae.measurement.residual_bases import latent_basis, leading_functions, unbiased_square, whitening
 from phasevae.measurement.residual_states import States, draw_states
 from phasevae.model import VAEEnsemble
-from phasevae.rows import Rows
+from phasevae.rows import AnyRows, Rows
 from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ACTIVE_KL
 
@@ -81,7 +80,7 @@ class ResidualSpectrum:
 
 def measure_residual(
     model: VAEEnsemble,
-    rows: Rows | Tensor,
+    rows: AnyRows | Tensor,
     member: Member,
     active: Sequence[int],
     reconstruction: Reconstruction | None = None,
@@ -92,7 +91,7 @@ def measure_residual(
     ----------
     model : VAEEnsemble
         An ensemble of one model.
-    rows : Rows, or Tensor [N, D]
+    rows : Rows, FileRows, or Tensor [N, D]
         The full data set. A tensor is taken as centred rows.
     member : Member
         The decoder variance, beta and seed of the model. They key the noise, so the numbers of a point do not depend
@@ -108,7 +107,7 @@ def measure_residual(
         None where the energy has no curvature, or where too many outputs interact.
     """
     data = Rows.of(rows)
-    reconstruction = reconstruction or GaussianReconstruction(data.x.shape[1])
+    reconstruction = reconstruction or GaussianReconstruction(data.n_features)
 
     def encode(inputs: Tensor) -> tuple[Tensor, Tensor]:
         mu, logvar = model.encode(inputs[None])
@@ -123,7 +122,7 @@ def measure_residual(
 
 
 def residual_numbers(
-    model: VAEEnsemble, rows: Rows | Tensor, member: Member, kl_per_dim: NDArray, reconstruction: Reconstruction
+    model: VAEEnsemble, rows: AnyRows | Tensor, member: Member, kl_per_dim: NDArray, reconstruction: Reconstruction
 ) -> dict[str, Any]:
     """Return what point.json records of the residual spectrum of a trained point.
 
@@ -218,13 +217,13 @@ def _products(scores: Tensor, basis: Tensor, inputs: Tensor) -> Tensor:
     inputs : Tensor [N, K]
     """
     n_parts = min(PARTS, len(inputs))
-    edges = [round(part * len(inputs) / n_parts) for part in range(n_parts + 1)]
     shape = n_parts, basis.shape[-1], scores.shape[-1], inputs.shape[-1]
     result = torch.empty(shape, dtype=torch.float64, device=inputs.device)
     for m in range(basis.shape[-1]):
         weighted = (scores * basis[..., m : m + 1]).mean(0)
-        for part, (start, end) in enumerate(itertools.pairwise(edges)):
-            result[part, m] = weighted[start:end].T @ inputs[start:end] / (end - start)
+        for part in range(n_parts):
+            of_part = inputs[part::n_parts]
+            result[part, m] = weighted[part::n_parts].T @ of_part / len(of_part)
     return result
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from phasevae.kernels import noise
 from phasevae.model import VAEEnsemble
-from phasevae.rows import Rows
+from phasevae.rows import AnyRows, Rows
 from phasevae.sweeps.settings import Member
 
 ROWS = (1024, 2048, 4096)
@@ -54,7 +54,7 @@ class ExtrapolatedSpectrum:
 @torch.no_grad()
 def extrapolated_spectrum(
     model: VAEEnsemble,
-    rows: Rows | Tensor,
+    rows: AnyRows | Tensor,
     member: Member,
     active: Sequence[int],
     n_rows: Sequence[int] = ROWS,
@@ -68,7 +68,7 @@ def extrapolated_spectrum(
     ----------
     model : VAEEnsemble
         An ensemble of one model.
-    rows : Rows, or Tensor [N, D]
+    rows : Rows, FileRows, or Tensor [N, D]
         The full data set. A tensor is taken as centred rows.
     member : Member
         The decoder variance, beta and seed of the model; they key the random numbers.
@@ -104,10 +104,10 @@ def extrapolated_spectrum(
 
 
 def _sampled(
-    model: VAEEnsemble, data: Rows, active: Sequence[int], size: int, count: int, generator: torch.Generator
+    model: VAEEnsemble, data: AnyRows, active: Sequence[int], size: int, count: int, generator: torch.Generator
 ) -> tuple[Callable[[Tensor], Tensor], int]:
     """Return the operator on functions of `size` sampled rows [B, K], from `count` draws of the active latents."""
-    drawn = torch.randint(len(data), (size + count,), generator=generator).to(data.x.device)
+    drawn = torch.randint(len(data), (size + count,), generator=generator).to(data.order_device)
     batch = data.gather(drawn[None])
     mu, logvar = (part[0] for part in model.encode(batch.inputs))
     chosen, n = list(active), mu.shape[1]

@@ -13,7 +13,7 @@ from phasevae.kernels import noise
 from phasevae.kernels.elbo import posterior_draws
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
 from phasevae.measurement.residual_bases import input_axes
-from phasevae.rows import Batch, Rows
+from phasevae.rows import AnyRows, Batch
 
 MOST_ROWS = 2**15
 """Most rows that are used, the same for every point of a data set."""
@@ -84,7 +84,7 @@ class States:
 def draw_states(
     encode: Posterior,
     decode: Decoder,
-    rows: Rows,
+    rows: AnyRows,
     active: Sequence[int],
     key: int,
     reconstruction: Reconstruction | None = None,
@@ -95,7 +95,7 @@ def draw_states(
     ----------
     encode, decode
         The networks of one model.
-    rows : Rows
+    rows : Rows or FileRows
         The full data set.
     active : sequence of int
         Which latents are active.
@@ -109,19 +109,23 @@ def draw_states(
     States or None
         None where more than MOST_INTERACTING outputs interact.
     """
-    reconstruction = reconstruction or GaussianReconstruction(rows.x.shape[1])
-    curvature = _curvature_of(reconstruction, rows.x)
+    reconstruction = reconstruction or GaussianReconstruction(rows.n_features)
+    curvature = _curvature_of(reconstruction, rows.gather(_some(rows, _BLOCK)[None]).x[0])
     if curvature.full and reconstruction.n_outputs > MOST_INTERACTING:
         return None
     per_output = reconstruction.n_outputs if curvature.full else 1
     enough = max(LEAST_ROWS, min(MOST_ROWS, _NUMBERS // (2 * reconstruction.n_outputs * per_output)))
-    order = noise.permutation(noise.key("residual", "rows"), 0, len(rows))[:enough].to(rows.x.device)
+    order = _some(rows, enough)
     pairs = max(1, min(MOST_DRAWS // 2, math.ceil(enough / len(rows))))
     parts: list[tuple[Tensor, ...]] = []
+    conditions: list[Tensor] = []
     for start in range(0, len(order), _BLOCK):
         batch = Batch(*(None if part is None else part[0] for part in rows.gather(order[None, start : start + _BLOCK])))
         z = _draws(*encode(batch.inputs), active, key, start, pairs)
-        condition = None if batch.condition is None else batch.condition.repeat(len(z), 1)
+        condition = None
+        if batch.condition is not None:
+            conditions.append(batch.condition)
+            condition = batch.condition.repeat(len(z), 1)
         outputs = decode(z.flatten(0, 1), condition).unflatten(0, z.shape[:2])
         scores, curved = curvature.at(batch.x, outputs)
         parts.append((features(batch), z[..., list(active)], scores, *(() if curved is None else (curved,))))
@@ -130,7 +134,7 @@ def draw_states(
     axes = input_axes(inputs)
     mean, covariance = _moments(rows, axes)
     inputs = inputs @ axes.to(inputs.dtype) - mean.to(inputs.dtype)
-    condition = None if rows.condition is None else rows.condition[order]
+    condition = torch.cat(conditions) if conditions else None
     return States(inputs, axes, covariance, latents, scores, curved[0] if curved else None, condition)
 
 
@@ -141,7 +145,7 @@ def features(batch: Batch) -> Tensor:
     return torch.cat([batch.inputs, (batch.inputs[:, :, None] * batch.condition[:, None, :]).flatten(1)], 1)
 
 
-def _moments(rows: Rows, axes: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(rows: AnyRows, axes: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and covariance of the inputs along the axes over all rows, in float64."""
     total, products = axes.new_zeros(axes.shape[1]), axes.new_zeros(axes.shape[1], axes.shape[1])
     shift = None
@@ -154,6 +158,11 @@ def _moments(rows: Rows, axes: Tensor) -> tuple[Tensor, Tensor]:
         products += along.T @ along
     mean = total / len(rows)
     return mean + shift, products / len(rows) - torch.outer(mean, mean)
+
+
+def _some(rows: AnyRows, count: int) -> Tensor:
+    """Return the numbers of at most `count` rows, the same for all points of a data set."""
+    return noise.subset(noise.key("residual", "rows"), count, len(rows)).to(rows.order_device)
 
 
 def _draws(mu: Tensor, logvar: Tensor, active: Sequence[int], key: int, start: int, pairs: int) -> Tensor:

@@ -76,11 +76,12 @@ rule hysteresis:
         code=lambda wildcards: f"{stage_code('hysteresis')} {training_code(DATASETS[wildcards.dataset])}",
         folder=subpath(input.record, parent=True),
         device=lambda wildcards, input: CONFIG["device"],
+        memory=data_memory_option,
     message:
         "{wildcards.dataset}: train upwards from active models, for the hysteresis"
     shell:
         "phasevae hysteresis {params.folder} --ratio {params.ratio} --seeds {params.seeds} {params.beta} --settings {params.hp:q}"
-        " --spectrum {input.spectrum} --device {params.device} --threads {threads} -o {output} > {log} 2>&1"
+        " --spectrum {input.spectrum} --device {params.device} --threads {threads}{params.memory} -o {output} > {log} 2>&1"
 
 
 rule fit:
