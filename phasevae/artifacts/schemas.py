@@ -124,6 +124,7 @@ SCHEMAS = {
         reconstruction=_NUMBER,
         **dict.fromkeys(("elbo", "collapsed_elbo", "elbo_gap"), _NUMBER),
         **dict.fromkeys(("log_likelihood", "log_likelihood_standard_error", "elbo_gap_standard_error"), _ANY),
+        **dict.fromkeys(("residual_edge", "residual_edge_standard_error", "residual_margin"), _ANY),
         **_OF_LATENTS,
         beta_top=_POSITIVE | {"type": ["number", "null"]},
         top=_object(
