@@ -19,8 +19,9 @@ from phasevae.errors import InputError
 from phasevae.prediction.libraries import find_loss
 from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
 from phasevae.prediction.predict import Prediction, predict
+from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.provenance.stages import provenance_record
-from phasevae.spectrum.spectrum import spectrum_of, write_spectrum
+from phasevae.spectrum.spectrum import Spectrum, spectrum_of, write_spectrum
 from phasevae.sweep_result import SweepResult, write_tables
 from phasevae.sweeps.config_keys import DataSection, SweepSection
 from phasevae.sweeps.plan import make_plan, write_plan
@@ -113,8 +114,8 @@ def sweep(
     weights = sorted(_checked_weights(weights))
     unit = chosen_loss.effective_variance(1.0, dataset.x.shape[1], n_latent)
     completed = completed_settings(keys | _grid(chosen_loss, weights, unit), needs_grid=True)
-    spectrum = _saved_spectrum(dataset, home)
-    tasks = _planned(completed, home, Source(dataset.sha256, spectrum.critical_variance))
+    spectrum = _saved_spectrum(dataset, chosen_loss, home)
+    tasks = _planned(completed, home)
     job = {"device": device, "threads": threads, "data_memory_mb": data_memory_mb, "progress": progress}
     _train(tasks, dataset, Settings.from_keys(training_keys(completed)), home, **job)
     return SweepResult(
@@ -179,8 +180,9 @@ def _saved(dataset: Dataset, folder: Path) -> Dataset:
     return save_dataset(dataset, folder)
 
 
-def _saved_spectrum(dataset: Dataset, folder: Path) -> Any:
-    spectrum = spectrum_of(dataset)
+def _saved_spectrum(dataset: Dataset, loss: Loss, folder: Path) -> Spectrum:
+    """Write spectrum.json: of the data, or of the scores of the likelihood."""
+    spectrum = spectrum_of_likelihood(dataset, loss.family, dict(loss.options)) if loss.family else spectrum_of(dataset)
     path = folder / "spectrum.json"
     write_spectrum(path, spectrum, provenance_record(path, "spectrum", [folder / "data.json"]))
     return spectrum
@@ -191,13 +193,13 @@ def _predicted(dataset: Dataset, n_latent: int, loss: str, options: Mapping[str,
     return predict(dataset, n_latent, loss=name, loss_options=options)
 
 
-def _planned(completed: Mapping[str, Any], folder: Path, source: Source) -> list[Task]:
+def _planned(completed: Mapping[str, Any], folder: Path) -> list[Task]:
     """Write plan.csv and return the tasks of its points."""
     points = make_plan(completed)
     path = folder / "plan.csv"
     write_plan(path, points, provenance_record(path, "plan", config_digest=json_sha256(grid_keys(completed))))
     chosen = Settings.from_keys(training_keys(completed))
-    return make_tasks(points, folder, chosen, source, completed["extend_unconverged"])
+    return make_tasks(points, folder, chosen, Source.of(folder), completed["extend_unconverged"])
 
 
 def _train(
