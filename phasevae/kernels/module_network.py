@@ -152,7 +152,9 @@ class ModuleNetwork:
         with _exact():
             for index, (record, (of_parameters, of_input)) in enumerate(zip(kept, pairs, strict=True)):
                 rows = gradients if together else gradients[index : index + 1]
-                grad_inputs.append(self._differentiated(record, of_parameters.clone(), of_input.clone(), rows, with_input))
+                grad_inputs.append(
+                    self._differentiated(record, of_parameters.clone(), of_input.clone(), rows, with_input)
+                )
         if not with_input:
             return None
         return grad_inputs[0] if together else torch.stack(grad_inputs)

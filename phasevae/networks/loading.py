@@ -43,7 +43,9 @@ def load_function(source: NetworkFile) -> Callable[..., Any]:
         exec(code, module.__dict__)
     function = getattr(module, source.build, None)
     if not callable(function):
-        raise InputError(f"{source.name}: has no function '{source.build}', must define {source.build}(input_shape, n_latent)")
+        raise InputError(
+            f"{source.name}: has no function '{source.build}', must define {source.build}(input_shape, n_latent)"
+        )
     return function
 
 
@@ -86,7 +88,9 @@ def own_code(source: NetworkFile, place: str) -> Iterator[None]:
         where = f" in line {lines[-1]}" if lines else ""
         said = " ".join(str(error).split())
         said = f" ({said[:_MOST_CHARACTERS]}{'...' if len(said) > _MOST_CHARACTERS else ''})" if said else ""
-        hint = "; a file of networks stands alone: it may import installed packages only" * isinstance(error, ImportError)
+        hint = "; a file of networks stands alone: it may import installed packages only" * isinstance(
+            error, ImportError
+        )
         raise InputError(f"{place}: raised {type(error).__name__}{where}{said}{hint}") from None
 
 

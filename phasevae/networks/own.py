@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,6 @@ class OwnArchitecture:
     n_outputs: int
     n_condition: int = 0
     habits: tuple[Habits, Habits] = (Habits(False, False), Habits(False, False))
-    function: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def dimension(self) -> int:
@@ -66,9 +65,7 @@ class OwnArchitecture:
         made, offset = [], 0
         for module, habits in zip(self._template, self.habits, strict=True):
             widest = _WIDENING * max(self.sample.size, self.n_outputs, self.n_latent)
-            made.append(
-                ModuleNetwork(module, offset, module.label, habits.is_random, habits.changes_buffers, widest)
-            )
+            made.append(ModuleNetwork(module, offset, module.label, habits.is_random, habits.changes_buffers, widest))
             offset = made[-1].end
         return tuple(made)
 
@@ -104,12 +101,11 @@ class OwnArchitecture:
     def tensors(self, row: np.ndarray) -> dict[str, np.ndarray]:
         """Return the parameters and buffers in a row by name, such as "encoder.conv.weight"."""
         return {
-            name: row[entry.offset : entry.offset + entry.size].reshape(entry.shape)
-            for _, name, entry in self._entries
+            name: row[entry.offset : entry.offset + entry.size].reshape(entry.shape) for _, name, entry in self._entries
         }
 
     def row(self, tensors: Mapping[str, np.ndarray], place: str) -> np.ndarray:
-        """Return the row [n_parameters] of tensors by name; an InputError that begins with `place` if one is missing."""
+        """Return the row [n_parameters] of tensors by name; an InputError with the `place` if one is missing."""
         for _, name, entry in self._entries:
             if name not in tensors or tensors[name].shape != entry.shape:
                 raise InputError(f"{place}: {name} is missing or not {list(entry.shape)}")
@@ -154,13 +150,13 @@ class OwnArchitecture:
             tried(encoder, inputs, self.source, encoder.label),
             tried(decoder, latents, self.source, decoder.label),
         )
-        return OwnArchitecture(
-            self.source, self.sample, self.n_latent, self.n_outputs, self.n_condition, habits, self._function
+        return dataclasses.replace(
+            self, source=dataclasses.replace(self.source, function=self._function), habits=habits
         )
 
     @functools.cached_property
     def _function(self) -> Callable[..., Any]:
-        return self.function or load_function(self.source)
+        return self.source.function or load_function(self.source)
 
     @functools.cached_property
     def _template(self) -> tuple[RowEncoder, RowDecoder]:
@@ -209,6 +205,3 @@ def _values(module: nn.Module) -> list[Tensor]:
 
 def _row_of(module: nn.Module) -> Tensor:
     return torch.cat([tensor.detach().cpu().float().flatten() for tensor in _values(module)])
-
-
-_ = math

@@ -23,7 +23,11 @@ def config_schema() -> dict[str, Any]:
     schema["properties"]["datasets"]["propertyNames"] = {"pattern": NAME_PATTERN}
     schema["properties"]["datasets"]["additionalProperties"] = {"$ref": "#/$defs/dataset"}
     schema["properties"]["cluster"] = _plain(definitions.pop("cluster")) | {"default": {}}
-    return {**schema, "$defs": {name: _plain(rule) for name, rule in definitions.items()}}
+    plain = {name: _plain(rule) for name, rule in definitions.items()}
+    own = plain["dataset"]["properties"]["network"]
+    own |= plain.pop("ownnetwork") | {"description": own["description"]}
+    own.pop("$ref", None)
+    return {**schema, "$defs": plain}
 
 
 def dataset_rules() -> dict[str, Any]:

@@ -1,11 +1,17 @@
-"""The file in which users define networks of their own: its text, its digest, and how messages call it."""
+"""Networks that users define themselves: the file, its digest, and what of it identifies a trained point."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from phasevae.datasets.sample_shape import SampleShape
 from phasevae.errors import InputError
 
 
@@ -21,11 +27,14 @@ class NetworkFile:
         Name of the function.
     text : str
         Content of the file.
+    function : callable, optional
+        The function itself, where it was given in Python.
     """
 
     name: str
     build: str
     text: str
+    function: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def read(cls, path: Path | str, build: str = "build") -> NetworkFile:
@@ -38,6 +47,18 @@ class NetworkFile:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read ({error})") from None
 
+    @classmethod
+    def of_function(cls, function: Callable[..., Any]) -> NetworkFile:
+        """The file that defines a function; of a function that is typed in, its own source."""
+        name = getattr(function, "__name__", type(function).__name__)
+        try:
+            path = inspect.getsourcefile(function)
+            in_file = path is not None and Path(path).is_file()
+            text = Path(path).read_text(encoding="utf-8") if in_file else inspect.getsource(function)
+        except (OSError, TypeError, UnicodeDecodeError):
+            raise InputError(f"{name}: its source cannot be read, must be a function that a file defines") from None
+        return cls(Path(path).name if in_file else name, name, text, function)
+
     @property
     def sha256(self) -> str:
         """sha256 (hex) of the text."""
@@ -47,3 +68,35 @@ class NetworkFile:
     def label(self) -> str:
         """The file and the function, as messages name them."""
         return f"{self.name}: {self.build}()"
+
+
+class NetworkSpec(BaseModel):
+    """A user's networks for the samples of a data set: what the settings of a training hold of them.
+
+    The digest of a point covers the content of the file, the name of the function and the shape of a sample. Read back
+    from the record of a point it has no file, and no networks can be built from it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    build: str
+    sha256: str
+    input_shape: tuple[int, ...]
+    channels_last: bool = False
+    file: NetworkFile | None = Field(None, exclude=True, repr=False)
+
+    @classmethod
+    def of(cls, file: NetworkFile, sample: SampleShape) -> NetworkSpec:
+        """The networks of a file for samples of a shape."""
+        return cls(
+            build=file.build,
+            sha256=file.sha256,
+            input_shape=sample.shape,
+            channels_last=sample.channels_last,
+            file=file,
+        )
+
+    @property
+    def sample(self) -> SampleShape:
+        """The shape of a sample."""
+        return SampleShape(self.input_shape, self.channels_last)

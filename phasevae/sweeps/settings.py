@@ -11,23 +11,28 @@ from pydantic import ValidationError
 
 from phasevae.errors import InputError
 from phasevae.sweeps.config_keys import ExtensionSection, NetworkSection, TrainingSection
+from phasevae.sweeps.network_file import NetworkSpec
 
 WARMUP = 0.05
 """Fraction of the training in which the learning rate rises: full steps at the start can kill latents for good."""
 
 GRID_KEYS = ("sigma2", "sigma2_ratio", "beta", "seeds", "n_buckets")
-TRAINING_KEYS = (*NetworkSection.model_fields, *TrainingSection.model_fields)
+TRAINING_KEYS = (*(key for key in NetworkSection.model_fields if key != "network"), *TrainingSection.model_fields)
+"""The keys that are their own values. The file of `network` counts by its content, and its place does not."""
 
 
 class Settings(TrainingSection, NetworkSection):
     """Networks and training of a sweep: what the numbers of a trained point depend on, in addition to the data, its own
     sigma2, beta and seed, and the code."""
 
+    network: NetworkSpec | None = None
+    """The user's own networks; the MLP of `hidden` by default."""
+
     @classmethod
     def from_keys(cls, keys: Mapping[str, Any]) -> Settings:
         """From a mapping such as `training_keys` gives. Raises InputError that names a missing, unknown or bad key."""
         for name in [*cls.model_fields, *keys]:
-            if name not in keys or name not in cls.model_fields:
+            if (name not in keys and name != "network") or name not in cls.model_fields:
                 raise InputError(f"settings: key '{name}' is {'unknown' if name in keys else 'missing'}")
         try:
             return cls(**keys)
@@ -37,7 +42,7 @@ class Settings(TrainingSection, NetworkSection):
 
     def with_changes(self, **changes: Any) -> Settings:
         """The same settings but for some keys."""
-        return type(self)(**{**self.model_dump(), **changes})
+        return type(self)(**{**dict(self), **changes})
 
     def extended(self, factor: int) -> Settings:
         """The same training with `factor` times the samples."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import reparam_kl
 from phasevae.kernels.reconstruction import Reconstruction
-from phasevae.model import Architecture, decoder_input, initialise, posterior
+from phasevae.model import architecture_of, decoder_input, initialise, posterior
 from phasevae.rows import Batch, Rows
 from phasevae.sweeps.settings import Member, Settings, rows_sharing
 from phasevae.training.variance_reduction import moment_matched_noise, rao_blackwell_targets
@@ -51,18 +51,30 @@ class VAEStep:
         n_condition = 0 if rows.condition is None else rows.condition.shape[1]
         inputs = rows.x if rows.inputs is None else rows.inputs
         dimension = inputs.shape[1] - n_condition
-        architecture = Architecture(
-            dimension, settings.n_latent, settings.hidden, reconstruction.n_outputs, n_condition
-        )
+        architecture = architecture_of(
+            settings.network, settings.hidden, dimension, settings.n_latent, reconstruction.n_outputs, n_condition
+        ).tried_on(inputs)
         device, dtype = rows.x.device, rows.x.dtype
         self.model = initialise(architecture, [member.seed for member in members], device, dtype)
         self.gradients = torch.zeros_like(self.model.parameters)
         self._beta = torch.tensor([member.beta for member in members], dtype=dtype, device=device)
         keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta) for m in members]
+        self._point_keys = keys
         self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
         self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if reconstruction.is_linear else 1
         # The rows are centred, but those to train with need not be, where some are held out.
         self._mean = reconstruction.statistics(rows.x[pool]).mean(0, dtype=torch.float64).to(dtype)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a network draws random numbers of its own; `seed_noise` must then be called before each step."""
+        return self.model.encoder.is_random or self.model.decoder.is_random
+
+    def seed_noise(self, step: int) -> None:
+        """Seed the random numbers of the networks in a step: functions of point, network and step alone."""
+        for part, network in (("encoder", self.model.encoder), ("decoder", self.model.decoder)):
+            if network.is_random:
+                network.seeds = [noise.key("noise", f"{key},{part},{step}") for key in self._point_keys]
 
     def differentiate(self, batch: Batch, sigma2: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """Fill `gradients` for the rows of a step.
