@@ -23,11 +23,7 @@ def config_schema() -> dict[str, Any]:
     schema["properties"]["datasets"]["propertyNames"] = {"pattern": NAME_PATTERN}
     schema["properties"]["datasets"]["additionalProperties"] = {"$ref": "#/$defs/dataset"}
     schema["properties"]["cluster"] = _plain(definitions.pop("cluster")) | {"default": {}}
-    plain = {name: _plain(rule) for name, rule in definitions.items()}
-    own = plain["dataset"]["properties"]["network"]
-    own |= plain.pop("ownnetwork") | {"description": own["description"]}
-    own.pop("$ref", None)
-    return {**schema, "$defs": plain}
+    return {**schema, "$defs": {"dataset": _plain(_inlined(definitions["dataset"], definitions))}}
 
 
 def dataset_rules() -> dict[str, Any]:
@@ -48,11 +44,25 @@ def _plain(rule: Any) -> Any:
             plain |= _merged([_plain(option) for option in value if option != {"type": "null"}])
         elif word == "properties":
             plain[word] = {key: _plain(item) for key, item in value.items()}
+        elif word == "const":
+            plain["enum"] = [value]
         elif word == "description":
             plain[word] = " ".join(value.split())
         elif word != "title" and not (word == "default" and value is None):
             plain[word] = value if word in _KEPT_AS_THEY_ARE else _plain(value)
     return plain
+
+
+def _inlined(rule: Any, definitions: dict[str, Any]) -> Any:
+    """A rule in which the groups of keys within a data set, such as `network`, stand where they are referred to."""
+    if isinstance(rule, list):
+        return [_inlined(item, definitions) for item in rule]
+    if not isinstance(rule, dict):
+        return rule
+    if "$ref" in rule:
+        name = rule["$ref"].rsplit("/", 1)[-1].removesuffix("Section").lower()
+        return _inlined(definitions[name], definitions)
+    return {word: _inlined(value, definitions) for word, value in rule.items()}
 
 
 def _merged(options: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,3 +102,37 @@ class NetworkSpec(BaseModel):
     def sample(self) -> SampleShape:
         """The shape of a sample."""
         return SampleShape(self.input_shape, self.channels_last)
+
+
+def chosen_file(settings: Mapping[str, Any]) -> NetworkFile | None:
+    """Read the file of the networks that the settings of a data set name; None for the MLP.
+
+    Raises InputError that names a file that is missing.
+    """
+    network = settings.get("network") or {}
+    return NetworkFile.read(network["module"], network.get("build") or "build") if "module" in network else None
+
+
+def network_content(settings: Mapping[str, Any]) -> str:
+    """What of the user's networks counts in a run of the workflow: content and function, "" for the MLP.
+
+    A missing file is left to the command, which names it.
+    """
+    with contextlib.suppress(InputError):
+        if (file := chosen_file(settings)) is not None:
+            return f"{file.sha256}:{file.build}"
+    return ""
+
+
+def network_inputs(settings: Mapping[str, Any]) -> list[str]:
+    """The file of the user's networks, as an input of the workflow; empty for the MLP."""
+    module = (settings.get("network") or {}).get("module")
+    return [str(Path(module).expanduser())] if module else []
+
+
+def network_option(settings: Mapping[str, Any]) -> str:
+    """The option of the command line for the user's networks, quoted for a shell; "" for the MLP."""
+    network = settings.get("network") or {}
+    if "module" not in network:
+        return ""
+    return f"--network {shlex.quote(network['module'] + ':' + (network.get('build') or 'build'))}"

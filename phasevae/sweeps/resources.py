@@ -28,6 +28,10 @@ _ROW_ORDER_BYTES = 120  # per row of the data and seed, while a permutation is d
 MOST_PAIRS, ENOUGH_PAIRS, LIKELIHOOD_ROWS, LIKELIHOOD_DRAWS = 8, 2**19, 4096, 256
 """Copies of the constants in phasevae.measurement.measure, which loads torch."""
 
+OWN_NETWORKS = 8.0
+"""Networks of the user's own are taken to need this many times the operations and activations of an MLP of the widths
+`hidden`, because convolutions use each weight at many places. Nobody knows before they have run."""
+
 MOST_COORDINATES = 16
 """Copy of the constant in phasevae.training.row_order, which loads torch."""
 
@@ -67,7 +71,7 @@ def estimate_cost(
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / max(1, n_samples)))
     measuring = (2.0 * _macs(encoder) + 4.0 * pairs * _macs(decoder)) * n_samples
     measuring += 2.0 * min(n_samples, LIKELIHOOD_ROWS) * LIKELIHOOD_DRAWS * _macs(decoder)
-    flops = n_points * (training * settings["samples"] + measuring)
+    flops = _factor(settings) * n_points * (training * settings["samples"] + measuring)
     rate = CUDA_FLOPS if device.startswith("cuda") else CPU_FLOPS * threads
     computing = max(flops / rate, _STEP_SECONDS * settings["samples"] / settings["batch"])
     return {
@@ -218,6 +222,7 @@ def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_sample
     group = rows_sharing(batch, settings["rao_blackwell_group"])
     parameters = _n_parameters(encoder) + _n_parameters(decoder)
     of_row = 2 * sum(encoder[1:]) + draws * (3 if group > 1 else 2) * sum(decoder[1:]) + (2 + 2 * draws) * dimension
+    of_row *= _factor(settings)
     if group > 1:
         of_row += 2 * draws * group + (3 + 2 * draws) * (2 * n_latent + 1) + 2 * draws * dimension
     orders = _ROW_ORDER_BYTES * n_samples * len(settings.get("seeds", [0]))
@@ -227,6 +232,10 @@ def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_sample
     beginning = 10 * _BYTES * n_points * parameters + orders
     step = _BYTES * n_points * (4 * parameters + batch * of_row)
     return 2 * _BYTES * n_samples * dimension + max(beginning, step)
+
+
+def _factor(settings: Mapping[str, Any]) -> float:
+    return OWN_NETWORKS if "module" in (settings.get("network") or {}) else 1.0
 
 
 def _n_parameters(widths: list[int]) -> int:

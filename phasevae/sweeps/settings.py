@@ -98,12 +98,13 @@ def grid_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def plan_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that `phasevae plan` needs: the grid, and the training for its estimate of time and memory."""
-    return grid_keys(settings) | training_keys(settings)
+    network = {"network": settings["network"]} if "network" in settings else {}
+    return grid_keys(settings) | training_keys(settings) | network
 
 
 def refine_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that `phasevae refine` needs."""
-    return plan_keys(settings) | {"refine_transitions": settings["refine_transitions"]}
+    return grid_keys(settings) | training_keys(settings) | {"refine_transitions": settings["refine_transitions"]}
 
 
 def rows_sharing(batch: int, rao_blackwell_group: int) -> int:

@@ -4,6 +4,7 @@ rule collect:
         record=f"{RESULTS}/{{dataset}}/data.json",
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
         points=lambda wildcards: OUTPUTS.points_of_table(plan_of_table(wildcards), **wildcards),
+        network=lambda wildcards: network_inputs(settings_of(wildcards)),
     output:
         sweep=report(
             f"{RESULTS}/{{dataset}}/{{part}}sweep.csv",
@@ -41,11 +42,13 @@ rule collect:
         # rule is still to be run, and it needs the flags of the points.
         training=lambda wildcards: canonical_json(train_keys(settings_of(wildcards))),
         training_code=lambda wildcards: training_code(settings_of(wildcards)),
+        networks=lambda wildcards: network_content(settings_of(wildcards)),
+        network=lambda wildcards, input: network_option(settings_of(wildcards)),
         folder=subpath(input.record, parent=True),
     message:
         "{wildcards.dataset}: collect the trained points in {output.sweep}"
     shell:
-        "phasevae collect --plan {input.plan} --settings {params.hp:q} --data {params.folder}"
+        "phasevae collect --plan {input.plan} --settings {params.hp:q} {params.network} --data {params.folder}"
         " --spectrum {input.spectrum} -o {output.sweep} --dimensions {output.dimensions} --timing {output.timing}"
         " --histories {output.histories} > {log} 2>&1"
 
@@ -55,6 +58,7 @@ rule hysteresis:
         data=f"{RESULTS}/{{dataset}}/data.npy",
         record=f"{RESULTS}/{{dataset}}/data.json",
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
+        network=lambda wildcards: network_inputs(DATASETS[wildcards.dataset]),
     output:
         f"{RESULTS}/{{dataset}}/hysteresis.csv",
     log:
@@ -72,13 +76,16 @@ rule hysteresis:
         seeds=lambda wildcards: ",".join(map(str, sorted(DATASETS[wildcards.dataset]["seeds"]))),
         beta=lambda wildcards: f"--beta {DATASETS[wildcards.dataset]['beta']!r}",
         code=stage_code("hysteresis"),
+        networks=lambda wildcards: network_content(DATASETS[wildcards.dataset]),
+        network=lambda wildcards, input: network_option(DATASETS[wildcards.dataset]),
         folder=subpath(input.record, parent=True),
         device=lambda wildcards, input: CONFIG["device"],
     message:
         "{wildcards.dataset}: train upwards from active models, for the hysteresis"
     shell:
         "phasevae hysteresis {params.folder} --ratio {params.ratio} --seeds {params.seeds} {params.beta} --settings {params.hp:q}"
-        " --spectrum {input.spectrum} --device {params.device} --threads {threads} -o {output} > {log} 2>&1"
+        " {params.network} --spectrum {input.spectrum} --device {params.device} --threads {threads} -o {output}"
+        " > {log} 2>&1"
 
 
 rule fit:

@@ -19,6 +19,7 @@ from phasevae.cli.parent import this_process
 from phasevae.config import dataset_options, validate
 from phasevae.figures.registry import FIGURES
 from phasevae.provenance.stages import stage_code
+from phasevae.sweeps.network_file import network_content, network_inputs, network_option
 from phasevae.sweeps.outputs import Outputs, own_files
 from phasevae.sweeps.progress import show_progress
 from phasevae.sweeps.settings import grid_keys, plan_keys, refine_keys, train_keys, training_keys

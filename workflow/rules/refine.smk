@@ -41,6 +41,7 @@ rule train_refined:
         # The points of the first stage in this bucket, because two jobs must not train the same points at once.
         # ancient(): that the first stage was trained again is no reason to train this bucket again.
         first=lambda wildcards: ancient(OUTPUTS.first_stage(**wildcards)),
+        network=lambda wildcards: network_inputs(settings_of(wildcards)),
     output:
         touch(f"{RESULTS}/{{dataset}}/{{part}}refined/bucket={{bucket}}.done"),
     log:
@@ -59,6 +60,8 @@ rule train_refined:
     params:
         hp=lambda wildcards: canonical_json(train_keys(settings_of(wildcards))),
         code=lambda wildcards: training_code(settings_of(wildcards)),
+        networks=lambda wildcards: network_content(settings_of(wildcards)),
+        network=lambda wildcards, input: network_option(settings_of(wildcards)),
         data=subpath(input.record, parent=True),
         folder=subpath(input.plan, parent=True),
         device=lambda wildcards, input: CONFIG["device"],
@@ -67,5 +70,5 @@ rule train_refined:
         "{wildcards.dataset}: train the points that {input.plan} adds to bucket {wildcards.bucket}"
     shell:
         "phasevae train {params.data} --plan {input.plan} --bucket {wildcards.bucket} --spectrum {input.spectrum}"
-        " --settings {params.hp:q} --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}"
+        " --settings {params.hp:q} {params.network} --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}"
         " -o {params.folder} > {log} 2>&1"

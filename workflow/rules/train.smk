@@ -42,6 +42,7 @@ for sweep in OUTPUTS.sweeps:
                 data=f"{RESULTS}/{sweep.dataset}/data.npy",
                 record=f"{RESULTS}/{sweep.dataset}/data.json",
                 spectrum=f"{RESULTS}/{sweep.dataset}/spectrum.json",
+                network=network_inputs(sweep.settings),
             output:
                 # Snakemake searches the outputs in their order; `collect` asks for the flags and each point.json.
                 touch(sweep.complete_flags(points)),
@@ -60,6 +61,8 @@ for sweep in OUTPUTS.sweeps:
             params:
                 hp=canonical_json(train_keys(sweep.settings)),
                 code=training_code(sweep.settings),
+                networks=network_content(sweep.settings),
+                network=lambda wildcards, input, option=network_option(sweep.settings): option,
                 plan=lambda wildcards, input, plan=sweep.bucket_plans[bucket]: plan,
                 bucket=lambda wildcards, input, bucket=bucket: bucket,
                 folder=subpath(input.record, parent=True),
@@ -70,7 +73,7 @@ for sweep in OUTPUTS.sweeps:
                 f"{sweep.dataset}{', second pass' if sweep.part else ''}: train bucket {bucket} ({len(points)} points)"
             shell:
                 "phasevae train {params.folder} --plan /dev/stdin --bucket {params.bucket}"
-                " --spectrum {input.spectrum} --settings {params.hp:q}"
+                " --spectrum {input.spectrum} --settings {params.hp:q} {params.network}"
                 " --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}"
                 " -o {params.folder}/{params.part}"
                 " > {log} 2>&1 <<< {params.plan:q}"
