@@ -1,4 +1,4 @@
-"""A small convolutional VAE for images of any size whose sides are multiples of four: see config/conv.yaml."""
+"""A small convolutional VAE for images whose sides are even: see config/conv.yaml."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ CHANNELS = 8
 
 
 class Encoder(nn.Module):
-    """Two convolutions that halve the image, and a linear layer for the mean and log variance of each latent."""
+    """Two convolutions, of which the second halves the image, and a linear layer for mean and log variance."""
 
     def __init__(self, input_shape: tuple[int, int, int], n_latent: int):
         super().__init__()
         channels, height, width = input_shape
         self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, CHANNELS, 3, stride=2, padding=1),
+            nn.Conv2d(channels, CHANNELS, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(CHANNELS, 2 * CHANNELS, 3, stride=2, padding=1),
             nn.ReLU(),
             nn.Flatten(),
         )
-        features = 2 * CHANNELS * (height // 4) * (width // 4)
+        features = 2 * CHANNELS * (height // 2) * (width // 2)
         self.mu = nn.Linear(features, n_latent)
         self.logvar = nn.Linear(features, n_latent)
 
@@ -31,20 +31,19 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The mirror image: a linear layer, and two sub-pixel convolutions that double the image."""
+    """The mirror image: a linear layer, a sub-pixel convolution that doubles the image, and a convolution."""
 
     def __init__(self, input_shape: tuple[int, int, int], n_latent: int):
         super().__init__()
         channels, height, width = input_shape
         self.layers = nn.Sequential(
-            nn.Linear(n_latent, 2 * CHANNELS * (height // 4) * (width // 4)),
+            nn.Linear(n_latent, 2 * CHANNELS * (height // 2) * (width // 2)),
             nn.ReLU(),
-            nn.Unflatten(1, (2 * CHANNELS, height // 4, width // 4)),
+            nn.Unflatten(1, (2 * CHANNELS, height // 2, width // 2)),
             nn.Conv2d(2 * CHANNELS, 4 * CHANNELS, 3, padding=1),
             nn.PixelShuffle(2),
             nn.ReLU(),
-            nn.Conv2d(CHANNELS, 4 * channels, 3, padding=1),
-            nn.PixelShuffle(2),
+            nn.Conv2d(CHANNELS, channels, 3, padding=1),
         )
 
     def forward(self, z: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ computed one after another, unless vmap gives the same bits at the shapes of the
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ class ModuleNetwork:
         for field in self.fields:
             flat = row[..., field.offset : field.offset + field.size]
             dtype = row.dtype if field.dtype.is_floating_point else field.dtype
-            tensors[field.name] = flat.detach().reshape(*row.shape[:-1], *field.shape).to(dtype, copy=True)
+            tensors[field.name] = flat.detach().reshape((*row.shape[:-1], *field.shape)).to(dtype, copy=True)
         return tensors
 
     def _leaves(self, tensors: dict[str, Tensor]) -> list[Tensor]:
@@ -221,8 +222,9 @@ class ModuleNetwork:
         size = (parameters.shape[0], *x.shape)
         if size not in self._vmapped:
             try:
-                differs = not self._agree(parameters, x)
-                reason = "vmap gives other bits" if differs else ""
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # torch warns where it has no batching rule
+                    reason = "" if self._agree(parameters, x) else "vmap gives other bits"
             except Exception as error:  # a module may raise anything where vmap cannot follow it
                 reason = f"vmap does not apply ({str(error).strip().splitlines()[0] if str(error) else error!r})"
             way = f"one after another: {reason}" if reason else "together, by vmap"
