@@ -19,7 +19,7 @@ from phasevae.kernels.adam import padded_length
 from phasevae.kernels.module_network import Field, ModuleNetwork, fields_of, tensors_of
 from phasevae.networks.loading import call_build, load_function
 from phasevae.networks.modules import RowDecoder, RowEncoder
-from phasevae.networks.trial import TRIAL_ROWS, Habits, check_tensors, tried
+from phasevae.networks.trial import TRIAL_ROWS, Habits, check_tensors, initialise_lazy, tried
 from phasevae.sweeps.network_file import NetworkFile
 
 PARTS = ("encoder", "decoder")
@@ -189,7 +189,9 @@ class OwnArchitecture:
             raise InputError(f"{label}: encoder and decoder share parameters, must have their own")
         encoder = RowEncoder(pair[0], self.sample, self.n_latent, f"{label}: encoder")
         decoder = RowDecoder(pair[1], self.sample, self.n_latent, self.n_outputs, f"{label}: decoder")
-        for module in (encoder, decoder):
+        widths = self.dimension + self.n_condition, self.n_latent + self.n_condition
+        for module, width in zip((encoder, decoder), widths, strict=True):
+            initialise_lazy(module, width, self.source, key)
             check_tensors(module, module.label)
         return encoder, decoder
 

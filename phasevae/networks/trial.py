@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import UninitializedTensorMixin
 
 from phasevae.errors import InputError
 from phasevae.kernels.module_network import tensors_of
 from phasevae.networks.loading import own_code, reproducible
+from phasevae.networks.modules import RowDecoder, RowEncoder
 from phasevae.sweeps.network_file import NetworkFile
 
 TRIAL_ROWS = 4
@@ -28,6 +30,24 @@ class Habits:
 
     is_random: bool
     changes_buffers: bool
+
+
+def initialise_lazy(module: RowEncoder | RowDecoder, width: int, source: NetworkFile, seed: int) -> None:
+    """Run a module once if it has lazy layers, whose parameters exist after their first input.
+
+    Parameters
+    ----------
+    module : RowEncoder or RowDecoder
+    width : int
+        Numbers of a row.
+    source : NetworkFile
+        The file that defines the module.
+    seed : int
+        Seed of the initial weights.
+    """
+    if any(isinstance(tensor, UninitializedTensorMixin) for tensor in tensors_of(module).values()):
+        with own_code(source, module.label), reproducible(seed), torch.no_grad():
+            module.eval()(torch.zeros(TRIAL_ROWS, width))
 
 
 def check_tensors(module: nn.Module, label: str) -> None:
@@ -79,11 +99,12 @@ def tried(module: nn.Module, rows: Tensor, source: NetworkFile, label: str) -> H
 
 @dataclass
 class _Run:
-    """A run: the copies of input and tensors that it was made with, as they are afterwards, and the output."""
+    """A run: the copies of input and tensors that it was made with, as they are afterwards; the output; its habits."""
 
     x: Tensor
     tensors: dict[str, Tensor]
     output: Tensor
+    habits: Habits
 
 
 @dataclass
@@ -99,18 +120,26 @@ class _Runner:
         given = self.rows if rows is None else rows
         x = given.clone().requires_grad_(training)
         tensors = {name: self._copied(tensor) for name, tensor in tensors_of(self.module).items()}
+        kept = {name: (tensor, tensor._version) for name, tensor in tensors.items()}
         mode = "training" if training else "evaluation"
         with own_code(self.source, f"{self.label}: in {mode} mode on {len(x)} rows"), reproducible(seed, x.device):
             self.module.train(training)
+            before = _random_state(x.device)
             with torch.set_grad_enabled(training):
                 output = functional_call(self.module, tensors, (x,))
+            is_random = not torch.equal(before, _random_state(x.device))
         if not torch.equal(x, given):
             raise self.error("changes its input in place, must leave it as it is (inplace=True in its first layer?)")
         if output.dtype != x.dtype:
             raise self.error(f"returns {output.dtype}, must be {x.dtype}")
         if not bool(torch.isfinite(output).all()):
             raise self.error(f"returns NaN or infinite numbers in {mode} mode, must be finite")
-        return _Run(x, tensors, output)
+        # A write is noticed even where it leaves the values as they are: its next one may not.
+        written = [
+            tensors[name] is not tensor or tensor._version != version or not torch.equal(tensor, self._copied(original))
+            for (name, (tensor, version)), original in zip(kept.items(), tensors_of(self.module).values(), strict=True)
+        ]
+        return _Run(x, tensors, output, Habits(is_random, any(written)))
 
     def derivatives(self, run: _Run, sources: list[Tensor]) -> list[Tensor]:
         """Return the derivatives of the output, summed, by those of the sources that it depends on."""
@@ -145,14 +174,15 @@ def _check_evaluation(runner: _Runner) -> None:
 
 
 def _checked_training(runner: _Runner) -> Habits:
-    before = {name: tensor.clone() for name, tensor in tensors_of(runner.module).items()}
-    run, again, other = (runner.run(True, seed) for seed in (0, 0, 1))
+    run, again = runner.run(True), runner.run(True)
     if not torch.equal(run.output, again.output):
         raise runner.error(
             "gives another output when it is called again with the same torch seed: "
             "its random numbers must be torch's, and a state that it changes must be a buffer"
         )
-    by_parameters = runner.derivatives(run, [tensor for tensor in run.tensors.values() if tensor.requires_grad])
+    by_parameters = runner.derivatives(
+        run, [tensor for tensor in run.tensors.values() if tensor.is_leaf and tensor.requires_grad]
+    )
     if not by_parameters:
         raise runner.error("its output does not depend on its parameters, must be differentiable by them")
     by_input = runner.derivatives(run, [run.x])
@@ -160,8 +190,9 @@ def _checked_training(runner: _Runner) -> Habits:
         raise runner.error("its output does not depend on its input, must be differentiable by it")
     if not all(bool(torch.isfinite(gradient).all()) for gradient in (*by_parameters, *by_input)):
         raise runner.error("its derivatives are not finite, must be finite")
-    kept = {name: tensor for name, tensor in run.tensors.items() if not tensor.requires_grad}
-    return Habits(
-        is_random=not torch.equal(run.output, other.output),
-        changes_buffers=any(not torch.equal(before[name].to(tensor), tensor) for name, tensor in kept.items()),
-    )
+    return run.habits
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """The state of the random numbers of a device."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.random.get_rng_state()
