@@ -101,14 +101,15 @@ class OwnArchitecture:
     def tensors(self, row: np.ndarray) -> dict[str, np.ndarray]:
         """Return the parameters and buffers in a row by name, such as "encoder.conv.weight"."""
         return {
-            name: row[entry.offset : entry.offset + entry.size].reshape(entry.shape) for _, name, entry in self._entries
+            name: row[entry.offset : entry.offset + entry.size].reshape(_stored(entry))
+            for _, name, entry in self._entries
         }
 
     def row(self, tensors: Mapping[str, np.ndarray], place: str) -> np.ndarray:
         """Return the row [n_parameters] of tensors by name; an InputError with the `place` if one is missing."""
         for _, name, entry in self._entries:
-            if name not in tensors or tensors[name].shape != entry.shape:
-                raise InputError(f"{place}: {name} is missing or not {list(entry.shape)}")
+            if name not in tensors or tensors[name].shape != _stored(entry):
+                raise InputError(f"{place}: {name} is missing or not {list(_stored(entry))}")
         return np.concatenate([tensors[name].ravel() for _, name, _ in self._entries])
 
     def record(self) -> dict[str, Any]:
@@ -199,6 +200,11 @@ class OwnArchitecture:
 def _own_name(name: str) -> str:
     """The name of a tensor in the user's module, from that in the module around it."""
     return name.removeprefix("inner.")
+
+
+def _stored(entry: Field) -> tuple[int, ...]:
+    """The shape of a parameter or buffer in a file, where a single number has one axis."""
+    return entry.shape or (1,)
 
 
 def _values(module: nn.Module) -> list[Tensor]:
