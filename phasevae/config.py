@@ -172,7 +172,7 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
 def _check_network(where: str, network: Mapping[str, Any] | None) -> None:
     if network is not None and ("kind" in network) == ("module" in network):
         given = "both are given" if "kind" in network else "neither is given"
-        raise InputError(f"{where}: kind and module: {given}; write {{kind: mlp}} or {{module: FILE, build: NAME}}")
+        raise InputError(f"{where}: kind and module: {given}; write {{kind: mlp}} or {{module: FILE}} (null in an overriding file removes one)")
     if network is not None and "build" in network and "module" not in network:
         raise InputError(f"{where}.build: {network['build']!r}, goes with module: FILE")
 
