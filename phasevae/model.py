@@ -20,9 +20,14 @@ from phasevae.datasets.sample_shape import SampleShape
 from phasevae.errors import InputError
 from phasevae.kernels import noise
 from phasevae.kernels.adam import padded_length
+from phasevae.kernels.family import Family
 from phasevae.kernels.mlp import Layer, Network
+from phasevae.kernels.reconstructions import make_reconstruction
 from phasevae.networks.own import OwnArchitecture
 from phasevae.sweeps.network_file import NetworkFile, NetworkSpec
+
+_OF_LIKELIHOOD = "likelihood."
+"""What the names of a likelihood's tensors begin with."""
 
 LOGVAR_RANGE = (-12.0, 8.0)
 """The encoder's log variance is clamped to this range (Li, arXiv:2610.11257)."""
@@ -211,6 +216,8 @@ def padded(rows: Tensor, architecture: Architecture | OwnArchitecture) -> Tensor
 class TrainedVAE:
     """One trained model. Data are in the units that `phasevae dataset` wrote; the model subtracts and adds their mean.
 
+    With a likelihood other than the Gaussian one, `decode` gives the outputs of its decoder, such as logits.
+
     Attributes
     ----------
     sigma2, beta : float
@@ -220,9 +227,11 @@ class TrainedVAE:
         The mean of the data that the networks were trained without.
     metadata : dict
         What the file of the weights records in addition.
+    family : Family or None
+        The likelihood; None for a Gaussian decoder.
     """
 
-    def __init__(self, ensemble: VAEEnsemble, mean: Tensor, metadata: dict):
+    def __init__(self, ensemble: VAEEnsemble, mean: Tensor, metadata: dict, family: Family | None = None):
         self._ensemble = ensemble
         # The mean is kept beside the layers, not folded into the first and last bias: where it is large compared with
         # the spread of the data, W x and W m agree in most digits, and their difference in float32 would be rounding.
@@ -231,23 +240,27 @@ class TrainedVAE:
         self.sigma2: float = metadata["sigma2"]
         self.beta: float = metadata["beta"]
         self.n_latent = ensemble.architecture.n_latent
+        self.family = family
 
     @torch.no_grad()
     def encode(self, x: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior means and latent variances, each [N, n_latent], for x [N, D]."""
-        batch = self._batch(x, self._ensemble.architecture.dimension, "x")
-        mu, logvar = self._ensemble.encode(batch - self.mean)
+        batch = self._batch(x, self.mean.numel(), "x")
+        mu, logvar = self._ensemble.encode(batch - self.mean if self.family is None else self.family.inputs(batch))
         return mu[0], logvar[0].exp()
 
     @torch.no_grad()
     def decode(self, z: np.ndarray | Tensor) -> Tensor:
-        """Return the decoder means f(z) [N, D] for z [N, n_latent]."""
-        return self._ensemble.decode(self._batch(z, self.n_latent, "z"))[0] + self.mean
+        """Return the decoder means f(z) [N, D], or the outputs [N, P] of another likelihood, for z [N, n_latent]."""
+        decoded = self._ensemble.decode(self._batch(z, self.n_latent, "z"))[0]
+        return decoded + self.mean if self.family is None else self.family.with_offset(decoded)
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """Draw n new data points [n, D]: z from the prior, and f(z) plus noise of the decoder variance."""
+        """Draw n new data points [n, D]: z from the prior, and x from the decoder's distribution given z."""
         generator = torch.Generator().manual_seed(seed)
         mean = self.decode(torch.randn(n, self.n_latent, generator=generator))
+        if self.family is not None:
+            return self.family.draw(mean, np.random.default_rng(seed))
         return mean + self.sigma2**0.5 * torch.randn(mean.shape, generator=generator)
 
     @staticmethod
@@ -259,7 +272,14 @@ class TrainedVAE:
         return batch[None]
 
 
-def save_model(path: Path | str, ensemble: VAEEnsemble, index: int, mean: np.ndarray, metadata: dict) -> None:
+def save_model(
+    path: Path | str,
+    ensemble: VAEEnsemble,
+    index: int,
+    mean: np.ndarray,
+    metadata: dict,
+    family: tuple[str, Family] | None = None,
+) -> None:
     """Write one model of an ensemble as safetensors.
 
     Parameters
@@ -273,9 +293,16 @@ def save_model(path: Path | str, ensemble: VAEEnsemble, index: int, mean: np.nda
         The mean of the data, which the model was trained without.
     metadata : dict
         What to store with it, sigma2 and beta at least; the architecture is added.
+    family : (str, Family), optional
+        Name and reconstruction term of a likelihood other than the Gaussian one.
     """
-    architecture = ensemble.architecture.record()
-    write_tensors(path, {**ensemble.tensors(index), "mean": mean}, {**metadata, "architecture": architecture})
+    tensors = {**ensemble.tensors(index), "mean": mean}
+    metadata = {**metadata, "architecture": ensemble.architecture.record()}
+    if family is not None:
+        name, term = family
+        tensors |= {f"{_OF_LIKELIHOOD}{key}": array for key, array in term.arrays().items()}
+        metadata["likelihood"] = {"name": name, "options": term.options}
+    write_tensors(path, tensors, metadata)
 
 
 def load(
@@ -304,12 +331,12 @@ def load(
     check_tensors(path, tensors, metadata, "weights", {})
     architecture = _recorded_architecture(path, metadata["architecture"], build, trust_code)
     row = torch.from_numpy(architecture.row(tensors, str(path)))[None]
-    mean = tensors.get("mean")
-    if mean is None or mean.shape != (architecture.dimension,):
+    mean, family = tensors.get("mean"), _family_of(tensors, metadata)
+    if mean is None or (family is None and mean.shape != (architecture.dimension,)):
         raise InputError(
             f"{path}: the mean of the data is missing or not [{architecture.dimension}], train the point again"
         )
-    return TrainedVAE(VAEEnsemble(architecture, padded(row, architecture)), torch.from_numpy(mean), metadata)
+    return TrainedVAE(VAEEnsemble(architecture, padded(row, architecture)), torch.from_numpy(mean), metadata, family)
 
 
 def _recorded_architecture(
@@ -360,3 +387,14 @@ def architecture_of(
         shape = " x ".join(map(str, spec.input_shape))
         raise InputError(f"network: samples of {shape} numbers, must be of {dimension} as the data are")
     return OwnArchitecture(spec.file, spec.sample, n_latent, n_outputs, n_condition)
+
+
+def _family_of(tensors: dict[str, np.ndarray], metadata: dict) -> Family | None:
+    """The reconstruction term of a stored model; None for a Gaussian decoder."""
+    if "likelihood" not in metadata:
+        return None
+    likelihood = metadata["likelihood"]
+    of_family = {
+        name.removeprefix(_OF_LIKELIHOOD): array for name, array in tensors.items() if name.startswith(_OF_LIKELIHOOD)
+    }
+    return make_reconstruction(likelihood["name"], of_family, likelihood["options"]).to("cpu", torch.float32)

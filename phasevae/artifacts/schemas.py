@@ -98,6 +98,10 @@ SCHEMAS = {
         data_sha256={"type": ["string", "null"]},
         provenance=_OBJECT,
         read=_READ,
+        likelihood={
+            **_object(("name", "options", "collapsed_loss"), name=_TEXT, options=_OBJECT, collapsed_loss=_NUMBER),
+            "additionalProperties": False,
+        },
     ),
     "point": _object(
         sigma2=_POSITIVE,
@@ -107,7 +111,8 @@ SCHEMAS = {
         extended=_WHOLE,
         active_dims={"type": "integer", "minimum": 0},
         kl=_KL,
-        mse=_LEAST_0,
+        mse=_LEAST_0 | {"type": ["number", "null"]},
+        reconstruction=_NUMBER,
         **dict.fromkeys(("elbo", "collapsed_elbo", "elbo_gap"), _NUMBER),
         **dict.fromkeys(("log_likelihood", "log_likelihood_standard_error", "elbo_gap_standard_error"), _ANY),
         kl_per_dim=_list(_KL, 1),

@@ -11,7 +11,7 @@ from typing import Any
 
 from phasevae import __version__
 from phasevae.artifacts.files import canonical_json
-from phasevae.datasets import archives, arrays, cifar10, digits, image_files, images, readers, synthetic
+from phasevae.datasets import archives, arrays, cifar10, counts, digits, image_files, images, readers, synthetic
 from phasevae.datasets.base import Dataset, checked_path, file_name
 from phasevae.datasets.store import is_saved, load_dataset, read_record
 from phasevae.errors import InputError, no_such_choice
@@ -21,6 +21,7 @@ KINDS: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic.synthetic,
     "mixture": synthetic.mixture,
     "clusters": synthetic.clusters,
+    "counts": counts.counts,
     "cifar10": cifar10.cifar10,
     "digits": digits.digits,
     "images": images.images,
@@ -88,6 +89,8 @@ def expected_shape(kind: str, **options: Any) -> tuple[int, int] | None:
         return used["n_samples"], len(used["eigenvalues"])
     if kind == "clusters":
         return used["n_samples"], len(used["weights"])
+    if kind == "counts":
+        return used["n_samples"], len(used["rates"])
     if kind == "digits":
         return digits.N_SAMPLES, digits.DIMENSION
     if kind == "cifar10":

@@ -63,13 +63,15 @@ def measure_model(
     Returns
     -------
     dict
-        `mse` is E|x - f(z)|^2 summed over features; `elbo` is E ln p(x|z) - beta kl (Eq. 17); `elbo_gap` is its
+        `mse` is E|x - f(z)|^2 summed over features, None for other families; `reconstruction`, for these, is
+        -E ln p(x|z); `elbo` is E ln p(x|z) - beta kl (Eq. 17); `elbo_gap` is its
         distance from the value of the constant decoder (Eq. 24), paired row by row; `log_likelihood` is that of
         `log_likelihood`. Keys that end in `_standard_error` are over rows. `holdout` has the numbers of the held-out
         rows.
     """
     data = Rows.of(rows)
     reconstruction = reconstruction or GaussianReconstruction(data.x.shape[1])
+    gaussian = isinstance(reconstruction, GaussianReconstruction)
     n = len(data)
     n_latent = model.architecture.n_latent
     key = noise.point_key("measure", member.seed, member.sigma2, member.beta)
@@ -95,7 +97,8 @@ def measure_model(
 
     def summary(rows: Tensor | slice) -> dict[str, float]:
         kl, energy, constant = (float(terms[rows].mean()) for terms in (kl_rows, energy_rows, constant_rows))
-        return {"elbo": -energy / member.sigma2 - constant - member.beta * kl, "kl": kl, "mse": 2 * energy}
+        result = {"elbo": -energy / member.sigma2 - constant - member.beta * kl, "kl": kl, "mse": 2 * energy}
+        return result if gaussian else result | {"mse": None, "reconstruction": energy + constant}
 
     result = summary(slice(None))
     result |= {

@@ -1,13 +1,14 @@
 """Covariance eigenvalues of any data, streamed over the rows, with their sampling errors.
 
-The largest eigenvalue is the predicted critical variance of the decoder (Li et al. 2026, Eq. 26).
+The largest eigenvalue is the predicted critical variance of the decoder (Li et al. 2026, Eq. 26). For a likelihood
+other than the Gaussian one, the rows are its whitened scores, and the largest eigenvalue is the critical weight of KL.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ MOST_MEASURED = 4096
 
 
 @dataclass(frozen=True)
+class LikelihoodRecord:
+    """The likelihood whose whitened scores a spectrum is of, and its constant decoder."""
+
+    name: str
+    options: dict[str, Any]
+    collapsed_loss: float  # mean of -ln p(x) under the constant decoder, nats per sample
+
+
+@dataclass(frozen=True)
 class Spectrum:
     """Eigenvalues of the covariance (1/N) of N samples in D dimensions, in squared units of the data."""
 
@@ -55,6 +65,7 @@ class Spectrum:
     provenance: dict[str, Any] = field(default_factory=dict)
     n_features: int | None = None  # D, where only the leading eigenvalues are known
     reading: Reading | None = None  # what was read; None in a file of an older version
+    likelihood: LikelihoodRecord | None = None  # None for a Gaussian decoder: the spectrum of the data themselves
 
     @property
     def dimension(self) -> int:
@@ -63,7 +74,8 @@ class Spectrum:
     def __repr__(self) -> str:
         size = f"{counted(self.n_samples, 'sample')} of {counted(self.dimension, 'feature')}"
         critical = with_error(self.critical_variance, float(self.standard_errors[0]))
-        return f"<Spectrum{self.name and f' of {self.name}'}: {size}, critical variance {critical}>"
+        what = "critical variance" if self.likelihood is None else f"{self.likelihood.name}, critical KL weight"
+        return f"<Spectrum{self.name and f' of {self.name}'}: {size}, {what} {critical}>"
 
 
 @dataclass(frozen=True)
@@ -252,7 +264,8 @@ _KEYS = (
 def to_json(spectrum: Spectrum) -> dict[str, Any]:
     """Return the content of spectrum.json."""
     read = None if spectrum.reading is None else spectrum.reading.to_json()
-    return {"read": read, **{key: getattr(spectrum, key) for key in _KEYS}}
+    likelihood = {} if spectrum.likelihood is None else {"likelihood": asdict(spectrum.likelihood)}
+    return {"read": read, **likelihood, **{key: getattr(spectrum, key) for key in _KEYS}}
 
 
 def write_spectrum(path: Path | str, spectrum: Spectrum, made_by: Mapping[str, Any] | None = None) -> None:
@@ -279,16 +292,19 @@ def read_spectrum(path: Path | str) -> Spectrum:
     if values["standard_errors"].shape != eigenvalues.shape:
         raise InputError(f"{path}: key 'standard_errors' must have one number for each of the eigenvalues")
     n_features = None if dimension == eigenvalues.size else dimension
-    return Spectrum(**values, n_features=n_features, reading=Reading.from_json(record.get("read")))
+    likelihood = record.get("likelihood") and LikelihoodRecord(**record["likelihood"])
+    return Spectrum(
+        **values, n_features=n_features, reading=Reading.from_json(record.get("read")), likelihood=likelihood or None
+    )
 
 
 def looks_gaussian(spectrum: Spectrum) -> bool:
     """Return whether |skewness| and |excess kurtosis| of the leading components are within 0.1 or 4 standard errors.
 
     The standard errors are those of Gaussian samples, sqrt(6 / N) and sqrt(24 / N). Undefined moments (NaN) count as
-    Gaussian.
+    Gaussian. Scores of another likelihood never do: the curves of Gaussian data are not theirs.
     """
-    return not any(
+    return spectrum.likelihood is None and not any(
         np.any(np.abs(moments) > max(0.1, 4 * np.sqrt(variance / spectrum.n_samples)))
         for moments, variance in ((spectrum.skewness, 6.0), (spectrum.excess_kurtosis, 24.0))
     )

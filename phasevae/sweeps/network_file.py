@@ -124,12 +124,6 @@ def network_content(settings: Mapping[str, Any]) -> str:
     return ""
 
 
-def network_inputs(settings: Mapping[str, Any]) -> list[str]:
-    """The file of the user's networks, as an input of the workflow; empty for the MLP."""
-    module = (settings.get("network") or {}).get("module")
-    return [str(Path(module).expanduser())] if module else []
-
-
 def network_option(settings: Mapping[str, Any]) -> str:
     """The option of the command line for the user's networks, quoted for a shell; "" for the MLP."""
     network = settings.get("network") or {}

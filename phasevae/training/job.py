@@ -20,6 +20,7 @@ import torch
 from phasevae.artifacts.environment import environment
 from phasevae.artifacts.files import remove_partial
 from phasevae.errors import InputError
+from phasevae.kernels.family import Family
 from phasevae.sweeps.digest import training_code_hash
 from phasevae.sweeps.points import POINT_FILES, OutdatedPointError, Task, next_budget, read_valid
 from phasevae.sweeps.settings import Settings
@@ -55,6 +56,8 @@ class Job:
         Where to train.
     checkpoint_seconds : float
         The time between two checkpoints.
+    own_likelihood : Family, optional
+        The fitted function of the user's own, where the likelihood of the settings is one.
     """
 
     tasks: Sequence[Task]
@@ -64,6 +67,7 @@ class Job:
     checkpoint: Path
     device: torch.device
     checkpoint_seconds: float = 60.0
+    own_likelihood: Family | None = None
 
 
 def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: None) -> list[Path]:
@@ -101,7 +105,7 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
             job.checkpoint.unlink(missing_ok=True)
             return []
         trained = [task for task in job.tasks if task in pending]
-        problem = Problem.of(job.x, job.settings, job.device)
+        problem = Problem.of(job.x, job.settings, job.device, job.own_likelihood)
         with stop_signals() as stop:
             while pending:
                 for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):
@@ -167,7 +171,7 @@ def _train_and_write(
         trainer.restore(ensemble.arrays)
     seconds = _train(job, trainer, ensemble, stop, on_record)
     provenance = environment() | describe_machine(job.device)
-    provenance |= {"data_sha256": job.data_sha256, "code_hash": training_code_hash()}
+    provenance |= {"data_sha256": job.data_sha256, "code_hash": training_code_hash(job.settings)}
     with stop.at_once():
         for index, task in enumerate(ensemble.tasks):
             budget = next_budget(task)

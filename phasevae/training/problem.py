@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phasevae.kernels.family import Family
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
 from phasevae.rows import Rows
-from phasevae.sweeps.settings import Settings
+from phasevae.sweeps.settings import GAUSSIAN, Settings
+from phasevae.training.likelihoods import rows_and_family
 from phasevae.training.row_order import split_rows
 
 
@@ -33,15 +35,24 @@ class Problem:
     held_out: Tensor
 
     @classmethod
-    def of(cls, x: np.ndarray | Tensor, settings: Settings, device: torch.device | str = "cpu") -> Problem:
+    def of(
+        cls,
+        x: np.ndarray | Tensor,
+        settings: Settings,
+        device: torch.device | str = "cpu",
+        own_likelihood: Family | None = None,
+    ) -> Problem:
         """Prepare data for the trainings of a sweep.
 
         Parameters
         ----------
         x : array or Tensor [N, D]
-            The data. An array is copied to the device and centred; a tensor is taken as centred rows.
+            The data. An array is copied to the device; a tensor is taken as centred rows. For a Gaussian decoder the
+            copy is centred.
         settings : Settings
         device : torch.device or str
+        own_likelihood : Family, optional
+            The fitted function of the user's own, where the likelihood of the settings is one.
 
         Returns
         -------
@@ -50,8 +61,12 @@ class Problem:
         Raises
         ------
         InputError
-            If `settings.holdout` leaves no rows on one side.
+            If `settings.holdout` leaves no rows on one side, and for data that the likelihood cannot have.
         """
-        rows = Rows.of(x, device)
+        if settings.likelihood == GAUSSIAN:
+            rows = Rows.of(x, device)
+            reconstruction = GaussianReconstruction(rows.x.shape[1])
+        else:
+            rows, reconstruction = rows_and_family(x, settings, device, own_likelihood)
         pool, held_out = split_rows(len(rows), settings.holdout)
-        return cls(rows, GaussianReconstruction(rows.x.shape[1]), pool.to(rows.x.device), held_out)
+        return cls(rows, reconstruction, pool.to(rows.x.device), held_out)

@@ -6,6 +6,7 @@ the step and the history; see `Trainer.state`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from phasevae.errors import InputError
 from phasevae.kernels.adam import Adam
 from phasevae.model import VAEEnsemble
-from phasevae.sweeps.settings import Member, Settings
+from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
 from phasevae.training.malloc import keep_pages
@@ -26,6 +27,7 @@ from phasevae.training.vae_step import VAEStep
 
 HISTORY_COLUMNS = ("step", "samples", "sigma2", "elbo", "kl", "mse")
 _HISTORY_ROWS = 100
+_BLOCK = 8192
 
 TINY_SIGMA2 = 1e-12
 """A decoder variance below this part of the data's is less than the rounding of the outputs in single precision."""
@@ -68,10 +70,12 @@ class Trainer:
         self._rows, pool = problem.rows, problem.pool
         x = self._rows.x
         seeds = sorted({member.seed for member in members})
-        balanced = (lambda: balanced_groups(x[pool], settings.n_latent)) if settings.balanced_order else None
+        seen = x if self._rows.inputs is None else self._rows.inputs
+        balanced = (lambda: balanced_groups(seen[pool], settings.n_latent)) if settings.balanced_order else None
         self._order = RowOrder(seeds, pool, settings.batch, balanced)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=x.dtype, device=x.device)
+        self._reconstruction = problem.reconstruction
         self._vae = VAEStep(problem, members, settings)
         self._adam = Adam(self.model.parameters)
         self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
@@ -144,7 +148,8 @@ class Trainer:
             batch = batch.each(self._seed_of_member)
         energy, kl = self._vae.differentiate(batch, self._sigma2 * factor, self._inputs.step)
         self._adam.step(self.model.parameters, self.gradients, learning_rate, self._inputs.step)
-        # The energy leaves out the constant, so this is the squared error.
+        # Twice the energy at sigma2 = 1. The energy leaves out the constant, so for a Gaussian decoder this is the
+        # squared error.
         self._window[0] += energy * (2 * factor) * self._sigma2
         self._window[1] += kl
         self._inputs.advance()
@@ -164,6 +169,7 @@ class Trainer:
         self._window.zero_()
         self._window_steps = 0
         factor = self.settings.sigma2_factor_at(self.step - 1)
+        gaussian = self.settings.likelihood == GAUSSIAN
         rows = np.empty((len(self.members), len(HISTORY_COLUMNS)))
         for row, member, mse_m, kl_m in zip(rows, self.members, mse, kl, strict=True):
             if not math.isfinite(mse_m + kl_m):
@@ -172,12 +178,23 @@ class Trainer:
                     f"before step {self.step}: choose {self._remedy(member)}"
                 )
             sigma2 = member.sigma2 * factor
-            elbo = collapsed_elbo(mse_m, self._rows.x.shape[1], sigma2) - member.beta * kl_m
-            row[:] = self.step, self.step * self.settings.batch, sigma2, elbo, kl_m, mse_m
+            if gaussian:
+                elbo, error = collapsed_elbo(mse_m, self._rows.x.shape[1], sigma2) - member.beta * kl_m, mse_m
+            else:
+                elbo, error = -0.5 * mse_m - self._mean_constant - member.beta * kl_m, math.nan
+            row[:] = self.step, self.step * self.settings.batch, sigma2, elbo, kl_m, error
         self.history.append(rows)
+
+    @functools.cached_property
+    def _mean_constant(self) -> float:
+        """The mean over the data of what the energy leaves out, in nats, for families whose sigma2 is 1."""
+        blocks = self._rows.blocks(_BLOCK)
+        return sum(float(self._reconstruction.constant(batch.x[0], 1.0).sum()) for _, batch in blocks) / len(self._rows)
 
     def _remedy(self, member: Member) -> str:
         """What to choose instead where the training of a model diverges."""
+        if self.settings.likelihood != GAUSSIAN:
+            return f"a learning rate below {self.settings.learning_rate!r}"
         variance = float(self._rows.x.var(0, correction=0).double().mean())
         if member.sigma2 < TINY_SIGMA2 * variance:
             return f"a larger sigma2, it is {member.sigma2 / variance:.2g} times the mean variance of the features"

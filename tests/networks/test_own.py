@@ -7,13 +7,13 @@ import copy
 import numpy as np
 import pytest
 import torch
-from own_networks import BAD, GOOD, HEAD, IMAGES, PLAIN, file_of
+from user_networks import BAD, GOOD, HEAD, IMAGES, PLAIN, file_of
 
 from phasevae import InputError
 from phasevae.datasets.sample_shape import SampleShape
 from phasevae.networks.loading import load_function
 from phasevae.networks.own import OwnArchitecture
-from phasevae.sweeps.network_file import NetworkFile, NetworkSpec, network_content, network_inputs, network_option
+from phasevae.sweeps.network_file import NetworkFile, NetworkSpec, network_content, network_option
 
 ROWS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 
@@ -144,8 +144,7 @@ def test_what_identifies_networks(tmp_path):
     assert NetworkSpec(**specs[0].model_dump()).file is None
     settings = [{"network": {"module": str(tmp_path / place)}} for place in ("net.py", "a/other.py", "changed.py")]
     assert network_content(settings[0]) == network_content(settings[1]) != network_content(settings[2])
-    assert network_inputs(settings[0]) == [str(tmp_path / "net.py")]
     assert network_option({"network": {"module": "my nets.py", "build": "make"}}) == "--network 'my nets.py:make'"
     for mlp in ({}, {"network": {"kind": "mlp"}}):
-        assert network_content(mlp) == network_option(mlp) == "" and network_inputs(mlp) == []
+        assert network_content(mlp) == network_option(mlp) == ""
     assert network_content({"network": {"module": str(tmp_path / "gone.py")}}) == ""

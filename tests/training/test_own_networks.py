@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from job_runs import job_in, relative
-from own_networks import GOOD, spec_of
 from small import gaussian_rows, recipe
+from user_networks import GOOD, spec_of
 
 import phasevae
 from phasevae import InputError

@@ -4,7 +4,6 @@ rule collect:
         record=f"{RESULTS}/{{dataset}}/data.json",
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
         points=lambda wildcards: OUTPUTS.points_of_table(plan_of_table(wildcards), **wildcards),
-        network=lambda wildcards: network_inputs(settings_of(wildcards)),
     output:
         sweep=report(
             f"{RESULTS}/{{dataset}}/{{part}}sweep.csv",
@@ -42,7 +41,6 @@ rule collect:
         # rule is still to be run, and it needs the flags of the points.
         training=lambda wildcards: canonical_json(train_keys(settings_of(wildcards))),
         training_code=lambda wildcards: training_code(settings_of(wildcards)),
-        networks=lambda wildcards: network_content(settings_of(wildcards)),
         network=lambda wildcards, input: network_option(settings_of(wildcards)),
         folder=subpath(input.record, parent=True),
     message:
@@ -58,7 +56,6 @@ rule hysteresis:
         data=f"{RESULTS}/{{dataset}}/data.npy",
         record=f"{RESULTS}/{{dataset}}/data.json",
         spectrum=f"{RESULTS}/{{dataset}}/spectrum.json",
-        network=lambda wildcards: network_inputs(DATASETS[wildcards.dataset]),
     output:
         f"{RESULTS}/{{dataset}}/hysteresis.csv",
     log:
@@ -74,9 +71,10 @@ rule hysteresis:
         hp=lambda wildcards: canonical_json(training_keys(DATASETS[wildcards.dataset])),
         ratio=lambda wildcards: ",".join(map(repr, sorted(DATASETS[wildcards.dataset]["hysteresis_ratio"]))),
         seeds=lambda wildcards: ",".join(map(str, sorted(DATASETS[wildcards.dataset]["seeds"]))),
-        beta=lambda wildcards: f"--beta {DATASETS[wildcards.dataset]['beta']!r}",
-        code=stage_code("hysteresis"),
-        networks=lambda wildcards: network_content(DATASETS[wildcards.dataset]),
+        beta=lambda wildcards: (
+            "" if sweeps_beta(wildcards.dataset) else f"--beta {DATASETS[wildcards.dataset]['beta']!r}"
+        ),
+        code=lambda wildcards: f"{stage_code('hysteresis')} {training_code(DATASETS[wildcards.dataset])}",
         network=lambda wildcards, input: network_option(DATASETS[wildcards.dataset]),
         folder=subpath(input.record, parent=True),
         device=lambda wildcards, input: CONFIG["device"],

@@ -41,7 +41,6 @@ rule train_refined:
         # The points of the first stage in this bucket, because two jobs must not train the same points at once.
         # ancient(): that the first stage was trained again is no reason to train this bucket again.
         first=lambda wildcards: ancient(OUTPUTS.first_stage(**wildcards)),
-        network=lambda wildcards: network_inputs(settings_of(wildcards)),
     output:
         touch(f"{RESULTS}/{{dataset}}/{{part}}refined/bucket={{bucket}}.done"),
     log:
@@ -60,7 +59,6 @@ rule train_refined:
     params:
         hp=lambda wildcards: canonical_json(train_keys(settings_of(wildcards))),
         code=lambda wildcards: training_code(settings_of(wildcards)),
-        networks=lambda wildcards: network_content(settings_of(wildcards)),
         network=lambda wildcards, input: network_option(settings_of(wildcards)),
         data=subpath(input.record, parent=True),
         folder=subpath(input.plan, parent=True),

@@ -42,7 +42,6 @@ for sweep in OUTPUTS.sweeps:
                 data=f"{RESULTS}/{sweep.dataset}/data.npy",
                 record=f"{RESULTS}/{sweep.dataset}/data.json",
                 spectrum=f"{RESULTS}/{sweep.dataset}/spectrum.json",
-                network=network_inputs(sweep.settings),
             output:
                 # Snakemake searches the outputs in their order; `collect` asks for the flags and each point.json.
                 touch(sweep.complete_flags(points)),
@@ -61,7 +60,6 @@ for sweep in OUTPUTS.sweeps:
             params:
                 hp=canonical_json(train_keys(sweep.settings)),
                 code=training_code(sweep.settings),
-                networks=network_content(sweep.settings),
                 network=lambda wildcards, input, option=network_option(sweep.settings): option,
                 plan=lambda wildcards, input, plan=sweep.bucket_plans[bucket]: plan,
                 bucket=lambda wildcards, input, bucket=bucket: bucket,
