@@ -57,32 +57,33 @@ class Architecture:
     n_condition: int = 0
 
     @property
-    def networks(self) -> tuple[Network, Network]:
-        """The encoder and the decoder; the parameters of the decoder follow those of the encoder."""
+    def parts(self) -> dict[str, Network]:
+        """The networks by name, in the order of the buffer: the decoder's parameters follow those of the encoder."""
         n_outputs = self.dimension if self.n_outputs is None else self.n_outputs
         encoder = Network([self.dimension + self.n_condition, *self.hidden, 2 * self.n_latent], 0)
         widths = [self.n_latent + self.n_condition, *reversed(self.hidden), n_outputs]
-        return encoder, Network(widths, encoder.end)
+        return {"encoder": encoder, "decoder": Network(widths, encoder.end)}
+
+    @property
+    def networks(self) -> tuple[Network, Network]:
+        """The encoder of the data and the decoder to them."""
+        parts = self.parts
+        return parts["encoder"], parts["decoder"]
 
     @property
     def layers(self) -> dict[str, Layer]:
-        """The layers by name, first those of the encoder, in the order of the buffer."""
-        parts = zip(("encoder", "decoder"), self.networks, strict=True)
-        return {f"{part}.{i}": layer for part, network in parts for i, layer in enumerate(network.layers)}
+        """The layers by name, in the order of the buffer."""
+        return {f"{part}.{i}": layer for part, network in self.parts.items() for i, layer in enumerate(network.layers)}
 
     @property
     def n_parameters(self) -> int:
         """The number of parameters of one model."""
-        return self.networks[1].end
+        return list(self.parts.values())[-1].end
 
     @property
     def row_length(self) -> int:
         """The numbers of one model in a buffer: its parameters, and zeros up to a multiple of a cache line."""
         return padded_length(self.n_parameters)
-
-    def tried_on(self, rows: Tensor) -> Architecture:
-        """Return the architecture itself: nothing can be wrong with linear layers."""
-        return self
 
     def initial(self, seeds: Sequence[int]) -> Tensor:
         """Return initial parameters [models, n_parameters] in float64: uniform in +-1/sqrt(fan_in), a model a seed."""
@@ -258,10 +259,14 @@ class TrainedVAE:
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Draw n new data points [n, D]: z from the prior, and x from the decoder's distribution given z."""
         generator = torch.Generator().manual_seed(seed)
-        mean = self.decode(torch.randn(n, self.n_latent, generator=generator))
+        mean = self.decode(self._prior(n, generator))
         if self.family is not None:
             return self.family.draw(mean, np.random.default_rng(seed))
         return mean + self.sigma2**0.5 * torch.randn(mean.shape, generator=generator)
+
+    def _prior(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw latents [n, n_latent] from the prior."""
+        return torch.randn(n, self.n_latent, generator=generator)
 
     @staticmethod
     def _batch(values: np.ndarray | Tensor, width: int, name: str) -> Tensor:
@@ -296,8 +301,8 @@ def save_model(
     family : (str, Family), optional
         Name and reconstruction term of a likelihood other than the Gaussian one.
     """
-    tensors = {**ensemble.tensors(index), "mean": mean}
-    metadata = {**metadata, "architecture": ensemble.architecture.record()}
+    architecture = ensemble.architecture.record()
+    tensors, metadata = {**ensemble.tensors(index), "mean": mean}, {**metadata, "architecture": architecture}
     if family is not None:
         name, term = family
         tensors |= {f"{_OF_LIKELIHOOD}{key}": array for key, array in term.arrays().items()}

@@ -123,9 +123,10 @@ def read_table(
     for name, column in schema.columns.items():
         if name in table.columns:
             table[name] = _checked_column(path, name, table[name], column)
-    if schema.key and set(schema.key) <= set(table.columns) and (repeated := table.duplicated([*schema.key])).any():
+    key = [*schema.key, *(name for name in schema.further_key if name in table.columns)]
+    if key and set(key) <= set(table.columns) and (repeated := table.duplicated(key)).any():
         row = int(repeated.to_numpy().argmax())
-        place = ", ".join(f"{name}={table[name].iloc[row]}" for name in schema.key)
+        place = ", ".join(f"{name}={table[name].iloc[row]}" for name in key)
         raise InputError(f"{path}: line {row + 2}: {place} appears twice, must be one row")
     return table
 

@@ -10,7 +10,7 @@ import typer
 
 from phasevae.artifacts.files import json_sha256
 from phasevae.artifacts.tables import write_table
-from phasevae.cli.options import NetworkChoice, PlanFile, SettingsJson, SpectrumFile
+from phasevae.cli.options import DataMemory, NetworkChoice, PlanFile, SettingsJson, SpectrumFile, in_bytes
 from phasevae.cli.settings import given_settings, setting, sweep_settings, training_settings
 from phasevae.config import completed_settings
 from phasevae.datasets.registry import data_shape
@@ -87,6 +87,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all cores).")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60.0,
+    data_memory_mb: DataMemory = None,
 ) -> None:
     """Train and measure VAEs as one ensemble. Valid points that are already there are kept.
 
@@ -132,6 +133,7 @@ def train(
         checkpoint=output / "checkpoints" / f"bucket={'all' if bucket is None else bucket}.safetensors",
         device=choose_device(device),
         checkpoint_seconds=checkpoint_seconds,
+        data_memory=in_bytes(data_memory_mb),
         own_likelihood=own_term(chosen, x),
     )
     use_threads(threads)
@@ -219,6 +221,7 @@ def hysteresis(
     learning_rate: setting("learning_rate") = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all cores).")] = None,
+    data_memory_mb: DataMemory = None,
 ) -> None:
     """Sweep the decoder variance upwards from active models and compare with fresh ones: is the collapse abrupt?
 
@@ -241,7 +244,8 @@ def hysteresis(
     grid, own = [value * critical for value in checked["hysteresis_ratio"]], own_term(chosen, x)
     weight = checked["beta"] if isinstance(checked["beta"], float) else 1.0
     with training_progress() as show:
-        table = hysteresis_sweep(x, chosen, grid, checked["seeds"], weight, on, show, own)
+        memory = in_bytes(data_memory_mb)
+        table = hysteresis_sweep(x, chosen, grid, checked["seeds"], weight, on, show, own, memory)
     record = provenance_record(
         output,
         "hysteresis",

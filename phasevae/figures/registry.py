@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from phasevae.analysis.sweep_table import level_1
 from phasevae.errors import InputError, no_such_choice
-from phasevae.figures import analysis, before_training, bracketing, sweep
+from phasevae.figures import analysis, before_training, bracketing, hierarchy, sweep
 from phasevae.figures.marks import STYLE
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def render_figure(
         for column in COLUMNS.get(key, ()):
             if column not in given[key]:
                 raise InputError(f"figure '{name}': {key} has no '{column}'")
+    if name != "hierarchy":
+        given |= {key: level_1(given[key]) for key in ("sweep", "dimensions") if given[key] is not None}
     with matplotlib.rc_context(STYLE):
         figure = FIGURES[name].draw(**{key: given[key] for key in needs})
         # Ticks take the style when they are first laid out.
@@ -103,6 +106,7 @@ FIGURES: dict[str, FigureSpec] = {
     "beta_equivalence": FigureSpec(analysis.beta_equivalence, ("sweep", "dimensions", "spectrum")),
     "hysteresis": FigureSpec(analysis.hysteresis, ("hysteresis", "spectrum")),
     "bracketing": FigureSpec(bracketing.bracketing, ("bracketing", "bracketing_summary", "spectrum")),
+    "hierarchy": FigureSpec(hierarchy.hierarchy, ("sweep", "spectrum")),
 }
 
 COLUMNS = {

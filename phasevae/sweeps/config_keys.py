@@ -133,6 +133,28 @@ class OwnNetworkSection(Section):
     """The function in the file; build when the key is left out."""
 
 
+class HierarchySection(Section):
+    """A second level of latents above the first: x - z1 - z2."""
+
+    n_top: Count = 1
+    """Number of latents of the top level."""
+
+    posterior_variance: Annotated[str, Field(pattern="^learned$")] | Annotated[float, Field(gt=0, le=1)] = "learned"
+    """Variance of the posterior of level 1, in units of its prior's given the top level: learned, or a fixed number."""
+
+    @property
+    def fixed_variance(self) -> float | None:
+        """The posterior variance of level 1 if it is fixed."""
+        return None if self.posterior_variance == "learned" else float(self.posterior_variance)
+
+
+class SweptHierarchySection(HierarchySection):
+    """A second level of latents above the first, and the weights that are swept."""
+
+    beta_top: Swept | SweptValues = 1.0
+    """Weight of the divergence of the top level; a list sweeps over it as well."""
+
+
 class NetworkSection(Section):
     """The networks."""
 
@@ -145,6 +167,9 @@ class NetworkSection(Section):
     network: OwnNetworkSection | None = None
     """Which networks: {kind: mlp}, or {module: FILE, build: NAME} for your own, which a Python file defines by a
     function build(input_shape, n_latent) that returns (encoder, decoder)."""
+
+    hierarchy: HierarchySection | None = None
+    """A second level of latents above the first. None when the key is left out."""
 
 
 class LikelihoodSection(Section):
@@ -252,6 +277,10 @@ class ExtensionSection(Section):
 class DatasetSection(ExtensionSection, TrainingSection, SweepSection, LikelihoodSection, NetworkSection, DataSection):
     """One data set: its data, networks, likelihood, sweep and training."""
 
+    hierarchy: SweptHierarchySection | None = None
+    """A second level of latents above the first, for example {n_top: 2, beta_top: 1, posterior_variance: learned}; no
+    such level when the key is left out."""
+
 
 class ClusterSection(Section):
     """What jobs ask a batch system for, in addition to memory, time and CPUs. Changing it trains nothing again."""
@@ -284,6 +313,10 @@ class ConfigSection(Section):
 
     checkpoint_seconds: float = Field(60.0, gt=0, **_unit("seconds"))
     """Time between two checkpoints of a training: the most that a killed job loses."""
+
+    data_memory_mb: Count | None = Field(None, **_unit("MiB"))
+    """Memory that the samples may take in a training job. Larger data stay in their file, and this memory holds the
+    samples of the next steps. By default half of the machine's memory, and then 1024. No number depends on it."""
 
     cluster: ClusterSection = ClusterSection()
     """What jobs ask a batch system for."""

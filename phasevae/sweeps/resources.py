@@ -24,7 +24,7 @@ CUDA_FLOPS = 1e12
 _STEP_SECONDS = 1e-3  # a training step of the smallest ensemble
 _START_SECONDS = 5.0  # imports, reading and checking the data
 _BYTES = 4  # float32
-_ROW_ORDER_BYTES = 120  # per row of the data and seed, while a permutation is drawn
+_ROW_ORDER_BYTES = 120  # per row of a chapter, while a permutation is drawn
 MOST_PAIRS, ENOUGH_PAIRS, LIKELIHOOD_ROWS, LIKELIHOOD_DRAWS = 8, 2**19, 4096, 256
 """Copies of the constants in phasevae.measurement.measure, which loads torch."""
 
@@ -35,6 +35,11 @@ OWN_NETWORKS = 8.0
 MOST_COORDINATES = 16
 """Copy of the constant in phasevae.training.row_order, which loads torch."""
 
+MOST_ROWS, CHAPTER_ROWS = 2**20, 2**18
+"""Copies of the constants in phasevae.training.chapters, which loads torch."""
+
+_BLOCK_BYTES = 8192 * (4 + 2 * 8)  # per feature, for the rows whose principal axes are computed
+
 
 def estimate_cost(
     settings: Mapping[str, Any],
@@ -43,6 +48,7 @@ def estimate_cost(
     n_samples: int = 0,
     threads: int = 2,
     device: str = "cpu",
+    data_memory_mb: int | None = None,
 ) -> dict[str, float]:
     """Estimate the cost of training and measuring models as one ensemble.
 
@@ -58,6 +64,7 @@ def estimate_cost(
     n_samples : number of samples; 0 counts the training alone
     threads : threads of the processor, of CPU_FLOPS each
     device : name of a torch device; one that starts with 'cuda' computes CUDA_FLOPS
+    data_memory_mb : memory for the samples; without it they are taken to fit the memory
 
     Returns
     -------
@@ -65,25 +72,32 @@ def estimate_cost(
     without the libraries; for a GPU an upper bound for its memory and for that of the host.
     """
     encoder, decoder = layer_widths(settings, dimension)
+    top = _top_widths(settings)
+    of_draw = _macs(decoder) + sum(map(_macs, top))
     draws = 2 if settings["antithetic"] else 1
     shared = rows_sharing(settings["batch"], settings["rao_blackwell_group"]) > 1
-    training = 6.0 * _macs(encoder) + draws * (8.0 if shared else 6.0) * _macs(decoder)
+    training = 6.0 * _macs(encoder) + draws * (8.0 if shared else 6.0) * of_draw
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / max(1, n_samples)))
-    measuring = (2.0 * _macs(encoder) + 4.0 * pairs * _macs(decoder)) * n_samples
-    measuring += 2.0 * min(n_samples, LIKELIHOOD_ROWS) * LIKELIHOOD_DRAWS * _macs(decoder)
+    measuring = (2.0 * _macs(encoder) + 4.0 * pairs * of_draw) * n_samples
+    measuring += 2.0 * min(n_samples, LIKELIHOOD_ROWS) * LIKELIHOOD_DRAWS * of_draw
     flops = _factor(settings) * n_points * (training * settings["samples"] + measuring)
     rate = CUDA_FLOPS if device.startswith("cuda") else CPU_FLOPS * threads
     computing = max(flops / rate, _STEP_SECONDS * settings["samples"] / settings["batch"])
     return {
-        "parameters": _n_parameters(encoder) + _n_parameters(decoder),
+        "parameters": sum(map(_n_parameters, (encoder, decoder, *top))),
         "flops": flops,
         "seconds": _START_SECONDS + computing,
-        "memory_bytes": _memory(settings, n_points, dimension, n_samples),
+        "memory_bytes": _memory(settings, n_points, dimension, n_samples, data_memory_mb),
     }
 
 
 def bucket_cost(
-    settings: Mapping[str, Any], n_points: int, shape: tuple[int, int], threads: int, device: str
+    settings: Mapping[str, Any],
+    n_points: int,
+    shape: tuple[int, int],
+    threads: int,
+    device: str,
+    data_memory_mb: int | None = None,
 ) -> dict[str, float]:
     """Estimate the cost of a bucket, whose points are trained as one ensemble.
 
@@ -95,7 +109,7 @@ def bucket_cost(
     settings : validated settings of the data set
     n_points : number of points in the bucket
     shape : (samples, features) of the data
-    threads, device : as in `estimate_cost`
+    threads, device, data_memory_mb : as in `estimate_cost`
 
     Returns
     -------
@@ -103,7 +117,7 @@ def bucket_cost(
     """
     n_samples, dimension = shape
     longest = {**settings, "samples": sum(budgets(settings["extend_unconverged"])) * settings["samples"]}
-    return estimate_cost(longest, n_points, dimension, n_samples, threads, device)
+    return estimate_cost(longest, n_points, dimension, n_samples, threads, device, data_memory_mb)
 
 
 def planned_points(plan: Path | str, bucket: int) -> int:
@@ -118,7 +132,9 @@ def planned_points(plan: Path | str, bucket: int) -> int:
     return max(1, sum(point.bucket == bucket for point in points))
 
 
-def upward_cost(settings: Mapping[str, Any], shape: tuple[int, int], threads: int, device: str) -> dict[str, float]:
+def upward_cost(
+    settings: Mapping[str, Any], shape: tuple[int, int], threads: int, device: str, data_memory_mb: int | None = None
+) -> dict[str, float]:
     """Estimate the cost of an upward sweep (`phasevae.training.hysteresis`).
 
     It trains all seeds at each `hysteresis_ratio`, one ratio after the other, and then all fresh models at once. Every
@@ -128,7 +144,7 @@ def upward_cost(settings: Mapping[str, Any], shape: tuple[int, int], threads: in
     ----------
     settings : validated settings of the data set, with `hysteresis_ratio`
     shape : (samples, features) of the data
-    threads, device : as in `estimate_cost`
+    threads, device, data_memory_mb : as in `estimate_cost`
 
     Returns
     -------
@@ -137,7 +153,7 @@ def upward_cost(settings: Mapping[str, Any], shape: tuple[int, int], threads: in
     n_samples, dimension = shape
     n_steps, n_seeds = len(settings["hysteresis_ratio"]), len(settings["seeds"])
     step, fresh = (
-        estimate_cost(settings, n_points, dimension, n_samples, threads, device)
+        estimate_cost(settings, n_points, dimension, n_samples, threads, device, data_memory_mb)
         for n_points in (n_seeds, n_steps * n_seeds)
     )
     return fresh | {key: n_steps * step[key] + fresh[key] for key in ("flops", "seconds")}
@@ -206,12 +222,14 @@ def packed_buckets(n_buckets: int, cost: Mapping[str, float], least_seconds: flo
     return n_buckets
 
 
-def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_samples: int) -> float:
+def _memory(
+    settings: Mapping[str, Any], n_points: int, dimension: int, n_samples: int, data_memory_mb: int | None
+) -> float:
     """Largest number of bytes held at one time.
 
-    The data count twice: the file as it is read, and the data in memory. To them comes the larger of two moments.
-    Start and checkpoint: up to ten arrays of the size of the parameters (random numbers of the initial weights, or
-    copies of weights and of Adam's moments), permutations of the rows, and the features that balance them.
+    The data, or the windows of them if they do not fit. To them comes the larger of two moments. Start and checkpoint:
+    up to ten arrays of the size of the parameters (random numbers of the initial weights, or copies of weights and of
+    Adam's moments), permutations of the rows of a chapter, and the features that balance them.
     A step: weights, gradients and two moments; the output of each layer and its gradient, once more for the decoder
     where rows share targets; and what `rao_blackwell_targets` holds: weights before and after the softmax, the factors
     of their product, and targets.
@@ -220,18 +238,25 @@ def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_sample
     encoder, decoder = layer_widths(settings, dimension)
     draws = 2 if settings["antithetic"] else 1
     group = rows_sharing(batch, settings["rao_blackwell_group"])
-    parameters = _n_parameters(encoder) + _n_parameters(decoder)
+    top = _top_widths(settings)
+    parameters = sum(map(_n_parameters, (encoder, decoder, *top)))
     of_row = 2 * sum(encoder[1:]) + draws * (3 if group > 1 else 2) * sum(decoder[1:]) + (2 + 2 * draws) * dimension
+    of_row += draws * 3 * sum(sum(widths) for widths in top)
     of_row *= _factor(settings)
     if group > 1:
         of_row += 2 * draws * group + (3 + 2 * draws) * (2 * n_latent + 1) + 2 * draws * dimension
-    orders = _ROW_ORDER_BYTES * n_samples * len(settings.get("seeds", [0]))
+    ordered = n_samples if n_samples <= MOST_ROWS else CHAPTER_ROWS
+    orders = (_ROW_ORDER_BYTES + 16 * len(settings.get("seeds", [0]))) * ordered
     if settings["balanced_order"]:
         coordinates = min(n_latent, dimension, MOST_COORDINATES)
-        orders += _BYTES * n_samples * (dimension + 3 * coordinates * (coordinates + 3) / 2)
+        orders += 2.5 * _BYTES * ordered * coordinates * (coordinates + 3) / 2
+        orders += min(8192, ordered) / 8192 * _BLOCK_BYTES * dimension
     beginning = 10 * _BYTES * n_points * parameters + orders
     step = _BYTES * n_points * (4 * parameters + batch * of_row)
-    return 2 * _BYTES * n_samples * dimension + max(beginning, step)
+    data = _BYTES * n_samples * dimension
+    if data_memory_mb is not None:
+        data = min(data, data_memory_mb * 2**20)
+    return data + max(beginning, step)
 
 
 def _factor(settings: Mapping[str, Any]) -> float:
@@ -253,6 +278,15 @@ def layer_widths(settings: Mapping[str, Any], dimension: int) -> tuple[list[int]
     """
     hidden, n_latent = settings["hidden"], settings["n_latent"]
     return [dimension, *hidden, 2 * n_latent], [n_latent, *reversed(hidden), dimension]
+
+
+def _top_widths(settings: Mapping[str, Any]) -> list[list[int]]:
+    """Return the widths of the networks of a hierarchy's top level; none without one."""
+    hierarchy = settings.get("hierarchy")
+    if hierarchy is None:
+        return []
+    hidden, n_latent, n_top = settings["hidden"], settings["n_latent"], hierarchy["n_top"]
+    return [[n_latent, *hidden, 2 * n_top], [n_top, *reversed(hidden), n_latent]]
 
 
 def _macs(widths: list[int]) -> int:

@@ -46,6 +46,7 @@ def hysteresis_sweep(
     device: torch.device | str = "cpu",
     on_record: Callable[[Trainer], None] = lambda trainer: None,
     own_likelihood: Family | None = None,
+    data_memory: int | None = None,
 ) -> pd.DataFrame:
     """Train and measure both branches.
 
@@ -67,6 +68,8 @@ def hysteresis_sweep(
         Called with the trainer about a hundred times for each training, to show the progress.
     own_likelihood : Family, optional
         See `training.job.Job`.
+    data_memory : int, optional
+        Bytes that the data may take; see `phasevae.file_rows.load_rows`.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def hysteresis_sweep(
     if len(set(grid)) != len(grid) or len(grid) < 2:
         raise InputError(f"{key}: {grid}, must be two or more different {points}")
     keep_pages()
-    problem = Problem.of(x, settings, device, own_likelihood)
+    problem = Problem.of(x, settings, device, own_likelihood, data_memory)
     at_target = settings.with_changes(schedule="scratch")
     upwards = at_target.with_changes(learning_rate=STEP_RATE * settings.learning_rate)
     rows: list[dict[str, Any]] = []
@@ -104,7 +107,7 @@ def hysteresis_sweep(
     fresh = Trainer(problem, members_at(*grid), at_target)
     fresh.run(on_record=on_record)
     rows += _measured("fresh", fresh, problem)
-    table = pd.DataFrame(rows).assign(n_latent=settings.n_latent, backend=backend(problem.rows.x.device.type))
+    table = pd.DataFrame(rows).assign(n_latent=settings.n_latent, backend=backend(problem.rows.device.type))
     order = ["branch", "sigma2", "beta", "seed"]
     return table.sort_values(order, ascending=[False, True, True, True], ignore_index=True)
 

@@ -58,6 +58,8 @@ class Job:
         The time between two checkpoints.
     own_likelihood : Family, optional
         The fitted function of the user's own, where the likelihood of the settings is one.
+    data_memory : int, optional
+        Bytes that the data may take; see `phasevae.file_rows.load_rows`.
     """
 
     tasks: Sequence[Task]
@@ -68,6 +70,7 @@ class Job:
     device: torch.device
     checkpoint_seconds: float = 60.0
     own_likelihood: Family | None = None
+    data_memory: int | None = None
 
 
 def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: None) -> list[Path]:
@@ -105,7 +108,7 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
             job.checkpoint.unlink(missing_ok=True)
             return []
         trained = [task for task in job.tasks if task in pending]
-        problem = Problem.of(job.x, job.settings, job.device, job.own_likelihood)
+        problem = Problem.of(job.x, job.settings, job.device, job.own_likelihood, job.data_memory)
         with stop_signals() as stop:
             while pending:
                 for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):
@@ -151,7 +154,7 @@ def _complete(job: Job, ensemble: Ensemble, problem: Problem, stop: Stop, on_rec
             ) from None
     # Only now does no exception refer to the trainer and its memory.
     gc.collect()
-    if problem.rows.x.is_cuda:
+    if problem.rows.device.type == "cuda":
         torch.cuda.empty_cache()
     warnings.warn(f"out of memory with {models} models side by side; training them in halves", stacklevel=2)
     for half in ensemble.halves():

@@ -9,20 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phasevae.datasets.base import row_slices
+from phasevae.datasets.row_file import row_blocks
 from phasevae.datasets.streams import sample_stream
+from phasevae.file_rows import load_rows
 from phasevae.kernels.family import Family
 from phasevae.kernels.reconstructions import make_reconstruction
 from phasevae.likelihoods.arrays import arrays_of
 from phasevae.likelihoods.registry import find_likelihood
-from phasevae.rows import Rows
+from phasevae.rows import AnyRows
 from phasevae.sweeps.settings import Settings
 
 
 def rows_and_family(
-    x: np.ndarray, settings: Settings, device: torch.device | str = "cpu", own: Family | None = None
-) -> tuple[Rows, Family]:
-    """Copy a data set to the device and make the reconstruction term of its likelihood, which is not Gaussian.
+    x: np.ndarray,
+    settings: Settings,
+    device: torch.device | str = "cpu",
+    own: Family | None = None,
+    data_memory: int | None = None,
+) -> tuple[AnyRows, Family]:
+    """Prepare a data set for the device and make the reconstruction term of its likelihood, which is not Gaussian.
 
     Parameters
     ----------
@@ -32,10 +37,12 @@ def rows_and_family(
     device : torch.device or str
     own : Family, optional
         The fitted function of the user's own, for the likelihood `module:...`.
+    data_memory : int, optional
+        Bytes that the rows may take; see `phasevae.file_rows.load_rows`.
 
     Returns
     -------
-    Rows
+    Rows or FileRows
         As they are, with the encoder's inputs.
     Family
 
@@ -46,8 +53,7 @@ def rows_and_family(
     """
     family = own or fitted_family(settings.likelihood, settings.likelihood_options, x)
     family = with_inputs(family, x).to(device, torch.float32)
-    rows = torch.from_numpy(np.array(x, dtype=np.float32)).to(device)
-    return Rows(rows, np.zeros(x.shape[1], dtype=np.float32), inputs=family.inputs(rows)), family
+    return load_rows(x, device, data_memory, family.inputs), family
 
 
 def fitted_family(name: str, options: Mapping[str, Any], x: np.ndarray) -> Family:
@@ -68,5 +74,5 @@ def with_inputs(family: Family, x: np.ndarray) -> Family:
 
 def _seen(family: Family, x: np.ndarray) -> Iterator[Tensor]:
     """Yield what the encoder sees of the rows in blocks, before it is centred and scaled, in float64."""
-    for rows in row_slices(*x.shape):
-        yield family.seen(torch.from_numpy(x[rows].astype(np.float64)))
+    for rows in row_blocks(x):
+        yield family.seen(torch.from_numpy(rows.astype(np.float64)))

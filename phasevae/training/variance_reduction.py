@@ -67,7 +67,7 @@ def _inverse_root(matrices: Tensor) -> Tensor:
 
 @torch.no_grad()
 def rao_blackwell_targets(
-    x: Tensor, mean: Tensor, mu: Tensor, logvar: Tensor, z: Tensor, xhat: Tensor, group: int
+    x: Tensor, mean: Tensor | None, mu: Tensor, logvar: Tensor, z: Tensor, xhat: Tensor, group: int
 ) -> Tensor:
     """Compute E[x | z] among the rows of a group, after a control variate has steadied the rows.
 
@@ -80,8 +80,8 @@ def rao_blackwell_targets(
     ----------
     x : Tensor [M, B, D] or [1, B, D]
         The rows; with 1 they are shared by all models.
-    mean : Tensor [D]
-        The mean of the data that the rows are drawn from.
+    mean : Tensor [D] or None
+        The mean of the data that the rows are drawn from. Without it there is no control variate.
     mu, logvar : Tensor [M, B, n]
         The posterior.
     z : Tensor [M, A, B, n]
@@ -106,7 +106,9 @@ def rao_blackwell_targets(
         raise InputError(f"rao_blackwell_targets: group {group}, must be a divisor of the {rows} rows")
     groups = rows // group
     # Each group lies within one half of the batch, so its targets are independent of the other half.
-    x = _with_control_variate(x, mean, xhat, groups // 2 * group).expand(models, -1, -1)
+    if mean is not None:
+        x = _with_control_variate(x, mean, xhat, groups // 2 * group)
+    x = x.expand(models, -1, -1)
     precision = (-logvar).exp()
     # log q(z | x_b), up to terms that are equal for all b, as a product of (z^2, z, 1) with three vectors of row b.
     of_rows = torch.cat((-0.5 * precision, mu * precision, -0.5 * (mu.square() * precision + logvar)), -1)

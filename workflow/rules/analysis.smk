@@ -78,12 +78,13 @@ rule hysteresis:
         network=lambda wildcards, input: network_option(DATASETS[wildcards.dataset]),
         folder=subpath(input.record, parent=True),
         device=lambda wildcards, input: CONFIG["device"],
+        memory=data_memory_option,
     message:
         "{wildcards.dataset}: train upwards from active models, for the hysteresis"
     shell:
         "phasevae hysteresis {params.folder} --ratio {params.ratio} --seeds {params.seeds} {params.beta} --settings {params.hp:q}"
-        " {params.network} --spectrum {input.spectrum} --device {params.device} --threads {threads} -o {output}"
-        " > {log} 2>&1"
+        " {params.network} --spectrum {input.spectrum} --device {params.device} --threads {threads}{params.memory}"
+        " -o {output} > {log} 2>&1"
 
 
 rule fit:
