@@ -24,7 +24,7 @@ from phasevae.kernels.family import Family
 from phasevae.kernels.mlp import Layer, Network
 from phasevae.kernels.reconstructions import make_reconstruction
 from phasevae.networks.own import OwnArchitecture
-from phasevae.sweeps.network_file import NetworkFile, NetworkSpec
+from phasevae.sweeps.network_file import NetworkFile, NetworkSpec, network_of
 
 _OF_LIKELIHOOD = "likelihood."
 """What the names of a likelihood's tensors begin with."""
@@ -354,13 +354,11 @@ def _recorded_architecture(
         return Architecture(record["dimension"], record["n_latent"], tuple(record["hidden"]), n_outputs, n_condition)
     if build is None and not trust_code:
         raise InputError(
-            f"{path}: has the networks of {own['file']}: {own['build']}(); give build=, the function or its file, or "
-            "trust_code=True to run the copy of the file that is stored with the weights"
+            f"{path}: has the networks of {own['file']}: {own['build']}(); give build= (--network), the "
+            "function or its file, or trust_code=True to run the copy of the file that is stored with the weights"
         )
-    if build is None:
-        file = NetworkFile(own["file"], own["build"], own["text"])
-    else:
-        file = NetworkFile.of_function(build) if callable(build) else NetworkFile.read(build, own["build"])
+    stored = NetworkFile(own["file"], own["build"], own["text"])
+    file = stored if build is None else network_of(build, own["build"])
     sample = SampleShape(tuple(record["input_shape"]), record["channels_last"])
     return OwnArchitecture(file, sample, record["n_latent"], n_outputs, n_condition)
 

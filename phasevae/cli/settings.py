@@ -14,7 +14,7 @@ from phasevae.datasets.sample_shape import sample_shape
 from phasevae.datasets.store import read_record
 from phasevae.errors import InputError
 from phasevae.sweeps.config_schema import dataset_rules
-from phasevae.sweeps.network_file import NetworkSpec, chosen_file
+from phasevae.sweeps.network_file import NetworkSpec, chosen_file, parsed_network
 from phasevae.sweeps.settings import Settings, training_keys
 
 _TYPES = {"integer": float, "number": float, "boolean": bool, "string": str, "array": str, "object": str}
@@ -87,8 +87,7 @@ def _parsed_network(value: str) -> dict[str, str]:
     """`mlp`, or FILE:NAME for a function of a Python file; FILE alone for its function `build`."""
     if value == "mlp":
         return {"kind": "mlp"}
-    file, colon, build = value.rpartition(":")
-    return {"module": file, "build": build} if colon and build.isidentifier() else {"module": value}
+    return dict(zip(("module", "build"), parsed_network(value), strict=True))
 
 
 def _written(value: Any) -> str:

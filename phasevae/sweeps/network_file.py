@@ -104,6 +104,24 @@ class NetworkSpec(BaseModel):
         return SampleShape(self.input_shape, self.channels_last)
 
 
+def network_of(build: Callable[..., Any] | Path | str, name: str = "build") -> NetworkFile:
+    """The file of networks that are given in Python: a function, or FILE:NAME; FILE alone for its function `name`.
+
+    Raises InputError for anything else, and for a file that is missing.
+    """
+    if callable(build):
+        return NetworkFile.of_function(build)
+    if not isinstance(build, str | Path):
+        raise InputError(f"build: {build!r}, must be a function build(input_shape, n_latent), FILE:NAME or None")
+    return NetworkFile.read(*parsed_network(str(build), name))
+
+
+def parsed_network(text: str, name: str = "build") -> tuple[str, str]:
+    """The file and the function that FILE:NAME means; FILE alone means its function `name`."""
+    file, colon, build = text.rpartition(":")
+    return (file, build) if colon and build.isidentifier() else (text, name)
+
+
 def chosen_file(settings: Mapping[str, Any]) -> NetworkFile | None:
     """Read the file of the networks that the settings of a data set name; None for the MLP.
 
