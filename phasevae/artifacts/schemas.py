@@ -155,7 +155,15 @@ SCHEMAS = {
         sigma2=_POSITIVE,
         beta=_POSITIVE,
         architecture=_object(
-            ("dimension", "n_latent", "hidden"), dimension=_WHOLE, n_latent=_WHOLE, hidden=_list(_WHOLE)
+            ("dimension", "n_latent", "hidden"),
+            dimension=_WHOLE,
+            n_latent=_WHOLE,
+            hidden=_list(_WHOLE),
+            n_outputs={"type": ["integer", "null"]},
+            n_condition={"type": "integer", "minimum": 0},
+            input_shape=_list(_WHOLE, 1),
+            channels_last=_FLAG,
+            network=_object(("file", "build", "text"), file=_TEXT, build=_TEXT, text=_TEXT),
         ),
     ),
     "moments": _object(
