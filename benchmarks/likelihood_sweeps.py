@@ -58,7 +58,7 @@ GAUSSIAN = {"eigenvalues": [4.0, 1.5, 1.0, 1.0, 1.0, 1.0], "n_samples": 20_000}
 CASES = (
     Case("bernoulli", "digits", {"binarize": 8, "standardize": "none"}),
     Case("poisson", "counts", COUNTS),
-    Case("negative-binomial", "counts", COUNTS | {"dispersion": 5.0}),
+    Case("negative-binomial", "counts", COUNTS | {"dispersion": 20.0}, samples=300_000),
     Case("multinomial", "counts", COUNTS),
     Case("categorical", "classes", {}),
     Case("laplace", "synthetic", GAUSSIAN),

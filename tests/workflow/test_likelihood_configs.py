@@ -34,7 +34,7 @@ def test_a_sweep_over_the_kl_weight(config, name, changes, tmp_path):
     assert fit["abscissa"] == "beta"
     assert fit["predicted"]["critical_variance"] == pytest.approx(spectrum["critical_variance"])
     sweep = read_table(results / "sweep.csv", "sweep")
-    assert sweep["beta"] / spectrum["critical_variance"] == pytest.approx(TINY["beta_ratio"])
+    assert (sweep["beta"] / spectrum["critical_variance"]).tolist() == pytest.approx(TINY["beta_ratio"])
     assert sweep["mse"].isna().all() and (sweep["likelihood"] == settings["likelihood"]).all()
     collapsed = -spectrum["likelihood"]["collapsed_loss"]
     assert sweep["collapsed_elbo"].tolist() == pytest.approx([collapsed] * 4, rel=1e-6)
