@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from phasevae import predict
 from phasevae.artifacts.tables import read_table, write_table
 from phasevae.prediction.optimum import Optimum
+from phasevae.rows import Rows
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.theory.ppca import gaussian_kl
-from phasevae.training.centring import centred_rows
 from phasevae.training.trainer import Trainer
 
 TABLE, PAGE = (ROOT / "docs" / "research" / name for name in ("uncentred.csv", "uncentred.md"))
@@ -215,7 +215,7 @@ def own_markdown(steps: int) -> str:
         case = replace(CASES["wide"], data=partial(wide, 300, offset))
         predicted, samples = prediction_of(case), case.samples()
         kl_of = []
-        for x in (torch.from_numpy(samples), centred_rows(samples)[0]):
+        for x in (torch.from_numpy(samples), Rows.of(samples).x):
             trainer = Trainer(x, [Member(predicted.effective_variance, 1.0, 0)], settings)
             trainer.run()
             mu, logvar = (part.double() for part in trainer.model.encode(x[None]))

@@ -30,17 +30,34 @@ LOGVAR_RANGE = (-12.0, 8.0)
 
 @dataclass(frozen=True)
 class Architecture:
-    """The widths of one VAE: encoder D - hidden - 2 n_latent, decoder n_latent - reversed hidden - D."""
+    """The widths of one VAE: encoder D + C - hidden - 2 n_latent, decoder n_latent + C - reversed hidden - P.
+
+    Attributes
+    ----------
+    dimension : int
+        D, the encoder's inputs without the condition.
+    n_latent : int
+    hidden : tuple of int
+        Widths of the encoder's hidden layers.
+    n_outputs : int, optional
+        P, the decoder's outputs; as many as the encoder's inputs by default.
+    n_condition : int
+        C, the numbers of the condition.
+    """
 
     dimension: int
     n_latent: int
     hidden: tuple[int, ...]
+    n_outputs: int | None = None
+    n_condition: int = 0
 
     @property
     def networks(self) -> tuple[Network, Network]:
         """The encoder and the decoder; the parameters of the decoder follow those of the encoder."""
-        encoder = Network([self.dimension, *self.hidden, 2 * self.n_latent], 0)
-        return encoder, Network([self.n_latent, *reversed(self.hidden), self.dimension], encoder.end)
+        n_outputs = self.dimension if self.n_outputs is None else self.n_outputs
+        encoder = Network([self.dimension + self.n_condition, *self.hidden, 2 * self.n_latent], 0)
+        widths = [self.n_latent + self.n_condition, *reversed(self.hidden), n_outputs]
+        return encoder, Network(widths, encoder.end)
 
     @property
     def layers(self) -> dict[str, Layer]:
@@ -57,6 +74,27 @@ class Architecture:
     def row_length(self) -> int:
         """The numbers of one model in a buffer: its parameters, and zeros up to a multiple of a cache line."""
         return -(-self.n_parameters // _ALIGNMENT) * _ALIGNMENT
+
+    def initial(self, seeds: Sequence[int]) -> Tensor:
+        """Return initial parameters [models, n_parameters] in float64: uniform in +-1/sqrt(fan_in), a model a seed."""
+        keys = torch.tensor([noise.key("init", int(seed)) for seed in seeds], dtype=torch.int64)
+        unit = noise.uniforms(keys, torch.zeros(1, dtype=torch.int64), self.n_parameters, 0, torch.float64)
+        bound = torch.cat(
+            [
+                torch.full(((layer.fan_in + 1) * layer.fan_out,), layer.fan_in**-0.5, dtype=torch.float64)
+                for layer in self.layers.values()
+            ]
+        )
+        return (2 * unit[:, 0] - 1) * bound
+
+    def tensors(self, row: np.ndarray) -> dict[str, np.ndarray]:
+        """Return weights [in, out] and biases [out] in a row of parameters by the name of the layer."""
+        result = {}
+        for name, (fan_in, fan_out, offset) in self.layers.items():
+            end = offset + fan_in * fan_out
+            result[f"{name}.weight"] = row[offset:end].reshape(fan_in, fan_out)
+            result[f"{name}.bias"] = row[end : end + fan_out]
+        return result
 
 
 class VAEEnsemble:
@@ -91,26 +129,25 @@ class VAEEnsemble:
         self.encoder, self.decoder = architecture.networks
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mu and log variance, each [M, B, n], for x [M, B, D], or [1, B, D] shared by all models."""
+        """Return mu and log variance, each [M, B, n], for inputs x [M, B, E], or [1, B, E] shared by all models."""
         return posterior(self.encoder.forward(self.parameters, x)[0])
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the decoder means f(z) [M, B, D] for z [M, B, n]."""
-        return self.decoder.forward(self.parameters, z)[0]
+    def decode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the outputs of the decoder [M, B, P] for z [M, B, n] and a condition [M or 1, B, C]."""
+        return self.decoder.forward(self.parameters, decoder_input(z, condition))[0]
 
     def member(self, index: int) -> VAEEnsemble:
         """Return one model as an ensemble that shares its parameters."""
         return VAEEnsemble(self.architecture, self.parameters[index : index + 1])
 
     def tensors(self, index: int) -> dict[str, np.ndarray]:
-        """Return weights [in, out] and biases [out] of one model by the name of the layer, as float32 arrays."""
-        row = self.parameters[index].detach().cpu().float().numpy()
-        result = {}
-        for name, (fan_in, fan_out, offset) in self.architecture.layers.items():
-            end = offset + fan_in * fan_out
-            result[f"{name}.weight"] = row[offset:end].reshape(fan_in, fan_out)
-            result[f"{name}.bias"] = row[end : end + fan_out]
-        return result
+        """Return the parameters of one model by name, as float32 arrays."""
+        return self.architecture.tensors(self.parameters[index].detach().cpu().float().numpy())
+
+
+def decoder_input(z: Tensor, condition: Tensor | None) -> Tensor:
+    """Append the condition [M or 1, B, C], if there is one, to latents [M, B, n]."""
+    return z if condition is None else torch.cat((z, condition.expand(z.shape[0], -1, -1)), -1)
 
 
 def posterior(encoded: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,7 +162,7 @@ def initialise(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> VAEEnsemble:
-    """Initialise an ensemble with weights and biases that are uniform in +-1/sqrt(fan_in).
+    """Initialise an ensemble.
 
     Parameters
     ----------
@@ -139,15 +176,7 @@ def initialise(
     -------
     VAEEnsemble
     """
-    keys = torch.tensor([noise.key("init", int(seed)) for seed in seeds], dtype=torch.int64)
-    unit = noise.uniforms(keys, torch.zeros(1, dtype=torch.int64), architecture.n_parameters, 0, torch.float64)
-    bound = torch.cat(
-        [
-            torch.full(((layer.fan_in + 1) * layer.fan_out,), layer.fan_in**-0.5, dtype=torch.float64)
-            for layer in architecture.layers.values()
-        ]
-    )
-    return VAEEnsemble(architecture, padded((2 * unit[:, 0] - 1) * bound, architecture).to(device=device, dtype=dtype))
+    return VAEEnsemble(architecture, padded(architecture.initial(seeds), architecture).to(device=device, dtype=dtype))
 
 
 def padded(rows: Tensor, architecture: Architecture) -> Tensor:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from phasevae.kernels import noise
-from phasevae.kernels.elbo import gaussian_nll, posterior_draws, reparam_kl
+from phasevae.kernels.elbo import posterior_draws, reparam_kl
+from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
 from phasevae.model import VAEEnsemble
+from phasevae.rows import Batch, Rows
 from phasevae.sweeps.settings import Member
-from phasevae.theory.ppca import ACTIVE_KL, collapsed_elbo
+from phasevae.theory.ppca import ACTIVE_KL
 
 MOST_PAIRS, ENOUGH_PAIRS = 8, 2**19
 """Antithetic pairs of latent draws: the most per row, and the number over all rows that is enough."""
@@ -35,10 +37,11 @@ _LEAST_WIDTH = 32
 @torch.no_grad()
 def measure_model(
     model: VAEEnsemble,
-    x: Tensor,
+    rows: Rows | Tensor,
     member: Member,
     held_out: Tensor | None = None,
     with_likelihood: bool = True,
+    reconstruction: Reconstruction | None = None,
 ) -> dict[str, Any]:
     """Measure one point. Energies are in nats per sample.
 
@@ -46,51 +49,53 @@ def measure_model(
     ----------
     model : VAEEnsemble
         An ensemble of one model.
-    x : Tensor [N, D]
-        The full data set as fed to the network: centred, so that the collapsed decoder is zero.
+    rows : Rows, or Tensor [N, D]
+        The full data set. A tensor is taken as centred rows.
     member : Member
         The decoder variance, beta and seed of the model.
     held_out : Tensor, optional
         Row numbers that training did not see.
     with_likelihood : bool
         Whether to estimate the log likelihood, which takes longer than the rest.
+    reconstruction : Reconstruction, optional
+        The family of likelihoods; Gaussian by default.
 
     Returns
     -------
     dict
-        `mse` is E|x - f(z)|^2 summed over features; `elbo` is -(D/2) ln(2 pi sigma2) - mse / (2 sigma2) - beta kl
-        (Eq. 17); `elbo_gap` is its distance from the collapsed value (Eq. 24), paired row by row; `log_likelihood` is
-        that of `log_likelihood`. Keys that end in `_standard_error` are over rows. `holdout` has the numbers of the
-        held-out rows.
+        `mse` is E|x - f(z)|^2 summed over features; `elbo` is E ln p(x|z) - beta kl (Eq. 17); `elbo_gap` is its
+        distance from the value of the constant decoder (Eq. 24), paired row by row; `log_likelihood` is that of
+        `log_likelihood`. Keys that end in `_standard_error` are over rows. `holdout` has the numbers of the held-out
+        rows.
     """
-    n_latent, dimension = model.architecture.n_latent, x.shape[1]
+    data = Rows.of(rows)
+    reconstruction = reconstruction or GaussianReconstruction(data.x.shape[1])
+    n = len(data)
+    n_latent = model.architecture.n_latent
     key = noise.point_key("measure", member.seed, member.sigma2, member.beta)
-    pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / x.shape[0]))
-    kl_rows, sse_rows, collapsed_rows = [], [], []
-    kl_sum = x.new_zeros(n_latent, dtype=torch.float64)
+    pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / n))
+    of_rows: list[_RowTerms] = []
+    kl_sum = data.x.new_zeros(n_latent, dtype=torch.float64)
     variance_sum, mu_sum = kl_sum.clone(), kl_sum.clone()
-    mu_products = x.new_zeros(n_latent, n_latent, dtype=torch.float64)
-    for start in range(0, x.shape[0], _BLOCK):
-        block = x[None, start : start + _BLOCK]
-        mu, logvar = model.encode(block)
-        kl, sse = _block_terms(model, block, mu, logvar, key, start, pairs)
+    mu_products = data.x.new_zeros(n_latent, n_latent, dtype=torch.float64)
+    for start, batch in data.blocks(_BLOCK):
+        mu, logvar = model.encode(batch.inputs)
+        kl, energy = _block_terms(model, reconstruction, batch, mu, logvar, key, start, pairs)
         kl_sum += kl.sum(0)
         variance_sum += logvar[0].double().exp().sum(0)
         mu_sum += mu[0].double().sum(0)
         mu_products += mu[0].double().T @ mu[0].double()
-        kl_rows.append(kl.sum(-1))
-        sse_rows.append(sse)
-        collapsed_rows.append(block[0].double().square().sum(-1))
-    n = x.shape[0]
-    kl_rows, sse_rows, collapsed_rows = (torch.cat(rows) for rows in (kl_rows, sse_rows, collapsed_rows))
+        collapsed = _collapsed_energy(reconstruction, batch)
+        constant = reconstruction.constant(batch.x[0].double(), member.sigma2)
+        of_rows.append(_RowTerms(kl.sum(-1), energy, collapsed, constant))
+    kl_rows, energy_rows, collapsed_rows, constant_rows = (torch.cat(parts) for parts in zip(*of_rows, strict=True))
     covariance = (mu_products / n - torch.outer(mu_sum, mu_sum) / n**2).cpu().numpy()
-    gap_rows = (collapsed_rows - sse_rows) / (2 * member.sigma2) - member.beta * kl_rows
+    gap_rows = (collapsed_rows - energy_rows) / member.sigma2 - member.beta * kl_rows
     kl_per_dim = (kl_sum / n).cpu().numpy()
 
     def summary(rows: Tensor | slice) -> dict[str, float]:
-        kl, mse = float(kl_rows[rows].mean()), float(sse_rows[rows].mean())
-        elbo = float(collapsed_elbo(mse, dimension, member.sigma2)) - member.beta * kl
-        return {"elbo": elbo, "kl": kl, "mse": mse}
+        kl, energy, constant = (float(terms[rows].mean()) for terms in (kl_rows, energy_rows, constant_rows))
+        return {"elbo": -energy / member.sigma2 - constant - member.beta * kl, "kl": kl, "mse": 2 * energy}
 
     result = summary(slice(None))
     result |= {
@@ -99,49 +104,80 @@ def measure_model(
         "mean_variance": np.diagonal(covariance).copy(),
         "mean_covariance": covariance,
         "latent_mean": (mu_sum / n).cpu().numpy(),
-        "collapsed_elbo": float(collapsed_elbo(float(collapsed_rows.mean()), dimension, member.sigma2)),
+        "collapsed_elbo": -float(collapsed_rows.mean()) / member.sigma2 - float(constant_rows.mean()),
         "elbo_gap": float(gap_rows.mean()),
         "elbo_gap_standard_error": float(gap_rows.std()) / math.sqrt(n),
         "active_dims": int((kl_per_dim > ACTIVE_KL).sum()),
         "n_samples": n,
     }
     if with_likelihood:
-        result |= log_likelihood(model, x, member)
+        result |= log_likelihood(model, data, member, reconstruction)
     if held_out is not None and held_out.numel():
         result["holdout"] = {"n_samples": held_out.numel(), **summary(held_out.to(kl_rows.device))}
     return result
 
 
+class _RowTerms(NamedTuple):
+    """KL, energy, energy of the constant decoder at sigma2 = 1, and the constant of some rows [R], in nats."""
+
+    kl: Tensor
+    energy: Tensor
+    collapsed: Tensor
+    constant: Tensor
+
+
 def _block_terms(
-    model: VAEEnsemble, block: Tensor, mu: Tensor, logvar: Tensor, key: int, start: int, pairs: int
+    model: VAEEnsemble,
+    reconstruction: Reconstruction,
+    batch: Batch,
+    mu: Tensor,
+    logvar: Tensor,
+    key: int,
+    start: int,
+    pairs: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return the KL per latent [R, n] and the squared error [R] of a block of rows, averaged over antithetic pairs."""
-    keys = torch.tensor([key], dtype=torch.int64, device=block.device)
-    unit = torch.ones(1, dtype=block.dtype, device=block.device)
+    """Return the KL per latent [R, n] and the energy [R] at sigma2 = 1 of rows, averaged over antithetic pairs."""
+    x = batch.x
+    keys = torch.tensor([key], dtype=torch.int64, device=x.device)
+    unit = torch.ones(1, dtype=x.dtype, device=x.device)
     # The first row of the block is the high word of the step, so each block has rows of its own in the streams.
     first_step = start << 32
     _, kl = reparam_kl(mu, logvar, keys, first_step)
-    sse = block.new_zeros(block.shape[1], dtype=torch.float64)
-    for steps in _passes(model, 2 * block.shape[1], pairs):
-        z = posterior_draws(mu, logvar, keys, steps.to(block.device) + first_step, antithetic=True)
-        nll = gaussian_nll(block, _decode_draws(model, z), unit)[0].unflatten(0, (-1, 2))
-        for pair in nll.double().mean(1):
-            sse += 2 * pair
-    return kl[0].double(), sse / pairs
+    statistics = reconstruction.statistics(x)
+    total = x.new_zeros(x.shape[1], dtype=torch.float64)
+    for steps in _passes(model, 2 * x.shape[1], pairs):
+        z = posterior_draws(mu, logvar, keys, steps.to(x.device) + first_step, antithetic=True)
+        outputs = _decode_draws(model, reconstruction, z, batch.condition)
+        energy = reconstruction.energy(statistics, outputs, unit)[0].unflatten(0, (-1, 2))
+        for pair in energy.double().mean(1):
+            total += pair
+    return kl[0].double(), total / pairs
+
+
+def _collapsed_energy(reconstruction: Reconstruction, batch: Batch) -> Tensor:
+    """Return the energy of the constant decoder at sigma2 = 1 for some rows, [R]."""
+    statistics = reconstruction.statistics(batch.x.double())
+    outputs = reconstruction.with_offset(statistics.new_zeros(1, 1, 1, reconstruction.n_outputs))
+    outputs = outputs.double().expand(-1, -1, batch.x.shape[1], -1)
+    return reconstruction.energy(statistics, outputs, statistics.new_ones(1))[0, 0]
 
 
 @torch.no_grad()
-def log_likelihood(model: VAEEnsemble, x: Tensor, member: Member) -> dict[str, float]:
+def log_likelihood(
+    model: VAEEnsemble, rows: Rows | Tensor, member: Member, reconstruction: Reconstruction | None = None
+) -> dict[str, float]:
     """Estimate the log likelihood by importance weighting: ln (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x).
 
     Parameters
     ----------
     model : VAEEnsemble
         An ensemble of one model.
-    x : Tensor [N, D]
-        The full data set as fed to the network.
+    rows : Rows, or Tensor [N, D]
+        The full data set. A tensor is taken as centred rows.
     member : Member
         The decoder variance, beta and seed of the model.
+    reconstruction : Reconstruction, optional
+        The family of likelihoods; Gaussian by default.
 
     Returns
     -------
@@ -153,33 +189,38 @@ def log_likelihood(model: VAEEnsemble, x: Tensor, member: Member) -> dict[str, f
     ----------
     Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
     """
-    order = noise.permutation(noise.key("likelihood", "rows"), 0, x.shape[0])[:LIKELIHOOD_ROWS]
-    rows = x[order.to(x.device)]
+    data = Rows.of(rows)
+    reconstruction = reconstruction or GaussianReconstruction(data.x.shape[1])
+    order = noise.permutation(noise.key("likelihood", "rows"), 0, len(data))[:LIKELIHOOD_ROWS]
+    batch = data.gather(order.to(data.x.device)[None])
     key = noise.point_key("likelihood", member.seed, member.sigma2, member.beta)
-    keys = torch.tensor([key], dtype=torch.int64, device=x.device)
-    sigma2 = torch.tensor([member.sigma2], dtype=x.dtype, device=x.device)
-    mu, logvar = model.encode(rows[None])
+    keys = torch.tensor([key], dtype=torch.int64, device=batch.x.device)
+    sigma2 = torch.tensor([member.sigma2], dtype=batch.x.dtype, device=batch.x.device)
+    mu, logvar = model.encode(batch.inputs)
     variance = logvar.exp()
+    statistics = reconstruction.statistics(batch.x)
     weights = []
-    for steps in _passes(model, rows.shape[0], LIKELIHOOD_DRAWS):
-        z = posterior_draws(mu, logvar, keys, steps.to(x.device))
-        nll = gaussian_nll(rows[None], _decode_draws(model, z), sigma2)[0]
+    for steps in _passes(model, batch.x.shape[1], LIKELIHOOD_DRAWS):
+        z = posterior_draws(mu, logvar, keys, steps.to(batch.x.device))
+        outputs = _decode_draws(model, reconstruction, z, batch.condition)
+        energy = reconstruction.energy(statistics, outputs, sigma2)[0]
         log_ratio = 0.5 * ((z[0] - mu).square() / variance + logvar - z[0].square())
-        weights.append(-nll.double() + log_ratio.double().sum(-1))
+        weights.append(-energy.double() + log_ratio.double().sum(-1))
     per_row = torch.logsumexp(torch.cat(weights), dim=0) - math.log(LIKELIHOOD_DRAWS)
-    constant = float(collapsed_elbo(0.0, x.shape[1], member.sigma2))
+    per_row -= reconstruction.constant(batch.x[0].double(), member.sigma2)
     return {
-        "log_likelihood": float(per_row.mean()) + constant,
+        "log_likelihood": float(per_row.mean()),
         "log_likelihood_standard_error": float(per_row.std()) / math.sqrt(per_row.numel()),
     }
 
 
 def _passes(model: VAEEnsemble, rows: int, draws: int) -> Iterator[Tensor]:
     """Yield the numbers of the draws of each pass; its size keeps the activations of `rows` rows per draw in cache."""
-    widths = (*model.architecture.hidden, model.architecture.dimension, _LEAST_WIDTH)
+    widths = (*model.architecture.hidden, model.decoder.widths[-1], _LEAST_WIDTH)
     yield from torch.arange(draws).split(max(1, _PASS_NUMBERS // (rows * max(widths))))
 
 
-def _decode_draws(model: VAEEnsemble, z: Tensor) -> Tensor:
-    """Decode draws [1, A, B, n] in one pass, [1, A, B, D]."""
-    return model.decode(z.flatten(1, 2)).unflatten(1, z.shape[1:3])
+def _decode_draws(model: VAEEnsemble, reconstruction: Reconstruction, z: Tensor, condition: Tensor | None) -> Tensor:
+    """Return the outputs of the decoder for draws [1, A, B, n] in one pass, [1, A, B, P]."""
+    condition = None if condition is None else condition.repeat(1, z.shape[1], 1)
+    return reconstruction.with_offset(model.decode(z.flatten(1, 2), condition)).unflatten(1, z.shape[1:3])

@@ -148,7 +148,7 @@ def _complete(
             ) from None
     # Only now does no exception refer to the trainer and its memory.
     gc.collect()
-    if data.x.is_cuda:
+    if data.rows.x.is_cuda:
         torch.cuda.empty_cache()
     warnings.warn(f"out of memory with {models} models side by side; training them in halves", stacklevel=2)
     for half in ensemble.halves():
@@ -163,7 +163,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _train_and_write(
     job: Job, ensemble: Ensemble, data: TrainingData, stop: Stop, on_record: Callable[[Trainer], None]
 ) -> None:
-    trainer = Trainer(data.x, [task.member for task in ensemble.tasks], job.settings.extended(ensemble.budget))
+    trainer = Trainer(data.rows, [task.member for task in ensemble.tasks], job.settings.extended(ensemble.budget))
     if ensemble.arrays is not None:
         trainer.restore(ensemble.arrays)
     seconds = _train(job, trainer, ensemble, stop, on_record)

@@ -15,26 +15,25 @@ from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
 from phasevae.measurement.measure import measure_model
 from phasevae.model import save_model
+from phasevae.rows import Rows
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
 from phasevae.sweeps.settings import Settings
-from phasevae.training.centring import centred_rows
 from phasevae.training.row_order import split_rows
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data set on the device: centred rows x float32 [N, D], the mean [D] that they lack, and the held-out rows."""
+    """The data set on the device, and the numbers of the held-out rows."""
 
-    x: Tensor
-    mean: np.ndarray
+    rows: Rows
     held_out: Tensor
 
     @classmethod
     def of(cls, x: np.ndarray, holdout: float, device: torch.device) -> TrainingData:
         """Copy rows x [N, D] to the device, centre them, and hold out the fraction `holdout` of them."""
-        return cls(*centred_rows(x, device), split_rows(x.shape[0], holdout)[1])
+        return cls(Rows.of(x, device), split_rows(x.shape[0], holdout)[1])
 
 
 def write_point(
@@ -68,10 +67,10 @@ def write_point(
         What computed the point, from which data and code.
     """
     start = time.monotonic()
-    numbers = measure_model(trainer.model.member(index), data.x, task.member, data.held_out)
+    numbers = measure_model(trainer.model.member(index), data.rows, task.member, data.held_out)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
-    save_model(task.folder / "weights.safetensors", trainer.model, index, data.mean, metadata)
+    save_model(task.folder / "weights.safetensors", trainer.model, index, data.rows.mean, metadata)
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from phasevae.errors import InputError
-from phasevae.kernels import noise
 from phasevae.kernels.adam import Adam
-from phasevae.kernels.elbo import gaussian_nll, reparam_kl
-from phasevae.model import Architecture, initialise, posterior
-from phasevae.sweeps.settings import Member, Settings, rows_sharing
+from phasevae.kernels.reconstruction import GaussianReconstruction
+from phasevae.model import VAEEnsemble
+from phasevae.rows import Rows
+from phasevae.sweeps.settings import Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
 from phasevae.training.malloc import keep_pages
 from phasevae.training.row_order import RowOrder, balanced_groups, split_rows
-from phasevae.training.variance_reduction import moment_matched_noise, rao_blackwell_targets
+from phasevae.training.vae_step import VAEStep
 
 HISTORY_COLUMNS = ("step", "samples", "sigma2", "elbo", "kl", "mse")
 _HISTORY_ROWS = 100
@@ -37,8 +37,8 @@ class Trainer:
 
     Parameters
     ----------
-    x : Tensor [N, D]
-        The data, centred, on the device to train on and in the type to train with.
+    rows : Rows, or Tensor [N, D]
+        The data on the device to train on. A tensor is taken as centred rows.
     members : sequence of Member
         Decoder variance, beta and seed of each model.
     settings : Settings
@@ -57,37 +57,38 @@ class Trainer:
         Means over the steps since the record before.
     """
 
-    def __init__(self, x: Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None):
+    def __init__(
+        self, rows: Rows | Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None
+    ):
         keep_pages()
         self.settings = settings
         self.members = list(members)
         self.step = 0
         self.history: list[np.ndarray] = []
-        self._x = x
+        self._rows = Rows.of(rows)
+        x = self._rows.x
         seeds = sorted({member.seed for member in members})
-        train_rows, _ = split_rows(x.shape[0], settings.holdout)
-        pool = train_rows.to(x.device)
+        pool = split_rows(x.shape[0], settings.holdout)[0].to(x.device)
         balanced = (lambda: balanced_groups(x[pool], settings.n_latent)) if settings.balanced_order else None
         self._order = RowOrder(seeds, pool, settings.batch, balanced)
-        # The rows are centred, but those to train with need not be, where some are held out.
-        self._mean = x[pool].mean(0, dtype=torch.float64).to(x.dtype)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
-        as_row = {"dtype": x.dtype, "device": x.device}
-        self._sigma2 = torch.tensor([member.sigma2 for member in members], **as_row)
-        self._beta = torch.tensor([member.beta for member in members], **as_row)
-        keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta) for m in members]
-        self._keys = torch.tensor(keys, dtype=torch.int64, device=x.device)
-        architecture = Architecture(x.shape[1], settings.n_latent, settings.hidden)
-        self.model = initialise(architecture, [member.seed for member in members], x.device, x.dtype)
-        self.gradients = torch.zeros_like(self.model.parameters)
+        self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=x.dtype, device=x.device)
+        self._vae = VAEStep(self._rows, pool, members, settings, GaussianReconstruction(x.shape[1]))
         self._adam = Adam(self.model.parameters)
-        self._group = rows_sharing(settings.batch, settings.rao_blackwell_group)
         self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
         self._window_steps = 0
         shape = (len(seeds), settings.batch)
         self._inputs = cuda_graph.StepInputs(self._upcoming, settings.n_steps, shape, x.device)
         self._use_graph = x.is_cuda if use_graph is None else use_graph
         self._launch: Callable[[], object] | None = None
+
+    @property
+    def model(self) -> VAEEnsemble:
+        return self._vae.model
+
+    @property
+    def gradients(self) -> Tensor:
+        return self._vae.gradients
 
     def run(
         self,
@@ -136,51 +137,15 @@ class Trainer:
     def _compute(self) -> None:
         """Do a step with the tensors of `_inputs` alone, because a captured step gets nothing from the host."""
         rows, factor, learning_rate = self._inputs.current()
-        x = self._x[rows] if rows.shape[0] == 1 else self._x[rows][self._seed_of_member]
-        nll, kl = self._differentiate(x, self._sigma2 * factor)
+        batch = self._rows.gather(rows)
+        if rows.shape[0] > 1:
+            batch = batch.each(self._seed_of_member)
+        energy, kl = self._vae.differentiate(batch, self._sigma2 * factor, self._inputs.step)
         self._adam.step(self.model.parameters, self.gradients, learning_rate, self._inputs.step)
-        # gaussian_nll leaves out the constant, so this is the squared error.
-        self._window[0] += nll * (2 * factor) * self._sigma2
+        # The energy leaves out the constant, so this is the squared error.
+        self._window[0] += energy * (2 * factor) * self._sigma2
         self._window[1] += kl
         self._inputs.advance()
-
-    def _differentiate(self, x: Tensor, sigma2: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill `gradients` for rows x [M or 1, B, D] at sigma2 [M]; return the mean reconstruction errors and KL [M].
-
-        Autograd differentiates the operations of the ELBO; the networks have their own derivatives.
-        """
-        model = self.model
-        encoded, of_encoder = model.encoder.forward(model.parameters, x, keep=True)
-        mu, logvar = posterior(encoded.requires_grad_())
-        z, kl = reparam_kl(mu, logvar, self._keys, self._inputs.step, self.settings.antithetic)
-        if self.settings.moment_matched_noise:
-            z = moment_matched_noise(z, mu, logvar)
-        drawn = z.detach().flatten(1, 2)
-        decoded, of_decoder = model.decoder.forward(model.parameters, drawn, keep=True)
-        xhat = decoded.unflatten(1, z.shape[1:3]).requires_grad_()
-        nll = gaussian_nll(x, xhat, sigma2).mean((1, 2))
-        (grad_xhat,) = torch.autograd.grad(nll.sum(), xhat)
-        grad_targets = grad_xhat
-        # The decoder's weights are fitted to the targets, which have less noise; the latents to the rows themselves,
-        # because the targets depend on the latents.
-        if self._group > 1:
-            targets = rao_blackwell_targets(x, self._mean, mu, logvar, z, xhat, self._group).flatten(1, 2)
-            nll_of_targets = gaussian_nll(targets, xhat.flatten(1, 2)[:, None], sigma2).mean((1, 2))
-            (grad_targets,) = torch.autograd.grad(nll_of_targets.sum(), xhat)
-        grad_z = model.decoder.backward(
-            model.parameters,
-            drawn,
-            of_decoder,
-            grad_targets.flatten(1, 2),
-            self.gradients,
-            grad_for_input=grad_xhat.flatten(1, 2) if self._group > 1 else None,
-            with_input=True,
-        )
-        kl = kl.sum(-1).mean(-1)
-        objective = (self._beta * kl).sum()
-        (grad_encoded,) = torch.autograd.grad((z, objective), encoded, (grad_z.view_as(z), torch.ones_like(objective)))
-        model.encoder.backward(model.parameters, x, of_encoder, grad_encoded, self.gradients)
-        return nll.detach(), kl.detach()
 
     def _upcoming(self, first: int, count: int) -> cuda_graph.Inputs:
         """Return the inputs of `count` steps from `first` on."""
@@ -205,13 +170,13 @@ class Trainer:
                     f"before step {self.step}: choose {self._remedy(member)}"
                 )
             sigma2 = member.sigma2 * factor
-            elbo = collapsed_elbo(mse_m, self._x.shape[1], sigma2) - member.beta * kl_m
+            elbo = collapsed_elbo(mse_m, self._rows.x.shape[1], sigma2) - member.beta * kl_m
             row[:] = self.step, self.step * self.settings.batch, sigma2, elbo, kl_m, mse_m
         self.history.append(rows)
 
     def _remedy(self, member: Member) -> str:
         """What to choose instead where the training of a model diverges."""
-        variance = float(self._x.var(0, correction=0).double().mean())
+        variance = float(self._rows.x.var(0, correction=0).double().mean())
         if member.sigma2 < TINY_SIGMA2 * variance:
             return f"a larger sigma2, it is {member.sigma2 / variance:.2g} times the mean variance of the features"
         return f"a learning rate below {self.settings.learning_rate!r}"

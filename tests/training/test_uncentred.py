@@ -17,9 +17,9 @@ from small import recipe
 import phasevae
 from phasevae import predict
 from phasevae.artifacts.files import read_json
+from phasevae.rows import Rows
 from phasevae.sweeps.settings import Settings
 from phasevae.theory.ppca import gaussian_kl
-from phasevae.training.centring import centred_rows
 from phasevae.training.hysteresis import hysteresis_sweep
 from phasevae.training.job import run_job
 
@@ -106,7 +106,8 @@ def test_an_upward_sweep_does_not_depend_on_the_mean():
 )
 def test_centred_rows_and_their_mean_are_the_rows(x, order):
     given_x = np.array(x, order=order)
-    centred, mean = centred_rows(given_x)
+    rows = Rows.of(given_x)
+    centred, mean = rows.x, rows.mean
     assert np.array_equal(given_x, x)
     assert mean == pytest.approx(x.mean(0, dtype=np.float64), rel=1e-6)
     assert mean.dtype == np.float32 and centred.dtype == torch.float32

@@ -1,0 +1,89 @@
+"""The reconstruction term of the ELBO: what a family of likelihoods asks of the outputs of a decoder.
+
+A training minimises E[-ln p(x | z)] / sigma2 + beta KL. For the Gaussian family -ln p is half the squared error, so
+sigma2 is the decoder variance. The other families have sigma2 = 1, and beta is their control parameter.
+
+Shapes: M models, A draws per row, B rows, D features, P outputs of a decoder, S sufficient statistics.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from phasevae.kernels.elbo import gaussian_nll
+
+
+class Reconstruction(ABC):
+    """A family with its global parameters fixed.
+
+    Attributes
+    ----------
+    n_outputs : int
+        P.
+    is_linear : bool
+        Whether the energy is linear in the statistics, as in an exponential family.
+    offset : Tensor [P] or None
+        The outputs of the constant decoder, which are added to those of the network. None stands for zeros.
+    """
+
+    n_outputs: int
+    is_linear: bool
+    offset: Tensor | None = None
+
+    @abstractmethod
+    def statistics(self, x: Tensor) -> Tensor:
+        """Return the sufficient statistics [..., B, S] of rows x [..., B, D]; x itself if the energy is not linear."""
+
+    @abstractmethod
+    def energy(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> Tensor:
+        """Return the reconstruction term of an objective.
+
+        Parameters
+        ----------
+        statistics : Tensor [M or 1, B, S]
+            Of the rows; with 1 they are shared by all models.
+        outputs : Tensor [M, A, B, P]
+            With the offset. Gradients flow to them alone.
+        sigma2 : Tensor [M]
+
+        Returns
+        -------
+        Tensor [M, A, B]
+            -ln p(x | outputs) / sigma2 without terms that are free of the outputs, in nats.
+        """
+
+    @abstractmethod
+    def means(self, outputs: Tensor) -> Tensor:
+        """Return the expectations of the statistics [..., S] under outputs [..., P]."""
+
+    @abstractmethod
+    def constant(self, x: Tensor, sigma2: float) -> Tensor:
+        """Return what `energy` leaves out for rows x [B, D], [B], in nats: -ln p = energy + constant."""
+
+    def with_offset(self, decoded: Tensor) -> Tensor:
+        """Return the outputs of decoders from those of their networks."""
+        return decoded if self.offset is None else decoded + self.offset
+
+
+class GaussianReconstruction(Reconstruction):
+    """A Gaussian decoder of means, for centred rows. The statistics are the rows."""
+
+    is_linear = True
+
+    def __init__(self, dimension: int):
+        self.n_outputs = dimension
+
+    def statistics(self, x: Tensor) -> Tensor:
+        return x
+
+    def energy(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> Tensor:
+        return gaussian_nll(statistics, outputs, sigma2)
+
+    def means(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def constant(self, x: Tensor, sigma2: float) -> Tensor:
+        return x.new_full(x.shape[:1], 0.5 * x.shape[-1] * math.log(2 * math.pi * sigma2))
