@@ -43,6 +43,8 @@ class Architecture:
         P, the decoder's outputs; as many as the encoder's inputs by default.
     n_condition : int
         C, the numbers of the condition.
+    encoder_sees_condition : bool
+        Without it the encoder has D inputs.
     """
 
     dimension: int
@@ -50,12 +52,14 @@ class Architecture:
     hidden: tuple[int, ...]
     n_outputs: int | None = None
     n_condition: int = 0
+    encoder_sees_condition: bool = True
 
     @property
     def networks(self) -> tuple[Network, Network]:
         """The encoder and the decoder; the parameters of the decoder follow those of the encoder."""
         n_outputs = self.dimension if self.n_outputs is None else self.n_outputs
-        encoder = Network([self.dimension + self.n_condition, *self.hidden, 2 * self.n_latent], 0)
+        n_inputs = self.dimension + (self.n_condition if self.encoder_sees_condition else 0)
+        encoder = Network([n_inputs, *self.hidden, 2 * self.n_latent], 0)
         widths = [self.n_latent + self.n_condition, *reversed(self.hidden), n_outputs]
         return encoder, Network(widths, encoder.end)
 

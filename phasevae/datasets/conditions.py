@@ -6,6 +6,10 @@ standardised. `Coding` turns values into these columns; `Condition` holds the va
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import io
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +95,17 @@ class Condition:
     def is_classes(self) -> bool:
         return self.coding.kind == "classes"
 
+    @functools.cached_property
+    def sha256(self) -> str:
+        """sha256 (hex) of the file condition.npy."""
+        return hashlib.sha256(self.npy()).hexdigest()
+
+    def npy(self) -> bytes:
+        """Return the content of condition.npy."""
+        stream = io.BytesIO()
+        np.lib.format.write_array(stream, np.ascontiguousarray(self.stored), (1, 0), allow_pickle=False)
+        return stream.getvalue()
+
     @property
     def shares(self) -> NDArray:
         """Part of the rows of each class, [classes]."""
@@ -124,7 +139,7 @@ def make_condition(values: ArrayLike, n_samples: int, source: str, kind: str | N
         For values of another number of rows, missing ones, a single class, a class of a single row, more than
         MOST_CLASSES classes, and numbers that do not vary.
     """
-    label = f"condition {source}"
+    label = f"condition {source}".rstrip()
     if kind is not None and kind not in KINDS:
         raise no_such_choice("condition_kind", kind, KINDS)
     array = _array(values, label)
@@ -174,8 +189,41 @@ def class_rows(condition: Condition, number: int, blocks: Iterable[NDArray]) -> 
             yield chosen
 
 
-def read_condition_file(path: Path) -> NDArray:
-    """Read a .npy file of values. Raises InputError that names the file if it is missing or no such file."""
+def column_of(condition: Any) -> str | None:
+    """Return the name in a condition column:NAME; None for any other."""
+    is_column = isinstance(condition, str) and condition.startswith(COLUMN)
+    return condition.removeprefix(COLUMN) if is_column else None
+
+
+def read_condition(given: Any, labels: Any, n_samples: int, kind: str | None = None) -> Condition:
+    """Return the condition of a data set as the user gave it.
+
+    Parameters
+    ----------
+    given : str, path or array [N]
+        A .npy file, column:NAME, "label", or the values themselves.
+    labels : array [N] or None
+        The column that was asked for, or the labels that come with the data.
+    n_samples : int
+        N of the data.
+    kind : {"classes", "numbers"}, optional
+
+    Raises
+    ------
+    InputError
+        For data without labels, a file that cannot be read, and as `make_condition` does.
+    """
+    if isinstance(given, str) and (given == LABEL or column_of(given) is not None):
+        if labels is None:
+            raise InputError(f"condition: {given}, must be a .npy file or {COLUMN}NAME: these data have no labels")
+        return make_condition(labels, n_samples, given, kind)
+    if isinstance(given, str | os.PathLike):
+        path = Path(given).expanduser()
+        return make_condition(_file_values(path), n_samples, path.name, kind)
+    return make_condition(given, n_samples, "", kind)
+
+
+def _file_values(path: Path) -> NDArray:
     if path.suffix.lower() != ".npy":
         raise InputError(f"condition: {path}, must be a .npy file, {COLUMN}NAME for a column of the data, or {LABEL}")
     try:

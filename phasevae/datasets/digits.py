@@ -21,7 +21,8 @@ def digits(*, standardize: str = "global") -> Dataset:
     """
     from sklearn.datasets import load_digits
 
-    x = load_digits().data
+    digits = load_digits()
+    x = digits.data
     source = {"file": "sklearn.datasets.load_digits", "sha256": hashlib.sha256(x.astype("<f8").tobytes()).hexdigest()}
     preprocessing = {"height": 8, "width": 8, "channels": 1}
-    return standardized(RawSamples(np.asarray(x), "digits", source), standardize, preprocessing)
+    return standardized(RawSamples(np.asarray(x), "digits", source, labels=digits.target), standardize, preprocessing)

@@ -189,6 +189,9 @@ class TrainingSection(Section):
     """Give the noise of each batch zero correlation and unit variance (batches of at least 64 samples and 16 per
     latent)."""
 
+    encoder_sees_condition: bool = True
+    """Where the data have a condition: whether the encoder sees it, as the decoder does."""
+
     holdout: float = Field(0.0, ge=0, lt=1, **_unit("fraction of the data"))
     """Fraction of the samples kept out of the training."""
 

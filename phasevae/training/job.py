@@ -19,6 +19,7 @@ import torch
 
 from phasevae.artifacts.environment import environment
 from phasevae.artifacts.files import remove_partial
+from phasevae.datasets.conditions import Condition
 from phasevae.errors import InputError
 from phasevae.sweeps.digest import training_code_hash
 from phasevae.sweeps.points import POINT_FILES, OutdatedPointError, Task, next_budget, read_valid
@@ -54,6 +55,8 @@ class Job:
         Where to train.
     checkpoint_seconds : float
         The time between two checkpoints.
+    condition : Condition, optional
+        What the networks see beside each row.
     """
 
     tasks: Sequence[Task]
@@ -63,6 +66,7 @@ class Job:
     checkpoint: Path
     device: torch.device
     checkpoint_seconds: float = 60.0
+    condition: Condition | None = None
 
 
 def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: None) -> list[Path]:
@@ -100,7 +104,7 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
             job.checkpoint.unlink(missing_ok=True)
             return []
         trained = [task for task in job.tasks if task in pending]
-        data = TrainingData.of(job.x, job.settings.holdout, job.device)
+        data = TrainingData.of(job.x, job.settings, job.device, job.condition)
         with stop_signals() as stop:
             while pending:
                 for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
+from phasevae.datasets.conditions import Condition
 from phasevae.measurement.measure import measure_model
 from phasevae.model import save_model
 from phasevae.rows import Rows
@@ -31,9 +32,14 @@ class TrainingData:
     held_out: Tensor
 
     @classmethod
-    def of(cls, x: np.ndarray, holdout: float, device: torch.device) -> TrainingData:
-        """Copy rows x [N, D] to the device, centre them, and hold out the fraction `holdout` of them."""
-        return cls(Rows.of(x, device), split_rows(x.shape[0], holdout)[1])
+    def of(
+        cls, x: np.ndarray, settings: Settings, device: torch.device, condition: Condition | None = None
+    ) -> TrainingData:
+        """Copy rows x [N, D] with their condition to the device, centre them, and hold out some of them."""
+        rows = Rows.of(x, device)
+        if condition is not None:
+            rows = Rows.conditional(x, condition, device, settings.encoder_sees_condition)
+        return cls(rows, split_rows(x.shape[0], settings.holdout)[1])
 
 
 def write_point(

@@ -49,10 +49,13 @@ class VAEStep:
         self._settings = settings
         self._reconstruction = reconstruction
         n_condition = 0 if rows.condition is None else rows.condition.shape[1]
-        inputs = rows.x if rows.inputs is None else rows.inputs
-        dimension = inputs.shape[1] - n_condition
         architecture = Architecture(
-            dimension, settings.n_latent, settings.hidden, reconstruction.n_outputs, n_condition
+            (rows.x if rows.inputs is None else rows.inputs).shape[1],
+            settings.n_latent,
+            settings.hidden,
+            reconstruction.n_outputs,
+            n_condition,
+            rows.encoder_sees_condition,
         )
         device, dtype = rows.x.device, rows.x.dtype
         self.model = initialise(architecture, [member.seed for member in members], device, dtype)
@@ -60,7 +63,9 @@ class VAEStep:
         self._beta = torch.tensor([member.beta for member in members], dtype=dtype, device=device)
         keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta) for m in members]
         self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
-        self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if reconstruction.is_linear else 1
+        # Only rows of one condition have one E[x | z, c]; no two rows share their numbers.
+        shares = reconstruction.is_linear and (rows.condition is None or rows.has_classes)
+        self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if shares else 1
         # The rows are centred, but those to train with need not be, where some are held out.
         self._mean = reconstruction.statistics(rows.x[pool]).mean(0, dtype=torch.float64).to(dtype)
 
@@ -125,7 +130,7 @@ class VAEStep:
         if self._group <= 1:
             return of_rows, of_rows, energy
         means = self._reconstruction.means(outputs.detach())
-        targets = rao_blackwell_targets(statistics, self._mean, mu, logvar, z, means, self._group)
+        targets = rao_blackwell_targets(statistics, self._mean, mu, logvar, z, means, self._group, batch.condition)
         of_one = outputs.flatten(1, 2)[:, None]
         energy_of_targets = self._reconstruction.energy(targets.flatten(1, 2), of_one, sigma2).mean((1, 2))
         (of_targets,) = torch.autograd.grad(energy_of_targets.sum(), outputs)

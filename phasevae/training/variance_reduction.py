@@ -67,7 +67,14 @@ def _inverse_root(matrices: Tensor) -> Tensor:
 
 @torch.no_grad()
 def rao_blackwell_targets(
-    x: Tensor, mean: Tensor, mu: Tensor, logvar: Tensor, z: Tensor, xhat: Tensor, group: int
+    x: Tensor,
+    mean: Tensor,
+    mu: Tensor,
+    logvar: Tensor,
+    z: Tensor,
+    xhat: Tensor,
+    group: int,
+    classes: Tensor | None = None,
 ) -> Tensor:
     """Compute E[x | z] among the rows of a group, after a control variate has steadied the rows.
 
@@ -90,6 +97,8 @@ def rao_blackwell_targets(
         The decoder means of z.
     group : int
         Rows of a group, neighbours in the batch; a divisor of B.
+    classes : Tensor [M or 1, B, C], optional
+        The class of each row as columns of 0 and 1. The average is then E[x | z, c], over the rows of the same class.
 
     Returns
     -------
@@ -113,7 +122,12 @@ def rao_blackwell_targets(
     of_rows = of_rows.unflatten(1, (-1, group))
     of_draws = z.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
     of_draws = torch.cat((of_draws.square(), of_draws, torch.ones_like(of_draws)), -1)
-    weights = (of_draws.flatten(0, 1) @ of_rows.flatten(0, 1).mT).softmax(-1)
+    logits = of_draws.flatten(0, 1) @ of_rows.flatten(0, 1).mT
+    if classes is not None:
+        of_group = classes.unflatten(1, (-1, group))
+        differs = (of_group @ of_group.mT == 0).expand(models, -1, -1, -1).repeat(1, 1, draws, 1)
+        logits = logits.masked_fill(differs.flatten(0, 1), -torch.inf)
+    weights = logits.softmax(-1)
     means = weights @ x.reshape(models * groups, group, -1)
     return means.view(models, groups, draws, group, -1).transpose(1, 2).reshape(models, draws, rows, -1)
 
