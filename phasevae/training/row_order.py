@@ -24,6 +24,7 @@ LEAST_ROWS = 32
 """Groups of fewer than twice this number of rows are not divided further."""
 
 MOST_COORDINATES = 16
+MOST_FEATURES = MOST_COORDINATES * (MOST_COORDINATES + 3) // 2
 _WALK = 128  # steps of a walk that is not cut: longer walks balance better, more walks side by side are faster
 _AXES_ROWS = 8192  # rows from which the axes of the coordinates are computed
 # Features are multiples of _GRAIN and at most _LARGEST, so that sums of them, and sums of products in float64, are
@@ -31,7 +32,7 @@ _AXES_ROWS = 8192  # rows from which the axes of the coordinates are computed
 _GRAIN, _LARGEST = 1 / 16, 32.0
 
 
-def balanced_groups(x: Tensor, n_coordinates: int) -> Tensor:
+def balanced_groups(x: Tensor, n_coordinates: int, classes: Tensor | None = None) -> Tensor:
     """Divide the rows into balanced groups. They depend on the data alone.
 
     Every group is balanced, and so is every 2, 4, 8, ... groups that were one before a division. Seeds and epochs
@@ -43,6 +44,9 @@ def balanced_groups(x: Tensor, n_coordinates: int) -> Tensor:
         The rows.
     n_coordinates : int
         The number of leading principal coordinates to balance; MOST_COORDINATES at most.
+    classes : Tensor [N], optional
+        int64. Every class is balanced then, along its own coordinates. They are fewer with many classes: all classes
+        together have at most MOST_FEATURES features.
 
     Returns
     -------
@@ -58,7 +62,8 @@ def balanced_groups(x: Tensor, n_coordinates: int) -> Tensor:
     # Missing rows are spread evenly; otherwise the last groups would be short.
     order = noise.permutation(noise.key("order", "groups"), 0, n).to(x.device)
     nodes[0, torch.arange(n, device=x.device) * nodes.shape[1] // n] = order
-    features = _features(x, min(n_coordinates, MOST_COORDINATES))
+    k = min(n_coordinates, MOST_COORDINATES)
+    features = _features(x, k) if classes is None else _features_of_classes(x, k, classes)
     features = torch.cat((features, features.new_zeros(1, features.shape[1])))
     while nodes.shape[0] < n_groups:
         first, second = nodes[:, 0::2], nodes[:, 1::2]
@@ -121,6 +126,24 @@ def _features(x: Tensor, n_coordinates: int) -> Tensor:
     features = [_rounded(column) for column in columns]
     features += [_rounded(_standardised(columns[i] * columns[j])) for i in range(k) for j in range(i, k)]
     return torch.stack(features, 1)
+
+
+def _features_of_classes(x: Tensor, n_coordinates: int, classes: Tensor) -> Tensor:
+    """Return the features of each class, which are zero in the rows of the others, and a feature for its share."""
+    n_classes = int(classes.max()) + 1
+    k = n_coordinates
+    while k > 1 and n_classes * (k * (k + 3) // 2 + 1) > MOST_FEATURES:
+        k -= 1
+    columns = []
+    for number in range(n_classes):
+        inside = classes == number
+        columns.append(_rounded(_standardised(inside.double()))[:, None])
+        if int(inside.sum()) < 2:
+            continue
+        of_class = _features(x[inside], k)
+        columns.append(of_class.new_zeros(x.shape[0], of_class.shape[1]))
+        columns[-1][inside] = of_class
+    return torch.cat(columns, 1)
 
 
 def _standardised(column: Tensor) -> Tensor:

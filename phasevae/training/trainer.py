@@ -69,7 +69,8 @@ class Trainer:
         x = self._rows.x
         seeds = sorted({member.seed for member in members})
         pool = split_rows(x.shape[0], settings.holdout)[0].to(x.device)
-        balanced = (lambda: balanced_groups(x[pool], settings.n_latent)) if settings.balanced_order else None
+        classes = self._rows.condition.argmax(1)[pool] if self._rows.has_classes else None
+        balanced = (lambda: balanced_groups(x[pool], settings.n_latent, classes)) if settings.balanced_order else None
         self._order = RowOrder(seeds, pool, settings.batch, balanced)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=x.dtype, device=x.device)

@@ -67,7 +67,12 @@ class VAEStep:
         shares = reconstruction.is_linear and (rows.condition is None or rows.has_classes)
         self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if shares else 1
         # The rows are centred, but those to train with need not be, where some are held out.
-        self._mean = reconstruction.statistics(rows.x[pool]).mean(0, dtype=torch.float64).to(dtype)
+        statistics = reconstruction.statistics(rows.x[pool])
+        if rows.has_classes:
+            of_pool = rows.condition[pool]
+            self._mean = of_pool.mT @ statistics / of_pool.sum(0)[:, None].clamp(min=1)
+        else:
+            self._mean = statistics.mean(0, dtype=torch.float64).to(dtype)
 
     def differentiate(self, batch: Batch, sigma2: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """Fill `gradients` for the rows of a step.
