@@ -17,6 +17,7 @@ from torch import Tensor
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import posterior_draws, reparam_kl
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
+from phasevae.measurement.conditions import ClassSums, class_numbers
 from phasevae.model import VAEEnsemble
 from phasevae.rows import Batch, Rows
 from phasevae.sweeps.settings import Member
@@ -65,8 +66,8 @@ def measure_model(
     dict
         `mse` is E|x - f(z)|^2 summed over features; `elbo` is E ln p(x|z) - beta kl (Eq. 17); `elbo_gap` is its
         distance from the value of the constant decoder (Eq. 24), paired row by row; `log_likelihood` is that of
-        `log_likelihood`. Keys that end in `_standard_error` are over rows. `holdout` has the numbers of the held-out
-        rows.
+        `log_likelihood`. Keys that end in `_standard_error` are over rows. `conditions` is that of `class_numbers`,
+        where the rows have classes. `holdout` has the numbers of the held-out rows.
     """
     data = Rows.of(rows)
     reconstruction = reconstruction or GaussianReconstruction(data.x.shape[1])
@@ -75,6 +76,7 @@ def measure_model(
     key = noise.point_key("measure", member.seed, member.sigma2, member.beta)
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / n))
     of_rows: list[_RowTerms] = []
+    of_classes = ClassSums(data.coding) if data.has_classes else None
     kl_sum = data.x.new_zeros(n_latent, dtype=torch.float64)
     variance_sum, mu_sum = kl_sum.clone(), kl_sum.clone()
     mu_products = data.x.new_zeros(n_latent, n_latent, dtype=torch.float64)
@@ -87,6 +89,10 @@ def measure_model(
         mu_products += mu[0].double().T @ mu[0].double()
         collapsed = _collapsed_energy(reconstruction, batch)
         constant = reconstruction.constant(batch.x[0].double(), member.sigma2)
+        if of_classes is not None:
+            product = mu[0, :, :, None].double() * mu[0, :, None].double()
+            variance = logvar[0].double().exp()
+            of_classes.add(batch.condition[0], kl=kl, energy=energy, variance=variance, mu=mu[0], mu_product=product)
         of_rows.append(_RowTerms(kl.sum(-1), energy, collapsed, constant))
     kl_rows, energy_rows, collapsed_rows, constant_rows = (torch.cat(parts) for parts in zip(*of_rows, strict=True))
     covariance = (mu_products / n - torch.outer(mu_sum, mu_sum) / n**2).cpu().numpy()
@@ -110,6 +116,8 @@ def measure_model(
         "active_dims": int((kl_per_dim > ACTIVE_KL).sum()),
         "n_samples": n,
     }
+    if of_classes is not None:
+        result["conditions"] = class_numbers(of_classes)
     if with_likelihood:
         result |= log_likelihood(model, data, member, reconstruction)
     if held_out is not None and held_out.numel():

@@ -17,9 +17,9 @@ import torch
 from phasevae.errors import InputError
 from phasevae.kernels.dispatch import backend
 from phasevae.measurement.measure import measure_model
-from phasevae.rows import Rows
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.training.malloc import keep_pages
+from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 
 STEP_RATE = 0.3
@@ -78,30 +78,36 @@ def hysteresis_sweep(
     if len(set(grid)) != len(grid) or len(grid) < 2:
         raise InputError(f"sigma2: {grid}, must be two or more different decoder variances")
     keep_pages()
-    data = Rows.of(x, device)
+    problem = Problem.of(x, settings, device)
     at_target = settings.with_changes(schedule="scratch")
     upwards = at_target.with_changes(learning_rate=STEP_RATE * settings.learning_rate)
     rows: list[dict[str, Any]] = []
     weights = None
     for value in grid:
         members = [Member(value, beta, int(seed)) for seed in seeds]
-        trainer = Trainer(data, members, settings if weights is None else upwards)
+        trainer = Trainer(problem, members, settings if weights is None else upwards)
         if weights is not None:
             trainer.model.parameters.copy_(weights)
         trainer.run(on_record=on_record)
         weights = trainer.model.parameters.detach().clone()
-        rows += _measured("up", trainer, data)
-    fresh = Trainer(data, [Member(value, beta, int(seed)) for value in grid for seed in seeds], at_target)
+        rows += _measured("up", trainer, problem)
+    fresh = Trainer(problem, [Member(value, beta, int(seed)) for value in grid for seed in seeds], at_target)
     fresh.run(on_record=on_record)
-    rows += _measured("fresh", fresh, data)
-    table = pd.DataFrame(rows).assign(n_latent=settings.n_latent, backend=backend(data.x.device.type))
+    rows += _measured("fresh", fresh, problem)
+    table = pd.DataFrame(rows).assign(n_latent=settings.n_latent, backend=backend(problem.rows.x.device.type))
     return table.sort_values(["branch", "sigma2", "seed"], ascending=[False, True, True], ignore_index=True)
 
 
-def _measured(branch: str, trainer: Trainer, data: Rows) -> list[dict[str, Any]]:
+def _measured(branch: str, trainer: Trainer, problem: Problem) -> list[dict[str, Any]]:
     rows = []
     for index, member in enumerate(trainer.members):
-        numbers = measure_model(trainer.model.member(index), data, member, with_likelihood=False)
+        numbers = measure_model(
+            trainer.model.member(index),
+            problem.rows,
+            member,
+            with_likelihood=False,
+            reconstruction=problem.reconstruction,
+        )
         samples = trainer.step * trainer.settings.batch
         rows.append({"branch": branch, **asdict(member), **{key: numbers[key] for key in _NUMBERS}, "samples": samples})
     return rows

@@ -28,7 +28,8 @@ from phasevae.training import checkpoints
 from phasevae.training.checkpoints import Ensemble
 from phasevae.training.device import describe_machine
 from phasevae.training.file_locks import locked
-from phasevae.training.point_files import TrainingData, write_point
+from phasevae.training.point_files import write_point
+from phasevae.training.problem import Problem
 from phasevae.training.signals import Stop, stop_signals
 from phasevae.training.trainer import Trainer
 
@@ -104,11 +105,11 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
             job.checkpoint.unlink(missing_ok=True)
             return []
         trained = [task for task in job.tasks if task in pending]
-        data = TrainingData.of(job.x, job.settings, job.device, job.condition)
+        problem = Problem.of(job.x, job.settings, job.device, job.condition)
         with stop_signals() as stop:
             while pending:
                 for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):
-                    _complete(job, ensemble, data, stop, on_record)
+                    _complete(job, ensemble, problem, stop, on_record)
                 pending = _pending(job)
         return [task.folder for task in trained]
 
@@ -133,16 +134,14 @@ def _pending(job: Job) -> dict[Task, int]:
     return {task: budget for task in job.tasks if (budget := next_budget(task)) is not None}
 
 
-def _complete(
-    job: Job, ensemble: Ensemble, data: TrainingData, stop: Stop, on_record: Callable[[Trainer], None]
-) -> None:
+def _complete(job: Job, ensemble: Ensemble, problem: Problem, stop: Stop, on_record: Callable[[Trainer], None]) -> None:
     """Train an ensemble and write its pending points; if the memory is too small, one half after the other.
 
     The numbers of a model are the same in any ensemble. Raises InputError if one model alone is too large.
     """
     models = len(ensemble.tasks)
     try:
-        return _train_and_write(job, ensemble, data, stop, on_record)
+        return _train_and_write(job, ensemble, problem, stop, on_record)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -152,11 +151,11 @@ def _complete(
             ) from None
     # Only now does no exception refer to the trainer and its memory.
     gc.collect()
-    if data.rows.x.is_cuda:
+    if problem.rows.x.is_cuda:
         torch.cuda.empty_cache()
     warnings.warn(f"out of memory with {models} models side by side; training them in halves", stacklevel=2)
     for half in ensemble.halves():
-        _complete(job, half, data, stop, on_record)
+        _complete(job, half, problem, stop, on_record)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -165,9 +164,9 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _train_and_write(
-    job: Job, ensemble: Ensemble, data: TrainingData, stop: Stop, on_record: Callable[[Trainer], None]
+    job: Job, ensemble: Ensemble, problem: Problem, stop: Stop, on_record: Callable[[Trainer], None]
 ) -> None:
-    trainer = Trainer(data.rows, [task.member for task in ensemble.tasks], job.settings.extended(ensemble.budget))
+    trainer = Trainer(problem, [task.member for task in ensemble.tasks], job.settings.extended(ensemble.budget))
     if ensemble.arrays is not None:
         trainer.restore(ensemble.arrays)
     seconds = _train(job, trainer, ensemble, stop, on_record)
@@ -177,7 +176,7 @@ def _train_and_write(
         for index, task in enumerate(ensemble.tasks):
             budget = next_budget(task)
             if budget is not None and budget <= ensemble.budget:
-                write_point(trainer, index, task, data, job.settings, ensemble.budget, seconds, provenance)
+                write_point(trainer, index, task, problem, job.settings, ensemble.budget, seconds, provenance)
 
 
 def _train(job: Job, trainer: Trainer, ensemble: Ensemble, stop: Stop, on_record: Callable[[Trainer], None]) -> float:

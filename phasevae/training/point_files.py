@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
-from phasevae.datasets.conditions import Condition
 from phasevae.measurement.measure import measure_model
 from phasevae.model import save_model
-from phasevae.rows import Rows
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
 from phasevae.sweeps.settings import Settings
-from phasevae.training.row_order import split_rows
+from phasevae.training.problem import Problem
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The data set on the device, and the numbers of the held-out rows."""
-
-    rows: Rows
-    held_out: Tensor
-
-    @classmethod
-    def of(
-        cls, x: np.ndarray, settings: Settings, device: torch.device, condition: Condition | None = None
-    ) -> TrainingData:
-        """Copy rows x [N, D] with their condition to the device, centre them, and hold out some of them."""
-        rows = Rows.of(x, device)
-        if condition is not None:
-            rows = Rows.conditional(x, condition, device, settings.encoder_sees_condition)
-        return cls(rows, split_rows(x.shape[0], settings.holdout)[1])
 
 
 def write_point(
     trainer: Trainer,
     index: int,
     task: Task,
-    data: TrainingData,
+    problem: Problem,
     settings: Settings,
     budget: int,
     seconds: float,
@@ -62,7 +40,7 @@ def write_point(
         The number of the model in the ensemble.
     task : Task
         The point that the model was trained for.
-    data : TrainingData
+    problem : Problem
     settings : Settings
         Those of the sweep; the trainer has `budget` times their samples.
     budget : int
@@ -73,10 +51,11 @@ def write_point(
         What computed the point, from which data and code.
     """
     start = time.monotonic()
-    numbers = measure_model(trainer.model.member(index), data.rows, task.member, data.held_out)
+    model, rows = trainer.model.member(index), problem.rows
+    numbers = measure_model(model, rows, task.member, problem.held_out, reconstruction=problem.reconstruction)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
-    save_model(task.folder / "weights.safetensors", trainer.model, index, data.rows.mean, metadata)
+    save_model(task.folder / "weights.safetensors", trainer.model, index, rows.mean, metadata)
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {

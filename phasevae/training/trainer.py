@@ -15,14 +15,13 @@ from torch import Tensor
 
 from phasevae.errors import InputError
 from phasevae.kernels.adam import Adam
-from phasevae.kernels.reconstruction import GaussianReconstruction
 from phasevae.model import VAEEnsemble
-from phasevae.rows import Rows
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
 from phasevae.training.malloc import keep_pages
-from phasevae.training.row_order import RowOrder, balanced_groups, split_rows
+from phasevae.training.problem import Problem
+from phasevae.training.row_order import RowOrder, balanced_groups
 from phasevae.training.vae_step import VAEStep
 
 HISTORY_COLUMNS = ("step", "samples", "sigma2", "elbo", "kl", "mse")
@@ -37,8 +36,8 @@ class Trainer:
 
     Parameters
     ----------
-    rows : Rows, or Tensor [N, D]
-        The data on the device to train on. A tensor is taken as centred rows.
+    problem : Problem, or Tensor [N, D]
+        What to fit. A tensor is taken as centred rows on the device to train on, for a Gaussian decoder.
     members : sequence of Member
         Decoder variance, beta and seed of each model.
     settings : Settings
@@ -58,23 +57,23 @@ class Trainer:
     """
 
     def __init__(
-        self, rows: Rows | Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None
+        self, problem: Problem | Tensor, members: Sequence[Member], settings: Settings, use_graph: bool | None = None
     ):
         keep_pages()
         self.settings = settings
         self.members = list(members)
         self.step = 0
         self.history: list[np.ndarray] = []
-        self._rows = Rows.of(rows)
+        problem = problem if isinstance(problem, Problem) else Problem.of(problem, settings)
+        self._rows, pool = problem.rows, problem.pool
         x = self._rows.x
         seeds = sorted({member.seed for member in members})
-        pool = split_rows(x.shape[0], settings.holdout)[0].to(x.device)
         classes = self._rows.condition.argmax(1)[pool] if self._rows.has_classes else None
         balanced = (lambda: balanced_groups(x[pool], settings.n_latent, classes)) if settings.balanced_order else None
         self._order = RowOrder(seeds, pool, settings.batch, balanced)
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=x.dtype, device=x.device)
-        self._vae = VAEStep(self._rows, pool, members, settings, GaussianReconstruction(x.shape[1]))
+        self._vae = VAEStep(problem, members, settings)
         self._adam = Adam(self.model.parameters)
         self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
         self._window_steps = 0

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import reparam_kl
-from phasevae.kernels.reconstruction import Reconstruction
 from phasevae.model import Architecture, decoder_input, initialise, posterior
-from phasevae.rows import Batch, Rows
+from phasevae.rows import Batch
 from phasevae.sweeps.settings import Member, Settings, rows_sharing
+from phasevae.training.problem import Problem
 from phasevae.training.variance_reduction import moment_matched_noise, rao_blackwell_targets
 
 
@@ -21,15 +21,11 @@ class VAEStep:
 
     Parameters
     ----------
-    rows : Rows
-        The data.
-    pool : Tensor [n]
-        int64, the rows to train with.
+    problem : Problem
+        The data and the family of likelihoods.
     members : sequence of Member
         Decoder variance, beta and seed of each model.
     settings : Settings
-    reconstruction : Reconstruction
-        The family of likelihoods.
 
     Attributes
     ----------
@@ -38,16 +34,10 @@ class VAEStep:
         Those of the last call.
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        pool: Tensor,
-        members: Sequence[Member],
-        settings: Settings,
-        reconstruction: Reconstruction,
-    ):
+    def __init__(self, problem: Problem, members: Sequence[Member], settings: Settings):
         self._settings = settings
-        self._reconstruction = reconstruction
+        self._reconstruction = reconstruction = problem.reconstruction
+        rows = problem.rows
         n_condition = 0 if rows.condition is None else rows.condition.shape[1]
         architecture = Architecture(
             (rows.x if rows.inputs is None else rows.inputs).shape[1],
@@ -67,9 +57,9 @@ class VAEStep:
         shares = reconstruction.is_linear and (rows.condition is None or rows.has_classes)
         self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if shares else 1
         # The rows are centred, but those to train with need not be, where some are held out.
-        statistics = reconstruction.statistics(rows.x[pool])
+        statistics = reconstruction.statistics(rows.x[problem.pool])
         if rows.has_classes:
-            of_pool = rows.condition[pool]
+            of_pool = rows.condition[problem.pool]
             self._mean = of_pool.mT @ statistics / of_pool.sum(0)[:, None].clamp(min=1)
         else:
             self._mean = statistics.mean(0, dtype=torch.float64).to(dtype)

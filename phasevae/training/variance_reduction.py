@@ -138,8 +138,9 @@ def _with_control_variate(x: Tensor, mean: Tensor, xhat: Tensor, split: int, cla
     The halves are the rows before `split` and the others; shapes as in `rao_blackwell_targets`. The part of a feature
     that the decoder explains no longer scatters, so the deviation is weighted by the unexplained fraction of the
     feature's variance. That weight gives the least noise. Weight and deviation use different halves, so they are
-    independent. With classes, the deviation and the weight are those of the class of the row. In discrepancy-balanced order (`training.row_order`) the halves are not quite independent;
-    docs/theory/training.md has the size of that bias. Returns x itself if a half is empty.
+    independent. With classes, both are those of the class of the row. In discrepancy-balanced order
+    (`training.row_order`) the halves are not quite independent; docs/theory/training.md has the size of that bias.
+    Returns x itself if a half is empty.
     """
     if not 0 < split < x.shape[1]:
         return x

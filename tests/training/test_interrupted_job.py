@@ -130,13 +130,13 @@ def test_a_signal_while_points_are_written_stops_at_once(finished, tmp_path, mon
     job = job_in(tmp_path)
     measured, ended = [], []
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         measured.append(arguments)
         if len(measured) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)  # a measurement that goes on: the signal must not wait for its end
             ended.append(True)
-        return measure_model(*arguments)
+        return measure_model(*arguments, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(point_files, "measure_model", interrupted)
