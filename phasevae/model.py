@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from phasevae.artifacts.tensors import check_tensors, read_tensors, write_tensors
+from phasevae.datasets.conditions import Coding
 from phasevae.errors import InputError
 from phasevae.kernels import noise
 from phasevae.kernels.mlp import Layer, Network
@@ -200,9 +202,11 @@ class TrainedVAE:
         The mean of the data that the networks were trained without.
     metadata : dict
         What the file of the weights records in addition.
+    coding : Coding or None
+        How values of the condition become its columns; None for a model without a condition.
     """
 
-    def __init__(self, ensemble: VAEEnsemble, mean: Tensor, metadata: dict):
+    def __init__(self, ensemble: VAEEnsemble, mean: Tensor, metadata: dict, offsets: Tensor | None = None):
         self._ensemble = ensemble
         # The mean is kept beside the layers, not folded into the first and last bias: where it is large compared with
         # the spread of the data, W x and W m agree in most digits, and their difference in float32 would be rounding.
@@ -211,24 +215,55 @@ class TrainedVAE:
         self.sigma2: float = metadata["sigma2"]
         self.beta: float = metadata["beta"]
         self.n_latent = ensemble.architecture.n_latent
+        self.coding = Coding.from_json(metadata["condition"]) if metadata.get("condition") else None
+        self._offsets = offsets
 
     @torch.no_grad()
-    def encode(self, x: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-        """Return the posterior means and latent variances, each [N, n_latent], for x [N, D]."""
-        batch = self._batch(x, self._ensemble.architecture.dimension, "x")
-        mu, logvar = self._ensemble.encode(batch - self.mean)
+    def encode(self, x: np.ndarray | Tensor, condition: ArrayLike | None = None) -> tuple[Tensor, Tensor]:
+        """Return the posterior means and latent variances, each [N, n_latent], for x [N, D].
+
+        The condition is one value for each row, or one for all, as in the data; an encoder that does not see it needs
+        none.
+        """
+        inputs = self._batch(x, self._ensemble.architecture.dimension, "x") - self.mean
+        if self.coding is not None and self._ensemble.architecture.encoder_sees_condition:
+            columns = self._columns(condition, inputs.shape[1])
+            inputs = torch.cat((inputs - columns @ self._offsets, columns), -1)
+        mu, logvar = self._ensemble.encode(inputs)
         return mu[0], logvar[0].exp()
 
     @torch.no_grad()
-    def decode(self, z: np.ndarray | Tensor) -> Tensor:
-        """Return the decoder means f(z) [N, D] for z [N, n_latent]."""
-        return self._ensemble.decode(self._batch(z, self.n_latent, "z"))[0] + self.mean
+    def decode(self, z: np.ndarray | Tensor, condition: ArrayLike | None = None) -> Tensor:
+        """Return the decoder means f(z) [N, D] for z [N, n_latent] and a condition as in `encode`."""
+        batch = self._batch(z, self.n_latent, "z")
+        columns = self._columns(condition, batch.shape[1])
+        mean = self.mean if columns is None else self.mean + columns[0] @ self._offsets
+        return self._ensemble.decode(batch, columns)[0] + mean
 
-    def sample(self, n: int, seed: int = 0) -> Tensor:
-        """Draw n new data points [n, D]: z from the prior, and f(z) plus noise of the decoder variance."""
+    def sample(self, n: int, seed: int = 0, condition: ArrayLike | None = None) -> Tensor:
+        """Draw n new data points [n, D]: z from the prior, and f(z) plus noise of the decoder variance.
+
+        The condition is as in `encode`.
+        """
         generator = torch.Generator().manual_seed(seed)
-        mean = self.decode(torch.randn(n, self.n_latent, generator=generator))
+        mean = self.decode(torch.randn(n, self.n_latent, generator=generator), condition)
         return mean + self.sigma2**0.5 * torch.randn(mean.shape, generator=generator)
+
+    def _columns(self, condition: ArrayLike | None, n: int) -> Tensor | None:
+        """The columns [1, n, C] of a condition; None for a model without one."""
+        if self.coding is None:
+            if condition is not None:
+                raise InputError("condition: must be left out, the model was trained without one")
+            return None
+        if condition is None:
+            raise InputError("condition: missing, must be one value for each row or one for all")
+        values = np.asarray(condition)
+        if values.ndim == 0:
+            values = np.full(n, values)
+        columns = torch.from_numpy(self.coding.columns(self.coding.stored(values)))
+        if len(columns) != n:
+            raise InputError(f"condition: {len(columns)} values, must be {n}, one for each row")
+        return columns[None]
 
     @staticmethod
     def _batch(values: np.ndarray | Tensor, width: int, name: str) -> Tensor:
@@ -239,7 +274,15 @@ class TrainedVAE:
         return batch[None]
 
 
-def save_model(path: Path | str, ensemble: VAEEnsemble, index: int, mean: np.ndarray, metadata: dict) -> None:
+def save_model(
+    path: Path | str,
+    ensemble: VAEEnsemble,
+    index: int,
+    mean: np.ndarray,
+    metadata: dict,
+    coding: Coding | None = None,
+    offsets: np.ndarray | None = None,
+) -> None:
     """Write one model of an ensemble as safetensors.
 
     Parameters
@@ -253,10 +296,17 @@ def save_model(path: Path | str, ensemble: VAEEnsemble, index: int, mean: np.nda
         The mean of the data, which the model was trained without.
     metadata : dict
         What to store with it, sigma2 and beta at least; the architecture is added.
+    coding, offsets : optional
+        Those of the `Rows` that a model with a condition was trained with.
     """
     shape = ensemble.architecture
     architecture = {"dimension": shape.dimension, "n_latent": shape.n_latent, "hidden": list(shape.hidden)}
-    write_tensors(path, {**ensemble.tensors(index), "mean": mean}, {**metadata, "architecture": architecture})
+    tensors = {**ensemble.tensors(index), "mean": mean}
+    if coding is not None:
+        architecture["encoder_sees_condition"] = shape.encoder_sees_condition
+        tensors["offsets"] = offsets
+        metadata = {**metadata, "condition": coding.to_json()}
+    write_tensors(path, tensors, {**metadata, "architecture": architecture})
 
 
 def load(point: Path | str) -> TrainedVAE:
@@ -269,7 +319,15 @@ def load(point: Path | str) -> TrainedVAE:
     tensors, metadata = read_tensors(path)
     check_tensors(path, tensors, metadata, "weights", {})
     shape = metadata["architecture"]
-    architecture = Architecture(shape["dimension"], shape["n_latent"], tuple(shape["hidden"]))
+    coding = Coding.from_json(metadata["condition"]) if metadata.get("condition") else None
+    n_condition, sees = 0 if coding is None else coding.n_columns, shape.get("encoder_sees_condition", True)
+    architecture = Architecture(
+        shape["dimension"],
+        shape["n_latent"],
+        tuple(shape["hidden"]),
+        n_condition=n_condition,
+        encoder_sees_condition=sees,
+    )
     parts = []
     for name, (fan_in, fan_out, _) in architecture.layers.items():
         weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
@@ -281,5 +339,13 @@ def load(point: Path | str) -> TrainedVAE:
         raise InputError(
             f"{path}: the mean of the data is missing or not [{architecture.dimension}], train the point again"
         )
+    offsets = tensors.get("offsets") if n_condition else None
+    if n_condition and (offsets is None or offsets.shape != (n_condition, architecture.dimension)):
+        raise InputError(f"{path}: offsets are missing or not [{n_condition}, {architecture.dimension}]")
     row = torch.from_numpy(np.concatenate(parts))[None]
-    return TrainedVAE(VAEEnsemble(architecture, padded(row, architecture)), torch.from_numpy(mean), metadata)
+    return TrainedVAE(
+        VAEEnsemble(architecture, padded(row, architecture)),
+        torch.from_numpy(mean),
+        metadata,
+        None if offsets is None else torch.from_numpy(offsets),
+    )

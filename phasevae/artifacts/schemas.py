@@ -57,6 +57,16 @@ _READ = _object(
 
 _MACHINE = {key: {"type": ["string", "null"]} for key in ("device", "torch", "cuda")}
 
+_CONDITION = _object(
+    ("kind", "classes", "mean", "scale"),
+    null=True,
+    kind={"enum": ["classes", "numbers"]},
+    classes=_list({"type": ["string", "integer", "boolean"]}),
+    mean=_list(_NUMBER),
+    scale=_list(_POSITIVE),
+)
+"""How values of a condition become columns (`phasevae.datasets.conditions.Coding`)."""
+
 CONVERGENCE = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error", "second_moment_deviation")
 """Keys of the evidence for convergence in point.json."""
 
@@ -71,6 +81,20 @@ _PART = _object(
     read=_READ,
 )
 
+_OF_CLASS = _object(
+    ("value", "share", "kl", "kl_per_dim", "latent_variance", "mean_variance", "mean_covariance"),
+    value={"type": ["string", "integer", "boolean"]},
+    share={"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    n_samples=_WHOLE,
+    kl=_KL,
+    mse=_LEAST_0,
+    kl_per_dim=_list(_KL, 1),
+    latent_variance=_list(_LEAST_0, 1),
+    mean_variance=_list(_NUMBER | {"minimum": NEGATIVE_VARIANCE}, 1),
+    mean_covariance=_list(_list(_NUMBER, 1), 1),
+)
+"""The numbers of a point for one class of its condition."""
+
 SCHEMAS = {
     "data": _object(
         name=_TEXT,
@@ -83,6 +107,7 @@ SCHEMAS = {
         sha256=_TEXT,
         provenance=_OBJECT,
         read=_READ,
+        condition=_CONDITION,
     ),
     "spectrum": _object(
         name=_TEXT,
@@ -115,6 +140,7 @@ SCHEMAS = {
         mean_variance=_list(_NUMBER | {"minimum": NEGATIVE_VARIANCE}, 1),
         latent_mean=_list(_NUMBER, 1),
         mean_covariance=_list(_list(_NUMBER, 1), 1),
+        conditions=_list(_OF_CLASS),
         convergence=_object(CONVERGENCE, **dict.fromkeys(CONVERGENCE, _ANY)),
         config_digest=_TEXT,
         weights_sha256=_TEXT,
@@ -126,7 +152,7 @@ SCHEMAS = {
             batch=_WHOLE,
             rao_blackwell_group=_WHOLE,
             schedule=_TEXT,
-            **dict.fromkeys(("antithetic", "balanced_order", "moment_matched_noise"), _FLAG),
+            **dict.fromkeys(("antithetic", "balanced_order", "moment_matched_noise", "encoder_sees_condition"), _FLAG),
             **dict.fromkeys(("samples", "learning_rate", "anneal_from"), _POSITIVE),
             **dict.fromkeys(("anneal_fraction", "holdout"), _NUMBER),
         ),
@@ -139,8 +165,13 @@ SCHEMAS = {
         sigma2=_POSITIVE,
         beta=_POSITIVE,
         architecture=_object(
-            ("dimension", "n_latent", "hidden"), dimension=_WHOLE, n_latent=_WHOLE, hidden=_list(_WHOLE)
+            ("dimension", "n_latent", "hidden"),
+            dimension=_WHOLE,
+            n_latent=_WHOLE,
+            hidden=_list(_WHOLE),
+            encoder_sees_condition=_FLAG,
         ),
+        condition=_CONDITION,
     ),
     "moments": _object(
         ("parts",),

@@ -35,7 +35,7 @@ class ClassSums:
         """
         columns = columns.double()
         for name, rows in {**values, "n": torch.ones_like(columns[:, 0])}.items():
-            total = (columns.mT @ rows.double().flatten(1).reshape(len(rows), -1)).unflatten(1, rows.shape[1:] or (1,))
+            total = (columns.mT @ rows.double().reshape(len(rows), -1)).unflatten(1, rows.shape[1:] or (1,))
             self._sums[name] = self._sums[name] + total if name in self._sums else total
 
     def records(self) -> list[dict[str, Any]]:

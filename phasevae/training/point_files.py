@@ -55,7 +55,9 @@ def write_point(
     numbers = measure_model(model, rows, task.member, problem.held_out, reconstruction=problem.reconstruction)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
-    save_model(task.folder / "weights.safetensors", trainer.model, index, rows.mean, metadata)
+    save_model(
+        task.folder / "weights.safetensors", trainer.model, index, rows.mean, metadata, rows.coding, rows.offsets
+    )
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {
