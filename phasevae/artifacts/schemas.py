@@ -81,6 +81,24 @@ _PART = _object(
     read=_READ,
 )
 
+_CLASS_SPECTRUM = _object(
+    (
+        "value", "share", "n_samples", "critical_variance", "trace", "eigenvalues", "standard_errors", "skewness",
+        "excess_kurtosis", "variance_proxy",
+    ),
+    value={"type": ["string", "integer", "boolean"]},
+    share={"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    n_samples=_WHOLE,
+    critical_variance=_LEAST_0,
+    trace=_LEAST_0,
+    eigenvalues=_list(_LEAST_0, 1),
+    standard_errors=_list(_LEAST_0, 1),
+    skewness=_list(_ANY, 1),
+    excess_kurtosis=_list(_ANY, 1),
+    variance_proxy=_POSITIVE | {"type": ["number", "null"]},
+)  # fmt: skip
+"""The spectrum of one class of a condition."""
+
 _OF_CLASS = _object(
     ("value", "share", "kl", "kl_per_dim", "latent_variance", "mean_variance", "mean_covariance"),
     value={"type": ["string", "integer", "boolean"]},
@@ -123,6 +141,9 @@ SCHEMAS = {
         data_sha256={"type": ["string", "null"]},
         provenance=_OBJECT,
         read=_READ,
+        condition=_object(("kind", "source"), null=True, kind=_TEXT, source=_TEXT),
+        unaware_variance=_LEAST_0 | {"type": ["number", "null"]},
+        conditions=_list(_CLASS_SPECTRUM),
     ),
     "point": _object(
         sigma2=_POSITIVE,

@@ -117,7 +117,7 @@ def spectrum(
     if result.reading is not None:
         print(result.reading)
     print(
-        f"{output}: critical variance {result.critical_variance:.6g} +- {result.standard_errors[0]:.2g}, "
+        f"{output}: critical variance {result.critical_variance:.6g} +- {result.leading.standard_errors[0]:.2g}, "
         f"trace {result.trace:.6g}, {counted(result.n_samples, 'sample')} of {counted(result.dimension, 'feature')}"
     )
 
