@@ -51,7 +51,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """The columns of a table, and those of them (`key`) that no two rows share."""
+    """The columns of a table, and those of them (`key`, if the table has them) that no two rows share."""
 
     columns: dict[str, Column]
     key: tuple[str, ...]
@@ -107,6 +107,7 @@ _DIMENSIONS = {
     "latent_variance": _LEAST_0,
     "mean_variance": _VARIANCE,
     "mean_eigenvalue": _VARIANCE,
+    "condition": _or_empty(_TEXT),
 }
 
 _COURSE = {"elbo": _NUMBER, "kl": _needed(_KL), "mse": _LEAST_0}
@@ -168,7 +169,7 @@ _PLAN = {
 
 TABLES = {
     "sweep": TableSchema(_SWEEP, _IDENTITY),
-    "dimensions": TableSchema(_DIMENSIONS, (*_IDENTITY, "latent")),
+    "dimensions": TableSchema(_DIMENSIONS, (*_IDENTITY, "latent", "condition")),
     "histories": TableSchema(_HISTORIES, (*_IDENTITY, "step")),
     "history": TableSchema(_HISTORY, ("step",)),
     "timing": TableSchema(_TIMING, _IDENTITY),

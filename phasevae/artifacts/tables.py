@@ -123,9 +123,10 @@ def read_table(
     for name, column in schema.columns.items():
         if name in table.columns:
             table[name] = _checked_column(path, name, table[name], column)
-    if schema.key and set(schema.key) <= set(table.columns) and (repeated := table.duplicated([*schema.key])).any():
+    key = [name for name in schema.key if name in table.columns or schema.columns[name].required]
+    if key and set(key) <= set(table.columns) and (repeated := table.duplicated(key)).any():
         row = int(repeated.to_numpy().argmax())
-        place = ", ".join(f"{name}={table[name].iloc[row]}" for name in schema.key)
+        place = ", ".join(f"{name}={table[name].iloc[row]}" for name in key)
         raise InputError(f"{path}: line {row + 2}: {place} appears twice, must be one row")
     return table
 
@@ -190,7 +191,8 @@ def _right_texts(cells: pd.Series, column: Column) -> NDArray[np.bool_]:
         return np.array([cell.lower() in ("true", "false") or (column.empty and not cell) for cell in cells])
     return np.array(
         [
-            bool(cell and re.fullmatch(column.pattern, cell)) and (not column.choices or cell in column.choices)
+            (column.empty and not cell)
+            or (bool(cell and re.fullmatch(column.pattern, cell)) and (not column.choices or cell in column.choices))
             for cell in cells
         ]
     )

@@ -31,8 +31,7 @@ from phasevae.figures.marks import (
     theory_line,
     x_label,
 )
-from phasevae.theory import stability
-from phasevae.theory.ppca import ppca_active_dims, ppca_kl
+from phasevae.theory import conditional, stability
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,11 +115,11 @@ def slowing(fit: Analysis) -> Figure:
 
 def cascade(dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figure:
     """Draw the number of active modes against the decoder variance, and the threshold of each mode."""
-    n_latent, eigenvalues = n_latents(dimensions), spectrum.eigenvalues
+    n_latent = n_latents(dimensions)
     figure = figure_of(3.9)
     top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.2])
-    x = dense(dimensions, eigenvalues, n_latent)
-    steps = ppca_active_dims(eigenvalues, x, n_latent)
+    x = dense(dimensions, spectrum, n_latent)
+    steps = conditional.active_dims(spectrum.modes, x, n_latent)
     theory_line(top, x, steps.astype(float), spectrum, n_latent)
     staircase = fit.cascade.staircase
     if staircase is None:
@@ -128,7 +127,7 @@ def cascade(dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figu
     else:
         top.plot(staircase.x, staircase.active, "o", color=BLUE, label="active modes", zorder=3)
     top.set(xlabel=x_label(dimensions), ylabel="active dimensions")
-    ends = np.array([eigenvalues[min(n_latent, eigenvalues.size) - 1], eigenvalues[0]])
+    ends = conditional.thresholds(spectrum.modes, n_latent)[[-1, 0]]
     bottom.plot(ends, np.zeros(2), color=BLACK, linewidth=0.8)
     for mode in fit.cascade.modes:
         if mode.threshold is None or not mode.predicted:
@@ -144,11 +143,11 @@ def cascade(dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figu
 
 def beta_equivalence(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
     """Draw KL against beta * sigma2, one colour per sweep at fixed beta or sigma2, with the theory of all."""
-    eigenvalues, n_latent = spectrum.eigenvalues, n_latents(dimensions)
+    n_latent = n_latents(dimensions)
     figure = figure_of(2.6)
     axes = figure.subplots()
-    x = dense(sweep, eigenvalues, n_latent)
-    theory_line(axes, x, ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
+    x = dense(sweep, spectrum, n_latent)
+    theory_line(axes, x, conditional.kl(spectrum.modes, x, n_latent), spectrum, n_latent)
     over = {"beta": r"over $\sigma^2$ at $\beta$", "sigma2": r"over $\beta$ at $\sigma^2$"}
     for i, curve in enumerate(fixed_parameter_curves(sweep)):
         color, label = PALETTE[i % len(PALETTE)], f"{over[curve.fixed]} = {curve.value:g}"
@@ -166,7 +165,7 @@ def hysteresis(hysteresis: pd.DataFrame, spectrum: Spectrum) -> Figure:
     The gap has error bars of 3 standard errors and an axis that is linear within 1e-3 nats.
     """
     up = branch_means(hysteresis).get("up")
-    binodal = measured_hysteresis(hysteresis, float(spectrum.eigenvalues[0])).binodal
+    binodal = measured_hysteresis(hysteresis, spectrum.critical_variance).binodal
     figure = figure_of(3.6)
     top, bottom = figure.subplots(2, 1, sharex=True)
     looks = {"up": (VERMILION, "o", "upwards from active"), "fresh": (BLUE, "s", "fresh")}
@@ -192,7 +191,7 @@ def hysteresis(hysteresis: pd.DataFrame, spectrum: Spectrum) -> Figure:
 
 def soft_modes(spectrum: Spectrum) -> Figure:
     """Draw the lowest curvature of the ELBO at the collapsed state for the leading directions and both channels."""
-    eigenvalues = spectrum.eigenvalues
+    eigenvalues = spectrum.leading.eigenvalues
     figure = figure_of(2.6)
     axes = figure.subplots()
     x = np.linspace(0.4, 1.6, 200) * eigenvalues[0]

@@ -127,17 +127,28 @@ def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
     `mean_eigenvalue` belongs to the network, not to the latent of the row: the eigenvalues of the covariance of the
     posterior means, largest first, which do not change when latents are rotated.
+
+    Of data with classes, each class has rows of its own, with its value in the column `condition`. It is empty in the
+    rows of all classes together.
     """
-    eigenvalues = [np.linalg.eigvalsh(np.array(point["mean_covariance"]))[::-1] for point in points]
     rows = [
-        {key: point[key] for key in _IDENTITY}
-        | {"latent": latent}
-        | {column: point[key][latent] for column, key in _LATENT.items()}
-        | {"mean_eigenvalue": float(values[latent])}
-        for point, values in zip(points, eigenvalues, strict=True)
-        for latent in range(len(point["kl_per_dim"]))
+        {key: point[key] for key in _IDENTITY} | row | ({"condition": value} if point.get("conditions") else {})
+        for point in points
+        for value, numbers in [("", point), *((str(each["value"]), each) for each in point.get("conditions", []))]
+        for row in _latents(numbers)
     ]
-    return _sorted(pd.DataFrame(rows), ["latent"])
+    return _sorted(pd.DataFrame(rows), ["condition", "latent"] if "condition" in rows[0] else ["latent"])
+
+
+def _latents(numbers: dict[str, Any]) -> list[dict[str, float]]:
+    """The rows of the latents, from the numbers of a point or of one class of its condition."""
+    eigenvalues = np.linalg.eigvalsh(np.array(numbers["mean_covariance"]))[::-1]
+    return [
+        {"latent": latent}
+        | {column: numbers[key][latent] for column, key in _LATENT.items()}
+        | {"mean_eigenvalue": float(eigenvalues[latent])}
+        for latent in range(len(numbers["kl_per_dim"]))
+    ]
 
 
 def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -367,12 +367,9 @@ def read_spectrum(path: Path | str) -> Spectrum:
     if values["standard_errors"].shape != eigenvalues.shape:
         raise InputError(f"{path}: key 'standard_errors' must have one number for each of the eigenvalues")
     n_features = None if dimension == eigenvalues.size else dimension
+    known = {"name": values["name"], "n_features": n_features}
     classes = (
-        ConditionSpectrum(
-            each["value"],
-            each["share"],
-            Spectrum(**_values(each, _OF_CLASS), name=values["name"], n_features=n_features),
-        )
+        ConditionSpectrum(each["value"], each["share"], Spectrum(**_values(each, _OF_CLASS), **known))
         for each in record.get("conditions", [])
     )
     return Spectrum(

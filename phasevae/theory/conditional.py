@@ -119,6 +119,14 @@ def collapsed_elbo(parts: Sequence[ConditionModes], sigma2: ArrayLike) -> NDArra
     return ppca.collapsed_elbo(trace, parts[0].eigenvalues.size, sigma2)
 
 
+def gaussian_log_likelihood(parts: Sequence[ConditionModes]) -> float | None:
+    """Return the expected log likelihood of data that are Gaussian given the condition, in nats; None where a
+    covariance is singular."""
+    if any(part.eigenvalues[-1] <= 0 for part in _checked(parts)):
+        return None
+    return sum(part.share * ppca.gaussian_log_likelihood(part.eigenvalues) for part in parts)
+
+
 def kl_slope_below(parts: Sequence[ConditionModes], beta: float = 1.0) -> float:
     """Return dKL/dsigma2 just below the critical variance: the sum of -p_c m_c beta / (2 lambda_1).
 
