@@ -161,6 +161,8 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
             raise InputError(f"{where}.{key}: kind '{kind}' has no such option; it takes: {', '.join(taken)}")
         if key not in settings and kind in rule.get("required_for", []):
             raise InputError(f"{where}: key '{key}' is missing; kind '{kind}' needs it")
+    if settings.get("shards", 1) > 1 and ("condition" in settings or kind == "conditional"):
+        raise InputError(f"{where}.shards: {settings['shards']}, must be 1 for data with a condition")
     if ("sigma2" in settings) == ("sigma2_ratio" in settings):
         state = "both are given" if "sigma2" in settings else "neither is given"
         raise InputError(

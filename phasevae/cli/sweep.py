@@ -71,6 +71,7 @@ def train(
     rao_blackwell_group: setting("rao_blackwell_group") = None,
     balanced_order: setting("balanced_order") = None,
     moment_matched_noise: setting("moment_matched_noise") = None,
+    encoder_sees_condition: setting("encoder_sees_condition") = None,
     holdout: setting("holdout") = None,
     extend_unconverged: setting("extend_unconverged", "--extend") = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
@@ -104,7 +105,7 @@ def train(
     chosen = Settings.from_keys(training_keys(completed))
     source = Source.of(data, spectrum)
     tasks = make_tasks(planned, output, chosen, source, completed["extend_unconverged"])
-    x = load_dataset(data, verify=True).x
+    dataset = load_dataset(data, verify=True)
     # These import PyTorch, which takes seconds: mistakes in the arguments are reported before.
     from phasevae.cli.progress import training_progress
     from phasevae.training.device import choose_device, use_threads
@@ -112,7 +113,8 @@ def train(
 
     job = Job(
         tasks=tasks,
-        x=x,
+        x=dataset.x,
+        condition=dataset.condition,
         data_sha256=source.data_sha256,
         settings=chosen,
         checkpoint=output / "checkpoints" / f"bucket={'all' if bucket is None else bucket}.safetensors",
@@ -216,10 +218,12 @@ def hysteresis(
         raise InputError(f"{data}: has no spectrum.json, which --ratio is relative to; give --spectrum spectrum.json")
     on = choose_device(device)
     use_threads(threads)
-    x = load_dataset(data, verify=True).x
+    dataset = load_dataset(data, verify=True)
     grid = [value * source.critical_variance for value in checked["hysteresis_ratio"]]
     with training_progress() as show:
-        table = hysteresis_sweep(x, chosen, grid, checked["seeds"], checked["beta"], on, show)
+        table = hysteresis_sweep(
+            dataset.x, chosen, grid, checked["seeds"], checked["beta"], on, show, condition=dataset.condition
+        )
     record = provenance_record(
         output,
         "hysteresis",

@@ -8,7 +8,7 @@ import numpy as np
 
 from phasevae.analysis.sweep_table import IDENTITY, of_condition
 from phasevae.errors import InputError
-from phasevae.figures.marks import BLACK, PALETTE, dense, figure_of, legend, n_latents, points, x_label
+from phasevae.figures.marks import BLACK, PALETTE, dense, figure_of, legend, mark_prediction, n_latents, points, x_label
 from phasevae.theory import conditional
 
 if TYPE_CHECKING:
@@ -22,12 +22,15 @@ MOST_NAMED = 6
 
 
 def conditions(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
-    """Draw the KL of each class with theory, pPCA with the eigenvalues of the class, whose largest is marked."""
+    """Draw the KL of each class with theory, pPCA with the eigenvalues of the class, whose largest is marked.
+
+    Of a condition of numbers there is one curve, of all rows, with the eigenvalues of the residuals.
+    """
     from matplotlib import colormaps
 
     classes = spectrum.conditions
-    if not classes or "condition" not in dimensions:
-        raise InputError("figure 'conditions': the data have no classes, must be made with --condition")
+    if spectrum.condition is None:
+        raise InputError("figure 'conditions': the data have no condition, must be made with --condition")
     n_latent = n_latents(dimensions)
     colors = list(PALETTE)
     if len(classes) > len(PALETTE):
@@ -44,7 +47,10 @@ def conditions(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
         points(axes, _total(of_condition(dimensions, str(each.value))), "kl", color, label, 0.0)
     axes.plot(x, conditional.kl(spectrum.modes, x, n_latent), color=BLACK, linewidth=0.8, label="all: theory", zorder=2)
     points(axes, _total(of_condition(dimensions)), "kl", BLACK, "all: measured", 0.0, marker="s")
-    axes.plot([], [], ":", color=BLACK, linewidth=0.7, label=r"predicted $\lambda_{c1}$")
+    if classes:
+        axes.plot([], [], ":", color=BLACK, linewidth=0.7, label=r"predicted $\lambda_{c1}$")
+    else:
+        mark_prediction(axes, spectrum)
     axes.set(xlabel=x_label(dimensions), ylabel="KL divergence (nats)")
     legend(figure, axes, 2)
     return figure

@@ -128,8 +128,8 @@ def kl(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: CriticalPoint, spectr
     x = dense(sweep, spectrum, n_latent)
     panels = [axes]
     near = seed_means(sweep, ["kl"])["kl"]
-    critical = spectrum.critical_variance
-    near = near.query("@NEAR_INSET[0] * @critical <= x <= @NEAR_INSET[1] * @critical")
+    low, high = (part * spectrum.critical_variance for part in NEAR_INSET)
+    near = near[(near.index >= low) & (near.index <= high)]
     if len(near) >= INSET_POINTS and near.index.min() > x.min():
         panels.append(axes.inset_axes((0.5, 0.42, 0.47, 0.55)))
     for panel in panels:

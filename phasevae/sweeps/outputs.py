@@ -239,7 +239,7 @@ class Outputs:
             "hysteresis": bool(self.upward_sweep(dataset)),
             "beta_equivalence": isinstance(settings["beta"], list),
             "bracketing": settings["bracket"],
-            "conditions": has_classes(settings),
+            "conditions": "condition" in settings or settings["kind"] == "conditional",
         }
         return [figure for figure in self.figure_needs if optional.get(figure, True)]
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from phasevae.datasets.conditions import Condition
 from phasevae.errors import InputError
 from phasevae.kernels.dispatch import backend
 from phasevae.measurement.measure import measure_model
@@ -44,6 +45,7 @@ def hysteresis_sweep(
     beta: float = 1.0,
     device: torch.device | str = "cpu",
     on_record: Callable[[Trainer], None] = lambda trainer: None,
+    condition: Condition | None = None,
 ) -> pd.DataFrame:
     """Train and measure both branches.
 
@@ -63,6 +65,8 @@ def hysteresis_sweep(
         Where to train.
     on_record : callable
         Called with the trainer about a hundred times for each training, to show the progress.
+    condition : Condition, optional
+        What the networks see beside each row.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def hysteresis_sweep(
     if len(set(grid)) != len(grid) or len(grid) < 2:
         raise InputError(f"sigma2: {grid}, must be two or more different decoder variances")
     keep_pages()
-    problem = Problem.of(x, settings, device)
+    problem = Problem.of(x, settings, device, condition)
     at_target = settings.with_changes(schedule="scratch")
     upwards = at_target.with_changes(learning_rate=STEP_RATE * settings.learning_rate)
     rows: list[dict[str, Any]] = []
