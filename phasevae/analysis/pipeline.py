@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from phasevae.analysis.beta_equivalence import BetaEquivalence, compare_sweeps
@@ -40,7 +40,7 @@ class Analysis(CriticalPoint):
     order: Order
     exponents: Exponents
     cascade: Thresholds
-    conditions: list[ClassThresholds]  # of data with classes
+    conditions: list[ClassThresholds] = field(default_factory=list)  # of data with classes
     beta_equivalence: BetaEquivalence | None  # None for a single beta
     slowing: Slowing
     hysteresis: Hysteresis

@@ -114,7 +114,10 @@ def slowing(fit: Analysis) -> Figure:
 
 
 def cascade(dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figure:
-    """Draw the number of active modes against the decoder variance, and the threshold of each mode."""
+    """Draw the number of active modes against the decoder variance, and the threshold of each mode.
+
+    Of data with classes, these are the modes of all classes, and the number is that of the class with the most.
+    """
     n_latent = n_latents(dimensions)
     figure = figure_of(3.9)
     top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.2])
@@ -122,14 +125,14 @@ def cascade(dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figu
     steps = conditional.active_dims(spectrum.modes, x, n_latent)
     theory_line(top, x, steps.astype(float), spectrum, n_latent)
     staircase = fit.cascade.staircase
-    if staircase is None:
+    if staircase is None and not fit.conditions:
         say_why_not(top, "thresholds", fit.cascade.reason)
-    else:
+    elif staircase is not None:
         top.plot(staircase.x, staircase.active, "o", color=BLUE, label="active modes", zorder=3)
     top.set(xlabel=x_label(dimensions), ylabel="active dimensions")
     ends = conditional.thresholds(spectrum.modes, n_latent)[[-1, 0]]
     bottom.plot(ends, np.zeros(2), color=BLACK, linewidth=0.8)
-    for mode in fit.cascade.modes:
+    for mode in [*fit.cascade.modes, *(mode for each in fit.conditions for mode in each.thresholds.modes)]:
         if mode.threshold is None or not mode.predicted:
             continue
         low, high = (np.nan if edge is None else edge for edge in mode.ci95)

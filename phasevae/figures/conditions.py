@@ -43,7 +43,7 @@ def conditions(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
         modes = conditional.single(each.spectrum.eigenvalues)
         axes.plot(x, conditional.kl(modes, x, n_latent), color=color, linewidth=0.8, zorder=2)
         axes.axvline(each.spectrum.critical_variance, color=color, linestyle=":", linewidth=0.7, zorder=0)
-        label = f"{each.value} ({100 * each.share:.3g} %)" if number in named else None
+        label = f"class {each.value} ({100 * each.share:.3g} %)" if number in named else None
         points(axes, _total(of_condition(dimensions, str(each.value))), "kl", color, label, 0.0)
     axes.plot(x, conditional.kl(spectrum.modes, x, n_latent), color=BLACK, linewidth=0.8, label="all: theory", zorder=2)
     points(axes, _total(of_condition(dimensions)), "kl", BLACK, "all: measured", 0.0, marker="s")
