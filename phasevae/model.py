@@ -226,8 +226,9 @@ class TrainedVAE:
         none.
         """
         inputs = self._batch(x, self._ensemble.architecture.dimension, "x") - self.mean
-        if self.coding is not None and self._ensemble.architecture.encoder_sees_condition:
-            columns = self._columns(condition, inputs.shape[1])
+        unaware = not self._ensemble.architecture.encoder_sees_condition
+        columns = None if unaware else self._columns(condition, inputs.shape[1])
+        if columns is not None:
             inputs = torch.cat((inputs - columns @ self._offsets, columns), -1)
         mu, logvar = self._ensemble.encode(inputs)
         return mu[0], logvar[0].exp()

@@ -248,7 +248,7 @@ def _numbers(array: NDArray, label: str) -> NDArray[np.float64]:
     try:
         numbers = array.astype(np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{label}: holds texts such as {array.flat[0]!r}, must be numbers or classes") from None
+        raise InputError(f"{label}: holds texts such as {str(array.flat[0])!r}, must be numbers or classes") from None
     if not np.isfinite(numbers).all():
         row = int(np.argwhere(~np.isfinite(numbers))[0][0])
         raise InputError(f"{label}: {array[row]} in row {row}, must be finite")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phasevae.analysis.sweep_table import IDENTITY, of_condition
-from phasevae.errors import InputError
 from phasevae.figures.marks import BLACK, PALETTE, dense, figure_of, legend, mark_prediction, n_latents, points, x_label
 from phasevae.theory import conditional
 
@@ -24,13 +23,11 @@ MOST_NAMED = 6
 def conditions(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
     """Draw the KL of each class with theory, pPCA with the eigenvalues of the class, whose largest is marked.
 
-    Of a condition of numbers there is one curve, of all rows, with the eigenvalues of the residuals.
+    Without classes there is one curve, of all rows; of a condition of numbers, with the eigenvalues of the residuals.
     """
     from matplotlib import colormaps
 
     classes = spectrum.conditions
-    if spectrum.condition is None:
-        raise InputError("figure 'conditions': the data have no condition, must be made with --condition")
     n_latent = n_latents(dimensions)
     colors = list(PALETTE)
     if len(classes) > len(PALETTE):

@@ -111,9 +111,11 @@ class ConditionalPrediction:
         from rich.table import Table
 
         if self.reading is not None:
-            console.print(str(self.reading), highlight=False, markup=False)
-        console.print(self.headline, highlight=False, markup=False)
-        table = Table("class", "share", "critical variance", "critical KL weight", "active latents", "KL (nats)")
+            console.print(str(self.reading), highlight=False, markup=False, soft_wrap=True)
+        console.print(self.headline, highlight=False, markup=False, style="bold", soft_wrap=True)
+        console.print()
+        heads = ("class", "share", "critical variance", "critical KL weight", "active latents", "KL (nats)")
+        table = Table(*heads, box=None, pad_edge=False, header_style="bold")
         for each in self.classes:
             found = each.prediction
             error = float(found.relative_errors[0])
@@ -121,8 +123,9 @@ class ConditionalPrediction:
             shown = [with_error(number, error * number) for number in numbers]
             table.add_row(str(each.value), f"{each.share:.3g}", *shown, str(found.active_dims), plain(found.kl))
         console.print(table)
+        console.print()
         for line in self._warnings():
-            console.print(line, highlight=False, markup=False)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _warnings(self) -> list[str]:
         """One warning of each code: that of the first class that has it, and how many others have it."""
@@ -131,7 +134,7 @@ class ConditionalPrediction:
             for warning in each.prediction.warnings:
                 of.setdefault(warning.code, []).append((str(each.value), warning.message))
         return [
-            f"warning [{code}] (class {said[0][0]}{f' and {len(said) - 1} more' if len(said) > 1 else ''}): {said[0][1]}"
+            f"warning [{code}] (class {said[0][0]}{f' and {len(said) - 1} more' * (len(said) > 1)}): {said[0][1]}"
             for code, said in of.items()
         ]
 
@@ -210,16 +213,13 @@ def conditional_prediction(parts: Parts, predict: Callable[[Any], Explained]) ->
     Raises
     ------
     InputError
-        For a class that has no prediction, and for a variance that is learned: all classes would share it.
+        For a variance that is learned: all classes would share it.
     """
     if not parts.classes:
         return predict(parts.rest)
     found = []
     for value, share, rows in parts.classes:
-        try:
-            prediction = predict(rows)
-        except InputError as error:
-            raise InputError(f"class {value}: {error}") from None
+        prediction = predict(rows)
         if prediction.setting.loss.decoder in (LEARNED, PER_FEATURE):
             raise InputError(
                 f"condition: must be left out for the loss {prediction.setting.loss.name}, whose variance is learned"

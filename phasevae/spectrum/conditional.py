@@ -30,11 +30,12 @@ def streams_of_classes(rows: SampleStream) -> list[ClassRows]:
     if not condition.is_classes:
         return []
 
-    def of_class(number: int) -> SampleStream:
-        return SampleStream(lambda: class_rows(condition, number, rows.read()), rows.dimension, rows.label)
+    def of_class(number: int, value: Any) -> SampleStream:
+        label = f"{rows.label} of class {value}"
+        return SampleStream(lambda: class_rows(condition, number, rows.read()), rows.dimension, label)
 
     shares = condition.shares
-    return [ClassRows(value, float(shares[k]), of_class(k)) for k, value in enumerate(condition.coding.classes)]
+    return [ClassRows(value, float(shares[k]), of_class(k, value)) for k, value in enumerate(condition.coding.classes)]
 
 
 @dataclass(frozen=True)
