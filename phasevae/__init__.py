@@ -11,7 +11,16 @@ from typing import Any
 from phasevae.errors import InputError
 
 __version__ = "0.1.0"
-__all__ = ["CollapseMonitor", "InputError", "__version__", "compute_spectrum", "load", "predict", "prediction_page"]
+__all__ = [
+    "CollapseMonitor",
+    "InputError",
+    "__version__",
+    "compute_spectrum",
+    "load",
+    "predict",
+    "prediction_page",
+    "sweep",
+]
 
 _LAZY = {
     "CollapseMonitor": "phasevae.prediction.monitor",
@@ -19,6 +28,7 @@ _LAZY = {
     "load": "phasevae.model",
     "predict": "phasevae.prediction.predict",
     "prediction_page": "phasevae.figures.prediction_report",
+    "sweep": "phasevae.own_sweep",
 }
 
 

@@ -14,6 +14,7 @@ from phasevae.artifacts.schema_errors import dotted_key, explain, shown
 from phasevae.errors import InputError, no_such_choice
 from phasevae.sweeps.config_schema import config_schema, dataset_rules
 from phasevae.sweeps.plan import make_plan, second_pass
+from phasevae.sweeps.settings import GAUSSIAN, check_likelihood
 from phasevae.wording import suggestion
 
 
@@ -62,15 +63,18 @@ def validate(config: Mapping[str, Any], source: str) -> dict[str, Any]:
 def completed_settings(keys: Mapping[str, Any], needs_grid: bool = False) -> dict[str, Any]:
     """Check settings of one data set by the rules of a config file and fill in its defaults.
 
-    With `needs_grid` they must hold the sweep's sigma2 or sigma2_ratio; training settings do not depend on it.
+    With `needs_grid` they must hold the sweep's grid; training settings do not depend on it.
     Raises InputError, one line without the data set's name.
     """
     # The rules ask for a kind of data as well, on which no setting depends.
     entry = {"kind": "synthetic", **keys}
     if "n_latent" not in entry:
         raise InputError("n_latent: is missing (option --latent), must be the number of latents")
-    if not needs_grid and not {"sigma2", "sigma2_ratio"} & entry.keys():
-        entry["sigma2"] = [1.0]
+    if not needs_grid and not {"sigma2", "sigma2_ratio", "beta_ratio"} & entry.keys():
+        if entry.get("likelihood", GAUSSIAN) == GAUSSIAN:
+            entry["sigma2"] = [1.0]
+        else:
+            entry.setdefault("beta", 1.0)
     try:
         completed = validate({"datasets": {"options": entry}}, "options")["datasets"]["options"]
     except InputError as error:
@@ -161,12 +165,40 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
             raise InputError(f"{where}.{key}: kind '{kind}' has no such option; it takes: {', '.join(taken)}")
         if key not in settings and kind in rule.get("required_for", []):
             raise InputError(f"{where}: key '{key}' is missing; kind '{kind}' needs it")
-    if settings.get("shards", 1) > 1 and ("condition" in settings or kind == "conditional"):
+    has_condition = "condition" in settings or kind == "conditional"
+    if settings.get("shards", 1) > 1 and has_condition:
         raise InputError(f"{where}.shards: {settings['shards']}, must be 1 for data with a condition")
-    if ("sigma2" in settings) == ("sigma2_ratio" in settings):
-        state = "both are given" if "sigma2" in settings else "neither is given"
+    name = settings.get("likelihood", GAUSSIAN)
+    if name != GAUSSIAN:
+        if has_condition:
+            raise InputError(f"{where}.likelihood: {name}, must be {GAUSSIAN} for data with a condition")
+        _check_likelihood(where, name, settings)
+        return
+    for key in ("beta_ratio", "likelihood_options"):
+        if settings.get(key):
+            raise InputError(f"{where}.{key}: goes with a likelihood other than gaussian, must be left out")
+    _check_one_of(where, ("sigma2", "sigma2_ratio"), settings)
+
+
+def _check_likelihood(where: str, name: str, settings: Mapping[str, Any]) -> None:
+    """The rules of likelihoods other than the Gaussian one, which are swept over the weight of KL."""
+    for key in ("sigma2", "sigma2_ratio"):
+        if key in settings:
+            raise InputError(f"{where}.{key}: must be left out with likelihood {name}, which is swept over beta")
+    if settings.get("shards", 1) > 1:
+        raise InputError(f"{where}.shards: {settings['shards']}, must be 1 with likelihood {name}")
+    _check_one_of(where, ("beta", "beta_ratio"), settings)
+    try:
+        check_likelihood(name, settings.get("likelihood_options", {}))
+    except InputError as error:
+        raise InputError(f"{where}.{error}") from None
+
+
+def _check_one_of(where: str, keys: tuple[str, str], settings: Mapping[str, Any]) -> None:
+    if (keys[0] in settings) == (keys[1] in settings):
+        state = "both are given" if keys[0] in settings else "neither is given"
         raise InputError(
-            f"{where}: sigma2 and sigma2_ratio: {state}; give one list (null in an overriding file removes the other)"
+            f"{where}: {keys[0]} and {keys[1]}: {state}; give one list (null in an overriding file removes the other)"
         )
 
 
@@ -175,18 +207,19 @@ def _check_points(where: str, settings: Mapping[str, Any]) -> None:
         make_plan(settings)
         if settings["bracket"]:
             second_pass(settings)
-        _check_steps(settings.get("hysteresis_ratio"), settings["beta"])
+        _check_steps(settings.get("hysteresis_ratio"), settings)
     except InputError as error:
         raise InputError(f"{where}.{error}") from None
 
 
-def _check_steps(ratios: list[float] | None, beta: float | list[float]) -> None:
-    """An upward sweep needs two different decoder variances or more, at a single beta."""
+def _check_steps(ratios: list[float] | None, settings: Mapping[str, Any]) -> None:
+    """An upward sweep needs two different steps or more; one over the decoder variance is at a single beta."""
+    beta = settings["beta"]
     if ratios is None:
         return
     if len(set(ratios)) < len(ratios) or len(ratios) < 2:
         raise InputError(f"hysteresis_ratio: {ratios}, must be two or more different numbers")
-    if isinstance(beta, list):
+    if isinstance(beta, list) and settings["likelihood"] == GAUSSIAN:
         raise InputError(f"beta: {beta}, must be one number with hysteresis_ratio, not a list")
 
 

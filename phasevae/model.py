@@ -19,12 +19,18 @@ from phasevae.artifacts.tensors import check_tensors, read_tensors, write_tensor
 from phasevae.datasets.conditions import Coding
 from phasevae.errors import InputError
 from phasevae.kernels import noise
+from phasevae.kernels.family import Family
 from phasevae.kernels.mlp import Layer, Network
+from phasevae.kernels.reconstructions import make_reconstruction
+from phasevae.rows import Conditioning
 
 _ALIGNMENT = 16
 """The rows of a buffer of parameters are padded to a multiple of this many numbers, a cache line of float32. The last
 numbers of a buffer that do not fill a vector register are updated by other instructions (torch's fused Adam), with
 other roundings. With padded rows they are no model's, so the bits of a model do not depend on its ensemble."""
+
+_OF_LIKELIHOOD = "likelihood."
+"""What the names of a likelihood's tensors begin with."""
 
 LOGVAR_RANGE = (-12.0, 8.0)
 """The encoder's log variance is clamped to this range (Li, arXiv:2610.11257)."""
@@ -193,6 +199,8 @@ def padded(rows: Tensor, architecture: Architecture) -> Tensor:
 class TrainedVAE:
     """One trained model. Data are in the units that `phasevae dataset` wrote; the model subtracts and adds their mean.
 
+    With a likelihood other than the Gaussian one, `decode` gives the outputs of its decoder, such as logits.
+
     Attributes
     ----------
     sigma2, beta : float
@@ -202,11 +210,20 @@ class TrainedVAE:
         The mean of the data that the networks were trained without.
     metadata : dict
         What the file of the weights records in addition.
+    family : Family or None
+        The likelihood; None for a Gaussian decoder.
     coding : Coding or None
         How values of the condition become its columns; None for a model without a condition.
     """
 
-    def __init__(self, ensemble: VAEEnsemble, mean: Tensor, metadata: dict, offsets: Tensor | None = None):
+    def __init__(
+        self,
+        ensemble: VAEEnsemble,
+        mean: Tensor,
+        metadata: dict,
+        family: Family | None = None,
+        offsets: Tensor | None = None,
+    ):
         self._ensemble = ensemble
         # The mean is kept beside the layers, not folded into the first and last bias: where it is large compared with
         # the spread of the data, W x and W m agree in most digits, and their difference in float32 would be rounding.
@@ -215,6 +232,7 @@ class TrainedVAE:
         self.sigma2: float = metadata["sigma2"]
         self.beta: float = metadata["beta"]
         self.n_latent = ensemble.architecture.n_latent
+        self.family = family
         self.coding = Coding.from_json(metadata["condition"]) if metadata.get("condition") else None
         self._offsets = offsets
 
@@ -225,7 +243,8 @@ class TrainedVAE:
         The condition is one value for each row, or one for all, as in the data; an encoder that does not see it needs
         none.
         """
-        inputs = self._batch(x, self._ensemble.architecture.dimension, "x") - self.mean
+        batch = self._batch(x, self.mean.numel(), "x")
+        inputs = batch - self.mean if self.family is None else self.family.inputs(batch)
         unaware = not self._ensemble.architecture.encoder_sees_condition
         columns = None if unaware else self._columns(condition, inputs.shape[1])
         if columns is not None:
@@ -235,19 +254,26 @@ class TrainedVAE:
 
     @torch.no_grad()
     def decode(self, z: np.ndarray | Tensor, condition: ArrayLike | None = None) -> Tensor:
-        """Return the decoder means f(z) [N, D] for z [N, n_latent] and a condition as in `encode`."""
+        """Return the decoder means f(z) [N, D], or the outputs [N, P] of another likelihood, for z [N, n_latent].
+
+        The condition is as in `encode`.
+        """
         batch = self._batch(z, self.n_latent, "z")
         columns = self._columns(condition, batch.shape[1])
-        mean = self.mean if columns is None else self.mean + columns[0] @ self._offsets
-        return self._ensemble.decode(batch, columns)[0] + mean
+        decoded = self._ensemble.decode(batch, columns)[0]
+        if self.family is not None:
+            return self.family.with_offset(decoded)
+        return decoded + self.mean if columns is None else decoded + self.mean + columns[0] @ self._offsets
 
     def sample(self, n: int, seed: int = 0, condition: ArrayLike | None = None) -> Tensor:
-        """Draw n new data points [n, D]: z from the prior, and f(z) plus noise of the decoder variance.
+        """Draw n new data points [n, D]: z from the prior, and x from the decoder's distribution given z.
 
         The condition is as in `encode`.
         """
         generator = torch.Generator().manual_seed(seed)
         mean = self.decode(torch.randn(n, self.n_latent, generator=generator), condition)
+        if self.family is not None:
+            return self.family.draw(mean, np.random.default_rng(seed))
         return mean + self.sigma2**0.5 * torch.randn(mean.shape, generator=generator)
 
     def _columns(self, condition: ArrayLike | None, n: int) -> Tensor | None:
@@ -281,8 +307,8 @@ def save_model(
     index: int,
     mean: np.ndarray,
     metadata: dict,
-    coding: Coding | None = None,
-    offsets: np.ndarray | None = None,
+    family: tuple[str, Family] | None = None,
+    conditioning: Conditioning | None = None,
 ) -> None:
     """Write one model of an ensemble as safetensors.
 
@@ -297,17 +323,24 @@ def save_model(
         The mean of the data, which the model was trained without.
     metadata : dict
         What to store with it, sigma2 and beta at least; the architecture is added.
-    coding, offsets : optional
-        Those of the `Rows` that a model with a condition was trained with.
+    family : (str, Family), optional
+        Name and reconstruction term of a likelihood other than the Gaussian one.
+    conditioning : Conditioning, optional
+        That of the rows of a model with a condition.
     """
     shape = ensemble.architecture
     architecture = {"dimension": shape.dimension, "n_latent": shape.n_latent, "hidden": list(shape.hidden)}
-    tensors = {**ensemble.tensors(index), "mean": mean}
-    if coding is not None:
+    tensors, metadata = {**ensemble.tensors(index), "mean": mean}, {**metadata, "architecture": architecture}
+    if family is not None:
+        name, term = family
+        architecture["n_outputs"] = shape.n_outputs
+        tensors |= {f"{_OF_LIKELIHOOD}{key}": array for key, array in term.arrays().items()}
+        metadata["likelihood"] = {"name": name, "options": term.options}
+    if conditioning is not None:
         architecture["encoder_sees_condition"] = shape.encoder_sees_condition
-        tensors["offsets"] = offsets
-        metadata = {**metadata, "condition": coding.to_json()}
-    write_tensors(path, tensors, {**metadata, "architecture": architecture})
+        tensors["offsets"] = conditioning.offsets.cpu().numpy()
+        metadata["condition"] = conditioning.coding.to_json()
+    write_tensors(path, tensors, metadata)
 
 
 def load(point: Path | str) -> TrainedVAE:
@@ -321,13 +354,14 @@ def load(point: Path | str) -> TrainedVAE:
     check_tensors(path, tensors, metadata, "weights", {})
     shape = metadata["architecture"]
     coding = Coding.from_json(metadata["condition"]) if metadata.get("condition") else None
-    n_condition, sees = 0 if coding is None else coding.n_columns, shape.get("encoder_sees_condition", True)
+    n_condition = 0 if coding is None else coding.n_columns
     architecture = Architecture(
         shape["dimension"],
         shape["n_latent"],
         tuple(shape["hidden"]),
-        n_condition=n_condition,
-        encoder_sees_condition=sees,
+        shape.get("n_outputs"),
+        n_condition,
+        shape.get("encoder_sees_condition", True),
     )
     parts = []
     for name, (fan_in, fan_out, _) in architecture.layers.items():
@@ -335,8 +369,8 @@ def load(point: Path | str) -> TrainedVAE:
         if weight is None or bias is None or weight.shape != (fan_in, fan_out) or bias.shape != (fan_out,):
             raise InputError(f"{path}: layer {name} is missing or not [{fan_in}, {fan_out}]")
         parts += [weight.ravel(), bias]
-    mean = tensors.get("mean")
-    if mean is None or mean.shape != (architecture.dimension,):
+    mean, family = tensors.get("mean"), _family_of(tensors, metadata)
+    if mean is None or (family is None and mean.shape != (architecture.dimension,)):
         raise InputError(
             f"{path}: the mean of the data is missing or not [{architecture.dimension}], train the point again"
         )
@@ -348,5 +382,17 @@ def load(point: Path | str) -> TrainedVAE:
         VAEEnsemble(architecture, padded(row, architecture)),
         torch.from_numpy(mean),
         metadata,
+        family,
         None if offsets is None else torch.from_numpy(offsets),
     )
+
+
+def _family_of(tensors: dict[str, np.ndarray], metadata: dict) -> Family | None:
+    """The reconstruction term of a stored model; None for a Gaussian decoder."""
+    if "likelihood" not in metadata:
+        return None
+    likelihood = metadata["likelihood"]
+    of_family = {
+        name.removeprefix(_OF_LIKELIHOOD): array for name, array in tensors.items() if name.startswith(_OF_LIKELIHOOD)
+    }
+    return make_reconstruction(likelihood["name"], of_family, likelihood["options"]).to("cpu", torch.float32)

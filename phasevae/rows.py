@@ -6,18 +6,17 @@ does not reach it: a step of Adam moves the units of the first layer in all samp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from phasevae.datasets.base import block_rows
 from phasevae.datasets.conditions import Coding, Condition, offsets
-
-_OFFSET_ROWS = 65_536
-"""Rows that are copied to float64 at once."""
+from phasevae.datasets.row_file import RowFile, row_blocks
 
 
 class Batch(NamedTuple):
@@ -43,6 +42,45 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Conditioning:
+    """What a condition changes about rows.
+
+    What rows have in common with their condition is subtracted: the decoder of a collapsed model gives these offsets,
+    for classes their means. An encoder that does not see the condition sees the rows as they are, because it could tell
+    them from the rest with the offsets alone.
+
+    Attributes
+    ----------
+    coding : Coding
+        How values of the condition become its columns.
+    offsets : Tensor [C, D]
+        The columns of a condition times these are the offset of their row.
+    encoder_sees : bool
+        Whether the encoder sees the condition.
+    """
+
+    coding: Coding
+    offsets: Tensor
+    encoder_sees: bool
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether rows may share a condition."""
+        return self.coding.kind == "classes"
+
+    @property
+    def n_inputs(self) -> int:
+        """E, the numbers of a row that the encoder sees."""
+        n_columns, dimension = self.offsets.shape
+        return dimension + (n_columns if self.encoder_sees else 0)
+
+    def batch(self, x: Tensor, columns: Tensor) -> Batch:
+        """Return rows x [..., D] with their condition [..., C], and what the encoder sees of both."""
+        rest = x - columns @ self.offsets
+        return Batch(torch.cat((rest, columns), -1) if self.encoder_sees else x, rest, columns)
+
+
+@dataclass(frozen=True)
 class Rows:
     """The rows of a data set, on the device to train on and in the type to train with.
 
@@ -53,75 +91,93 @@ class Rows:
     mean : array [D]
         What was subtracted from the data.
     inputs : Tensor [N, E], optional
-        What the encoder sees; x by default, with the condition.
+        What the encoder sees; x by default.
     condition : Tensor [N, C], optional
         What the decoder sees besides the latents.
-    offsets : array [C, D], optional
-        What was subtracted besides the mean: these times the condition of each row.
-    coding : Coding, optional
-        How values of the condition become its columns.
+    conditioning : Conditioning, optional
+        What that changes about the rows.
     """
 
     x: Tensor
     mean: np.ndarray
     inputs: Tensor | None = None
     condition: Tensor | None = None
-    offsets: np.ndarray | None = None
-    coding: Coding | None = None
+    conditioning: Conditioning | None = None
 
     @classmethod
-    def conditional(
-        cls, x: np.ndarray, condition: Condition, device: torch.device | str = "cpu", encoder_sees: bool = True
-    ) -> Rows:
-        """Copy an array [N, D] to the device, less what its rows have in common with their condition.
-
-        These offsets, for classes the means of the classes, are what the decoder of a collapsed model gives. An encoder
-        that does not see the condition sees rows less the mean of all, as it could tell the offsets from others.
-
-        Parameters
-        ----------
-        x : array [N, D]
-        condition : Condition
-        device : torch.device or str
-        encoder_sees : bool
-            Whether the encoder sees the condition.
-        """
-        centred = cls.of(x)
-        columns = condition.columns()
-        blocks = (block.double().numpy() for block in centred.x.split(_OFFSET_ROWS))
-        found = offsets(condition, blocks).astype(np.float32)
-        rest = centred.x - torch.from_numpy(columns) @ torch.from_numpy(found)
-        inputs = None if encoder_sees else centred.x.to(device)
-        seen = torch.from_numpy(columns).to(device)
-        return cls(rest.to(device), centred.mean, inputs, seen, found, condition.coding)
-
-    @property
-    def encoder_sees_condition(self) -> bool:
-        return self.condition is not None and self.inputs is None
-
-    @property
-    def has_classes(self) -> bool:
-        """Whether rows may share a condition."""
-        return self.coding is not None and self.coding.kind == "classes"
-
-    @classmethod
-    def of(cls, x: np.ndarray | Tensor | Rows, device: torch.device | str = "cpu") -> Rows:
+    def of(
+        cls,
+        x: np.ndarray | Tensor | AnyRows,
+        device: torch.device | str = "cpu",
+        inputs: Callable[[Tensor], Tensor] | None = None,
+    ) -> AnyRows:
         """Copy an array [N, D] to the device, less the mean of each feature.
 
-        The mean is summed in float64 and stored as float32, as the rows are. A tensor is taken as centred rows on their
-        device, in its own type.
+        With `inputs`, what the encoder sees of rows, the copy is not centred. A tensor is taken as centred rows on
+        their device, in its own type. Rows are returned as they are.
         """
-        if isinstance(x, Rows):
+        if not isinstance(x, np.ndarray | Tensor):
             return x
         if isinstance(x, Tensor):
             return cls(x, np.zeros(x.shape[1], dtype=np.float32))
-        rows = np.array(x, dtype=np.float32)
-        mean = rows.mean(0, dtype=np.float64).astype(np.float32)
+        file = RowFile.of(x)
+        rows = np.array(x, dtype=np.float32, order="C") if file is None else file.read(0, len(file))
+        if inputs is not None:
+            copy = torch.from_numpy(rows).to(device)
+            return cls(copy, np.zeros(x.shape[1], np.float32), inputs(copy))
+        mean = mean_of_rows(rows)
         rows -= mean
         return cls(torch.from_numpy(rows).to(device), mean)
 
     def __len__(self) -> int:
         return self.x.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are computed with."""
+        return self.x.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.x.dtype
+
+    @property
+    def order_device(self) -> torch.device:
+        """Where the numbers of rows to gather should be."""
+        return self.x.device
+
+    @property
+    def n_features(self) -> int:
+        """D, the numbers of a row that are reconstructed."""
+        return self.x.shape[1]
+
+    @property
+    def n_inputs(self) -> int:
+        """E, the numbers of a row that the encoder sees."""
+        if self.conditioning is not None:
+            return self.conditioning.n_inputs
+        return self.x.shape[1] if self.inputs is None else self.inputs.shape[1]
+
+    @property
+    def n_condition(self) -> int:
+        """C, the numbers of a row that the decoder sees besides the latents."""
+        return 0 if self.condition is None else self.condition.shape[1]
+
+    @property
+    def classes(self) -> Tensor | None:
+        """int64 [N], the class of each row, where the condition is one of classes."""
+        return classes_of(self)
+
+    def conditioned(self, columns: Tensor, conditioning: Conditioning) -> Rows:
+        """Return the rows with a condition [N, C]."""
+        return replace(self, condition=columns.to(self.device), conditioning=conditioning)
+
+    def seen(self, rows: Tensor) -> Tensor:
+        """Return what the encoder sees of the rows with these numbers [n], without their condition, [n, E], on their
+        device."""
+        if self.conditioning is not None:
+            return self._batch(rows).x
+        return self.x[rows] if self.inputs is None else self.inputs[rows]
 
     def gather(self, rows: Tensor) -> Batch:
         """Return the rows with these numbers [S, B]."""
@@ -134,6 +190,103 @@ class Rows:
 
     def _batch(self, rows: Tensor | tuple[None, slice]) -> Batch:
         x, condition = self.x[rows], None if self.condition is None else self.condition[rows]
-        if self.inputs is not None:
-            return Batch(self.inputs[rows], x, condition)
-        return Batch(x if condition is None else torch.cat((x, condition), -1), x, condition)
+        if self.conditioning is not None:
+            return self.conditioning.batch(x, condition)
+        return Batch(x if self.inputs is None else self.inputs[rows], x, condition)
+
+
+class AnyRows(Protocol):
+    """What `Rows` and `phasevae.file_rows.FileRows` have in common; see there."""
+
+    mean: np.ndarray
+    condition: Tensor | None
+    conditioning: Conditioning | None
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def order_device(self) -> torch.device: ...
+    @property
+    def n_features(self) -> int: ...
+    @property
+    def n_inputs(self) -> int: ...
+    @property
+    def n_condition(self) -> int: ...
+    @property
+    def classes(self) -> Tensor | None: ...
+    def __len__(self) -> int: ...
+    def conditioned(self, columns: Tensor, conditioning: Conditioning) -> AnyRows: ...
+    def seen(self, rows: Tensor) -> Tensor: ...
+    def gather(self, rows: Tensor) -> Batch: ...
+    def blocks(self, size: int) -> Iterator[tuple[int, Batch]]: ...
+
+
+def given_condition(rows: AnyRows, condition: Condition, encoder_sees: bool = True) -> AnyRows:
+    """Return centred rows with their condition.
+
+    Parameters
+    ----------
+    rows : Rows or FileRows
+        Without a condition.
+    condition : Condition
+    encoder_sees : bool
+        Whether the encoder sees the condition.
+    """
+    centred = (batch.x[0].double().cpu().numpy() for _, batch in rows.blocks(block_rows(rows.n_features)))
+    found = torch.from_numpy(offsets(condition, centred)).to(rows.device, rows.dtype)
+    columns = torch.from_numpy(condition.columns()).to(rows.dtype)
+    return rows.conditioned(columns, Conditioning(condition.coding, found, encoder_sees))
+
+
+def classes_of(rows: AnyRows) -> Tensor | None:
+    """Return the class of each row [N], int64; None where the condition is not one of classes."""
+    has_classes = rows.conditioning is not None and rows.conditioning.has_classes
+    return rows.condition.argmax(1) if has_classes else None
+
+
+def mean_of_rows(x: np.ndarray | RowFile) -> np.ndarray:
+    """Return the mean [D] of rows [N, D], summed in float64 block by block and stored as float32, as the rows are."""
+    total = sum(block.sum(0, dtype=np.float64) for block in row_blocks(x))
+    return (total / len(x)).astype(np.float32)
+
+
+def mean_over(rows: AnyRows, function: Callable[[Tensor], Tensor], left_out: Tensor) -> Tensor:
+    """Average a function of the rows.
+
+    Parameters
+    ----------
+    rows : Rows or FileRows
+    function : callable
+        Of some rows x [n, D]; returns [n, S].
+    left_out : Tensor
+        int64, the numbers of the rows that do not count, ascending.
+
+    Returns
+    -------
+    Tensor [S], or [C, S] where the rows have classes
+        Summed in float64, in the type of the rows.
+    """
+    has_classes = rows.conditioning is not None and rows.conditioning.has_classes
+    total, counts = 0.0, 0.0
+    for start, batch in rows.blocks(block_rows(rows.n_features)):
+        x, columns = batch.x[0], batch.condition[0] if has_classes else None
+        if left_out.numel():
+            kept = torch.ones(len(x), dtype=torch.bool)
+            kept[part_of(left_out, start, len(x))] = False
+            x, columns = (part if part is None else part[kept.to(x.device)] for part in (x, columns))
+        if columns is None:
+            total = total + function(x).sum(0, dtype=torch.float64)
+        else:
+            total = total + columns.double().mT @ function(x).double()
+            counts = counts + columns.sum(0, dtype=torch.float64)
+    if has_classes:
+        return (total / counts[:, None].clamp(min=1)).to(rows.dtype)
+    return (total / (len(rows) - left_out.numel())).to(rows.dtype)
+
+
+def part_of(numbers: Tensor, start: int, size: int) -> Tensor:
+    """Return which of the row numbers, ascending, are in a block of `size` rows from `start` on, as places in it."""
+    first, last = torch.searchsorted(numbers, numbers.new_tensor([start, start + size])).tolist()
+    return numbers[first:last] - start

@@ -111,9 +111,10 @@ def epochs(run: Run, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     import torch
 
     from phasevae.kernels import noise
-    from phasevae.training.row_order import balanced_groups, shuffled_groups
+    from phasevae.training.row_order import balanced_groups, principal_axes, shuffled_groups
 
-    grouped = balanced_groups(torch.from_numpy(run.x), run.settings.n_latent)
+    take, rows = torch.from_numpy(run.x).__getitem__, torch.arange(len(run.x))
+    grouped = balanced_groups(take, rows, principal_axes(take, rows, run.settings.n_latent))
     streams = torch.tensor([noise.key("order", run.seed)])
     for epoch in itertools.count():
         yield shuffled_groups(grouped, streams, torch.tensor(epoch))[0].numpy()

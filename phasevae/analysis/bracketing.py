@@ -19,7 +19,7 @@ import numpy as np
 
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, fit_critical_point
 from phasevae.analysis.records import Interval
-from phasevae.analysis.sweep_table import SD_ABSOLUTE, SD_RELATIVE, seed_means
+from phasevae.analysis.sweep_table import BETA_SIGMA2, SD_ABSOLUTE, SD_RELATIVE, abscissa_name, seed_means
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class BracketingSummary:
     readings: dict[str, int]
     largest: LargestDifference
     n_latent: int | None
-    abscissa: str = "beta * sigma2"
+    abscissa: str = BETA_SIGMA2
 
 
 def compare_bracketing(first: pd.DataFrame, second: pd.DataFrame, spectrum: Spectrum) -> pd.DataFrame:
@@ -163,6 +163,7 @@ def summarise_bracketing(
             *(float(worst[key]) for key in ("sigma2", "beta", "kl_difference", "kl_standard_error"))
         ),
         n_latent=n_latent,
+        abscissa=abscissa_name(first),
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.analysis.sweep_table import IDENTITY
+from phasevae.analysis.sweep_table import IDENTITY, over_beta
 from phasevae.errors import InputError
 from phasevae.wording import counted
 
@@ -31,15 +31,18 @@ class Convergence:
     n_unconverged: int
     n_unknown: int
     n_left_out: int
-    sigma2: list[float]  # of the points that have not converged
+    sigma2: list[float]  # of the points that have not converged; empty for a sweep over beta
+    beta: list[float] = field(default_factory=list)  # the same for a sweep over beta
 
 
 @dataclass(frozen=True)
 class Consistency:
-    """The largest shortfall in nats, and the decoder variances of points above TOLERANCE; None without mse."""
+    """The largest shortfall in nats, and the decoder variances (or weights of KL, in a sweep over beta) of points above
+    TOLERANCE; None without reconstruction errors."""
 
     largest: float | None
     sigma2: list[float]
+    beta: list[float] = field(default_factory=list)
 
 
 def convergence_states(sweep: pd.DataFrame) -> NDArray[np.object_]:
@@ -64,8 +67,20 @@ def convergence_summary(sweep: pd.DataFrame, converged_only: bool) -> Convergenc
         n_unconverged=n_unconverged,
         n_unknown=n_unknown,
         n_left_out=n_unconverged + n_unknown if converged_only else 0,
-        sigma2=np.unique(sweep["sigma2"][unconverged]).tolist(),
+        **_places(sweep, unconverged),
     )
+
+
+def _places(sweep: pd.DataFrame, chosen: NDArray) -> dict[str, list[float]]:
+    """Where some points are: their decoder variances, or their weights of KL in a sweep over beta."""
+    swept, other = ("beta", "sigma2") if over_beta(sweep) else ("sigma2", "beta")
+    return {swept: np.unique(sweep[swept][chosen]).tolist(), other: []}
+
+
+def _named(places: Convergence | Consistency, most: int | None = None) -> str:
+    key = "beta" if places.beta else "sigma2"
+    values = [f"{value:g}" for value in getattr(places, key)]
+    return f"{key} = " + ", ".join(values[:most]) + (", ..." if len(values) > (most or len(values)) else "")
 
 
 def converged_points(sweep: pd.DataFrame) -> pd.DataFrame:
@@ -99,10 +114,9 @@ def convergence_warning(convergence: Convergence, n_points: int) -> str | None:
     n_unconverged, n_left_out = convergence.n_unconverged, convergence.n_left_out
     if not n_unconverged:
         return None
-    values = [f"{value:g}" for value in convergence.sigma2]
-    named = ", ".join(values[:MOST_NAMED]) + (", ..." if len(values) > MOST_NAMED else "")
+    named = _named(convergence, MOST_NAMED)
     has, them = ("has", "it") if n_unconverged == 1 else ("have", "them")
-    state = f"{n_unconverged} of {counted(n_points, 'point')} {has} not converged, sigma2 = {named}"
+    state = f"{n_unconverged} of {counted(n_points, 'point')} {has} not converged, {named}"
     if not n_left_out:
         return f"{state}: train longer, or leave {them} out (--converged-only)"
     if convergence.n_unknown:
@@ -113,31 +127,31 @@ def convergence_warning(convergence: Convergence, n_points: int) -> str | None:
 def shortfall(sweep: pd.DataFrame) -> NDArray[np.float64]:
     """Return by how many nats of ELBO the best network of the sweep, measured at each point, beats the point's own.
 
-    The sweep has the columns sigma2, beta, mse and kl, all of one data set. The shortfall, shape [points], is 0 where
-    the point's own network is the best; it is a lower bound of the distance from the optimum.
+    The sweep has the columns sigma2, beta, kl, and mse or reconstruction, all of one data set. The shortfall, shape
+    [points], is 0 where the point's own network is the best; it is a lower bound of the distance from the optimum.
     """
-    sigma2, beta, mse, kl = (sweep[column].to_numpy() for column in ("sigma2", "beta", "mse", "kl"))
-    own = mse / (2 * sigma2) + beta * kl
+    sigma2, beta, kl = (sweep[column].to_numpy() for column in ("sigma2", "beta", "kl"))
+    energy = sweep["reconstruction"].to_numpy() if "reconstruction" in sweep else sweep["mse"].to_numpy() / 2
+    own = energy / sigma2 + beta * kl
     best = np.array(
-        [np.min(mse / (2 * value) + weight * kl) for value, weight in zip(sigma2, beta, strict=True)], dtype=float
+        [np.min(energy / value + weight * kl) for value, weight in zip(sigma2, beta, strict=True)], dtype=float
     )
     return own - best
 
 
 def optimality_summary(sweep: pd.DataFrame) -> Consistency:
     """Find the points at which the network of another point is better."""
-    if "mse" not in sweep:
+    if "mse" not in sweep and "reconstruction" not in sweep:
         return Consistency(None, [])
     nats = shortfall(sweep)
-    return Consistency(float(nats.max()), np.unique(sweep["sigma2"][nats > TOLERANCE]).tolist())
+    return Consistency(float(nats.max()), **_places(sweep, nats > TOLERANCE))
 
 
 def optimality_warning(consistency: Consistency) -> str | None:
     """Return a line about the points at which another network is better, None if there is none."""
-    if not consistency.sigma2:
+    if not (consistency.sigma2 or consistency.beta):
         return None
-    named = ", ".join(f"{value:g}" for value in consistency.sigma2)
     return (
-        f"at sigma2 = {named} the network of another point has a better ELBO, by up to {consistency.largest:.2g} nats: "
-        "train longer there"
+        f"at {_named(consistency)} the network of another point has a better ELBO, by up to "
+        f"{consistency.largest:.2g} nats: train longer there"
     )

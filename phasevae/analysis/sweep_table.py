@@ -42,6 +42,9 @@ class Points:
 IDENTITY = ("sigma2", "beta", "seed")
 """Columns that identify a point."""
 
+BETA, BETA_SIGMA2 = "beta", "beta * sigma2"
+"""Names of the abscissa."""
+
 COLLAPSED_KL = 5e-3
 """A sweep whose KL exceeds this many nats everywhere has no collapsed point (2.5 times the error of such a point)."""
 
@@ -149,3 +152,16 @@ def abscissa(table: pd.DataFrame) -> NDArray:
     """Return x = beta * sigma2 of each row, [rows], without the rounding of the product: 1 * 0.3 equals 3 * 0.1."""
     product = table["beta"].to_numpy(float) * table["sigma2"].to_numpy(float)
     return np.array([float(f"{x:.12g}") for x in product])
+
+
+def over_beta(table: pd.DataFrame) -> bool:
+    """Whether the table is of a sweep over the weight of KL at a decoder variance of 1.
+
+    All sweeps of likelihoods other than the Gaussian one are.
+    """
+    return bool((table["sigma2"] == 1).all() and (table["beta"] != 1).any())
+
+
+def abscissa_name(table: pd.DataFrame) -> str:
+    """Name of the abscissa of a sweep: "beta", or "beta * sigma2"."""
+    return BETA if over_beta(table) else BETA_SIGMA2

@@ -144,6 +144,10 @@ SCHEMAS = {
         condition=_object(("kind", "source"), null=True, kind=_TEXT, source=_TEXT),
         unaware_variance=_LEAST_0 | {"type": ["number", "null"]},
         conditions=_list(_CLASS_SPECTRUM),
+        likelihood={
+            **_object(("name", "options", "collapsed_loss"), name=_TEXT, options=_OBJECT, collapsed_loss=_NUMBER),
+            "additionalProperties": False,
+        },
     ),
     "point": _object(
         sigma2=_POSITIVE,
@@ -153,7 +157,8 @@ SCHEMAS = {
         extended=_WHOLE,
         active_dims={"type": "integer", "minimum": 0},
         kl=_KL,
-        mse=_LEAST_0,
+        mse=_LEAST_0 | {"type": ["number", "null"]},
+        reconstruction=_NUMBER,
         **dict.fromkeys(("elbo", "collapsed_elbo", "elbo_gap"), _NUMBER),
         **dict.fromkeys(("log_likelihood", "log_likelihood_standard_error", "elbo_gap_standard_error"), _ANY),
         kl_per_dim=_list(_KL, 1),

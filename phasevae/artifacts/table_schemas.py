@@ -82,7 +82,7 @@ def _choice(*choices: str) -> Column:
 
 _POINT = {"sigma2": _needed(_POSITIVE), "beta": _needed(_POSITIVE), "seed": _needed(_INDEX)}
 _IDENTITY = tuple(_POINT)
-_ENERGIES = {"elbo": _NUMBER, "mse": _LEAST_0, "collapsed_elbo": _NUMBER}
+_ENERGIES = {"elbo": _NUMBER, "mse": _or_empty(_LEAST_0), "collapsed_elbo": _NUMBER, "reconstruction": _NUMBER}
 _ORIGIN = {"n_latent": _COUNT, "backend": _TEXT, "data_sha256": _TEXT}
 
 _SWEEP = {
@@ -97,6 +97,7 @@ _SWEEP = {
     "samples": _COUNT,
     "converged": _or_empty(_FLAG),
     "schedule": _TEXT,
+    "likelihood": _TEXT,
     **_ORIGIN,
 }
 
@@ -110,7 +111,7 @@ _DIMENSIONS = {
     "condition": _or_empty(_TEXT),
 }
 
-_COURSE = {"elbo": _NUMBER, "kl": _needed(_KL), "mse": _LEAST_0}
+_COURSE = {"elbo": _NUMBER, "kl": _needed(_KL), "mse": _or_empty(_LEAST_0)}
 _HISTORY = {"step": _needed(_COUNT), "samples": _COUNT, "sigma2": _needed(_POSITIVE), **_COURSE}
 _HISTORIES = {
     **_POINT,
@@ -161,7 +162,8 @@ _PLANNED = Column("number", *PLANNED, words=f"a positive number from {PLANNED[0]
 _PLAN = {
     "sigma2": _PLANNED,
     "ratio": _PLANNED,
-    "beta": _needed(_PLANNED),
+    "beta": _PLANNED,
+    "beta_ratio": _PLANNED,
     "seed": _needed(_INDEX),
     "bucket": _needed(_INDEX),
     "path": Column("text", words="a folder under points/", required=True, pattern=r"points/(?!(.*/)?\.\.(/|$)).+"),

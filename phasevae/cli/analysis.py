@@ -42,6 +42,7 @@ def fit(
     Example: phasevae fit sweep.csv --spectrum spectrum.json --dimensions dimensions.csv -o fit.json
     """
     from phasevae.analysis.pipeline import analyse
+    from phasevae.analysis.sweep_table import BETA_SIGMA2
     from phasevae.analysis.verdict import verdict
 
     table, upward = read_table(sweep, "sweep"), table_of(hysteresis, "hysteresis")
@@ -72,7 +73,8 @@ def fit(
     else:
         low, high = ("open" if edge is None else f"{edge:.6g}" for edge in result.ci95)
         order = f"order {result.order.value}" if result.order.value else "order not determined"
-        print(f"{output}: critical variance {result.critical_variance:.6g} [{low}, {high}], {result.model}, {order}")
+        what = "critical variance" if result.abscissa == BETA_SIGMA2 else "critical KL weight"
+        print(f"{output}: {what} {result.critical_variance:.6g} [{low}, {high}], {result.model}, {order}")
 
 
 def plot(
@@ -124,18 +126,17 @@ def refine(
 
     Example: phasevae refine fit.json --config config.yaml --dataset gaussian -o refined.csv
     """
-    from phasevae.sweeps.plan import betas, grid_values, make_plan, write_plan
+    from phasevae.sweeps.plan import grid_of, make_plan, write_plan
     from phasevae.sweeps.refine import refined_values, transitions
 
     chosen = sweep_settings("refine", config, dataset, settings)
-    unit = 1.0
-    if chosen.get("sigma2_ratio"):
+    unit, grid = 1.0, grid_of(chosen)
+    if grid.is_relative:
         if spectrum is None:
             raise InputError("refine: the grid is relative to the largest eigenvalue; give --spectrum spectrum.json")
         unit = matching_spectrum(spectrum, None).critical_variance
     shown = transitions(read_json(fit, kind="fit"), chosen["refine_transitions"])
-    grid = grid_values(chosen)
-    added = {beta: refined_values(shown, grid, unit * beta) for beta in betas(chosen)}
+    added = {other: refined_values(shown, grid.values, unit * other) for other in grid.others}
     points = make_plan(chosen, added)
     write_plan(output, points, provenance_record(output, "refine", (fit, spectrum), config_digest=json_sha256(chosen)))
     n_new = len(points) - len(make_plan(chosen))

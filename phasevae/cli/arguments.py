@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from phasevae.artifacts.tables import read_table
 from phasevae.errors import InputError
+from phasevae.sweeps.settings import GAUSSIAN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +105,11 @@ def matching_spectrum(path: Path | None, sweep: pd.DataFrame | None) -> Spectrum
     spectrum = read_spectrum(path)
     if sweep is not None and "data_sha256" in sweep and not (sweep["data_sha256"] == spectrum.data_sha256).all():
         raise InputError(f"{path}: is the spectrum of other data than the sweep's")
+    if sweep is not None and "kl" in sweep:
+        wanted = sweep["likelihood"].iloc[0] if "likelihood" in sweep else GAUSSIAN
+        found = GAUSSIAN if spectrum.likelihood is None else spectrum.likelihood.name
+        if found != wanted:
+            raise InputError(f"{path}: is the spectrum of the likelihood {found}, the sweep's is {wanted}")
     return spectrum
 
 

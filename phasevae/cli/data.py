@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phasevae.artifacts.files import file_sha256
-from phasevae.cli.arguments import given, json_object, numbers
+from phasevae.cli.arguments import given, json_object, named_values, numbers
 from phasevae.cli.options import (
     Condition,
     ConditionKind,
@@ -23,6 +23,7 @@ from phasevae.cli.options import (
 )
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
+from phasevae.sweeps.settings import GAUSSIAN, check_likelihood, own_module
 from phasevae.wording import counted, with_error
 
 if TYPE_CHECKING:
@@ -39,11 +40,15 @@ def dataset(
         str | None, typer.Option(help="conditional: eigenvalues of each class, such as 1,0.1/0.4,0.1.")
     ] = None,
     spread: Annotated[float | None, typer.Option(help="conditional: standard deviation of the classes' means.")] = None,
-    n_samples: Annotated[int | None, typer.Option(help="Random samples: their number.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Random samples: random seed.")] = None,
+    n_samples: Annotated[int | None, typer.Option(help="Synthetic data: number of samples.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Synthetic data: random seed.")] = None,
     separation: Annotated[float | None, typer.Option(help="mixture: distance of the components, 0 to 1.")] = None,
     weights: Annotated[str | None, typer.Option(help="clusters, conditional: probabilities of the classes.")] = None,
     noise: Annotated[float | None, typer.Option(help="clusters: standard deviation around each cluster.")] = None,
+    rates: Annotated[str | None, typer.Option(help="counts: mean count of each feature.")] = None,
+    log_variances: Annotated[str | None, typer.Option(help="counts: variances of the log rates.")] = None,
+    dispersion: Annotated[float | None, typer.Option(help="counts: r of a negative binomial.")] = None,
+    binarize: Annotated[float | None, typer.Option(help="digits: 1 for pixels above this value, else 0.")] = None,
     archive: Annotated[Path | None, typer.Option(help="cifar10: local copy instead of a download.")] = None,
     split: Annotated[str | None, typer.Option(help="cifar10: train | test | all.")] = None,
     size: Size = None,
@@ -77,6 +82,10 @@ def dataset(
         "separation": separation,
         "weights": numbers("--weights", weights),
         "noise": noise,
+        "rates": numbers("--rates", rates),
+        "log_variances": numbers("--log-variances", log_variances),
+        "dispersion": dispersion,
+        "binarize": binarize,
         "archive": archive,
         "split": split,
         "size": size,
@@ -97,6 +106,10 @@ def spectrum(
     output: OutputJson,
     moments: Annotated[bool, typer.Option("--moments", help="DATA are files of `phasevae moments`.")] = False,
     basis: Annotated[Path | None, typer.Option(help="With --moments: file to write for the second pass.")] = None,
+    likelihood: Annotated[
+        str | None, typer.Option(help="Of the scores of this likelihood (see `train`) instead of the data.")
+    ] = None,
+    likelihood_options: Annotated[str | None, typer.Option(help="Its options, such as dispersion=2.")] = None,
     size: Size = None,
     grey: Grey = None,
     key: Key = None,
@@ -107,7 +120,8 @@ def spectrum(
     condition: Condition = None,
     condition_kind: ConditionKind = None,
 ) -> None:
-    """Compute the covariance eigenvalues of data with standard errors. The largest is the critical variance.
+    """Compute the covariance eigenvalues of data with standard errors. The largest is the critical variance. With
+    --likelihood: those of its whitened scores, of which the largest is the critical KL weight.
 
     Example: phasevae spectrum photos.tar.xz --size 8 --grey --standardize per-feature -o spectrum.json
     """
@@ -131,21 +145,35 @@ def spectrum(
         raise InputError(f"spectrum: {', '.join(options)}: must be given to `phasevae moments`, not with --moments")
     if not moments and (basis is not None or len(data) > 1):
         raise InputError("spectrum: --basis and several DATA go with --moments")
+    stage, of = "moments" if moments else "spectrum", named_values("--likelihood-options", likelihood_options) or {}
+    if likelihood in (None, GAUSSIAN) and of:
+        raise InputError("--likelihood-options: goes with --likelihood other than gaussian, must be left out")
     if moments:
+        if likelihood not in (None, GAUSSIAN):
+            raise InputError("--likelihood: must be left out with --moments")
         result = spectrum_of_parts(data, basis)
         warn_of_reading(result.reading)
-    else:
+    elif likelihood in (None, GAUSSIAN):
         result = spectrum_of(dataset_from_path(data[0], **options))
+    else:
+        from phasevae.prediction.score_spectrum import spectrum_of_likelihood
+
+        stage = "scores"
+        check_likelihood(likelihood, of)
+        result = spectrum_of_likelihood(dataset_from_path(data[0], **options), likelihood, of)
     saved = [path / "data.json" for path in data if is_saved(path)]
-    made_by = provenance_record(output, "moments" if moments else "spectrum", saved, data_sha256=result.data_sha256)
+    if (module := own_module({"likelihood": likelihood or GAUSSIAN})) is not None:
+        saved.append(module)
+    made_by = provenance_record(output, stage, saved, data_sha256=result.data_sha256)
     write_spectrum(output, result, made_by)
     if result.reading is not None:
         print(result.reading)
     for each in result.conditions:
         critical = with_error(each.spectrum.critical_variance, float(each.spectrum.standard_errors[0]))
         print(f"condition {each.value}: {100 * each.share:.3g} % of the samples, critical variance {critical}")
+    what = "critical variance" if result.likelihood is None else f"{likelihood}, critical KL weight"
     print(
-        f"{output}: critical variance {result.critical_variance:.6g} +- {result.leading.standard_errors[0]:.2g}, "
+        f"{output}: {what} {result.critical_variance:.6g} +- {result.leading.standard_errors[0]:.2g}, "
         f"trace {result.trace:.6g}, {counted(result.n_samples, 'sample')} of {counted(result.dimension, 'feature')}"
     )
 

@@ -36,8 +36,19 @@ ConditionKind = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutputJson = Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")]
+DataMemory = Annotated[
+    int | None,
+    typer.Option(
+        "--data-memory-mb", min=1, help="Memory for the samples in MiB; larger data stay in their file (default: half)."
+    ),
+]
 SettingsJson = Annotated[str | None, typer.Option(help="Training settings as JSON, as the workflow gives them.")]
 DimensionsFile = Annotated[Path | None, typer.Option(help="dimensions.csv of `phasevae collect`.")]
 HysteresisFile = Annotated[Path | None, typer.Option(help="hysteresis.csv of `phasevae hysteresis`.")]
 PlanFile = Annotated[Path | None, typer.Option(help="plan.csv of `phasevae plan`.")]
 SpectrumFile = Annotated[Path | None, typer.Option(help="spectrum.json of `phasevae spectrum`.")]
+
+
+def in_bytes(mebibytes: int | None) -> int | None:
+    """Turn a size in MiB, as options give it, into bytes."""
+    return None if mebibytes is None else mebibytes * 2**20

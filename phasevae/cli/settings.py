@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from phasevae.cli.arguments import json_object, numbers
+from phasevae.cli.arguments import json_object, named_values, numbers
 from phasevae.config import completed_settings, dataset_settings
 from phasevae.errors import InputError
 from phasevae.sweeps.config_schema import dataset_rules
 
-_TYPES = {"integer": float, "number": float, "boolean": bool, "string": str, "array": str}
+_TYPES = {"integer": float, "number": float, "boolean": bool, "string": str, "array": str, "object": str}
 """Whole numbers are read as float: 2e5 is one."""
 
 
@@ -28,11 +28,11 @@ def setting(key: str, flag: str | None = None) -> Any:
     """
     rule = dataset_rules()[key]
     kind = "array" if "array" in rule["type"] else rule["type"]
-    default = f" [default: {_written(rule['default'])}]" if "default" in rule else ""
+    default = f" [default: {_written(rule['default'])}]" if rule.get("default", {}) != {} else ""
     name = flag or f"--{key.replace('_', '-')}"
     if kind == "boolean":
         name += f"/--no-{name.removeprefix('--')}"
-    metavar = {"integer": "INTEGER", "array": "LIST"}.get(kind)
+    metavar = {"integer": "INTEGER", "array": "LIST", "object": "NAME=VALUE,..."}.get(kind)
     return Annotated[_TYPES[kind] | None, typer.Option(name, help=rule["description"] + default, metavar=metavar)]
 
 
@@ -58,6 +58,8 @@ def _parsed(key: str, value: Any) -> Any:
     """The value of an option as a configuration file would have it: a text of numbers becomes a list, or a number where
     the key takes both."""
     rule = dataset_rules()[key]
+    if rule["type"] == "object":
+        return named_values(f"--{key.replace('_', '-')}", value)
     if "array" not in rule["type"]:
         return value
     values = numbers(f"--{key}", value, int if rule["items"]["type"] == "integer" else float)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from phasevae.artifacts.files import json_sha256
 from phasevae.artifacts.tables import write_table
 from phasevae.cli.arguments import json_object
-from phasevae.cli.options import PlanFile, SettingsJson, SpectrumFile
+from phasevae.cli.options import DataMemory, PlanFile, SettingsJson, SpectrumFile, in_bytes
 from phasevae.cli.settings import given_settings, setting, sweep_settings
 from phasevae.config import completed_settings
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
+from phasevae.sweeps.settings import OWN
 from phasevae.wording import counted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from phasevae.kernels.family import Family
+    from phasevae.sweeps.settings import Settings
 
 
 def plan(
@@ -58,7 +65,10 @@ def train(
     settings: SettingsJson = None,
     sigma2: setting("sigma2") = None,
     beta: setting("beta") = None,
+    beta_ratio: setting("beta_ratio") = None,
     seeds: setting("seeds") = None,
+    likelihood: setting("likelihood") = None,
+    likelihood_options: setting("likelihood_options") = None,
     n_latent: setting("n_latent", "--latent") = None,
     hidden: setting("hidden") = None,
     samples: setting("samples") = None,
@@ -77,6 +87,7 @@ def train(
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all cores).")] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 60.0,
+    data_memory_mb: DataMemory = None,
 ) -> None:
     """Train and measure VAEs as one ensemble. Valid points that are already there are kept.
 
@@ -85,11 +96,14 @@ def train(
     from phasevae.datasets.store import load_dataset
     from phasevae.sweeps.plan import make_plan, read_plan
     from phasevae.sweeps.points import Source, make_tasks
-    from phasevae.sweeps.settings import GRID_KEYS, Settings, training_keys
+    from phasevae.sweeps.settings import GAUSSIAN, GRID_KEYS, Settings, training_keys
 
     keys = given_settings(context, settings)
-    if (plan is None) == (sigma2 is None):
-        raise InputError("train: give either --plan plan.csv, or --sigma2 with a list of decoder variances")
+    gaussian = keys.get("likelihood", GAUSSIAN) == GAUSSIAN
+    listed = sigma2 is not None if gaussian else beta is not None or beta_ratio is not None
+    if (plan is None) != listed:
+        grid = "--sigma2 with a list of decoder variances" if gaussian else "--beta or --beta-ratio with a list"
+        raise InputError(f"train: give either --plan plan.csv, or {grid}")
     if plan is None:
         if bucket is not None:
             raise InputError(f"--bucket: {bucket}, goes with --plan")
@@ -120,6 +134,8 @@ def train(
         checkpoint=output / "checkpoints" / f"bucket={'all' if bucket is None else bucket}.safetensors",
         device=choose_device(device),
         checkpoint_seconds=checkpoint_seconds,
+        data_memory=in_bytes(data_memory_mb),
+        own_likelihood=own_term(chosen, dataset.x),
     )
     use_threads(threads)
     with training_progress() as show:
@@ -186,12 +202,17 @@ def hysteresis(
     data: Annotated[Path, typer.Argument(help="A folder of `phasevae dataset`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="hysteresis.csv to write.")],
     hysteresis_ratio: Annotated[
-        str, typer.Option("--ratio", help="Decoder variances relative to the largest eigenvalue; the lowest is active.")
+        str,
+        typer.Option(
+            "--ratio", help="Decoder variances (or KL weights) over the largest eigenvalue; the lowest is active."
+        ),
     ],
     spectrum: SpectrumFile = None,
     settings: SettingsJson = None,
     beta: setting("beta") = None,
     seeds: setting("seeds") = None,
+    likelihood: setting("likelihood") = None,
+    likelihood_options: setting("likelihood_options") = None,
     n_latent: setting("n_latent", "--latent") = None,
     hidden: setting("hidden") = None,
     samples: setting("samples") = None,
@@ -199,6 +220,7 @@ def hysteresis(
     learning_rate: setting("learning_rate") = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all cores).")] = None,
+    data_memory_mb: DataMemory = None,
 ) -> None:
     """Sweep the decoder variance upwards from active models and compare with fresh ones: is the collapse abrupt?
 
@@ -207,23 +229,23 @@ def hysteresis(
     from phasevae.cli.progress import training_progress
     from phasevae.datasets.store import load_dataset
     from phasevae.sweeps.points import Source
-    from phasevae.sweeps.settings import Settings, training_keys
+    from phasevae.sweeps.settings import GAUSSIAN, Settings, training_keys
     from phasevae.training.device import choose_device, describe_machine, use_threads
     from phasevae.training.hysteresis import hysteresis_sweep
 
     checked = completed_settings(given_settings(context, settings))
     chosen = Settings.from_keys(training_keys(checked))
     source = Source.of(data, spectrum)
-    if source.critical_variance is None:
-        raise InputError(f"{data}: has no spectrum.json, which --ratio is relative to; give --spectrum spectrum.json")
+    critical = source.reference(chosen, f"{data}: --ratio")
     on = choose_device(device)
     use_threads(threads)
     dataset = load_dataset(data, verify=True)
-    grid = [value * source.critical_variance for value in checked["hysteresis_ratio"]]
+    x = dataset.x
+    grid, own = [value * critical for value in checked["hysteresis_ratio"]], own_term(chosen, x)
+    weight = checked["beta"] if isinstance(checked["beta"], float) else 1.0
     with training_progress() as show:
-        table = hysteresis_sweep(
-            dataset.x, chosen, grid, checked["seeds"], checked["beta"], on, show, condition=dataset.condition
-        )
+        memory = in_bytes(data_memory_mb)
+        table = hysteresis_sweep(x, chosen, grid, checked["seeds"], weight, on, show, own, memory, dataset.condition)
     record = provenance_record(
         output,
         "hysteresis",
@@ -233,5 +255,16 @@ def hysteresis(
         data_sha256=source.data_sha256,
         seeds=checked["seeds"],
     )
+    if chosen.likelihood != GAUSSIAN:
+        table = table.assign(likelihood=chosen.likelihood)
     write_table(output, table.assign(data_sha256=source.data_sha256), record)
     print(f"{output}: {counted(len(table), 'model')} on two branches")
+
+
+def own_term(settings: Settings, x: NDArray) -> Family | None:
+    """The reconstruction term of a likelihood of the user's own, fitted to rows x [N, D]; None for the others."""
+    if not settings.likelihood.startswith(OWN):
+        return None
+    from phasevae.prediction.own_likelihood import own_likelihood
+
+    return own_likelihood(settings.likelihood, settings.likelihood_options, x).term

@@ -16,6 +16,7 @@ from phasevae.datasets import (
     arrays,
     cifar10,
     conditions,
+    counts,
     digits,
     image_files,
     images,
@@ -32,6 +33,7 @@ KINDS: dict[str, Callable[..., Dataset]] = {
     "mixture": synthetic.mixture,
     "clusters": synthetic.clusters,
     "conditional": synthetic.conditional,
+    "counts": counts.counts,
     "cifar10": cifar10.cifar10,
     "digits": digits.digits,
     "images": images.images,
@@ -41,6 +43,9 @@ KINDS: dict[str, Callable[..., Dataset]] = {
 
 CONDITION_OPTIONS = ("condition", "condition_kind")
 """Options of `build_dataset` that every kind takes."""
+
+_ONE_A_FEATURE = {"synthetic": "eigenvalues", "mixture": "eigenvalues", "clusters": "weights", "counts": "rates"}
+"""The option of a kind that has a value for each feature."""
 
 _FILE_OPTIONS = ("archive", "path")
 
@@ -120,12 +125,10 @@ def expected_shape(kind: str, **options: Any) -> tuple[int, int] | None:
         None if the shape depends on a file.
     """
     used = _checked_options(kind, KINDS[kind], options)
-    if kind in ("synthetic", "mixture"):
-        return used["n_samples"], len(used["eigenvalues"])
-    if kind == "clusters":
-        return used["n_samples"], len(used["weights"])
     if kind == "conditional":
         return used["n_samples"], len(used["condition_eigenvalues"][0])
+    if kind in _ONE_A_FEATURE:
+        return used["n_samples"], len(used[_ONE_A_FEATURE[kind]])
     if kind == "digits":
         return digits.N_SAMPLES, digits.DIMENSION
     if kind == "cifar10":

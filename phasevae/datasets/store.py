@@ -18,6 +18,7 @@ from phasevae.datasets.base import Dataset, digest_of, row_slices, write_npy
 from phasevae.datasets.conditions import Coding, Condition
 from phasevae.datasets.feature_statistics import LARGEST_SAMPLE
 from phasevae.datasets.reading import Reading
+from phasevae.datasets.row_file import RowFile
 from phasevae.errors import InputError
 
 
@@ -143,12 +144,15 @@ def _read_condition(folder: Path, record: DataRecord) -> Condition | None:
 
 
 def _check_samples(path: Path, x: NDArray[np.float32]) -> None:
+    file = RowFile.of(x)
     for rows in row_slices(*x.shape):
-        wrong = np.argwhere(~(np.abs(x[rows]) <= LARGEST_SAMPLE))
+        block = x[rows] if file is None else file.read(rows.start, rows.stop)
+        wrong = np.argwhere(~(np.abs(block) <= LARGEST_SAMPLE))
         if wrong.size:
-            row, column = wrong[0] + (rows.start, 0)
+            row, column = wrong[0]
+            value, row = block[row, column], row + rows.start
             raise InputError(
-                f"{path}: value {x[row, column]} at row {row}, column {column} (counted from 0), must be finite and at "
+                f"{path}: value {value} at row {row}, column {column} (counted from 0), must be finite and at "
                 f"most {LARGEST_SAMPLE:g} in magnitude"
             )
 

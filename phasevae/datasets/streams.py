@@ -20,6 +20,7 @@ from phasevae.datasets.loaders import GROUP, ItemStream, item_stream
 from phasevae.datasets.memory import held_samples
 from phasevae.datasets.reading import Origin, RawSamples
 from phasevae.datasets.registry import dataset_from_path
+from phasevae.datasets.row_file import RowFile
 from phasevae.datasets.values import as_numbers, cause, is_image, is_number
 from phasevae.errors import InputError
 
@@ -157,11 +158,13 @@ def _of_held(raw: RawSamples, most_rows: int | None, numbers: bool) -> SampleStr
     if len(shape) < (1 if numbers else 2) or 0 in shape:
         raise InputError(f"{label}: shape {shape}, must be [samples, features]")
     dimension = int(np.prod(shape[1:]))
+    file = RowFile.of(x)
 
     def read() -> Iterator[NDArray]:
         for rows in row_slices(shape[0], dimension, most_rows):
             with _one_line(f"{label}: rows {rows.start} to {rows.stop - 1} cannot be read"):
-                block = _block(as_numbers(x[rows], label))
+                part = x[rows] if file is None else file.read(rows.start, rows.stop)
+                block = _block(as_numbers(part, label))
             yield block
 
     if dimension <= LARGEST_DIMENSION:

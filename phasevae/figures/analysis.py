@@ -13,7 +13,7 @@ import numpy as np
 from phasevae.analysis.beta_equivalence import fixed_parameter_curves
 from phasevae.analysis.hysteresis import SIGMAS, branch_means, measured_hysteresis
 from phasevae.analysis.order import quantities
-from phasevae.analysis.sweep_table import abscissa
+from phasevae.analysis.sweep_table import BETA, abscissa
 from phasevae.figures.marks import (
     BLACK,
     BLUE,
@@ -22,6 +22,8 @@ from phasevae.figures.marks import (
     ORANGE,
     PALETTE,
     VERMILION,
+    abscissa_symbol,
+    critical_symbol,
     dense,
     figure_of,
     legend,
@@ -58,8 +60,8 @@ def exponents(sweep: pd.DataFrame, fit: Analysis) -> Figure:
     axes.set(
         xscale="log",
         yscale="log",
-        xlabel=r"$t = 1 - \beta\sigma^2 / \sigma_c^2$",
-        ylabel="order parameters\n(nats; amplitude in units of data)",
+        xlabel=rf"$t = 1 - {abscissa_symbol(fit)} / {critical_symbol(fit)}$",
+        ylabel=f"order parameters\n(nats; amplitude in {'its units' if fit.abscissa == BETA else 'units of data'})",
     )
     if c is None:
         say_why_not(axes, "fit", fit.reason)
@@ -87,9 +89,10 @@ def exponents(sweep: pd.DataFrame, fit: Analysis) -> Figure:
 def slowing(fit: Analysis) -> Figure:
     """Draw the relaxation time of KL against the distance from the transition with its critical exponent."""
     c, exponent = fit.critical_variance, fit.slowing.exponent
+    ratio = f"{abscissa_symbol(fit)} / {critical_symbol(fit)}"
     figure = figure_of(2.6)
     axes = figure.subplots()
-    axes.set(xscale="log", yscale="log", xlabel=r"distance from the transition $|\ln(\beta\sigma^2 / \sigma_c^2)|$")
+    axes.set(xscale="log", yscale="log", xlabel=rf"distance from the transition $|\ln({ratio})|$")
     axes.set_ylabel("relaxation time of KL\n(learning rate $\\times$ steps)")
     if not fit.slowing.x:
         say_why_not(axes, "relaxation times", fit.slowing.reason)
@@ -104,7 +107,7 @@ def slowing(fit: Analysis) -> Figure:
             grid = np.array([distance[keep].min(), distance[keep].max()])
             axes.plot(grid, prefactor * grid**-exponent.value, color=color, linewidth=0.9, zorder=2)
     if exponent:
-        label = r"fit $A\,|\ln(\beta\sigma^2 / \sigma_c^2)|^{-\nu}$" + _interval(exponent, r"\nu")
+        label = rf"fit $A\,|\ln({ratio})|^{{-\nu}}$" + _interval(exponent, r"\nu")
         axes.plot([], [], color=BLACK, linewidth=0.9, label=label)
     else:
         say_why_not(axes, "exponent", fit.slowing.reason)
@@ -139,7 +142,8 @@ def cascade(dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figu
         value, scale = mode.threshold, 100 / mode.predicted
         bars = np.nan_to_num([[scale * (value - low)], [scale * (high - value)]])
         bottom.errorbar([mode.predicted], [scale * value - 100], bars, fmt="o", color=BLUE, elinewidth=0.7)
-    bottom.set(xlabel=r"predicted $\lambda_j$ (units of data$^2$)", ylabel="measured minus\npredicted threshold (%)")
+    units = "" if spectrum.likelihood else " (units of data$^2$)"
+    bottom.set(xlabel=rf"predicted $\lambda_j${units}", ylabel="measured minus\npredicted threshold (%)")
     legend(figure, top, 3)
     return figure
 

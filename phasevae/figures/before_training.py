@@ -43,7 +43,7 @@ def landscape() -> Figure:
 
 
 def spectrum(spectrum: Spectrum) -> Figure:
-    """Draw the eigenvalues of the data covariance with standard errors, and mark the critical variance (Fig. 3).
+    """Draw the eigenvalues of the data (or score) covariance with standard errors, and mark the largest (Fig. 3).
 
     Of data with classes, those of each class are drawn as a line.
     """
@@ -58,14 +58,14 @@ def spectrum(spectrum: Spectrum) -> Figure:
         label = None if number else "of each class"
         axes.plot(index[varies], each.spectrum.eigenvalues[varies], color=GREY, linewidth=0.7, label=label, zorder=1)
     critical = spectrum.critical_variance
-    axes.axhline(
-        critical, color=BLACK, linestyle=":", linewidth=0.8, label=rf"critical variance $\lambda_1 = {critical:.4g}$"
-    )
+    what = "critical variance" if spectrum.likelihood is None else "critical KL weight"
+    axes.axhline(critical, color=BLACK, linestyle=":", linewidth=0.8, label=rf"{what} $\lambda_1 = {critical:.4g}$")
     if eigenvalues[positive][-1] < eigenvalues[0] / 30:
         axes.set_yscale("log")
     else:
         axes.set_ylim(0, None)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="principal component $i$", ylabel=r"eigenvalue $\lambda_i$ (units of data$^2$)")
+    units = "of the scores" if spectrum.likelihood else "(units of data$^2$)"
+    axes.set(xlabel="principal component $i$", ylabel=rf"eigenvalue $\lambda_i$ {units}")
     legend(figure, axes, 2)
     return figure

@@ -15,6 +15,7 @@ from phasevae.figures.marks import (
     GREY,
     ORANGE,
     VERMILION,
+    critical_symbol,
     dense,
     figure_of,
     legend,
@@ -51,7 +52,7 @@ def bracketing(bracketing: pd.DataFrame, bracketing_summary: BracketingSummary, 
         sweep = getattr(bracketing_summary, name)
         label, critical = LABELS.get(sweep.schedule, f"{name} sweep"), sweep.critical_variance
         if critical is not None:
-            label += rf": $\sigma_c^2 = {critical:.4g}$"
+            label += rf": ${critical_symbol(bracketing_summary)} = {critical:.4g}$"
             top.axvline(critical, color=color, linestyle=line, linewidth=0.8, zorder=1)
         top.plot(x, table[f"kl_{name}"], marker, color=color, markerfacecolor="none", label=label, zorder=3)
     n_latent = bracketing_summary.n_latent

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.analysis.kl_fit.forms import form_curve
-from phasevae.analysis.sweep_table import seed_means
+from phasevae.analysis.sweep_table import BETA, over_beta, seed_means
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
 from phasevae.theory import conditional
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from phasevae.analysis.bracketing import BracketingSummary
     from phasevae.analysis.kl_fit.critical_point import CriticalPoint
     from phasevae.analysis.kl_fit.fit import FormFit
 
@@ -97,7 +98,9 @@ def single_beta(table: pd.DataFrame) -> bool:
 
 
 def x_label(table: pd.DataFrame) -> str:
-    """Label of the abscissa beta * sigma2, in squared units of the data."""
+    """Label of the abscissa: the weight of KL, or beta * sigma2 in squared units of the data."""
+    if over_beta(table):
+        return r"KL weight $\beta$"
     units = "(units of data$^2$)"
     return rf"decoder variance $\sigma^2$ {units}" if single_beta(table) else rf"$\beta\sigma^2$ {units}"
 
@@ -194,6 +197,8 @@ def theory_line(axes: Axes, x: NDArray, y: NDArray, spectrum: Spectrum, n_latent
     """
     bound = linear_bound(spectrum, n_latent)
     label = "theory (pPCA)" if looks_gaussian(spectrum) else "linear VAE (pPCA)"
+    if spectrum.likelihood is not None:
+        label = "pPCA of the scores"
     axes.plot(x[x >= bound], y[x >= bound], color=BLACK, linewidth=0.8, label=label, zorder=2)
     if (x < bound).any():
         axes.plot(x[x < bound], y[x < bound], "--", color=GREY, linewidth=0.8, label="linear bound", zorder=2)
@@ -248,21 +253,31 @@ def derivative_band(axes: Axes, fit: CriticalPoint, order: int, left: float) -> 
 
 
 def mark_prediction(axes: Axes, spectrum: Spectrum, label: str | None = r"predicted $\lambda_1$") -> None:
-    """Draw a dotted line at the predicted critical variance, with its label in the legend."""
+    """Draw a dotted line at the predicted critical variance or KL weight, with its label in the legend."""
     axes.axvline(spectrum.critical_variance, color=BLACK, linestyle=":", linewidth=0.8, label=label, zorder=1)
 
 
 def mark_fit(axes: Axes, fit: CriticalPoint) -> None:
-    """Draw the 95 % interval of the fitted critical variance as a band, or the reason why there is none as title."""
+    """Draw the 95 % interval of the fitted critical point as a band, or the reason why there is none as title."""
     critical = fit.critical_variance
     if critical is None:
         say_why_not(axes, "fit", fit.reason)
         return
     left, right = axes.get_xlim()
     low, high = (edge if edge is not None else end for edge, end in zip(fit.ci95, (left, right), strict=True))
-    label = rf"fitted $\sigma_c^2 = {critical:.4g}$ (95 %)"
+    label = rf"fitted ${critical_symbol(fit)} = {critical:.4g}$ (95 %)"
     axes.axvspan(low, high, color=SKY, alpha=0.45, linewidth=0, label=label, zorder=0)
     axes.axvline(critical, color=SKY, linewidth=0.8, zorder=0.5)
+
+
+def critical_symbol(result: CriticalPoint | BracketingSummary) -> str:
+    """Symbol of the critical point: that of a decoder variance, or of a weight of KL."""
+    return r"\beta_c" if result.abscissa == BETA else r"\sigma_c^2"
+
+
+def abscissa_symbol(result: CriticalPoint) -> str:
+    """Symbol of the abscissa."""
+    return r"\beta" if result.abscissa == BETA else r"\beta\sigma^2"
 
 
 def say_why_not(axes: Axes, missing: str, reason: str | None) -> None:

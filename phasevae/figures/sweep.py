@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.analysis.sweep_table import seed_means
+from phasevae.analysis.sweep_table import over_beta, seed_means
 from phasevae.figures.marks import (
     BLACK,
     BLUE,
@@ -37,6 +37,7 @@ from phasevae.theory.ppca import collapsed_elbo
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from phasevae.analysis.kl_fit.critical_point import CriticalPoint
@@ -56,25 +57,15 @@ INSET_POINTS = 4
 def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
     """Draw ELBO, log likelihood and KL, the ELBO of the collapsed state (Eq. 24) and theory (Figs. 2a, 4a)."""
     modes, n_latent = spectrum.modes, n_latents(dimensions)
-    gaussian = looks_gaussian(spectrum)
     bound = linear_bound(spectrum, n_latent)
     figure = figure_of(3.3)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
-    # The ELBO depends on sigma2 and beta, not on their product alone: a curve for each beta.
-    betas = sorted(sweep["beta"].unique())
-    for i, beta in enumerate(betas):
-        x = dense(sweep[sweep["beta"] == beta], spectrum, n_latent)
-        theory_line(top, x, conditional.elbo(modes, x / beta, n_latent, beta), spectrum, n_latent)
-        collapsed = collapsed_elbo(spectrum.trace, spectrum.dimension, x / beta)
-        label = None if i else "collapsed (Eq. 24)"
-        top.plot(x, collapsed, color=ORANGE, linestyle="-.", label=label, zorder=1)
-    likelihood = conditional.gaussian_log_likelihood(modes) if gaussian else None
-    if likelihood is not None:
-        top.axhline(likelihood, color=GREY, linestyle=":", label="data log likelihood")
-    for i, beta in enumerate(betas):
-        rows, named = sweep[sweep["beta"] == beta], "" if len(betas) == 1 else rf", $\beta = {beta:g}$"
-        points(top, rows, "log_likelihood", GREEN, None if i else "log likelihood", bound, marker="D")
-        points(top, rows, "elbo", BETA_COLORS[i % len(BETA_COLORS)], f"ELBO{named}", bound)
+    if spectrum.likelihood is None:
+        _elbo_over_sigma2(top, sweep, spectrum, n_latent)
+    else:
+        top.axhline(-spectrum.likelihood.collapsed_loss, color=ORANGE, linestyle="-.", label="collapsed", zorder=1)
+        points(top, sweep, "log_likelihood", GREEN, "log likelihood", bound, marker="D")
+        points(top, sweep, "elbo", BLUE, "ELBO", bound)
     top.set_ylabel("ELBO, log likelihood\n(nats per sample)")
     x = dense(sweep, spectrum, n_latent)
     theory_line(bottom, x, conditional.kl(modes, x, n_latent), spectrum, n_latent)
@@ -84,6 +75,26 @@ def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> F
     mark_prediction(top, spectrum)
     legend(figure, (top, bottom), 2)
     return figure
+
+
+def _elbo_over_sigma2(axes: Axes, sweep: pd.DataFrame, spectrum: Spectrum, n_latent: int) -> None:
+    """Draw ELBO and log likelihood of a Gaussian decoder with theory. The ELBO depends on sigma2 and beta, not on their
+    product alone: a curve for each beta."""
+    modes, bound = spectrum.modes, linear_bound(spectrum, n_latent)
+    betas = sorted(sweep["beta"].unique())
+    for i, beta in enumerate(betas):
+        x = dense(sweep[sweep["beta"] == beta], spectrum, n_latent)
+        theory_line(axes, x, conditional.elbo(modes, x / beta, n_latent, beta), spectrum, n_latent)
+        collapsed = collapsed_elbo(spectrum.trace, spectrum.dimension, x / beta)
+        label = None if i else "collapsed (Eq. 24)"
+        axes.plot(x, collapsed, color=ORANGE, linestyle="-.", label=label, zorder=1)
+    likelihood = conditional.gaussian_log_likelihood(modes) if looks_gaussian(spectrum) else None
+    if likelihood is not None:
+        axes.axhline(likelihood, color=GREY, linestyle=":", label="data log likelihood")
+    for i, beta in enumerate(betas):
+        rows, named = sweep[sweep["beta"] == beta], "" if len(betas) == 1 else rf", $\beta = {beta:g}$"
+        points(axes, rows, "log_likelihood", GREEN, None if i else "log likelihood", bound, marker="D")
+        points(axes, rows, "elbo", BETA_COLORS[i % len(BETA_COLORS)], f"ELBO{named}", bound)
 
 
 def latent_variance(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
@@ -174,9 +185,11 @@ def kl_derivatives(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: CriticalP
     panels[0].plot(
         middle[middle >= left], quotient[middle >= left], "o", color=BLUE, label="difference quotients", zorder=3
     )
-    over = r"(\sigma^2)" if single_beta(sweep) else r"(\beta\sigma^2)"
-    panels[0].set_ylabel(rf"$\mathrm{{d}}\mathrm{{KL}}/\mathrm{{d}}{over}$" "\n(nats / data$^2$)")
-    panels[1].set_ylabel(rf"$\mathrm{{d}}^2\mathrm{{KL}}/\mathrm{{d}}{over}^2$" "\n(nats / data$^4$)")
+    over, units = r"(\sigma^2)" if single_beta(sweep) else r"(\beta\sigma^2)", ("nats / data$^2$", "nats / data$^4$")
+    if over_beta(sweep):
+        over, units = r"\beta", ("nats", "nats")
+    panels[0].set_ylabel(rf"$\mathrm{{d}}\mathrm{{KL}}/\mathrm{{d}}{over}$" f"\n({units[0]})")
+    panels[1].set_ylabel(rf"$\mathrm{{d}}^2\mathrm{{KL}}/\mathrm{{d}}{over}^2$" f"\n({units[1]})")
     panels[1].set_xlabel(x_label(sweep))
     legend(figure, panels[0], 2)
     return figure

@@ -15,6 +15,9 @@ from torch import Tensor
 from phasevae.kernels import float32
 
 PURPOSES = ("init", "order", "noise", "measure", "likelihood")
+LARGEST_PERMUTATION = 2**20
+"""Of more numbers no permutation is drawn where that can be avoided."""
+
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -138,6 +141,31 @@ def permutation(stream: int, epoch: int, n: int) -> Tensor:
     """
     keys = torch.tensor([stream], dtype=torch.int64)
     return words(keys, torch.zeros(1, dtype=torch.int64), n, epoch).flatten().argsort(stable=True)
+
+
+def subset(stream: int, count: int, n: int) -> Tensor:
+    """Draw different numbers of range(n) on the CPU.
+
+    Parameters
+    ----------
+    stream : int
+        A key, as `key` returns it.
+    count : int
+        How many; all n if there are fewer.
+    n : int
+        Up to LARGEST_PERMUTATION they are the first of `permutation`. Beyond that there is one of each of `count` equal
+        parts of range(n), in ascending order: a permutation takes 120 bytes a number.
+
+    Returns
+    -------
+    Tensor [count]
+        int64.
+    """
+    if n <= LARGEST_PERMUTATION:
+        return permutation(stream, 0, n)[:count]
+    starts = torch.arange(count + 1) * n // count
+    drawn = words(torch.tensor([stream]), torch.zeros(1, dtype=torch.int64), count, 0).flatten()
+    return starts[:-1] + drawn % starts.diff()
 
 
 def _unit(drawn: Tensor, dtype: torch.dtype) -> Tensor:

@@ -33,6 +33,10 @@ class Reconstruction(ABC):
     is_linear: bool
     offset: Tensor | None = None
 
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return what the encoder sees of rows x [..., D], [..., E]."""
+        return x
+
     @abstractmethod
     def statistics(self, x: Tensor) -> Tensor:
         """Return the sufficient statistics [..., B, S] of rows x [..., B, D]; x itself if the energy is not linear."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from phasevae.kernels import noise
 from phasevae.kernels.elbo import posterior_draws, reparam_kl
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
 from phasevae.measurement.conditions import ClassSums, class_numbers
+from phasevae.measurement.row_means import RowMeans
 from phasevae.model import VAEEnsemble
-from phasevae.rows import Batch, Rows
+from phasevae.rows import AnyRows, Batch, Rows, part_of
 from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ACTIVE_KL
 
@@ -33,12 +34,13 @@ _BLOCK = 2048
 # layer have at most this many numbers in a pass (8 MiB in float32): larger ones leave the cache.
 _PASS_NUMBERS = 2**21
 _LEAST_WIDTH = 32
+_TERMS = ("kl", "energy", "collapsed", "constant", "gap")
 
 
 @torch.no_grad()
 def measure_model(
     model: VAEEnsemble,
-    rows: Rows | Tensor,
+    rows: AnyRows | Tensor,
     member: Member,
     held_out: Tensor | None = None,
     with_likelihood: bool = True,
@@ -55,7 +57,7 @@ def measure_model(
     member : Member
         The decoder variance, beta and seed of the model.
     held_out : Tensor, optional
-        Row numbers that training did not see.
+        Row numbers that training did not see, ascending.
     with_likelihood : bool
         Whether to estimate the log likelihood, which takes longer than the rest.
     reconstruction : Reconstruction, optional
@@ -64,22 +66,26 @@ def measure_model(
     Returns
     -------
     dict
-        `mse` is E|x - f(z)|^2 summed over features; `elbo` is E ln p(x|z) - beta kl (Eq. 17); `elbo_gap` is its
+        `mse` is E|x - f(z)|^2 summed over features, None for other families; `reconstruction`, for these, is
+        -E ln p(x|z); `elbo` is E ln p(x|z) - beta kl (Eq. 17); `elbo_gap` is its
         distance from the value of the constant decoder (Eq. 24), paired row by row; `log_likelihood` is that of
         `log_likelihood`. Keys that end in `_standard_error` are over rows. `conditions` is that of `class_numbers`,
         where the rows have classes. `holdout` has the numbers of the held-out rows.
     """
     data = Rows.of(rows)
-    reconstruction = reconstruction or GaussianReconstruction(data.x.shape[1])
+    reconstruction = reconstruction or GaussianReconstruction(data.n_features)
+    gaussian = isinstance(reconstruction, GaussianReconstruction)
     n = len(data)
     n_latent = model.architecture.n_latent
     key = noise.point_key("measure", member.seed, member.sigma2, member.beta)
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / n))
-    of_rows: list[_RowTerms] = []
-    of_classes = ClassSums(data.coding) if data.has_classes else None
-    kl_sum = data.x.new_zeros(n_latent, dtype=torch.float64)
+    held_out = torch.empty(0, dtype=torch.int64) if held_out is None else held_out
+    of_all, of_held = (RowMeans(_TERMS, count, data.device) for count in (n, held_out.numel()))
+    has_classes = data.conditioning is not None and data.conditioning.has_classes
+    of_classes = ClassSums(data.conditioning.coding) if has_classes else None
+    kl_sum = torch.zeros(n_latent, dtype=torch.float64, device=data.device)
     variance_sum, mu_sum = kl_sum.clone(), kl_sum.clone()
-    mu_products = data.x.new_zeros(n_latent, n_latent, dtype=torch.float64)
+    mu_products = kl_sum.new_zeros(n_latent, n_latent)
     for start, batch in data.blocks(_BLOCK):
         mu, logvar = model.encode(batch.inputs)
         kl, energy = _block_terms(model, reconstruction, batch, mu, logvar, key, start, pairs)
@@ -93,26 +99,29 @@ def measure_model(
             product = mu[0, :, :, None].double() * mu[0, :, None].double()
             variance = logvar[0].double().exp()
             of_classes.add(batch.condition[0], kl=kl, energy=energy, variance=variance, mu=mu[0], mu_product=product)
-        of_rows.append(_RowTerms(kl.sum(-1), energy, collapsed, constant))
-    kl_rows, energy_rows, collapsed_rows, constant_rows = (torch.cat(parts) for parts in zip(*of_rows, strict=True))
+        terms = {"kl": kl.sum(-1), "energy": energy, "collapsed": collapsed, "constant": constant}
+        terms["gap"] = (collapsed - energy) / member.sigma2 - member.beta * terms["kl"]
+        of_all.add(**terms)
+        held = part_of(held_out, start, len(energy)).to(data.device)
+        of_held.add(**{name: values[held] for name, values in terms.items()})
     covariance = (mu_products / n - torch.outer(mu_sum, mu_sum) / n**2).cpu().numpy()
-    gap_rows = (collapsed_rows - energy_rows) / member.sigma2 - member.beta * kl_rows
     kl_per_dim = (kl_sum / n).cpu().numpy()
 
-    def summary(rows: Tensor | slice) -> dict[str, float]:
-        kl, energy, constant = (float(terms[rows].mean()) for terms in (kl_rows, energy_rows, constant_rows))
-        return {"elbo": -energy / member.sigma2 - constant - member.beta * kl, "kl": kl, "mse": 2 * energy}
+    def summary(means: RowMeans) -> dict[str, float]:
+        kl, energy, constant = (means.mean(name) for name in ("kl", "energy", "constant"))
+        result = {"elbo": -energy / member.sigma2 - constant - member.beta * kl, "kl": kl, "mse": 2 * energy}
+        return result if gaussian else result | {"mse": None, "reconstruction": energy + constant}
 
-    result = summary(slice(None))
+    result = summary(of_all)
     result |= {
         "kl_per_dim": kl_per_dim,
         "latent_variance": (variance_sum / n).cpu().numpy(),
         "mean_variance": np.diagonal(covariance).copy(),
         "mean_covariance": covariance,
         "latent_mean": (mu_sum / n).cpu().numpy(),
-        "collapsed_elbo": -float(collapsed_rows.mean()) / member.sigma2 - float(constant_rows.mean()),
-        "elbo_gap": float(gap_rows.mean()),
-        "elbo_gap_standard_error": float(gap_rows.std()) / math.sqrt(n),
+        "collapsed_elbo": -of_all.mean("collapsed") / member.sigma2 - of_all.mean("constant"),
+        "elbo_gap": of_all.mean("gap"),
+        "elbo_gap_standard_error": of_all.standard_error("gap"),
         "active_dims": int((kl_per_dim > ACTIVE_KL).sum()),
         "n_samples": n,
     }
@@ -120,18 +129,9 @@ def measure_model(
         result["conditions"] = class_numbers(of_classes)
     if with_likelihood:
         result |= log_likelihood(model, data, member, reconstruction)
-    if held_out is not None and held_out.numel():
-        result["holdout"] = {"n_samples": held_out.numel(), **summary(held_out.to(kl_rows.device))}
+    if held_out.numel():
+        result["holdout"] = {"n_samples": held_out.numel(), **summary(of_held)}
     return result
-
-
-class _RowTerms(NamedTuple):
-    """KL, energy, energy of the constant decoder at sigma2 = 1, and the constant of some rows [R], in nats."""
-
-    kl: Tensor
-    energy: Tensor
-    collapsed: Tensor
-    constant: Tensor
 
 
 def _block_terms(
@@ -172,7 +172,7 @@ def _collapsed_energy(reconstruction: Reconstruction, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def log_likelihood(
-    model: VAEEnsemble, rows: Rows | Tensor, member: Member, reconstruction: Reconstruction | None = None
+    model: VAEEnsemble, rows: AnyRows | Tensor, member: Member, reconstruction: Reconstruction | None = None
 ) -> dict[str, float]:
     """Estimate the log likelihood by importance weighting: ln (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x).
 
@@ -198,9 +198,9 @@ def log_likelihood(
     Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
     """
     data = Rows.of(rows)
-    reconstruction = reconstruction or GaussianReconstruction(data.x.shape[1])
-    order = noise.permutation(noise.key("likelihood", "rows"), 0, len(data))[:LIKELIHOOD_ROWS]
-    batch = data.gather(order.to(data.x.device)[None])
+    reconstruction = reconstruction or GaussianReconstruction(data.n_features)
+    order = noise.subset(noise.key("likelihood", "rows"), LIKELIHOOD_ROWS, len(data))
+    batch = data.gather(order.to(data.order_device)[None])
     key = noise.point_key("likelihood", member.seed, member.sigma2, member.beta)
     keys = torch.tensor([key], dtype=torch.int64, device=batch.x.device)
     sigma2 = torch.tensor([member.sigma2], dtype=batch.x.dtype, device=batch.x.device)

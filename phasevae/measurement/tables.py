@@ -16,7 +16,7 @@ from phasevae.errors import InputError
 from phasevae.sweeps.convergence import is_converged
 from phasevae.sweeps.digest import point_digest
 from phasevae.sweeps.points import Task
-from phasevae.sweeps.settings import Member, Settings
+from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 
 _IDENTITY = ("sigma2", "beta", "seed")
 _SWEEP = (
@@ -117,9 +117,16 @@ def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
         {key: point[key] for key in _COLUMNS}
         | {key: point["settings"][key] for key in ("n_latent", "schedule")}
         | {key: point["provenance"][key] for key in ("backend", "data_sha256")}
+        | _of_likelihood(point)
         for point in points
     ]
     return _sorted(pd.DataFrame(rows), [])
+
+
+def _of_likelihood(point: dict[str, Any]) -> dict[str, Any]:
+    """The columns that only sweeps of likelihoods other than the Gaussian one have."""
+    name = point["settings"]["likelihood"]
+    return {} if name == GAUSSIAN else {"likelihood": name, "reconstruction": point["reconstruction"]}
 
 
 def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -203,7 +203,7 @@ def _measured(
         fitted = find_likelihood(loss.family, **dict(loss.options)).fit(rows, features)
         size = rows.dimension if loss.mean_over_features else 1
         collapsed = (fitted.loss - loss.constant * rows.dimension) / size
-        scores, of_scores = _whitened(rows, fitted), None
+        scores, of_scores = whitened_scores(rows, fitted), None
         if loss.family == Laplace.name:
             kink_range = _kink_range(rows, fitted)
     else:
@@ -233,8 +233,8 @@ def _measured(
     )
 
 
-def _whitened(rows: SampleStream, fitted: FittedLikelihood) -> SampleStream:
-    """The whitened scores of a likelihood, in blocks that are not larger than those of the rows."""
+def whitened_scores(rows: SampleStream, fitted: FittedLikelihood) -> SampleStream:
+    """Return the whitened scores of a likelihood as a stream, in blocks that are not larger than those of the rows."""
     share = -(-fitted.n_scores // rows.dimension)
 
     def read() -> Iterator[NDArray]:

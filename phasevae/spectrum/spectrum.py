@@ -1,13 +1,14 @@
 """Covariance eigenvalues of any data, streamed over the rows, with their sampling errors.
 
-The largest eigenvalue is the predicted critical variance of the decoder (Li et al. 2026, Eq. 26).
+The largest eigenvalue is the predicted critical variance of the decoder (Li et al. 2026, Eq. 26). For a likelihood
+other than the Gaussian one, the rows are its whitened scores, and the largest eigenvalue is the critical weight of KL.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ class ConditionSpectrum:
 
 
 @dataclass(frozen=True)
+class LikelihoodRecord:
+    """The likelihood whose whitened scores a spectrum is of, and its constant decoder."""
+
+    name: str
+    options: dict[str, Any]
+    collapsed_loss: float  # mean of -ln p(x) under the constant decoder, nats per sample
+
+
+@dataclass(frozen=True)
 class Spectrum:
     """Eigenvalues of the covariance (1/N) of N samples in D dimensions, in squared units of the data.
 
@@ -78,6 +88,7 @@ class Spectrum:
     condition: dict[str, Any] | None = None  # kind and source of the condition, which everything here is less
     conditions: tuple[ConditionSpectrum, ...] = ()  # of the classes of the condition
     unaware_variance: float | None = None  # threshold of a linear encoder that does not see the condition
+    likelihood: LikelihoodRecord | None = None  # None for a Gaussian decoder: the spectrum of the data themselves
 
     @property
     def dimension(self) -> int:
@@ -98,7 +109,8 @@ class Spectrum:
     def __repr__(self) -> str:
         size = f"{counted(self.n_samples, 'sample')} of {counted(self.dimension, 'feature')}"
         critical = with_error(self.critical_variance, float(self.leading.standard_errors[0]))
-        return f"<Spectrum{self.name and f' of {self.name}'}: {size}, critical variance {critical}>"
+        what = "critical variance" if self.likelihood is None else f"{self.likelihood.name}, critical KL weight"
+        return f"<Spectrum{self.name and f' of {self.name}'}: {size}, {what} {critical}>"
 
 
 @dataclass(frozen=True)
@@ -333,7 +345,8 @@ _OF_CLASS = ("n_samples", "critical_variance", "trace", *_ARRAYS, "variance_prox
 def to_json(spectrum: Spectrum) -> dict[str, Any]:
     """Return the content of spectrum.json."""
     read = None if spectrum.reading is None else spectrum.reading.to_json()
-    content = {"read": read, **{key: getattr(spectrum, key) for key in _KEYS}}
+    likelihood = {} if spectrum.likelihood is None else {"likelihood": asdict(spectrum.likelihood)}
+    content = {"read": read, **likelihood, **{key: getattr(spectrum, key) for key in _KEYS}}
     if spectrum.condition is None:
         return content
     classes = [
@@ -372,6 +385,7 @@ def read_spectrum(path: Path | str) -> Spectrum:
         ConditionSpectrum(each["value"], each["share"], Spectrum(**_values(each, _OF_CLASS), **known))
         for each in record.get("conditions", [])
     )
+    likelihood = record.get("likelihood") and LikelihoodRecord(**record["likelihood"])
     return Spectrum(
         **values,
         n_features=n_features,
@@ -379,6 +393,7 @@ def read_spectrum(path: Path | str) -> Spectrum:
         condition=record.get("condition"),
         conditions=tuple(classes),
         unaware_variance=record.get("unaware_variance"),
+        likelihood=likelihood or None,
     )
 
 
@@ -392,11 +407,12 @@ def looks_gaussian(spectrum: Spectrum) -> bool:
     """Return whether |skewness| and |excess kurtosis| of the leading components are within 0.1 or 4 standard errors.
 
     The standard errors are those of Gaussian samples, sqrt(6 / N) and sqrt(24 / N). Undefined moments (NaN) count as
-    Gaussian. Of data with classes, each class must look so.
+    Gaussian. Of data with classes, each class must look so. Scores of another likelihood never do: the curves of
+    Gaussian data are not theirs.
     """
     if spectrum.conditions:
         return all(looks_gaussian(each.spectrum) for each in spectrum.conditions)
-    return not any(
+    return spectrum.likelihood is None and not any(
         np.any(np.abs(moments) > max(0.1, 4 * np.sqrt(variance / spectrum.n_samples)))
         for moments, variance in ((spectrum.skewness, 6.0), (spectrum.excess_kurtosis, 24.0))
     )

@@ -41,23 +41,23 @@ def _unit(unit: str) -> dict[str, Any]:
     return {"json_schema_extra": {"unit": unit}}
 
 
-_KINDS = ("synthetic", "mixture", "clusters", "conditional", "digits", "cifar10", "images", "array")
+_KINDS = ("synthetic", "mixture", "clusters", "conditional", "counts", "digits", "cifar10", "images", "array")
 
 
 class DataSection(Section):
     """The data, and how they are prepared."""
 
-    kind: Literal["synthetic", "mixture", "clusters", "conditional", "digits", "cifar10", "images", "array"]
-    """Kind of the data: samples drawn at random (synthetic, mixture, clusters, conditional), scikit-learn's handwritten
+    kind: Literal["synthetic", "mixture", "clusters", "conditional", "counts", "digits", "cifar10", "images", "array"]
+    """Kind of the data: samples drawn at random (synthetic to counts), scikit-learn's handwritten
     digits, CIFAR-10, or your own images or array."""
 
     eigenvalues: Positives | None = _of("synthetic", "mixture", unit="squared units of the data")
     """Eigenvalues of the covariance, largest first; their number is the dimension."""
 
-    n_samples: int | None = _of("synthetic", "mixture", "clusters", "conditional", ge=2)
+    n_samples: int | None = _of("synthetic", "mixture", "clusters", "conditional", "counts", ge=2)
     """Number of samples to draw."""
 
-    seed: int | None = _of("synthetic", "mixture", "clusters", "conditional", ge=0)
+    seed: int | None = _of("synthetic", "mixture", "clusters", "conditional", "counts", ge=0)
     """Random seed of the samples (not of the training)."""
 
     separation: float | None = _of("mixture", ge=0, le=1, unit="standard deviations")
@@ -76,6 +76,19 @@ class DataSection(Section):
 
     noise: float | None = _of("clusters", ge=0, unit="units of the data")
     """Standard deviation of the noise around each cluster."""
+
+    rates: Positives | None = _of("counts", unit="counts")
+    """Mean count of each feature; their number is the dimension."""
+
+    log_variances: Positives | None = _of("counts")
+    """Eigenvalues of the covariance of the log rates, along random directions; at most one for each feature."""
+
+    dispersion: Positive | None = _of("counts")
+    """Inverse dispersion r of a negative binomial, with variance m + m^2 / r given the rate m. The counts are Poisson
+    when the key is left out."""
+
+    binarize: float | None = _of("digits", ge=0, unit="pixel values of 0 to 16")
+    """Pixels above this value become 1 and all others 0. Take standardize: none with it."""
 
     archive: str | None = _of("cifar10", min_length=1)
     """Local copy of the binary CIFAR-10 archive; it is downloaded when the key is left out."""
@@ -133,21 +146,38 @@ class NetworkSection(Section):
     """Widths of the encoder's hidden layers; the decoder mirrors them."""
 
 
+class LikelihoodSection(Section):
+    """The likelihood of the decoder."""
+
+    likelihood: Text = "gaussian"
+    """gaussian: squared errors, swept over the decoder variance. bernoulli, poisson, negative-binomial, zinb,
+    multinomial, categorical, laplace, student-t, gaussian-variance or module:FILE.py:NAME (your own loss(outputs, x) of
+    torch operations, nats for each row): swept over beta."""
+
+    likelihood_options: dict[str, float | str | bool] = {}
+    """Options of the likelihood, such as dispersion: 2 (docs/guide/likelihoods.md)."""
+
+
 class SweepSection(Section):
     """The points of the sweep: one model for each decoder variance, beta and seed."""
 
     sigma2: SweptValues | None = Field(None, **_unit("squared units of the data"))
-    """Decoder variances. Give exactly one of sigma2 and sigma2_ratio."""
+    """Decoder variances. Give exactly one of sigma2 and sigma2_ratio. Both are left out with a likelihood other than
+    gaussian."""
 
     sigma2_ratio: SweptValues | None = Field(None, **_unit("units of the largest eigenvalue"))
     """Decoder variances relative to the largest eigenvalue of the data covariance."""
 
     beta: Swept | SweptValues = 1.0
-    """Weight of the KL divergence; a list sweeps over beta as well."""
+    """Weight of the KL divergence; a list sweeps over beta as well. With a likelihood other than gaussian give exactly
+    one of beta and beta_ratio."""
+
+    beta_ratio: SweptValues | None = Field(None, **_unit("units of the critical weight"))
+    """Weights of the KL divergence relative to the predicted critical one, for likelihoods other than gaussian."""
 
     hysteresis_ratio: SweptValues | None = Field(None, **_unit("units of the largest eigenvalue"))
-    """Decoder variances of a sweep upwards from active models, and of freshly trained models to compare with. No such
-    sweep when the key is left out."""
+    """Decoder variances (weights of KL for likelihoods other than gaussian) of a sweep upwards from active models, and
+    of freshly trained models to compare with. No such sweep when the key is left out."""
 
     seeds: list[Seed] = Field([0], min_length=1)
     """Seeds of the initial weights, the order of the data and the noise."""
@@ -221,8 +251,8 @@ class ExtensionSection(Section):
     down to a power of two)."""
 
 
-class DatasetSection(ExtensionSection, TrainingSection, SweepSection, NetworkSection, DataSection):
-    """One data set: its data, networks, sweep and training."""
+class DatasetSection(ExtensionSection, TrainingSection, SweepSection, LikelihoodSection, NetworkSection, DataSection):
+    """One data set: its data, networks, likelihood, sweep and training."""
 
 
 class ClusterSection(Section):
@@ -256,6 +286,10 @@ class ConfigSection(Section):
 
     checkpoint_seconds: float = Field(60.0, gt=0, **_unit("seconds"))
     """Time between two checkpoints of a training: the most that a killed job loses."""
+
+    data_memory_mb: Count | None = Field(None, **_unit("MiB"))
+    """Memory that the samples may take in a training job. Larger data stay in their file, and this memory holds the
+    samples of the next steps. By default half of the machine's memory, and then 1024. No number depends on it."""
 
     cluster: ClusterSection = ClusterSection()
     """What jobs ask a batch system for."""

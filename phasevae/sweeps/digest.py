@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from phasevae.artifacts.files import json_sha256
+from phasevae.artifacts.files import file_sha256, json_sha256
 from phasevae.artifacts.source_hash import PACKAGE, source_hash
+from phasevae.errors import InputError
 from phasevae.kernels import backends
-from phasevae.sweeps.settings import Member, Settings
+from phasevae.sweeps.settings import Member, Settings, own_module
 
 NOT_ENTERED = (
     "phasevae.artifacts.environment",  # records the origin of a result, which changes no number
@@ -22,6 +23,9 @@ NOT_ENTERED = (
 )
 """Modules and definitions that no hash of a stage's code follows."""
 
+OWN_LIKELIHOOD = "phasevae.prediction.own_likelihood:own_likelihood"
+"""Fits the constant decoder of a function of the user's own."""
+
 VERDICT = "phasevae.sweeps.convergence:is_converged"
 """Decides how long a point is trained, but changes none of its numbers."""
 
@@ -32,15 +36,24 @@ def point_digest(settings: Settings, member: Member, data_sha256: str, code_hash
     return json_sha256(keys)
 
 
-def training_code_hash() -> str:
+def training_code_hash(settings: Settings | None = None) -> str:
     """Hash of the code that a trained point's numbers depend on.
 
     It covers the code of training and measurement, the family of the backend and, if that is native, the sources of
-    the kernels. Raises InputError if PHASEVAE_BACKEND asks for a backend that is not available.
+    the kernels. With settings, also the content of the user's own Python files that they name, and the code that fits
+    a likelihood of the user's own.
+
+    Raises InputError if PHASEVAE_BACKEND asks for a backend that is not available, and for a file that is missing.
     """
     family = backends.family()
     record = backends.build_record() if family == "native" else None
-    return json_sha256({"python": training_sources(), "native": record and record["sources"], "backend": family})
+    keys = {"python": training_sources(), "native": record and record["sources"], "backend": family}
+    module = None if settings is None else own_module(settings.model_dump())
+    if module is not None:
+        if not module.is_file():
+            raise InputError(f"{module}: no such file")
+        keys["own_likelihood"] = [file_sha256(module), source_hash(OWN_LIKELIHOOD, without=NOT_ENTERED)]
+    return json_sha256(keys)
 
 
 def training_sources(package: Path = PACKAGE) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +23,10 @@ from phasevae.datasets.conditions import LABEL, column_of
 from phasevae.datasets.files import folder_files
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
-from phasevae.sweeps.plan import Point, betas, grid_values, make_plan, plan_text, read_plan, second_pass
+from phasevae.sweeps.plan import Point, grid_of, make_plan, plan_text, read_plan, second_pass
 from phasevae.sweeps.points import COMPLETE, POINT_FILES
 from phasevae.sweeps.resources import bucket_cost, packed_buckets, upward_cost
+from phasevae.sweeps.settings import GAUSSIAN, own_module
 
 TABLES = (
     "data.npy",
@@ -149,7 +152,7 @@ class Outputs:
 
     def __init__(self, config: Mapping[str, Any], figures: Mapping[str, tuple[str, ...]]) -> None:
         self.results: str = config["results"]
-        self._trainer = config["train_threads"], config["device"]
+        self._trainer = config["train_threads"], config["device"], config.get("data_memory_mb")
         self.figure_needs = figures
         # The bucket of a point is a hash of its path, so fewer buckets mean other jobs, but the same results.
         self.datasets = {name: _packed(settings, config) for name, settings in config["datasets"].items()}
@@ -162,6 +165,9 @@ class Outputs:
         for sweep in self.sweeps:
             sweep.check()
         for name, settings in self.datasets.items():
+            for file in self.own_likelihood(name):
+                if not Path(file).is_file():
+                    raise InputError(f"datasets.{name}.likelihood: {file}: no such file")
             shards = settings["shards"]
             if shards > 1 and shards > (n_samples := self.shape(name)[0]):
                 raise InputError(f"datasets.{name}.shards: {shards}, must be at most its {n_samples} samples")
@@ -209,6 +215,21 @@ class Outputs:
         asked = "hysteresis_ratio" in self.datasets[dataset] and not part
         return [f"{self.results}/{dataset}/hysteresis.csv"] if asked else []
 
+    def own_likelihood(self, dataset: str) -> list[str]:
+        """Return the Python file of a likelihood of the user's own; none for other likelihoods."""
+        module = own_module(self.datasets[dataset])
+        return [] if module is None else [str(module)]
+
+    def likelihood_options(self, dataset: str) -> str:
+        """Return the options of `phasevae spectrum` for the likelihood of a data set; none for the Gaussian one."""
+        name, options = (self.datasets[dataset][key] for key in ("likelihood", "likelihood_options"))
+        if name == GAUSSIAN:
+            return ""
+        pairs = ",".join(
+            f"{key}={json.dumps(value) if not isinstance(value, str) else value}" for key, value in options.items()
+        )
+        return shlex.join(["--likelihood", name, *(["--likelihood-options", pairs] if pairs else [])])
+
     def shape(self, dataset: str) -> tuple[int, int]:
         """(samples, features) of a data set: as saved, or as its settings describe it, or a guess."""
         return data_shape(self.datasets[dataset], Path(self.results, dataset)) or UNKNOWN_SHAPE
@@ -237,9 +258,11 @@ class Outputs:
         settings = self.datasets[dataset]
         optional = {
             "hysteresis": bool(self.upward_sweep(dataset)),
-            "beta_equivalence": isinstance(settings["beta"], list),
+            "beta_equivalence": isinstance(settings["beta"], list) and not grid_of(settings).over_beta,
             "bracketing": settings["bracket"],
             "conditions": "condition" in settings or settings["kind"] == "conditional",
+            # Its curvatures are those of a Gaussian decoder.
+            "soft_modes": not grid_of(settings).over_beta,
         }
         return [figure for figure in self.figure_needs if optional.get(figure, True)]
 
@@ -316,7 +339,8 @@ def _files_of(folder: Path) -> list[Path]:
 def _packed(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with as few buckets as `least_minutes` asks for; saved data do not change this number."""
     shape = data_shape(settings, Path(os.devnull)) or UNKNOWN_SHAPE
-    n_points = len(betas(settings)) * len(grid_values(settings)) * len(settings["seeds"])
+    grid = grid_of(settings)
+    n_points = len(grid.others) * len(grid.values) * len(settings["seeds"])
     once = {**settings, "extend_unconverged": 1}
     cost = bucket_cost(once, n_points, shape, config["train_threads"], config["device"])
     n_buckets = packed_buckets(settings["n_buckets"], cost, 60 * config["cluster"]["least_minutes"])

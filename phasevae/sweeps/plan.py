@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,61 @@ class Point:
     """One planned model of a sweep.
 
     `sigma2` is None if the decoder variance is given as a `ratio` to the largest eigenvalue, and the other way round.
-    `path` is the point's folder, relative to the results folder of the data set.
+    `beta` is None if the weight of KL is given as a `beta_ratio` to the critical one. `path` is the point's folder,
+    relative to the results folder of the data set.
     """
 
     sigma2: float | None
     ratio: float | None
-    beta: float
+    beta: float | None
     seed: int
     bucket: int
     path: str
+    beta_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid of a sweep.
+
+    Attributes
+    ----------
+    column : str
+        What is swept: sigma2, ratio, beta or beta_ratio; a column of the plan.
+    key : str
+        The key of the configuration that gives the values.
+    values : list of float
+        As given.
+    others : list of float
+        The values of beta that each of them is combined with, ascending; for a sweep over beta that of sigma2.
+    """
+
+    column: str
+    key: str
+    values: list[float]
+    others: list[float]
+
+    @property
+    def over_beta(self) -> bool:
+        """Whether the weight of KL is swept at a decoder variance of 1, as for all likelihoods but the Gaussian one."""
+        return self.column.startswith("beta")
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the values are relative to the largest eigenvalue of the spectrum."""
+        return self.column.endswith("ratio")
+
+
+def grid_of(settings: Mapping[str, Any]) -> Grid:
+    """Return the grid of validated settings. Raises InputError if a value of beta is given twice."""
+    beta = settings["beta"]
+    for key, column in (("sigma2_ratio", "ratio"), ("sigma2", "sigma2")):
+        if settings.get(key):
+            others = _distinct("beta", map(float, beta)) if isinstance(beta, list) else [float(beta)]
+            return Grid(column, key, settings[key], others)
+    if settings.get("beta_ratio"):
+        return Grid("beta_ratio", "beta_ratio", settings["beta_ratio"], [1.0])
+    return Grid("beta", "beta", beta if isinstance(beta, list) else [beta], [1.0])
 
 
 def make_plan(settings: Mapping[str, Any], added: Mapping[float, Sequence[float]] | None = None) -> list[Point]:
@@ -50,7 +96,7 @@ def make_plan(settings: Mapping[str, Any], added: Mapping[float, Sequence[float]
     settings : mapping
         Validated settings of one data set.
     added : mapping of float to sequence of float, optional
-        Further values of sigma2 (or ratio) for each beta.
+        Further values of the grid for each of its `others`.
 
     Returns
     -------
@@ -62,20 +108,22 @@ def make_plan(settings: Mapping[str, Any], added: Mapping[float, Sequence[float]
     InputError
         If a point is given twice, and for more than MOST_POINTS points.
     """
-    n_points = len(betas(settings)) * len(grid_values(settings)) * len(settings["seeds"])
-    column = "ratio" if settings.get("sigma2_ratio") else "sigma2"
-    key = "sigma2_ratio" if column == "ratio" else "sigma2"
+    grid = grid_of(settings)
+    n_points = len(grid.others) * len(grid.values) * len(settings["seeds"])
     if n_points > MOST_POINTS:
-        raise InputError(f"{key}: {n_points} points with beta and seeds, must be at most {MOST_POINTS}")
+        raise InputError(f"{grid.key}: {n_points} points with beta and seeds, must be at most {MOST_POINTS}")
     seeds = _distinct("seeds", map(int, settings["seeds"]))
     points = []
-    for b in betas(settings):
-        grid = _distinct(key, map(float, [*grid_values(settings), *(added or {}).get(b, [])]))
-        for value, seed in itertools.product(grid, seeds):
-            path = f"{column}={value!r},seed={seed}"
-            path = f"points/beta={b!r},{path}" if isinstance(settings["beta"], list) else f"points/{path}"
-            sigma2, ratio = (None, value) if column == "ratio" else (value, None)
-            points.append(Point(sigma2, ratio, b, seed, bucket_of(path, settings["n_buckets"]), path))
+    for other in grid.others:
+        values = _distinct(grid.key, map(float, [*grid.values, *(added or {}).get(other, [])]))
+        for value, seed in itertools.product(values, seeds):
+            path = f"{grid.column}={value!r},seed={seed}"
+            if not grid.over_beta and isinstance(settings["beta"], list):
+                path = f"beta={other!r},{path}"
+            numbers = {"sigma2": None, "ratio": None, "beta": None, grid.column: value}
+            numbers["sigma2" if grid.over_beta else "beta"] = other
+            path = f"points/{path}"
+            points.append(Point(**numbers, seed=seed, bucket=bucket_of(path, settings["n_buckets"]), path=path))
     return points
 
 
@@ -94,29 +142,20 @@ def second_pass(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "seeds": [seed + SECOND_SEEDS for seed in settings["seeds"]], "schedule": schedule}
 
 
-def betas(settings: Mapping[str, Any]) -> list[float]:
-    """The sweep's values of beta, ascending. Raises InputError if a value is given twice."""
-    beta = settings["beta"]
-    return _distinct("beta", map(float, beta)) if isinstance(beta, list) else [float(beta)]
-
-
-def grid_values(settings: Mapping[str, Any]) -> list[float]:
-    """The sweep's values of sigma2_ratio, or of sigma2 where there are none, as given."""
-    return settings.get("sigma2_ratio") or settings["sigma2"]
-
-
 def bucket_of(path: str, n_buckets: int) -> int:
     """Bucket of a point: a hash of its path alone, the same on every machine."""
     return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") % n_buckets
 
 
 def plan_text(points: list[Point]) -> str:
-    """Points as CSV: sigma2 (or ratio), beta, seed, bucket, path, in the order of `points`."""
-    column = "ratio" if points and points[0].sigma2 is None else "sigma2"
+    """Points as CSV: sigma2 (or ratio), beta (or beta_ratio), seed, bucket, path, in the order of `points`."""
+    variance = "ratio" if points and points[0].sigma2 is None else "sigma2"
+    weight = "beta_ratio" if points and points[0].beta is None else "beta"
+    columns = [variance, weight, "seed", "bucket", "path"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([column, "beta", "seed", "bucket", "path"])
-    writer.writerows([getattr(point, column), point.beta, point.seed, point.bucket, point.path] for point in points)
+    writer.writerow(columns)
+    writer.writerows([getattr(point, column) for column in columns] for point in points)
     return stream.getvalue()
 
 
@@ -133,12 +172,18 @@ def read_plan(path: Path | str) -> list[Point]:
     Raises InputError that names the file, the line, the column and the value if a point cannot be one.
     """
     table = read_table(path, "plan")
-    column = next((name for name in ("sigma2", "ratio") if name in table.columns), None)
-    if column is None:
-        raise InputError(f"{path}: column 'sigma2' or 'ratio' is missing (its columns: {', '.join(table.columns)})")
-    other = "ratio" if column == "sigma2" else "sigma2"
-    rows = table[[column, "beta", "seed", "bucket", "path"]].to_dict("records")
-    return [Point(**{other: None, column: row.pop(column)}, **row) for row in rows]
+    columns = [_one_of(("sigma2", "ratio"), table.columns, path), _one_of(("beta", "beta_ratio"), table.columns, path)]
+    missing = dict.fromkeys({"sigma2", "ratio", "beta"} - {*columns})
+    rows = table[[*columns, "seed", "bucket", "path"]].to_dict("records")
+    return [Point(**missing, **row) for row in rows]
+
+
+def _one_of(names: tuple[str, str], columns: Iterable[str], path: Path | str) -> str:
+    """The first of two columns that a table has."""
+    for name in names:
+        if name in columns:
+            return name
+    raise InputError(f"{path}: column '{names[0]}' or '{names[1]}' is missing (its columns: {', '.join(columns)})")
 
 
 def _distinct(name: str, values: Any) -> list:

@@ -21,7 +21,7 @@ from phasevae.errors import InputError
 from phasevae.sweeps.convergence import is_converged
 from phasevae.sweeps.digest import point_digest, training_code_hash
 from phasevae.sweeps.plan import Point
-from phasevae.sweeps.settings import Member, Settings
+from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 
 POINT_FILES = ("point.json", "weights.safetensors", "history.csv")
 POINT_CHECKSUMS = {"weights.safetensors": "weights_sha256", "history.csv": "history_sha256"}
@@ -55,10 +55,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Source:
-    """The data of a sweep. `critical_variance` is what ratios refer to, the largest eigenvalue; None if not known."""
+    """The data of a sweep.
+
+    `critical_variance` is the largest eigenvalue, of all classes, which ratios refer to; None if not known.
+    `likelihood` is the name of the likelihood whose scores have it, with its options.
+    """
 
     data_sha256: str
     critical_variance: float | None
+    likelihood: tuple[str, dict[str, Any]] = (GAUSSIAN, {})
 
     @classmethod
     def of(cls, data: Path, spectrum: Path | None = None) -> Source:
@@ -73,7 +78,24 @@ class Source:
         record = read_json(spectrum, ("critical_variance", "data_sha256"), "spectrum")
         if record["data_sha256"] != sha256:
             raise InputError(f"{spectrum}: is of other data than {data / 'data.npy'}; compute it again")
-        return cls(sha256, record["critical_variance"])
+        of = record.get("likelihood")
+        likelihood = (of["name"], of["options"]) if of else (GAUSSIAN, {})
+        return cls(sha256, record["critical_variance"], likelihood)
+
+    def reference(self, settings: Settings, what: str) -> float:
+        """Return the largest eigenvalue for a sweep of these settings.
+
+        Raises InputError that begins with `what` if it is not known, or that of another likelihood.
+        """
+        if self.critical_variance is None:
+            raise InputError(f"{what}: is relative to the largest eigenvalue; give --spectrum spectrum.json")
+        wanted = (settings.likelihood, settings.likelihood_options)
+        if self.likelihood != wanted:
+            found, other = (
+                name + (f" with {options}" if options else "") for name, options in (self.likelihood, wanted)
+            )
+            raise InputError(f"{what}: the spectrum is that of the likelihood {found}, must be that of {other}")
+        return self.critical_variance
 
 
 def make_tasks(points: list[Point], folder: Path, settings: Settings, source: Source, extend: int = 1) -> list[Task]:
@@ -97,15 +119,15 @@ def make_tasks(points: list[Point], folder: Path, settings: Settings, source: So
     InputError
         If a point is relative to the largest eigenvalue and that is not known.
     """
-    code_hash = training_code_hash()
+    code_hash = training_code_hash(settings)
     tasks = []
     for point in points:
-        sigma2 = point.sigma2
+        sigma2, beta = point.sigma2, point.beta
         if sigma2 is None:
-            if source.critical_variance is None:
-                raise InputError(f"{point.path}: is relative to the largest eigenvalue; give --spectrum spectrum.json")
-            sigma2 = point.ratio * source.critical_variance
-        member = Member(float(sigma2), float(point.beta), int(point.seed))
+            sigma2 = point.ratio * source.reference(settings, point.path)
+        if beta is None:
+            beta = point.beta_ratio * source.reference(settings, point.path)
+        member = Member(float(sigma2), float(beta), int(point.seed))
         digest = point_digest(settings, member, source.data_sha256, code_hash)
         tasks.append(Task(member, folder / point.path, digest, extend))
     return tasks

@@ -24,12 +24,17 @@ CUDA_FLOPS = 1e12
 _STEP_SECONDS = 1e-3  # a training step of the smallest ensemble
 _START_SECONDS = 5.0  # imports, reading and checking the data
 _BYTES = 4  # float32
-_ROW_ORDER_BYTES = 120  # per row of the data and seed, while a permutation is drawn
+_ROW_ORDER_BYTES = 120  # per row of a chapter, while a permutation is drawn
 MOST_PAIRS, ENOUGH_PAIRS, LIKELIHOOD_ROWS, LIKELIHOOD_DRAWS = 8, 2**19, 4096, 256
 """Copies of the constants in phasevae.measurement.measure, which loads torch."""
 
 MOST_COORDINATES = 16
 """Copy of the constant in phasevae.training.row_order, which loads torch."""
+
+MOST_ROWS, CHAPTER_ROWS = 2**20, 2**18
+"""Copies of the constants in phasevae.training.chapters, which loads torch."""
+
+_BLOCK_BYTES = 8192 * (4 + 2 * 8)  # per feature, for the rows whose principal axes are computed
 
 
 def estimate_cost(
@@ -39,6 +44,7 @@ def estimate_cost(
     n_samples: int = 0,
     threads: int = 2,
     device: str = "cpu",
+    data_memory_mb: int | None = None,
 ) -> dict[str, float]:
     """Estimate the cost of training and measuring models as one ensemble.
 
@@ -54,6 +60,7 @@ def estimate_cost(
     n_samples : number of samples; 0 counts the training alone
     threads : threads of the processor, of CPU_FLOPS each
     device : name of a torch device; one that starts with 'cuda' computes CUDA_FLOPS
+    data_memory_mb : memory for the samples; without it they are taken to fit the memory
 
     Returns
     -------
@@ -74,12 +81,17 @@ def estimate_cost(
         "parameters": _n_parameters(encoder) + _n_parameters(decoder),
         "flops": flops,
         "seconds": _START_SECONDS + computing,
-        "memory_bytes": _memory(settings, n_points, dimension, n_samples),
+        "memory_bytes": _memory(settings, n_points, dimension, n_samples, data_memory_mb),
     }
 
 
 def bucket_cost(
-    settings: Mapping[str, Any], n_points: int, shape: tuple[int, int], threads: int, device: str
+    settings: Mapping[str, Any],
+    n_points: int,
+    shape: tuple[int, int],
+    threads: int,
+    device: str,
+    data_memory_mb: int | None = None,
 ) -> dict[str, float]:
     """Estimate the cost of a bucket, whose points are trained as one ensemble.
 
@@ -91,7 +103,7 @@ def bucket_cost(
     settings : validated settings of the data set
     n_points : number of points in the bucket
     shape : (samples, features) of the data
-    threads, device : as in `estimate_cost`
+    threads, device, data_memory_mb : as in `estimate_cost`
 
     Returns
     -------
@@ -99,7 +111,7 @@ def bucket_cost(
     """
     n_samples, dimension = shape
     longest = {**settings, "samples": sum(budgets(settings["extend_unconverged"])) * settings["samples"]}
-    return estimate_cost(longest, n_points, dimension, n_samples, threads, device)
+    return estimate_cost(longest, n_points, dimension, n_samples, threads, device, data_memory_mb)
 
 
 def planned_points(plan: Path | str, bucket: int) -> int:
@@ -114,7 +126,9 @@ def planned_points(plan: Path | str, bucket: int) -> int:
     return max(1, sum(point.bucket == bucket for point in points))
 
 
-def upward_cost(settings: Mapping[str, Any], shape: tuple[int, int], threads: int, device: str) -> dict[str, float]:
+def upward_cost(
+    settings: Mapping[str, Any], shape: tuple[int, int], threads: int, device: str, data_memory_mb: int | None = None
+) -> dict[str, float]:
     """Estimate the cost of an upward sweep (`phasevae.training.hysteresis`).
 
     It trains all seeds at each `hysteresis_ratio`, one ratio after the other, and then all fresh models at once. Every
@@ -124,7 +138,7 @@ def upward_cost(settings: Mapping[str, Any], shape: tuple[int, int], threads: in
     ----------
     settings : validated settings of the data set, with `hysteresis_ratio`
     shape : (samples, features) of the data
-    threads, device : as in `estimate_cost`
+    threads, device, data_memory_mb : as in `estimate_cost`
 
     Returns
     -------
@@ -133,7 +147,7 @@ def upward_cost(settings: Mapping[str, Any], shape: tuple[int, int], threads: in
     n_samples, dimension = shape
     n_steps, n_seeds = len(settings["hysteresis_ratio"]), len(settings["seeds"])
     step, fresh = (
-        estimate_cost(settings, n_points, dimension, n_samples, threads, device)
+        estimate_cost(settings, n_points, dimension, n_samples, threads, device, data_memory_mb)
         for n_points in (n_seeds, n_steps * n_seeds)
     )
     return fresh | {key: n_steps * step[key] + fresh[key] for key in ("flops", "seconds")}
@@ -202,12 +216,14 @@ def packed_buckets(n_buckets: int, cost: Mapping[str, float], least_seconds: flo
     return n_buckets
 
 
-def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_samples: int) -> float:
+def _memory(
+    settings: Mapping[str, Any], n_points: int, dimension: int, n_samples: int, data_memory_mb: int | None
+) -> float:
     """Largest number of bytes held at one time.
 
-    The data count twice: the file as it is read, and the data in memory. To them comes the larger of two moments.
-    Start and checkpoint: up to ten arrays of the size of the parameters (random numbers of the initial weights, or
-    copies of weights and of Adam's moments), permutations of the rows, and the features that balance them.
+    The data, or the windows of them if they do not fit. To them comes the larger of two moments. Start and checkpoint:
+    up to ten arrays of the size of the parameters (random numbers of the initial weights, or copies of weights and of
+    Adam's moments), permutations of the rows of a chapter, and the features that balance them.
     A step: weights, gradients and two moments; the output of each layer and its gradient, once more for the decoder
     where rows share targets; and what `rao_blackwell_targets` holds: weights before and after the softmax, the factors
     of their product, and targets.
@@ -220,13 +236,18 @@ def _memory(settings: Mapping[str, Any], n_points: int, dimension: int, n_sample
     of_row = 2 * sum(encoder[1:]) + draws * (3 if group > 1 else 2) * sum(decoder[1:]) + (2 + 2 * draws) * dimension
     if group > 1:
         of_row += 2 * draws * group + (3 + 2 * draws) * (2 * n_latent + 1) + 2 * draws * dimension
-    orders = _ROW_ORDER_BYTES * n_samples * len(settings.get("seeds", [0]))
+    ordered = n_samples if n_samples <= MOST_ROWS else CHAPTER_ROWS
+    orders = (_ROW_ORDER_BYTES + 16 * len(settings.get("seeds", [0]))) * ordered
     if settings["balanced_order"]:
         coordinates = min(n_latent, dimension, MOST_COORDINATES)
-        orders += _BYTES * n_samples * (dimension + 3 * coordinates * (coordinates + 3) / 2)
+        orders += 2.5 * _BYTES * ordered * coordinates * (coordinates + 3) / 2
+        orders += min(8192, ordered) / 8192 * _BLOCK_BYTES * dimension
     beginning = 10 * _BYTES * n_points * parameters + orders
     step = _BYTES * n_points * (4 * parameters + batch * of_row)
-    return 2 * _BYTES * n_samples * dimension + max(beginning, step)
+    data = _BYTES * n_samples * dimension
+    if data_memory_mb is not None:
+        data = min(data, data_memory_mb * 2**20)
+    return data + max(beginning, step)
 
 
 def _n_parameters(widths: list[int]) -> int:

@@ -5,21 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from phasevae.errors import InputError
-from phasevae.sweeps.config_keys import ExtensionSection, NetworkSection, TrainingSection
+from phasevae.sweeps.config_keys import ExtensionSection, LikelihoodSection, NetworkSection, TrainingSection
+from phasevae.wording import suggestion
 
 WARMUP = 0.05
 """Fraction of the training in which the learning rate rises: full steps at the start can kill latents for good."""
 
-GRID_KEYS = ("sigma2", "sigma2_ratio", "beta", "seeds", "n_buckets")
-TRAINING_KEYS = (*NetworkSection.model_fields, *TrainingSection.model_fields)
+GAUSSIAN = "gaussian"
+"""The likelihood whose sweeps are over the decoder variance; those of all others are over the weight of KL."""
+
+OWN = "module:"
+"""A likelihood of the user's own is called module:FILE.py:NAME."""
+
+GRID_KEYS = ("sigma2", "sigma2_ratio", "beta", "beta_ratio", "seeds", "n_buckets")
+TRAINING_KEYS = (*NetworkSection.model_fields, *LikelihoodSection.model_fields, *TrainingSection.model_fields)
 
 
-class Settings(TrainingSection, NetworkSection):
+class Settings(TrainingSection, LikelihoodSection, NetworkSection):
     """Networks and training of a sweep: what the numbers of a trained point depend on, in addition to the data, its own
     sigma2, beta and seed, and the code."""
 
@@ -75,6 +83,33 @@ class Member:
     seed: int
 
 
+def check_likelihood(name: str, options: Mapping[str, Any]) -> None:
+    """Check a likelihood other than the Gaussian one. Raises InputError for an unknown name, option or value."""
+    from phasevae.likelihoods.registry import LIKELIHOODS, find_likelihood
+
+    if not name.startswith(OWN):
+        if name not in LIKELIHOODS:
+            raise InputError(
+                f"likelihood: {name!r}, {suggestion(name, LIKELIHOODS, 'must be one of')} or module:FILE.py:NAME"
+            )
+        find_likelihood(name, **options)
+        return
+    file, colon, function = name.removeprefix(OWN).rpartition(":")
+    if not (file and colon and function.isidentifier()):
+        raise InputError(f"likelihood: {name!r}, must be module:FILE.py:NAME")
+    for key, value in options.items():
+        if key != "n_outputs":
+            raise InputError(f"likelihood_options.{key}: no option of a function of your own, must be n_outputs")
+        if isinstance(value, bool | str) or value < 1 or value != int(value):
+            raise InputError(f"likelihood_options.n_outputs: {value!r}, must be the number of outputs of the decoder")
+
+
+def own_module(settings: Mapping[str, Any]) -> Path | None:
+    """The Python file of a likelihood of the user's own, None for other likelihoods."""
+    name = settings.get("likelihood", GAUSSIAN)
+    return Path(name.removeprefix(OWN).rpartition(":")[0]).expanduser() if name.startswith(OWN) else None
+
+
 def training_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of `Settings` in the validated settings of a data set."""
     return {key: settings[key] for key in TRAINING_KEYS}
@@ -88,6 +123,8 @@ def train_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
 def grid_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that the plan of a data set depends on: its grid, with lists in ascending order."""
     grid = {key: settings[key] for key in GRID_KEYS if settings.get(key) is not None}
+    if "beta_ratio" in grid:
+        del grid["beta"]  # the default
     return {key: sorted(value) if isinstance(value, list) else value for key, value in grid.items()}
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 256
-"""Steps whose inputs are sent to the device together."""
+"""Most steps whose inputs are sent to the device together."""
 
 _WARM_UP = 3
 
@@ -25,7 +25,7 @@ class Inputs(NamedTuple):
     Attributes
     ----------
     rows : Tensor [seeds, batch]
-        int64, row numbers of the data.
+        int64, the numbers by which the rows are gathered.
     sigma2_factor : Tensor []
         float64, the decoder variance relative to its target.
     learning_rate : Tensor []
@@ -49,6 +49,8 @@ class StepInputs:
     rows : (int, int)
         Seeds and batch, the shape of the rows of a step.
     device : torch.device
+    block : int
+        Steps whose inputs are sent together.
 
     Attributes
     ----------
@@ -56,12 +58,19 @@ class StepInputs:
         int64 on the device, the number of the next step.
     """
 
-    def __init__(self, source: Callable[[int, int], Inputs], n_steps: int, rows: tuple[int, int], device: torch.device):
+    def __init__(
+        self,
+        source: Callable[[int, int], Inputs],
+        n_steps: int,
+        rows: tuple[int, int],
+        device: torch.device,
+        block: int = BLOCK,
+    ):
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self._source = source
         self._n_steps = n_steps
         self._position = torch.zeros(1, dtype=torch.int64, device=device)
-        count = min(BLOCK, n_steps)
+        count = self._size = min(block, n_steps)
         scalars = torch.zeros(2, count, dtype=torch.float64, device=device)
         self._block = Inputs(torch.zeros(count, *rows, dtype=torch.int64, device=device), *scalars)
         self._expected = self._end = -1
@@ -74,7 +83,7 @@ class StepInputs:
     def prepare(self, step: int) -> None:
         """Make `step` the next one. This costs time only at the beginning of a block."""
         if step != self._expected or step == self._end:
-            count = min(BLOCK, self._n_steps - step)
+            count = min(self._size, self._n_steps - step)
             for kept, new in zip(self._block, self._source(step, count), strict=True):
                 _send(kept[:count], new)
             self.step.fill_(step)

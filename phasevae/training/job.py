@@ -21,6 +21,7 @@ from phasevae.artifacts.environment import environment
 from phasevae.artifacts.files import remove_partial
 from phasevae.datasets.conditions import Condition
 from phasevae.errors import InputError
+from phasevae.kernels.family import Family
 from phasevae.sweeps.digest import training_code_hash
 from phasevae.sweeps.points import POINT_FILES, OutdatedPointError, Task, next_budget, read_valid
 from phasevae.sweeps.settings import Settings
@@ -56,6 +57,10 @@ class Job:
         Where to train.
     checkpoint_seconds : float
         The time between two checkpoints.
+    own_likelihood : Family, optional
+        The fitted function of the user's own, where the likelihood of the settings is one.
+    data_memory : int, optional
+        Bytes that the data may take; see `phasevae.file_rows.load_rows`.
     condition : Condition, optional
         What the networks see beside each row.
     """
@@ -67,6 +72,8 @@ class Job:
     checkpoint: Path
     device: torch.device
     checkpoint_seconds: float = 60.0
+    own_likelihood: Family | None = None
+    data_memory: int | None = None
     condition: Condition | None = None
 
 
@@ -105,7 +112,7 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
             job.checkpoint.unlink(missing_ok=True)
             return []
         trained = [task for task in job.tasks if task in pending]
-        problem = Problem.of(job.x, job.settings, job.device, job.condition)
+        problem = Problem.of(job.x, job.settings, job.device, job.own_likelihood, job.data_memory, job.condition)
         with stop_signals() as stop:
             while pending:
                 for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):
@@ -151,7 +158,7 @@ def _complete(job: Job, ensemble: Ensemble, problem: Problem, stop: Stop, on_rec
             ) from None
     # Only now does no exception refer to the trainer and its memory.
     gc.collect()
-    if problem.rows.x.is_cuda:
+    if problem.rows.device.type == "cuda":
         torch.cuda.empty_cache()
     warnings.warn(f"out of memory with {models} models side by side; training them in halves", stacklevel=2)
     for half in ensemble.halves():
@@ -171,7 +178,7 @@ def _train_and_write(
         trainer.restore(ensemble.arrays)
     seconds = _train(job, trainer, ensemble, stop, on_record)
     provenance = environment() | describe_machine(job.device)
-    provenance |= {"data_sha256": job.data_sha256, "code_hash": training_code_hash()}
+    provenance |= {"data_sha256": job.data_sha256, "code_hash": training_code_hash(job.settings)}
     with stop.at_once():
         for index, task in enumerate(ensemble.tasks):
             budget = next_budget(task)

@@ -15,7 +15,7 @@ from phasevae.measurement.measure import measure_model
 from phasevae.model import save_model
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
-from phasevae.sweeps.settings import Settings
+from phasevae.sweeps.settings import GAUSSIAN, Settings
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
 
@@ -55,9 +55,9 @@ def write_point(
     numbers = measure_model(model, rows, task.member, problem.held_out, reconstruction=problem.reconstruction)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
-    save_model(
-        task.folder / "weights.safetensors", trainer.model, index, rows.mean, metadata, rows.coding, rows.offsets
-    )
+    family = None if settings.likelihood == GAUSSIAN else (settings.likelihood, problem.reconstruction)
+    path = task.folder / "weights.safetensors"
+    save_model(path, trainer.model, index, rows.mean, metadata, family, rows.conditioning)
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {

@@ -12,13 +12,14 @@ a pair to different halves such that the sums of their features stay as equal as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
-from phasevae.errors import InputError
 from phasevae.kernels import noise
+from phasevae.training.chapters import Chapters
 
 LEAST_ROWS = 32
 """Groups of fewer than twice this number of rows are not divided further."""
@@ -27,51 +28,92 @@ MOST_COORDINATES = 16
 MOST_FEATURES = MOST_COORDINATES * (MOST_COORDINATES + 3) // 2
 _WALK = 128  # steps of a walk that is not cut: longer walks balance better, more walks side by side are faster
 _AXES_ROWS = 8192  # rows from which the axes of the coordinates are computed
+_BLOCK_NUMBERS = 2**23  # most numbers of the rows that are asked for at a time
+_KEPT_GROUPS = 16  # chapters whose groups are kept, 2 MiB each
 # Features are multiples of _GRAIN and at most _LARGEST, so that sums of them, and sums of products in float64, are
 # exact. Then the walks are the same on every device and with any number of threads.
 _GRAIN, _LARGEST = 1 / 16, 32.0
 
 
-def balanced_groups(x: Tensor, n_coordinates: int, classes: Tensor | None = None) -> Tensor:
-    """Divide the rows into balanced groups. They depend on the data alone.
+def balanced_groups(
+    take: Callable[[Tensor], Tensor],
+    rows: Tensor,
+    axes: Tensor | Sequence[Tensor],
+    classes: Tensor | None = None,
+) -> Tensor:
+    """Divide rows into balanced groups. They depend on the data alone.
 
     Every group is balanced, and so is every 2, 4, 8, ... groups that were one before a division. Seeds and epochs
     differ in how `shuffled_groups` arranges the groups.
 
     Parameters
     ----------
-    x : Tensor [N, D]
-        The rows.
-    n_coordinates : int
-        The number of leading principal coordinates to balance; MOST_COORDINATES at most.
+    take : callable
+        `take(numbers)` returns the rows of the data with these numbers, [n, D]. At most one block of them is asked for.
+    rows : Tensor [N]
+        int64, the numbers of the rows to divide.
+    axes : Tensor [D, k], or a sequence of them
+        Those of the coordinates to balance, `principal_axes`; of each class if there are any.
     classes : Tensor [N], optional
-        int64. Every class is balanced then, along its own coordinates. They are fewer with many classes: all classes
-        together have at most MOST_FEATURES features.
+        int64, the class of each row. Every class is balanced then, and so is its share.
 
     Returns
     -------
     Tensor [K, size]
-        int64 row numbers, -1 where there is no row. K is a power of two, the size of a group LEAST_ROWS to twice that.
+        int64 places in `rows`, -1 where there is no row. K is a power of two, the size of a group LEAST_ROWS to twice
+        that.
     """
-    n = x.shape[0]
+    n = rows.numel()
     n_groups = 1
     while n // (2 * n_groups) >= LEAST_ROWS:
         n_groups *= 2
     size = -(-n // n_groups)
-    nodes = torch.full((1, n_groups * size), -1, dtype=torch.int64, device=x.device)
+    nodes = torch.full((1, n_groups * size), -1, dtype=torch.int64, device=rows.device)
     # Missing rows are spread evenly; otherwise the last groups would be short.
-    order = noise.permutation(noise.key("order", "groups"), 0, n).to(x.device)
-    nodes[0, torch.arange(n, device=x.device) * nodes.shape[1] // n] = order
-    k = min(n_coordinates, MOST_COORDINATES)
-    features = _features(x, k) if classes is None else _features_of_classes(x, k, classes)
+    order = noise.permutation(noise.key("order", "groups"), 0, n).to(rows.device)
+    nodes[0, torch.arange(n, device=rows.device) * nodes.shape[1] // n] = order
+    features = _features(take, rows, axes) if classes is None else _features_of_classes(take, rows, axes, classes)
     features = torch.cat((features, features.new_zeros(1, features.shape[1])))
     while nodes.shape[0] < n_groups:
         first, second = nodes[:, 0::2], nodes[:, 1::2]
-        sides, _ = _walk(features[first] - features[second])
+        sides, _ = _walk(features[first].sub_(features[second]))
         swapped = sides < 0
         halves = torch.where(swapped, second, first), torch.where(swapped, first, second)
         nodes = torch.stack(halves, 1).flatten(0, 1)
     return nodes
+
+
+def principal_axes(take: Callable[[Tensor], Tensor], rows: Tensor, n_axes: int) -> Tensor:
+    """Compute leading principal axes of the data, from at most 8,192 rows that are spread evenly.
+
+    Parameters
+    ----------
+    take : callable
+        As for `balanced_groups`.
+    rows : Tensor [N]
+        int64, the numbers of the rows.
+    n_axes : int
+        How many; MOST_COORDINATES at most.
+
+    Returns
+    -------
+    Tensor [D, k]
+        float64, on the device of the rows. k is smaller than `n_axes` if there are fewer rows or features.
+    """
+    chosen, start = rows[:: -(-rows.numel() // _AXES_ROWS)], 0
+    some = torch.empty(len(chosen), take(chosen[:1]).shape[1], dtype=torch.float64)
+    for block in _blocks(take, chosen):
+        some[start : start + len(block)] = block
+        start += len(block)
+    some -= some.mean(0)
+    k = min(n_axes, MOST_COORDINATES, *some.shape)
+    # svd_lowrank draws from the global generator, whose state belongs to the caller.
+    state = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(0)
+        return torch.svd_lowrank(some, q=min(2 * k, *some.shape), niter=4)[2][:, :k].to(rows.device)
+    finally:
+        torch.default_generator.set_state(state)
 
 
 def shuffled_groups(grouped: Tensor, streams: Tensor, epoch: Tensor) -> Tensor:
@@ -109,18 +151,17 @@ def shuffled_groups(grouped: Tensor, streams: Tensor, epoch: Tensor) -> Tensor:
     return chosen[chosen >= 0].view(len(streams), -1)
 
 
-def _features(x: Tensor, n_coordinates: int) -> Tensor:
-    """Return the leading principal coordinates and their products, standardised, [N, k (k + 3) / 2]."""
-    some = x[:: -(-x.shape[0] // _AXES_ROWS)].double().cpu()
-    k = min(n_coordinates, *some.shape)
-    # svd_lowrank draws from the global generator, whose state belongs to the caller.
-    state = torch.default_generator.get_state()
-    try:
-        torch.default_generator.manual_seed(0)
-        axes = torch.svd_lowrank(some - some.mean(0), q=min(2 * k, *some.shape), niter=4)[2][:, :k].to(x.device)
-    finally:
-        torch.default_generator.set_state(state)
-    coordinates = torch.cat([rows.double() @ axes for rows in x.split(_AXES_ROWS)]).T
+def _blocks(take: Callable[[Tensor], Tensor], rows: Tensor) -> Iterator[Tensor]:
+    """Yield the rows with these numbers, in float64, in blocks of at most _BLOCK_NUMBERS numbers."""
+    width = take(rows[:1]).shape[1]
+    for some in rows.split(min(_AXES_ROWS, max(1, _BLOCK_NUMBERS // width))):
+        yield take(some).double()
+
+
+def _features(take: Callable[[Tensor], Tensor], rows: Tensor, axes: Tensor) -> Tensor:
+    """Return the coordinates of rows and their products, standardised, [N, k (k + 3) / 2]."""
+    k = axes.shape[1]
+    coordinates = torch.cat([block @ axes for block in _blocks(take, rows)]).T
     columns = [_standardised(column) for column in coordinates]
     # Rounded one by one to float32: all features in float64 would take twice the memory.
     features = [_rounded(column) for column in columns]
@@ -128,21 +169,18 @@ def _features(x: Tensor, n_coordinates: int) -> Tensor:
     return torch.stack(features, 1)
 
 
-def _features_of_classes(x: Tensor, n_coordinates: int, classes: Tensor) -> Tensor:
+def _features_of_classes(
+    take: Callable[[Tensor], Tensor], rows: Tensor, axes: Sequence[Tensor], classes: Tensor
+) -> Tensor:
     """Return the features of each class, which are zero in the rows of the others, and a feature for its share."""
-    n_classes = int(classes.max()) + 1
-    k = n_coordinates
-    while k > 1 and n_classes * (k * (k + 3) // 2 + 1) > MOST_FEATURES:
-        k -= 1
     columns = []
-    for number in range(n_classes):
+    for number, of_class in enumerate(axes):
         inside = classes == number
         columns.append(_rounded(_standardised(inside.double()))[:, None])
-        if int(inside.sum()) < 2:
-            continue
-        of_class = _features(x[inside], k)
-        columns.append(of_class.new_zeros(x.shape[0], of_class.shape[1]))
-        columns[-1][inside] = of_class
+        if int(inside.sum()) >= 2:
+            features = _features(take, rows[inside], of_class)
+            columns.append(features.new_zeros(len(rows), features.shape[1]))
+            columns[-1][inside] = features
     return torch.cat(columns, 1)
 
 
@@ -179,74 +217,105 @@ def _walk(steps: Tensor) -> tuple[Tensor, Tensor]:
 class RowOrder:
     """The rows that each step shows: a stream of permutations for each seed.
 
-    Models of one seed see the same rows. A batch may contain rows of two epochs, so no row is left out.
+    Models of one seed see the same rows. A batch may contain rows of two epochs, so no row is left out. Every epoch
+    goes through the chapters of the data in an order of its own, and through each of them in a permutation of its own.
 
     Parameters
     ----------
     seeds : sequence of int
         One stream each.
-    pool : Tensor [n]
-        int64, the row numbers to choose from. Permutations are drawn on its device.
+    chapters : Chapters
+        The rows to choose from.
     batch : int
         Rows of a step.
-    balanced : callable, optional
-        Returns the `balanced_groups` of the rows of the pool; called once, when they are first needed. None for
-        independent permutations.
+    device : torch.device or str
+        Where permutations are drawn.
+    take : callable, optional
+        Returns rows of the data, as for `balanced_groups`. None for independent permutations.
+    n_axes : int
+        Principal axes along which the order is balanced.
+    classes : Tensor [N], optional
+        int64, the class of each row of the data. Every class is balanced along axes of its own, which are fewer with
+        many classes: all together have at most MOST_FEATURES features.
     """
 
-    def __init__(self, seeds: Sequence[int], pool: Tensor, batch: int, balanced: Callable[[], Tensor] | None = None):
-        streams = [noise.key("order", int(seed)) for seed in seeds]
-        self._streams = torch.tensor(streams, dtype=torch.int64, device=pool.device)
-        self._pool = pool
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        chapters: Chapters,
+        batch: int,
+        device: torch.device | str = "cpu",
+        take: Callable[[Tensor], Tensor] | None = None,
+        n_axes: int = 0,
+        classes: Tensor | None = None,
+    ):
+        self._chapters = chapters
         self._batch = batch
-        self._balanced = balanced
-        self._grouped: Tensor | None = None
-        self._epochs: dict[int, Tensor] = {}
+        self._streams = [_Stream(int(seed), chapters, device) for seed in seeds]
+        self._groups = None if take is None else lru_cache(_KEPT_GROUPS)(partial(self._divided, take))
+        self._axes = lru_cache(partial(self._principal_axes, take, n_axes))
+        self._classes = classes
+        self._device = device
 
     def rows(self, step: int, count: int = 1) -> Tensor:
         """Return the row numbers [seeds, count * batch] of `count` steps from `step` on."""
-        n = self._pool.numel()
         begin, end = step * self._batch, (step + count) * self._batch
-        epochs = range(begin // n, (end - 1) // n + 1)
-        self._epochs = {epoch: self._epochs[epoch] if epoch in self._epochs else self._draw(epoch) for epoch in epochs}
-        parts = [self._epochs[epoch][:, max(begin - epoch * n, 0) : end - epoch * n] for epoch in epochs]
-        return torch.cat(parts, dim=1)
+        return torch.stack([stream.rows(begin, end, self._groups) for stream in self._streams])
 
-    def _draw(self, epoch: int) -> Tensor:
-        """Draw a permutation of the pool for each stream, [seeds, n]: those of `noise.permutation`, or balanced."""
-        counter = torch.full((), epoch, dtype=torch.int64, device=self._pool.device)
-        if self._balanced:
-            # Called once and dropped, with the rows that it refers to.
-            self._grouped, self._balanced = self._balanced(), None
-        if self._grouped is not None:
-            return self._pool[shuffled_groups(self._grouped, self._streams, counter)]
-        row = torch.zeros(1, dtype=torch.int64, device=self._pool.device)
-        drawn = noise.words(self._streams, row, self._pool.numel(), counter)[:, 0]
-        return self._pool[drawn.argsort(dim=1, stable=True)]
+    def _divided(self, take: Callable[[Tensor], Tensor], chapter: int) -> Tensor:
+        rows = self._chapters.rows(chapter).to(self._device)
+        classes = None if self._classes is None else self._classes[rows.to(self._classes.device)].to(rows.device)
+        return balanced_groups(take, rows, self._axes(), classes)
+
+    def _principal_axes(self, take: Callable[[Tensor], Tensor], n_axes: int) -> Tensor | list[Tensor]:
+        """The axes of the data, or of each class, from the rows of the first chapter."""
+        rows = self._chapters.rows(0).to(self._device)
+        if self._classes is None:
+            return principal_axes(take, rows, n_axes)
+        classes = self._classes[rows.to(self._classes.device)].to(rows.device)
+        n_classes = int(self._classes.max()) + 1
+        k = min(n_axes, MOST_COORDINATES)
+        while k > 1 and n_classes * (k * (k + 3) // 2 + 1) > MOST_FEATURES:
+            k -= 1
+        of_classes = (rows[classes == number] for number in range(n_classes))
+        # A class that the chapter lacks has the axes of all.
+        return [principal_axes(take, chosen if len(chosen) else rows, k) for chosen in of_classes]
 
 
-def split_rows(n_samples: int, holdout: float) -> tuple[Tensor, Tensor]:
-    """Divide the row numbers into training and held-out rows. The split depends on the size of the data alone.
+class _Stream:
+    """The order of one seed. A visit is one chapter in one epoch; visits are numbered in the order they are shown."""
 
-    Parameters
-    ----------
-    n_samples : int
-        Rows of the data.
-    holdout : float
-        The fraction to hold out.
+    def __init__(self, seed: int, chapters: Chapters, device: torch.device | str):
+        self._keys = torch.tensor([noise.key("order", seed)], dtype=torch.int64, device=device)
+        self._of_chapters = noise.key("order", f"chapters,{seed}")
+        self._chapters = chapters
+        self._n_rows = chapters.n_rows
+        self._drawn: dict[int, Tensor] = {}
 
-    Returns
-    -------
-    training, held_out : Tensor
-        int64, each ascending.
+    def rows(self, begin: int, end: int, groups: Callable[[int], Tensor] | None) -> Tensor:
+        """Return the row numbers at the places from `begin` to `end` of the stream."""
+        parts, drawn = [], {}
+        for visit, chapter, start, size in self._visits(begin, end):
+            drawn[visit] = self._drawn[visit] if visit in self._drawn else self._draw(visit, chapter, groups)
+            parts.append(drawn[visit][max(begin - start, 0) : min(end - start, size)])
+        self._drawn = drawn
+        return torch.cat(parts)
 
-    Raises
-    ------
-    InputError
-        If a side that must have rows would have none.
-    """
-    n_held = round(holdout * n_samples)
-    if holdout > 0 and not 0 < n_held < n_samples:
-        raise InputError(f"holdout: {holdout} of {n_samples} samples is {n_held} rows, must leave rows on both sides")
-    shuffled = noise.permutation(noise.key("order", "holdout"), 0, n_samples)
-    return shuffled[n_held:].sort().values, shuffled[:n_held].sort().values
+    def _visits(self, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield number, chapter, first place and size of the visits that have places from `begin` to `end`."""
+        for epoch in range(begin // self._n_rows, (end - 1) // self._n_rows + 1):
+            order = noise.permutation(self._of_chapters, epoch, len(self._chapters))
+            sizes = self._chapters.sizes[order]
+            starts = epoch * self._n_rows + sizes.cumsum(0) - sizes
+            for place in ((starts < end) & (starts + sizes > begin)).nonzero()[:, 0].tolist():
+                yield epoch * len(order) + place, int(order[place]), int(starts[place]), int(sizes[place])
+
+    def _draw(self, visit: int, chapter: int, groups: Callable[[int], Tensor] | None) -> Tensor:
+        """Draw the permutation of a visit: that of `noise.permutation`, or balanced."""
+        device = self._keys.device
+        rows = self._chapters.rows(chapter).to(device)
+        counter = torch.full((), visit, dtype=torch.int64, device=device)
+        if groups is not None:
+            return rows[shuffled_groups(groups(chapter), self._keys, counter)[0]]
+        first = torch.zeros(1, dtype=torch.int64, device=device)
+        return rows[noise.words(self._keys, first, len(rows), counter)[0, 0].argsort(stable=True)]

@@ -6,6 +6,7 @@ the step and the history; see `Trainer.state`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -16,16 +17,19 @@ from torch import Tensor
 from phasevae.errors import InputError
 from phasevae.kernels.adam import Adam
 from phasevae.model import VAEEnsemble
-from phasevae.sweeps.settings import Member, Settings
+from phasevae.rows import mean_over
+from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
 from phasevae.training.malloc import keep_pages
 from phasevae.training.problem import Problem
-from phasevae.training.row_order import RowOrder, balanced_groups
+from phasevae.training.row_order import RowOrder
+from phasevae.training.step_rows import rows_of_steps
 from phasevae.training.vae_step import VAEStep
 
 HISTORY_COLUMNS = ("step", "samples", "sigma2", "elbo", "kl", "mse")
 _HISTORY_ROWS = 100
+_BLOCK = 8192
 
 TINY_SIGMA2 = 1e-12
 """A decoder variance below this part of the data's is less than the rounding of the outputs in single precision."""
@@ -65,21 +69,24 @@ class Trainer:
         self.step = 0
         self.history: list[np.ndarray] = []
         problem = problem if isinstance(problem, Problem) else Problem.of(problem, settings)
-        self._rows, pool = problem.rows, problem.pool
-        x = self._rows.x
+        self._rows = rows = problem.rows
+        device = rows.device
         seeds = sorted({member.seed for member in members})
-        classes = self._rows.condition.argmax(1)[pool] if self._rows.has_classes else None
-        balanced = (lambda: balanced_groups(x[pool], settings.n_latent, classes)) if settings.balanced_order else None
-        self._order = RowOrder(seeds, pool, settings.batch, balanced)
-        self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=x.device)
-        self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=x.dtype, device=x.device)
+        seen = None if not settings.balanced_order else rows.seen
+        self._order = RowOrder(
+            seeds, problem.chapters, settings.batch, rows.order_device, seen, settings.n_latent, rows.classes
+        )
+        self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=device)
+        self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=rows.dtype, device=device)
+        self._reconstruction = problem.reconstruction
         self._vae = VAEStep(problem, members, settings)
         self._adam = Adam(self.model.parameters)
-        self._window = torch.zeros(2, len(members), dtype=torch.float64, device=x.device)
+        self._window = torch.zeros(2, len(members), dtype=torch.float64, device=device)
         self._window_steps = 0
         shape = (len(seeds), settings.batch)
-        self._inputs = cuda_graph.StepInputs(self._upcoming, settings.n_steps, shape, x.device)
-        self._use_graph = x.is_cuda if use_graph is None else use_graph
+        self._shown = rows_of_steps(rows, self._numbers, settings.n_steps, shape)
+        self._inputs = cuda_graph.StepInputs(self._upcoming, settings.n_steps, shape, device, self._shown.block)
+        self._use_graph = device.type == "cuda" if use_graph is None else use_graph
         self._launch: Callable[[], object] | None = None
 
     @property
@@ -137,24 +144,29 @@ class Trainer:
     def _compute(self) -> None:
         """Do a step with the tensors of `_inputs` alone, because a captured step gets nothing from the host."""
         rows, factor, learning_rate = self._inputs.current()
-        batch = self._rows.gather(rows)
+        batch = self._shown.gather(rows)
         if rows.shape[0] > 1:
             batch = batch.each(self._seed_of_member)
         energy, kl = self._vae.differentiate(batch, self._sigma2 * factor, self._inputs.step)
         self._adam.step(self.model.parameters, self.gradients, learning_rate, self._inputs.step)
-        # The energy leaves out the constant, so this is the squared error.
+        # Twice the energy at sigma2 = 1. The energy leaves out the constant, so for a Gaussian decoder this is the
+        # squared error.
         self._window[0] += energy * (2 * factor) * self._sigma2
         self._window[1] += kl
         self._inputs.advance()
 
     def _upcoming(self, first: int, count: int) -> cuda_graph.Inputs:
         """Return the inputs of `count` steps from `first` on."""
-        rows = self._order.rows(first, count).unflatten(1, (count, -1)).transpose(0, 1)
+        rows = self._shown.load(first, count)
         schedules = (self.settings.sigma2_factor_at, self.settings.learning_rate_at)
         steps = range(first, first + count)
         return cuda_graph.Inputs(
             rows, *(torch.tensor([at(step) for step in steps], dtype=torch.float64) for at in schedules)
         )
+
+    def _numbers(self, first: int, count: int) -> Tensor:
+        """Return the row numbers [count, S, B] of `count` steps from `first` on."""
+        return self._order.rows(first, count).unflatten(1, (count, -1)).transpose(0, 1)
 
     def _record(self) -> None:
         """Append one record to the history: a row per model with means over the steps since the last record."""
@@ -162,6 +174,7 @@ class Trainer:
         self._window.zero_()
         self._window_steps = 0
         factor = self.settings.sigma2_factor_at(self.step - 1)
+        gaussian = self.settings.likelihood == GAUSSIAN
         rows = np.empty((len(self.members), len(HISTORY_COLUMNS)))
         for row, member, mse_m, kl_m in zip(rows, self.members, mse, kl, strict=True):
             if not math.isfinite(mse_m + kl_m):
@@ -170,13 +183,24 @@ class Trainer:
                     f"before step {self.step}: choose {self._remedy(member)}"
                 )
             sigma2 = member.sigma2 * factor
-            elbo = collapsed_elbo(mse_m, self._rows.x.shape[1], sigma2) - member.beta * kl_m
-            row[:] = self.step, self.step * self.settings.batch, sigma2, elbo, kl_m, mse_m
+            if gaussian:
+                elbo, error = collapsed_elbo(mse_m, self._rows.n_features, sigma2) - member.beta * kl_m, mse_m
+            else:
+                elbo, error = -0.5 * mse_m - self._mean_constant - member.beta * kl_m, math.nan
+            row[:] = self.step, self.step * self.settings.batch, sigma2, elbo, kl_m, error
         self.history.append(rows)
+
+    @functools.cached_property
+    def _mean_constant(self) -> float:
+        """The mean over the data of what the energy leaves out, in nats, for families whose sigma2 is 1."""
+        blocks = self._rows.blocks(_BLOCK)
+        return sum(float(self._reconstruction.constant(batch.x[0], 1.0).sum()) for _, batch in blocks) / len(self._rows)
 
     def _remedy(self, member: Member) -> str:
         """What to choose instead where the training of a model diverges."""
-        variance = float(self._rows.x.var(0, correction=0).double().mean())
+        if self.settings.likelihood != GAUSSIAN:
+            return f"a learning rate below {self.settings.learning_rate!r}"
+        variance = float(mean_over(self._rows, torch.square, torch.empty(0, dtype=torch.int64)).mean())
         if member.sigma2 < TINY_SIGMA2 * variance:
             return f"a larger sigma2, it is {member.sigma2 / variance:.2g} times the mean variance of the features"
         return f"a learning rate below {self.settings.learning_rate!r}"

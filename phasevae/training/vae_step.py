@@ -38,31 +38,25 @@ class VAEStep:
         self._settings = settings
         self._reconstruction = reconstruction = problem.reconstruction
         rows = problem.rows
-        n_condition = 0 if rows.condition is None else rows.condition.shape[1]
+        sees = rows.conditioning is None or rows.conditioning.encoder_sees
         architecture = Architecture(
-            (rows.x if rows.inputs is None else rows.inputs).shape[1],
+            rows.n_inputs - (rows.n_condition if sees else 0),
             settings.n_latent,
             settings.hidden,
             reconstruction.n_outputs,
-            n_condition,
-            rows.encoder_sees_condition,
+            rows.n_condition,
+            sees,
         )
-        device, dtype = rows.x.device, rows.x.dtype
+        device, dtype = rows.device, rows.dtype
         self.model = initialise(architecture, [member.seed for member in members], device, dtype)
         self.gradients = torch.zeros_like(self.model.parameters)
         self._beta = torch.tensor([member.beta for member in members], dtype=dtype, device=device)
         keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta) for m in members]
         self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
         # Only rows of one condition have one E[x | z, c]; no two rows share their numbers.
-        shares = reconstruction.is_linear and (rows.condition is None or rows.has_classes)
+        shares = reconstruction.is_linear and (rows.conditioning is None or rows.conditioning.has_classes)
         self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if shares else 1
-        # The rows are centred, but those to train with need not be, where some are held out.
-        statistics = reconstruction.statistics(rows.x[problem.pool])
-        if rows.has_classes:
-            of_pool = rows.condition[problem.pool]
-            self._mean = of_pool.mT @ statistics / of_pool.sum(0)[:, None].clamp(min=1)
-        else:
-            self._mean = statistics.mean(0, dtype=torch.float64).to(dtype)
+        self._mean = problem.mean
 
     def differentiate(self, batch: Batch, sigma2: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """Fill `gradients` for the rows of a step.

@@ -12,12 +12,12 @@ from phasevae.errors import InputError
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.tables import dimensions_table
 from phasevae.model import load, save_model
-from phasevae.rows import Rows
+from phasevae.rows import Rows, given_condition
 from phasevae.spectrum.spectrum import spectrum_of
 from phasevae.sweeps.settings import Member, Settings, training_keys
 from phasevae.theory import conditional
 from phasevae.training.problem import Problem
-from phasevae.training.row_order import balanced_groups
+from phasevae.training.row_order import balanced_groups, principal_axes
 from phasevae.training.trainer import Trainer
 from phasevae.training.variance_reduction import rao_blackwell_targets
 
@@ -49,19 +49,20 @@ def trained(data, sigma2=(0.25,), **keys):
 
 
 def test_rows_are_centred_in_each_class(data):
-    rows = Rows.conditional(data.x, data.condition)
+    rows = given_condition(Rows.of(np.asarray(data.x)), data.condition)
     x = np.asarray(data.x, dtype=np.float64)
     for number in range(2):
         of_class = data.condition.stored == number
         expected = x[of_class] - x[of_class].mean(0)
-        np.testing.assert_allclose(rows.x[of_class].numpy(), expected, atol=1e-5)
+        found = rows.gather(torch.from_numpy(np.flatnonzero(of_class))[None]).x[0]
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
     batch = rows.gather(torch.tensor([[5, 7]]))
     np.testing.assert_array_equal(batch.inputs[0].numpy()[:, :3], batch.x[0].numpy())
     np.testing.assert_array_equal(batch.inputs[0].numpy()[:, 3:], data.condition.columns(np.array([5, 7])))
 
 
 def test_an_encoder_that_does_not_see_the_class_sees_no_class_means(data):
-    rows = Rows.conditional(data.x, data.condition, encoder_sees=False)
+    rows = given_condition(Rows.of(np.asarray(data.x)), data.condition, encoder_sees=False)
     batch = rows.gather(torch.arange(4)[None])
     np.testing.assert_allclose(batch.inputs[0].numpy(), data.x[:4] - data.x.mean(0), atol=1e-5)
     _, trainer = trained(data, samples=2000, encoder_sees_condition=False)
@@ -100,7 +101,9 @@ def test_classes_are_balanced_in_every_group():
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(4096, 3, generator=generator) * torch.tensor([3.0, 1.0, 1.0])
     classes = (torch.rand(4096, generator=generator) < 0.3).long()
-    groups = balanced_groups(x, 1, classes)
+    numbers = torch.arange(4096)
+    axes = [principal_axes(lambda rows: x[rows], numbers[classes == number], 1) for number in range(2)]
+    groups = balanced_groups(lambda rows: x[rows], numbers, axes, classes)
     assert sorted(groups[groups >= 0].tolist()) == list(range(4096))
     chance = torch.randperm(4096, generator=generator).reshape(groups.shape[0], -1)
 
@@ -166,7 +169,7 @@ def test_a_stored_model_takes_the_condition(data, numbered, kind, sees, tmp_path
     rows = problem.rows
     metadata = {"sigma2": 0.25, "beta": 1.0}
     path = tmp_path / "weights.safetensors"
-    save_model(path, trainer.model, 0, rows.mean, metadata, rows.coding, rows.offsets)
+    save_model(path, trainer.model, 0, rows.mean, metadata, conditioning=rows.conditioning)
     model = load(path)
     values = np.linspace(-1, 1, 3000)[:5] if kind == "numbers" else chosen.condition.stored[:5]
     given = values if sees else None
@@ -197,7 +200,7 @@ def test_a_model_without_a_condition_takes_none(tmp_path):
 
 def test_numbers_share_no_targets(numbered):
     problem, trainer = trained(numbered, samples=2000)
-    assert not problem.rows.has_classes
+    assert problem.rows.classes is None
     numbers = measure_model(trainer.model.member(0), problem.rows, trainer.members[0], with_likelihood=False)
     assert "conditions" not in numbers
     assert np.isfinite(numbers["elbo"])

@@ -17,7 +17,8 @@ from phasevae.measurement.measure import measure_model
 from phasevae.model import Architecture, initialise
 from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ppca_elbo, ppca_kl
-from phasevae.training.row_order import RowOrder, balanced_groups, split_rows
+from phasevae.training.chapters import Chapters
+from phasevae.training.row_order import RowOrder
 from phasevae.training.trainer import Trainer, select_members
 
 MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.3, 0.6, 0.9, 1.2) for seed in (0, 1)]
@@ -116,39 +117,24 @@ def test_schedules():
 
 @given(st.integers(1, 40), st.integers(1, 90))
 def test_every_epoch_shows_every_row_once(n, batch):
-    order = RowOrder([0, 5], torch.arange(n), batch)
+    order = RowOrder([0, 5], Chapters(n), batch)
     steps = -(-3 * n // batch)
     shown = torch.cat([order.rows(step) for step in range(steps)], dim=1)
     for epoch in range(3):
         for seed in (0, 1):
             assert shown[seed, epoch * n : (epoch + 1) * n].sort().values.tolist() == list(range(n))
-    assert torch.equal(RowOrder([0, 5], torch.arange(n), batch).rows(steps - 1), shown[:, -batch:])
+    assert torch.equal(RowOrder([0, 5], Chapters(n), batch).rows(steps - 1), shown[:, -batch:])
 
 
 def test_balanced_epochs_show_every_row_of_the_pool_once_from_any_step_on():
     x, pool = gaussian_rows(), torch.arange(0, 500, 2)
-    order, again = (RowOrder([0, 5], pool, 32, lambda: balanced_groups(x[pool], 2)) for _ in range(2))
+    order, again = (RowOrder([0, 5], Chapters(500, pool + 1), 32, "cpu", x.__getitem__, 2) for _ in range(2))
     shown = torch.cat([order.rows(step) for step in range(16)], dim=1)
     for epoch in range(2):
         for seed in (0, 1):
             assert torch.equal(shown[seed, epoch * 250 : (epoch + 1) * 250].sort().values, pool)
     assert torch.equal(again.rows(15), shown[:, -32:])
     assert not torch.equal(shown[0, :250], shown[0, 250:500])
-
-
-def test_held_out_rows_are_never_shown():
-    train, held = split_rows(100, 0.1)
-    assert held.numel() == 10
-    assert torch.equal(torch.cat((train, held)).sort().values, torch.arange(100))
-    order = RowOrder([0], train, 7)
-    shown = torch.cat([order.rows(step).flatten() for step in range(50)])
-    assert not set(shown.tolist()) & set(held.tolist())
-    assert set(shown.tolist()) == set(train.tolist())
-
-
-def test_a_holdout_without_rows_is_refused():
-    with pytest.raises(InputError, match=r"holdout: 0\.001 of 100 samples is 0 rows"):
-        split_rows(100, 0.001)
 
 
 def test_the_error_of_a_divergence_names_the_point():

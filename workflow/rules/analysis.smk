@@ -70,15 +70,18 @@ rule hysteresis:
         hp=lambda wildcards: canonical_json(training_keys(DATASETS[wildcards.dataset])),
         ratio=lambda wildcards: ",".join(map(repr, sorted(DATASETS[wildcards.dataset]["hysteresis_ratio"]))),
         seeds=lambda wildcards: ",".join(map(str, sorted(DATASETS[wildcards.dataset]["seeds"]))),
-        beta=lambda wildcards: f"--beta {DATASETS[wildcards.dataset]['beta']!r}",
-        code=stage_code("hysteresis"),
+        beta=lambda wildcards: (
+            "" if sweeps_beta(wildcards.dataset) else f"--beta {DATASETS[wildcards.dataset]['beta']!r}"
+        ),
+        code=lambda wildcards: f"{stage_code('hysteresis')} {training_code(DATASETS[wildcards.dataset])}",
         folder=subpath(input.record, parent=True),
         device=lambda wildcards, input: CONFIG["device"],
+        memory=data_memory_option,
     message:
         "{wildcards.dataset}: train upwards from active models, for the hysteresis"
     shell:
         "phasevae hysteresis {params.folder} --ratio {params.ratio} --seeds {params.seeds} {params.beta} --settings {params.hp:q}"
-        " --spectrum {input.spectrum} --device {params.device} --threads {threads} -o {output} > {log} 2>&1"
+        " --spectrum {input.spectrum} --device {params.device} --threads {threads}{params.memory} -o {output} > {log} 2>&1"
 
 
 rule fit:

@@ -19,9 +19,10 @@ from phasevae.cli.parent import this_process
 from phasevae.config import dataset_options, validate
 from phasevae.figures.registry import FIGURES
 from phasevae.provenance.stages import stage_code
+from phasevae.sweeps.digest import training_code_hash
 from phasevae.sweeps.outputs import Outputs, own_files
 from phasevae.sweeps.progress import show_progress
-from phasevae.sweeps.settings import grid_keys, plan_keys, refine_keys, train_keys, training_keys
+from phasevae.sweeps.settings import GAUSSIAN, Settings, grid_keys, plan_keys, refine_keys, train_keys, training_keys
 from phasevae.sweeps.termination import stop_jobs_on_sigterm
 
 # Jobs use the `phasevae` of the environment that Snakemake runs in, even when that environment is not activated.
@@ -51,8 +52,13 @@ def settings_of(wildcards):
 
 def training_code(settings):
     """The code of the training; where unconverged points are trained longer, also the code that judges them."""
-    stages = ["train", "verdict"] if settings["extend_unconverged"] > 1 else ["train"]
-    return " ".join(map(stage_code, stages))
+    code = training_code_hash(Settings.from_keys(training_keys(settings)))
+    return f"{code} {stage_code('verdict')}" if settings["extend_unconverged"] > 1 else code
+
+
+def sweeps_beta(dataset):
+    """Whether a data set is swept over the weight of KL, as for all likelihoods but the Gaussian one."""
+    return DATASETS[dataset]["likelihood"] != GAUSSIAN
 
 
 def plan_of_table(wildcards):

@@ -63,9 +63,10 @@ rule train_refined:
         folder=subpath(input.plan, parent=True),
         device=lambda wildcards, input: CONFIG["device"],
         checkpoint=lambda wildcards, input: CONFIG["checkpoint_seconds"],
+        memory=data_memory_option,
     message:
         "{wildcards.dataset}: train the points that {input.plan} adds to bucket {wildcards.bucket}"
     shell:
         "phasevae train {params.data} --plan {input.plan} --bucket {wildcards.bucket} --spectrum {input.spectrum}"
         " --settings {params.hp:q} --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}"
-        " -o {params.folder} > {log} 2>&1"
+        "{params.memory} -o {params.folder} > {log} 2>&1"

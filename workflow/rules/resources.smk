@@ -17,6 +17,11 @@ def matrices(count):
     return lambda wildcards, attempt: attempt * (2500 + matrices_mb(count, OUTPUTS.shape(wildcards.dataset)[1]))
 
 
+def data_memory_option(wildcards, input):
+    """The option for `data_memory_mb`, which is no reason to train again: hence a function of the input."""
+    return f" --data-memory-mb {CONFIG['data_memory_mb']}" if "data_memory_mb" in CONFIG else ""
+
+
 def training_resources(cost):
     """Resources of a training job. cost: function of the wildcards and the input."""
 

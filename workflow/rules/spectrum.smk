@@ -2,6 +2,7 @@ rule spectrum:
     input:
         data=f"{RESULTS}/{{dataset}}/data.npy",
         record=f"{RESULTS}/{{dataset}}/data.json",
+        module=lambda wildcards: OUTPUTS.own_likelihood(wildcards.dataset),
     output:
         f"{RESULTS}/{{dataset}}/spectrum.json",
     log:
@@ -20,9 +21,10 @@ rule spectrum:
         mem_mb=matrices(8),
         runtime=each_attempt(60),
     params:
-        code=stage_code("spectrum"),
+        code=lambda wildcards: stage_code("scores" if sweeps_beta(wildcards.dataset) else "spectrum"),
+        likelihood=lambda wildcards: OUTPUTS.likelihood_options(wildcards.dataset),
         folder=subpath(input.record, parent=True),
     message:
         "{wildcards.dataset}: compute the covariance spectrum"
     shell:
-        "phasevae spectrum {params.folder} -o {output} > {log} 2>&1"
+        "phasevae spectrum {params.folder} {params.likelihood} -o {output} > {log} 2>&1"

@@ -66,11 +66,12 @@ for sweep in OUTPUTS.sweeps:
                 part=sweep.part,
                 device=lambda wildcards, input: CONFIG["device"],
                 checkpoint=lambda wildcards, input: CONFIG["checkpoint_seconds"],
+                memory=data_memory_option,
             message:
                 f"{sweep.dataset}{', second pass' if sweep.part else ''}: train bucket {bucket} ({len(points)} points)"
             shell:
                 "phasevae train {params.folder} --plan /dev/stdin --bucket {params.bucket}"
                 " --spectrum {input.spectrum} --settings {params.hp:q}"
-                " --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}"
+                " --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}{params.memory}"
                 " -o {params.folder}/{params.part}"
                 " > {log} 2>&1 <<< {params.plan:q}"

@@ -1,7 +1,7 @@
 """Where the posterior collapses: piecewise fits of KL(beta * sigma2) with intervals of the critical point.
 
 All critical variances, slopes and windows are in units of the abscissa x = beta * sigma2, on which alone the
-optimum depends; with beta = 1 that is the decoder variance itself.
+optimum depends; with beta = 1 that is the decoder variance itself, and with sigma2 = 1 the weight of KL.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from phasevae.analysis.kl_fit.fit import (
 from phasevae.analysis.kl_fit.forms import NAMES, SINGLE_MODE
 from phasevae.analysis.kl_fit.profile_likelihood import slope_below
 from phasevae.analysis.records import Estimate, Interval
-from phasevae.analysis.sweep_table import kl_by_seed, sweep_points, undetermined
+from phasevae.analysis.sweep_table import BETA_SIGMA2, abscissa_name, kl_by_seed, sweep_points, undetermined
 from phasevae.errors import InputError, no_such_choice
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
 from phasevae.theory.conditional import kl_slope_below
@@ -81,7 +81,7 @@ class CriticalPoint:
     window: list[float] | None = None
     n_points: int  # trained models
     n_seeds: int
-    abscissa: str = "beta * sigma2"
+    abscissa: str = BETA_SIGMA2
     warnings: list[str] = field(default_factory=list)
     reason: str | None = None
     model_reason: str | None = None
@@ -126,6 +126,7 @@ def fit_critical_point(
         predicted=_predicted(spectrum),
         n_points=int(points.count.sum()),
         n_seeds=int(sweep["seed"].nunique()),
+        abscissa=abscissa_name(sweep),
         reason=undetermined(points),
     )
     if result.reason:

@@ -57,6 +57,7 @@ class OwnLoss:
     scores: ScoreSpectrum | None  # None where the reconstruction part is a known one
     features: FeatureStatistics  # of the target
     notes: tuple[PredictionWarning, ...]
+    constant: NDArray  # [P] the best constant output
 
 
 def understand(
@@ -67,6 +68,7 @@ def understand(
     output_shape: Shape | list[Shape] | None = None,
     batch_size: int | None = None,
     most_eigenvalues: Callable[[int], int | None] = lambda size: None,
+    recognised: bool = True,
 ) -> OwnLoss:
     """Find out what a loss function is.
 
@@ -83,6 +85,8 @@ def understand(
         Batch size of the training.
     most_eigenvalues : function
         How many leading eigenvalues to compute for a number of outputs; None means all.
+    recognised : bool
+        Whether a squared error or a cross entropy is taken for what it is; otherwise every loss has its scores.
 
     Raises
     ------
@@ -105,7 +109,7 @@ def understand(
     found = Loss(OWN, formula, SCORES, kl_unit=kl_unit, changes=regulariser.changes, conditions=conditions)
     notes, scores = _notes(regulariser), None
     with restored(parameters):
-        known = recognise(derivatives, start, few[:512], parameters)
+        known = recognise(derivatives, start, few[:512], parameters) if recognised else None
         if known is not None:
             found = _with_known(found, known)
             constant = known.constant(few)
@@ -117,7 +121,7 @@ def understand(
             notes += scores.notes + _held(parameters)
         collapsed = _collapsed_loss(derivatives, constant, few, regulariser.at_zero)
     at_zero = regulariser.at_zero / (derivatives.batch_size * float(regulariser.weights.mean()))
-    return OwnLoss(found, regulariser, collapsed, at_zero, scores, features, notes)
+    return OwnLoss(found, regulariser, collapsed, at_zero, scores, features, notes, constant)
 
 
 def _shapes(output_shape: Shape | list[Shape] | None, target: Rows) -> tuple[Shape, ...]:

@@ -1,0 +1,251 @@
+"""A sweep in Python: data set, plan, training, tables, fit and figures of the workflow as one function."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from phasevae.artifacts.files import json_sha256
+from phasevae.config import completed_settings
+from phasevae.datasets.base import Dataset, write_npy
+from phasevae.datasets.collected import collect_dataset
+from phasevae.datasets.store import is_saved, load_dataset, read_record, save_dataset
+from phasevae.errors import InputError
+from phasevae.prediction.libraries import find_loss
+from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
+from phasevae.prediction.predict import Prediction, predict
+from phasevae.provenance.stages import provenance_record
+from phasevae.spectrum.spectrum import spectrum_of, write_spectrum
+from phasevae.sweep_result import SweepResult, write_tables
+from phasevae.sweeps.config_keys import DataSection, SweepSection
+from phasevae.sweeps.plan import make_plan, write_plan
+from phasevae.sweeps.points import Source, Task, make_tasks
+from phasevae.sweeps.settings import Settings, grid_keys, training_keys
+from phasevae.sweeps.weights import default_weights
+
+VARIANCE_LOSSES = ("gaussian", "mse")
+"""Names of the loss with half the squared error, whose weights are decoder variances."""
+
+READ_OPTIONS = ("key", "size", "grey", "standardize", "skip_damaged", "drop", "header")
+
+
+def sweep(
+    build: None,
+    data: Any,
+    loss: str = "gaussian",
+    *,
+    n_latent: int,
+    weights: Sequence[float] | None = None,
+    seeds: Sequence[int] = (0,),
+    loss_options: Mapping[str, Any] | None = None,
+    folder: Path | str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    data_memory_mb: int | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> SweepResult:
+    """Train and measure VAEs over a range of weights of the KL divergence.
+
+    Parameters
+    ----------
+    build : None
+        The networks: the package's own, of the widths `hidden`.
+    data : samples [N, ...], or a path
+        Anything that `phasevae.predict` reads, but no spectrum.
+    loss : str
+        ``gaussian`` or ``mse``: half the squared error plus the weight times KL, so that a weight is a decoder variance
+        in squared units of the data. Or another name in `phasevae.prediction.losses.LOSSES` whose variance is not
+        learned; then a weight is the factor of KL as that loss is written.
+    n_latent : int
+        Number of latents.
+    weights : sequence of float, optional
+        By default about the predicted thresholds; see `phasevae.sweeps.weights.default_weights`.
+    seeds : sequence of int
+        A model for each weight and seed.
+    loss_options : mapping, optional
+        Options of the likelihood, as in `phasevae.predict`.
+    folder : Path or str, optional
+        Where data, points and tables are kept, in the layout of the workflow. Points that are there already and have
+        the same data, settings and code are not trained again, and an interrupted training continues. By default a
+        temporary folder.
+    device : str
+        auto, cpu, cuda or cuda:N.
+    threads : int, optional
+        CPU threads; all cores by default.
+    data_memory_mb : int, optional
+        Memory for the samples in MiB; larger data stay in their file.
+    progress : bool
+        Whether to show the progress on standard error.
+    **settings
+        How the data are read (`standardize`, ... as in `phasevae.predict`), and keys of networks and training with the
+        defaults of the configuration: `hidden`, `samples`, `batch`, `learning_rate`, `schedule`, `extend_unconverged`,
+        ... (docs/reference/config.md).
+
+    Returns
+    -------
+    SweepResult
+        Tables, spectrum, fit and figures.
+
+    Raises
+    ------
+    InputError
+        For data, a loss or settings that cannot be used, and if a training diverges.
+    KeyboardInterrupt
+        After SIGINT or SIGTERM, once the checkpoint is written.
+    """
+    if build is not None:
+        raise InputError(f"build: {build!r}, must be None")
+    chosen_loss = _checked_loss(loss, loss_options)
+    read = {key: settings.pop(key) for key in READ_OPTIONS if key in settings}
+    keys = _checked_keys({"n_latent": n_latent, "seeds": seeds, "n_buckets": 1}, settings)
+    place = None if folder is not None else tempfile.TemporaryDirectory(prefix="phasevae-")
+    home = Path(folder if place is None else place.name)
+    dataset = _saved(collect_dataset(data, **read), home)
+    prediction = _predicted(dataset, n_latent, loss, loss_options)
+    if weights is None:
+        weights = default_weights([threshold.kl_weight for threshold in prediction.thresholds])
+    weights = sorted(_checked_weights(weights))
+    unit = chosen_loss.effective_variance(1.0, dataset.x.shape[1], n_latent)
+    completed = completed_settings(keys | _grid(chosen_loss, weights, unit), needs_grid=True)
+    spectrum = _saved_spectrum(dataset, home)
+    tasks = _planned(completed, home, Source(dataset.sha256, spectrum.critical_variance))
+    job = {"device": device, "threads": threads, "data_memory_mb": data_memory_mb, "progress": progress}
+    _train(tasks, dataset, Settings.from_keys(training_keys(completed)), home, **job)
+    return SweepResult(
+        **write_tables(tasks, home),
+        spectrum=spectrum,
+        prediction=prediction,
+        weights=weights,
+        unit=unit,
+        folder=home,
+        tasks=tasks,
+        place=place,
+    )
+
+
+def _checked_loss(name: str, options: Mapping[str, Any] | None) -> Loss:
+    if not isinstance(name, str):
+        raise InputError(f"loss: {name!r}, must be the name of a loss")
+    loss = find_loss("half-sse" if name in VARIANCE_LOSSES else name, None, options)
+    if loss.decoder in (LEARNED, PER_FEATURE):
+        raise InputError(f"loss: {name}, has a learned variance; must be a loss whose only weight is that of KL")
+    return loss
+
+
+def _checked_keys(own: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keys as a configuration has them. Raises InputError for mistakes, before the data are read."""
+    for key in settings:
+        if key in DataSection.model_fields or key in SweepSection.model_fields:
+            raise InputError(f"{key}: is no setting of phasevae.sweep; weights and seeds make the grid")
+    keys = {key: _plain(value) for key, value in {**own, **settings}.items()}
+    completed_settings(keys)
+    return keys
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as a YAML file would give it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _checked_weights(weights: Sequence[float]) -> list[float]:
+    try:
+        return [float(weight) for weight in weights]
+    except (TypeError, ValueError):
+        raise InputError(f"weights: {weights!r}, must be a list of numbers") from None
+
+
+def _grid(loss: Loss, weights: Sequence[float], unit: float) -> dict[str, Any]:
+    """Return the keys of the configuration that say the same as a loss and its weights."""
+    values = [unit * weight for weight in weights]
+    if not loss.family:
+        return {"sigma2": values}
+    return {"likelihood": loss.family, "likelihood_options": dict(loss.options), "beta": values}
+
+
+def _saved(dataset: Dataset, folder: Path) -> Dataset:
+    """Write a data set to a folder, unless it is there already."""
+    if is_saved(folder):
+        sha256 = dataset.sha256 or write_npy(dataset.x)
+        if read_record(folder).sha256 == sha256 and (folder / "data.npy").is_file():
+            return load_dataset(folder, verify=True)
+    return save_dataset(dataset, folder)
+
+
+def _saved_spectrum(dataset: Dataset, folder: Path) -> Any:
+    spectrum = spectrum_of(dataset)
+    path = folder / "spectrum.json"
+    write_spectrum(path, spectrum, provenance_record(path, "spectrum", [folder / "data.json"]))
+    return spectrum
+
+
+def _predicted(dataset: Dataset, n_latent: int, loss: str, options: Mapping[str, Any] | None) -> Prediction:
+    name = "half-sse" if loss in VARIANCE_LOSSES else loss
+    return predict(dataset, n_latent, loss=name, loss_options=options)
+
+
+def _planned(completed: Mapping[str, Any], folder: Path, source: Source) -> list[Task]:
+    """Write plan.csv and return the tasks of its points."""
+    points = make_plan(completed)
+    path = folder / "plan.csv"
+    write_plan(path, points, provenance_record(path, "plan", config_digest=json_sha256(grid_keys(completed))))
+    chosen = Settings.from_keys(training_keys(completed))
+    return make_tasks(points, folder, chosen, source, completed["extend_unconverged"])
+
+
+def _train(
+    tasks: Sequence[Task],
+    dataset: Dataset,
+    settings: Settings,
+    folder: Path,
+    device: str,
+    threads: int | None,
+    data_memory_mb: int | None,
+    progress: bool,
+) -> None:
+    # These import PyTorch, which takes seconds: mistakes in the arguments are reported before.
+    from phasevae.cli.progress import training_progress
+    from phasevae.training.device import choose_device
+    from phasevae.training.job import Job, run_job
+    from phasevae.training.signals import InterruptedTrainingError
+
+    job = Job(
+        tasks=tasks,
+        x=dataset.x,
+        data_sha256=dataset.sha256,
+        settings=settings,
+        checkpoint=folder / "checkpoints" / "bucket=0.safetensors",
+        device=choose_device(device),
+        data_memory=None if data_memory_mb is None else data_memory_mb * 2**20,
+    )
+    with _threads(threads):
+        try:
+            if progress:
+                with training_progress() as show:
+                    run_job(job, show)
+            else:
+                run_job(job)
+        except InterruptedTrainingError as error:
+            raise KeyboardInterrupt(str(error)) from None
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with this many threads; leave torch's own number as it was."""
+    import torch
+
+    from phasevae.training.device import use_threads
+
+    before = torch.get_num_threads()
+    use_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,149 @@
+"""What a sweep in Python returns: its tables, with the fit and the figures that they give."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from phasevae.analysis.pipeline import Analysis, analyse
+from phasevae.analysis.verdict import verdict
+from phasevae.artifacts.files import write_json
+from phasevae.artifacts.tables import write_table
+from phasevae.errors import InputError
+from phasevae.figures.registry import render_figure
+from phasevae.prediction.predict import Prediction
+from phasevae.provenance.stages import provenance_record
+from phasevae.spectrum.spectrum import Spectrum
+from phasevae.sweeps.points import Task
+from phasevae.wording import counted, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from phasevae.model import TrainedVAE
+
+_CLOSE = 1e-9
+
+
+@dataclass(frozen=True, repr=False)
+class SweepResult:
+    """A finished sweep.
+
+    Attributes
+    ----------
+    sweep, dimensions, histories, timing : DataFrame
+        One row for each model, latent, record of a training, and model; the columns are those of the workflow's files.
+    spectrum : Spectrum
+    prediction : Prediction
+        That of `phasevae.predict` for the loss.
+    weights : list of float
+        In the units of the loss, ascending.
+    unit : float
+        What a weight of 1 is in the abscissa of tables and figures, beta * sigma2.
+    folder : Path
+        Where the points are: your folder, or a temporary one that is removed together with this object.
+    """
+
+    sweep: pd.DataFrame
+    dimensions: pd.DataFrame
+    histories: pd.DataFrame
+    timing: pd.DataFrame
+    spectrum: Spectrum
+    prediction: Prediction
+    weights: list[float]
+    unit: float
+    folder: Path
+    tasks: Sequence[Task] = field(repr=False)
+    place: Any = field(default=None, repr=False)  # a temporary folder is removed with it
+
+    def __repr__(self) -> str:
+        ends = f"{plain(self.weights[0])} to {plain(self.weights[-1])}"
+        return f"<SweepResult: {counted(len(self.sweep), 'model')}, weights {ends}>"
+
+    def fit(self, **options: Any) -> Analysis:
+        """Fit the transition.
+
+        Parameters
+        ----------
+        **options
+            `model`, `window` and `converged_only` of `phasevae.analysis.pipeline.analyse`.
+
+        Returns
+        -------
+        Analysis
+            The content of fit.json: `critical_variance` with `ci95`, order, exponents, thresholds, warnings.
+        """
+        tables = {"dimensions": self.dimensions, "histories": self.histories}
+        return analyse(self.sweep, self.spectrum, self.prediction.setting.n_latent, **tables, **options)
+
+    def plot(self, figure: str = "kl") -> Figure:
+        """Draw a figure of `phasevae plot`: kl, elbo, latent_variance, kl_derivatives, spectrum, cascade, ...
+
+        Raises InputError for an unknown name, which lists all, and for a figure of tables that a sweep in Python lacks.
+        """
+        tables = {"sweep": self.sweep, "dimensions": self.dimensions}
+        return render_figure(figure, **tables, fit=self.fit(), spectrum=self.spectrum)
+
+    def load(self, weight: float, seed: int | None = None) -> TrainedVAE:
+        """Return a trained model.
+
+        Parameters
+        ----------
+        weight : float
+            One of `weights`.
+        seed : int, optional
+            By default the first.
+
+        Raises
+        ------
+        InputError
+            If no model was trained with this weight and seed.
+        """
+        from phasevae.model import load
+
+        for task in self.tasks:
+            trained = task.member.beta * task.member.sigma2
+            if abs(trained - weight * self.unit) <= _CLOSE * trained and seed in (None, task.member.seed):
+                return load(task.folder)
+        raise InputError(f"weight: {weight!r} with seed {seed}, must be of a trained model")
+
+    def save(self, folder: Path | str) -> Path:
+        """Write everything to a new folder, in the layout of the workflow, and fit.json.
+
+        Raises InputError if the folder is there already and is not the one of the sweep.
+        """
+        folder = Path(folder)
+        if folder.resolve() != self.folder.resolve():
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise InputError(f"{folder}: is not empty, must be a new folder")
+            shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("*.lock"), dirs_exist_ok=True)
+        fit = self.fit()
+        path = folder / "fit.json"
+        inputs = [folder / name for name in ("sweep.csv", "spectrum.json", "dimensions.csv", "histories.csv")]
+        write_json(path, {"verdict": verdict(fit), **asdict(fit), "provenance": provenance_record(path, "fit", inputs)})
+        return folder
+
+
+def write_tables(tasks: Sequence[Task], folder: Path) -> dict[str, pd.DataFrame]:
+    """Gather trained points into tables, and write them to a folder; return the tables by name."""
+    from phasevae.measurement import tables
+
+    points = tables.read_planned(tasks)
+    made = {
+        "sweep": tables.sweep_table(points),
+        "dimensions": tables.dimensions_table(points),
+        "histories": tables.histories_table(points),
+        "timing": tables.timing_table(points),
+    }
+    sweep = folder / "sweep.csv"
+    for name, table in made.items():
+        path = folder / f"{name}.csv"
+        first = name == "sweep"
+        origin = provenance_record(path, "collect", (folder / "plan.csv",) if first else (sweep,))
+        write_table(path, table, origin | (tables.provenance_of(points, path) if first else {}))
+    return made
