@@ -55,6 +55,7 @@ def validate(config: Mapping[str, Any], source: str) -> dict[str, Any]:
         resolved.setdefault("run", list(resolved["datasets"]))
         for name, settings in resolved["datasets"].items():
             _check_points(f"datasets.{name}", settings)
+            _check_hierarchy(f"datasets.{name}", settings)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return resolved
@@ -168,6 +169,8 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
     has_condition = "condition" in settings or kind == "conditional"
     if settings.get("shards", 1) > 1 and has_condition:
         raise InputError(f"{where}.shards: {settings['shards']}, must be 1 for data with a condition")
+    if has_condition and settings.get("hierarchy") is not None:
+        raise InputError(f"{where}.hierarchy: must be left out for data with a condition")
     name = settings.get("likelihood", GAUSSIAN)
     if name != GAUSSIAN:
         if has_condition:
@@ -200,6 +203,23 @@ def _check_one_of(where: str, keys: tuple[str, str], settings: Mapping[str, Any]
         raise InputError(
             f"{where}: {keys[0]} and {keys[1]}: {state}; give one list (null in an overriding file removes the other)"
         )
+
+
+def _check_hierarchy(where: str, settings: Mapping[str, Any]) -> None:
+    """A second level of latents goes with the simplest of everything else."""
+    hierarchy = settings.get("hierarchy")
+    if hierarchy is None:
+        return
+    if settings["likelihood"] != GAUSSIAN:
+        raise InputError(f"{where}.likelihood: {settings['likelihood']}, must be {GAUSSIAN} with hierarchy")
+    if (settings.get("network") or {"kind": "mlp"}).get("kind") != "mlp":
+        raise InputError(f"{where}.network: {settings['network']}, must be {{kind: mlp}} with hierarchy")
+    if settings.get("condition") is not None:
+        raise InputError(f"{where}.condition: {settings['condition']}, must be left out with hierarchy")
+    if "hysteresis_ratio" in settings:
+        raise InputError(f"{where}.hysteresis_ratio: goes with one level of latents, must be left out with hierarchy")
+    if settings["bracket"] and isinstance(hierarchy["beta_top"], list):
+        raise InputError(f"{where}.hierarchy.beta_top: {hierarchy['beta_top']}, must be one number with bracket: true")
 
 
 def _check_points(where: str, settings: Mapping[str, Any]) -> None:

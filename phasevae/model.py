@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,24 +64,29 @@ class Architecture:
     encoder_sees_condition: bool = True
 
     @property
-    def networks(self) -> tuple[Network, Network]:
-        """The encoder and the decoder; the parameters of the decoder follow those of the encoder."""
+    def parts(self) -> dict[str, Network]:
+        """The networks by name, in the order of the buffer: the decoder's parameters follow those of the encoder."""
         n_outputs = self.dimension if self.n_outputs is None else self.n_outputs
         n_inputs = self.dimension + (self.n_condition if self.encoder_sees_condition else 0)
         encoder = Network([n_inputs, *self.hidden, 2 * self.n_latent], 0)
         widths = [self.n_latent + self.n_condition, *reversed(self.hidden), n_outputs]
-        return encoder, Network(widths, encoder.end)
+        return {"encoder": encoder, "decoder": Network(widths, encoder.end)}
+
+    @property
+    def networks(self) -> tuple[Network, Network]:
+        """The encoder of the data and the decoder to them."""
+        parts = self.parts
+        return parts["encoder"], parts["decoder"]
 
     @property
     def layers(self) -> dict[str, Layer]:
-        """The layers by name, first those of the encoder, in the order of the buffer."""
-        parts = zip(("encoder", "decoder"), self.networks, strict=True)
-        return {f"{part}.{i}": layer for part, network in parts for i, layer in enumerate(network.layers)}
+        """The layers by name, in the order of the buffer."""
+        return {f"{part}.{i}": layer for part, network in self.parts.items() for i, layer in enumerate(network.layers)}
 
     @property
     def n_parameters(self) -> int:
         """The number of parameters of one model."""
-        return self.networks[1].end
+        return list(self.parts.values())[-1].end
 
     @property
     def row_length(self) -> int:
@@ -107,6 +113,16 @@ class Architecture:
             result[f"{name}.weight"] = row[offset:end].reshape(fan_in, fan_out)
             result[f"{name}.bias"] = row[end : end + fan_out]
         return result
+
+    def record(self) -> dict[str, Any]:
+        """Return what a weights file holds to build the networks again."""
+        return {
+            "dimension": self.dimension,
+            "n_latent": self.n_latent,
+            "hidden": list(self.hidden),
+            "n_outputs": self.n_outputs,
+            "n_condition": self.n_condition,
+        }
 
 
 class VAEEnsemble:
@@ -271,7 +287,7 @@ class TrainedVAE:
         The condition is as in `encode`.
         """
         generator = torch.Generator().manual_seed(seed)
-        mean = self.decode(torch.randn(n, self.n_latent, generator=generator), condition)
+        mean = self.decode(self._prior(n, generator), condition)
         if self.family is not None:
             return self.family.draw(mean, np.random.default_rng(seed))
         return mean + self.sigma2**0.5 * torch.randn(mean.shape, generator=generator)
@@ -291,6 +307,10 @@ class TrainedVAE:
         if len(columns) != n:
             raise InputError(f"condition: {len(columns)} values, must be {n}, one for each row")
         return columns[None]
+
+    def _prior(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw latents [n, n_latent] from the prior."""
+        return torch.randn(n, self.n_latent, generator=generator)
 
     @staticmethod
     def _batch(values: np.ndarray | Tensor, width: int, name: str) -> Tensor:
@@ -328,16 +348,14 @@ def save_model(
     conditioning : Conditioning, optional
         That of the rows of a model with a condition.
     """
-    shape = ensemble.architecture
-    architecture = {"dimension": shape.dimension, "n_latent": shape.n_latent, "hidden": list(shape.hidden)}
+    architecture = ensemble.architecture.record()
     tensors, metadata = {**ensemble.tensors(index), "mean": mean}, {**metadata, "architecture": architecture}
     if family is not None:
         name, term = family
-        architecture["n_outputs"] = shape.n_outputs
         tensors |= {f"{_OF_LIKELIHOOD}{key}": array for key, array in term.arrays().items()}
         metadata["likelihood"] = {"name": name, "options": term.options}
     if conditioning is not None:
-        architecture["encoder_sees_condition"] = shape.encoder_sees_condition
+        architecture["encoder_sees_condition"] = ensemble.architecture.encoder_sees_condition
         tensors["offsets"] = conditioning.offsets.cpu().numpy()
         metadata["condition"] = conditioning.coding.to_json()
     write_tensors(path, tensors, metadata)

@@ -22,7 +22,7 @@ from phasevae.analysis.optimality import (
 )
 from phasevae.analysis.order import Order, transition_order
 from phasevae.analysis.slowing import Slowing, fit_slowing
-from phasevae.analysis.sweep_table import check_belongs
+from phasevae.analysis.sweep_table import check_belongs, fixed_variance, level_1
 from phasevae.analysis.thresholds import Thresholds, fit_thresholds
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Analysis(CriticalPoint):
     beta_equivalence: BetaEquivalence | None  # None for a single beta
     slowing: Slowing
     hysteresis: Hysteresis
+    beta_top: float | None = None  # of a hierarchy: the weight of the top level of the points that were fitted
 
 
 def analyse(
@@ -58,6 +59,9 @@ def analyse(
     converged_only: bool = False,
 ) -> Analysis:
     """Fit the critical point of a sweep and analyse its tables.
+
+    Of a hierarchy the points at the largest weight of the top level are fitted. Where the posterior variance is fixed
+    the closed forms of an ordinary VAE do not hold, and nothing is predicted.
 
     Parameters
     ----------
@@ -86,6 +90,12 @@ def analyse(
     for table, name in ((dimensions, "dimensions"), (histories, "histories")):
         if table is not None:
             check_belongs(table, name, sweep)
+    beta_top = float(sweep["beta_top"].max()) if "beta_top" in sweep else None
+    sweep, dimensions, histories = (
+        None if table is None else level_1(table) for table in (sweep, dimensions, histories)
+    )
+    if fixed_variance(sweep) is not None:
+        spectrum = None
     convergence = convergence_summary(sweep, converged_only)
     warning = convergence_warning(convergence, len(sweep))
     if converged_only:
@@ -122,6 +132,7 @@ def analyse(
         beta_equivalence=equivalence,
         slowing=slowing,
         hysteresis=hysteresis,
+        beta_top=beta_top,
     )
 
 

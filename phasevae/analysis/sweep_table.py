@@ -89,6 +89,23 @@ def seed_means(table: pd.DataFrame, columns: Iterable[str], by: Iterable[str] = 
     return means
 
 
+def level_1(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the part of a hierarchy's table that is an ordinary sweep: level 1, at the top level's largest weight.
+
+    Tables of other sweeps are returned as they are.
+    """
+    if "beta_top" not in table:
+        return table
+    chosen = table["beta_top"] == table["beta_top"].max()
+    return table[chosen & (table["level"] == 1) if "level" in table else chosen].reset_index(drop=True)
+
+
+def fixed_variance(sweep: pd.DataFrame) -> float | None:
+    """Return the fixed posterior variance of level 1 in a hierarchy's sweep; None if it is learned."""
+    values = sweep["posterior_variance"].dropna() if "posterior_variance" in sweep else ()
+    return float(values.iloc[0]) if len(values) else None
+
+
 def sweep_points(sweep: pd.DataFrame) -> Points:
     """Average the KL of a sweep over seeds and weight it by the scatter of trained networks."""
     means = seed_means(sweep, ["kl"])["kl"]

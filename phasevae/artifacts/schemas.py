@@ -70,6 +70,15 @@ _CONDITION = _object(
 CONVERGENCE = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error", "second_moment_deviation")
 """Keys of the evidence for convergence in point.json."""
 
+_OF_LATENTS = {
+    "kl_per_dim": _list(_KL, 1),
+    "latent_variance": _list(_LEAST_0, 1),
+    "mean_variance": _list(_NUMBER | {"minimum": NEGATIVE_VARIANCE}, 1),
+    "latent_mean": _list(_NUMBER, 1),
+    "mean_covariance": _list(_list(_NUMBER, 1), 1),
+}
+"""Keys of a level of latents in point.json."""
+
 _PART = _object(
     ("name", "data_sha256", "start", "stop", "n_rows", "provenance"),
     name=_TEXT,
@@ -161,12 +170,12 @@ SCHEMAS = {
         reconstruction=_NUMBER,
         **dict.fromkeys(("elbo", "collapsed_elbo", "elbo_gap"), _NUMBER),
         **dict.fromkeys(("log_likelihood", "log_likelihood_standard_error", "elbo_gap_standard_error"), _ANY),
-        kl_per_dim=_list(_KL, 1),
-        latent_variance=_list(_LEAST_0, 1),
-        mean_variance=_list(_NUMBER | {"minimum": NEGATIVE_VARIANCE}, 1),
-        latent_mean=_list(_NUMBER, 1),
-        mean_covariance=_list(_list(_NUMBER, 1), 1),
+        **_OF_LATENTS,
         conditions=_list(_OF_CLASS),
+        beta_top=_POSITIVE | {"type": ["number", "null"]},
+        top=_object(
+            ("kl", "active_dims", *_OF_LATENTS), kl=_KL, active_dims={"type": "integer", "minimum": 0}, **_OF_LATENTS
+        ),
         convergence=_object(CONVERGENCE, **dict.fromkeys(CONVERGENCE, _ANY)),
         config_digest=_TEXT,
         weights_sha256=_TEXT,
@@ -175,6 +184,7 @@ SCHEMAS = {
             ("n_latent", "schedule"),
             n_latent=_WHOLE,
             hidden=_list(_WHOLE),
+            hierarchy=_object(("n_top", "posterior_variance"), null=True, n_top=_WHOLE),
             batch=_WHOLE,
             rao_blackwell_group=_WHOLE,
             schedule=_TEXT,

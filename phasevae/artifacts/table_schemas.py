@@ -51,10 +51,14 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """The columns of a table, and those of them (`key`, if the table has them) that no two rows share."""
+    """The columns of a table, and those of them (`key`) that no two rows share.
+
+    Columns of `further_key` belong to the key where the table has them.
+    """
 
     columns: dict[str, Column]
     key: tuple[str, ...]
+    further_key: tuple[str, ...] = ()
 
 
 def _needed(column: Column) -> Column:
@@ -82,6 +86,7 @@ def _choice(*choices: str) -> Column:
 
 _POINT = {"sigma2": _needed(_POSITIVE), "beta": _needed(_POSITIVE), "seed": _needed(_INDEX)}
 _IDENTITY = tuple(_POINT)
+_OF_HIERARCHY = {"beta_top": _POSITIVE}
 _ENERGIES = {"elbo": _NUMBER, "mse": _or_empty(_LEAST_0), "collapsed_elbo": _NUMBER, "reconstruction": _NUMBER}
 _ORIGIN = {"n_latent": _COUNT, "backend": _TEXT, "data_sha256": _TEXT}
 
@@ -99,10 +104,17 @@ _SWEEP = {
     "schedule": _TEXT,
     "likelihood": _TEXT,
     **_ORIGIN,
+    **_OF_HIERARCHY,
+    "kl_top": _KL,
+    "active_top": _INDEX,
+    "n_top": _COUNT,
+    "posterior_variance": _or_empty(_POSITIVE),
 }
 
 _DIMENSIONS = {
     **_POINT,
+    **_OF_HIERARCHY,
+    "level": Column("whole", 1, 2, words="1 or 2"),
     "latent": _needed(_INDEX),
     "kl": _KL,
     "latent_variance": _LEAST_0,
@@ -115,6 +127,7 @@ _COURSE = {"elbo": _NUMBER, "kl": _needed(_KL), "mse": _or_empty(_LEAST_0)}
 _HISTORY = {"step": _needed(_COUNT), "samples": _COUNT, "sigma2": _needed(_POSITIVE), **_COURSE}
 _HISTORIES = {
     **_POINT,
+    **_OF_HIERARCHY,
     "step": _COUNT,
     "learning_time": _needed(_LEAST_0),
     "current_sigma2": _needed(_POSITIVE),
@@ -123,6 +136,7 @@ _HISTORIES = {
 
 _TIMING = {
     **_POINT,
+    **_OF_HIERARCHY,
     "train_seconds": _needed(_LEAST_0),
     "measure_seconds": _needed(_LEAST_0),
     "models_in_ensemble": _needed(_COUNT),
@@ -165,16 +179,17 @@ _PLAN = {
     "beta": _PLANNED,
     "beta_ratio": _PLANNED,
     "seed": _needed(_INDEX),
+    "beta_top": _PLANNED,
     "bucket": _needed(_INDEX),
     "path": Column("text", words="a folder under points/", required=True, pattern=r"points/(?!(.*/)?\.\.(/|$)).+"),
 }
 
 TABLES = {
-    "sweep": TableSchema(_SWEEP, _IDENTITY),
-    "dimensions": TableSchema(_DIMENSIONS, (*_IDENTITY, "latent", "condition")),
-    "histories": TableSchema(_HISTORIES, (*_IDENTITY, "step")),
+    "sweep": TableSchema(_SWEEP, _IDENTITY, ("beta_top",)),
+    "dimensions": TableSchema(_DIMENSIONS, (*_IDENTITY, "latent"), ("beta_top", "level", "condition")),
+    "histories": TableSchema(_HISTORIES, (*_IDENTITY, "step"), ("beta_top",)),
     "history": TableSchema(_HISTORY, ("step",)),
-    "timing": TableSchema(_TIMING, _IDENTITY),
+    "timing": TableSchema(_TIMING, _IDENTITY, ("beta_top",)),
     "hysteresis": TableSchema(_HYSTERESIS, ("branch", *_IDENTITY)),
     "bracketing": TableSchema(_BRACKETING, ("sigma2", "beta")),
     "plan": TableSchema(_PLAN, ("path",)),

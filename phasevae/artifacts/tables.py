@@ -123,7 +123,7 @@ def read_table(
     for name, column in schema.columns.items():
         if name in table.columns:
             table[name] = _checked_column(path, name, table[name], column)
-    key = [name for name in schema.key if name in table.columns or schema.columns[name].required]
+    key = [*schema.key, *(name for name in schema.further_key if name in table.columns)]
     if key and set(key) <= set(table.columns) and (repeated := table.duplicated(key)).any():
         row = int(repeated.to_numpy().argmax())
         place = ", ".join(f"{name}={table[name].iloc[row]}" for name in key)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from phasevae.analysis.sweep_table import of_condition
+from phasevae.analysis.sweep_table import level_1, of_condition
 from phasevae.errors import InputError, no_such_choice
-from phasevae.figures import analysis, before_training, bracketing, conditions, sweep
+from phasevae.figures import analysis, before_training, bracketing, conditions, hierarchy, sweep
 from phasevae.figures.marks import STYLE
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def render_figure(
         for column in COLUMNS.get(key, ()):
             if column not in given[key]:
                 raise InputError(f"figure '{name}': {key} has no '{column}'")
+    if name != "hierarchy":
+        given |= {key: level_1(given[key]) for key in ("sweep", "dimensions") if given[key] is not None}
     if "dimensions" in needs and name not in OF_CONDITIONS:
         given["dimensions"] = of_condition(given["dimensions"])
     with matplotlib.rc_context(STYLE):
@@ -106,6 +108,7 @@ FIGURES: dict[str, FigureSpec] = {
     "beta_equivalence": FigureSpec(analysis.beta_equivalence, ("sweep", "dimensions", "spectrum")),
     "hysteresis": FigureSpec(analysis.hysteresis, ("hysteresis", "spectrum")),
     "bracketing": FigureSpec(bracketing.bracketing, ("bracketing", "bracketing_summary", "spectrum")),
+    "hierarchy": FigureSpec(hierarchy.hierarchy, ("sweep", "spectrum")),
     "conditions": FigureSpec(conditions.conditions, ("dimensions", "spectrum")),
 }
 

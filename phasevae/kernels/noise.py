@@ -45,9 +45,15 @@ def key(purpose: str, identity: object) -> int:
     return int.from_bytes(head, "little", signed=True)
 
 
-def point_key(purpose: str, seed: int, sigma2: float, beta: float) -> int:
-    """Return the key of a point's stream; its identity is "seed,sigma2,beta" with the shortest exact floats."""
-    return key(purpose, f"{int(seed)},{float(sigma2)!r},{float(beta)!r}")
+def point_key(
+    purpose: str, seed: int, sigma2: float, beta: float, beta_top: float | None = None, level: int = 1
+) -> int:
+    """Return the key of a point's stream; its identity is "seed,sigma2,beta" with the shortest exact floats.
+
+    That of a hierarchy is "seed,sigma2,beta,beta_top,level", with a stream for each level of latents.
+    """
+    levels = "" if beta_top is None else f",{float(beta_top)!r},{int(level)}"
+    return key(purpose, f"{int(seed)},{float(sigma2)!r},{float(beta)!r}{levels}")
 
 
 def philox(keys: Tensor, counter: tuple[Tensor | int, Tensor | int, Tensor | int, Tensor | int]) -> list[Tensor]:

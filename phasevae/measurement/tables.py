@@ -61,7 +61,7 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
         raise InputError(f"{folder}: holds no point.json, must be a folder of trained points")
     points = [{**_read(path), "folder": path.parent} for path in paths]
     for path, point in zip(paths, points, strict=True):
-        member = Member(*(point[key] for key in _IDENTITY))
+        member = Member(*(point[key] for key in _IDENTITY), point.get("beta_top"))
         origin = point["provenance"]
         digest = point_digest(Settings.from_keys(point["settings"]), member, origin["data_sha256"], origin["code_hash"])
         if digest != point["config_digest"]:
@@ -78,11 +78,22 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     """Read and check a point; add `converged`, by the present thresholds."""
     point = read_json(path, _REQUIRED, "point")
-    sizes = {len(point[key]) for key in (*_LATENT.values(), "mean_covariance")}
-    sizes |= {len(row) for row in point["mean_covariance"]}
-    if sizes != {point["settings"]["n_latent"]}:
-        raise InputError(f"{path}: its lists must have one number for each of {point['settings']['n_latent']} latents")
+    for level, size in _levels(point):
+        sizes = {len(level[key]) for key in (*_LATENT.values(), "mean_covariance")}
+        if sizes | {len(row) for row in level["mean_covariance"]} != {size}:
+            raise InputError(f"{path}: its lists must have one number for each of {size} latents")
     return {**point, "converged": is_converged(point["convergence"])}
+
+
+def _levels(point: dict[str, Any]) -> list[tuple[dict[str, Any], int]]:
+    """Return the numbers of each level of latents, and how many latents it has."""
+    hierarchy, first = point["settings"].get("hierarchy"), (point, point["settings"]["n_latent"])
+    return [first] if hierarchy is None else [first, (point["top"], hierarchy["n_top"])]
+
+
+def _identity(point: dict[str, Any]) -> dict[str, Any]:
+    top = {} if point.get("beta_top") is None else {"beta_top": point["beta_top"]}
+    return {key: point[key] for key in _IDENTITY} | top
 
 
 def provenance_of(points: Sequence[dict[str, Any]], output: Path) -> dict[str, Any]:
@@ -112,15 +123,31 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Make sweep.csv: one row per point, sorted by beta, sigma2 and seed."""
+    """Make sweep.csv: one row per point, sorted by beta_top, beta, sigma2 and seed."""
     rows = [
         {key: point[key] for key in _COLUMNS}
+        | _top_level(point)
         | {key: point["settings"][key] for key in ("n_latent", "schedule")}
         | {key: point["provenance"][key] for key in ("backend", "data_sha256")}
         | _of_likelihood(point)
         for point in points
     ]
     return _sorted(pd.DataFrame(rows), [])
+
+
+def _top_level(point: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of a hierarchy; an empty posterior_variance stands for a learned one."""
+    hierarchy = point["settings"].get("hierarchy")
+    if hierarchy is None:
+        return {}
+    variance = hierarchy["posterior_variance"]
+    return {
+        "beta_top": point["beta_top"],
+        "kl_top": point["top"]["kl"],
+        "active_top": point["top"]["active_dims"],
+        "n_top": hierarchy["n_top"],
+        "posterior_variance": None if variance == "learned" else variance,
+    }
 
 
 def _of_likelihood(point: dict[str, Any]) -> dict[str, Any]:
@@ -132,29 +159,33 @@ def _of_likelihood(point: dict[str, Any]) -> dict[str, Any]:
 def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Make dimensions.csv: one row per point and latent, with the latents as the network numbers them.
 
+    A hierarchy has a column `level`, 1 or 2, and numbers the latents of each level from 0.
     `mean_eigenvalue` belongs to the network, not to the latent of the row: the eigenvalues of the covariance of the
     posterior means, largest first, which do not change when latents are rotated.
 
     Of data with classes, each class has rows of its own, with its value in the column `condition`. It is empty in the
     rows of all classes together.
     """
-    rows = [
-        {key: point[key] for key in _IDENTITY} | row | ({"condition": value} if point.get("conditions") else {})
-        for point in points
-        for value, numbers in [("", point), *((str(each["value"]), each) for each in point.get("conditions", []))]
-        for row in _latents(numbers)
-    ]
-    return _sorted(pd.DataFrame(rows), ["condition", "latent"] if "condition" in rows[0] else ["latent"])
+    rows = []
+    for point in points:
+        levels = _levels(point)
+        for number, (level, size) in enumerate(levels, 1):
+            place = _identity(point) | ({} if len(levels) == 1 else {"level": number})
+            rows += _latents(level, size, place | ({"condition": ""} if point.get("conditions") else {}))
+        for each in point.get("conditions", []):
+            rows += _latents(each, levels[0][1], _identity(point) | {"condition": str(each["value"])})
+    return _sorted(pd.DataFrame(rows), ["level", "condition", "latent"])
 
 
-def _latents(numbers: dict[str, Any]) -> list[dict[str, float]]:
-    """The rows of the latents, from the numbers of a point or of one class of its condition."""
+def _latents(numbers: dict[str, Any], size: int, place: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the latents of a level, or of one class of a condition, each with its `place`."""
     eigenvalues = np.linalg.eigvalsh(np.array(numbers["mean_covariance"]))[::-1]
     return [
-        {"latent": latent}
+        place
+        | {"latent": latent}
         | {column: numbers[key][latent] for column, key in _LATENT.items()}
         | {"mean_eigenvalue": float(eigenvalues[latent])}
-        for latent in range(len(numbers["kl_per_dim"]))
+        for latent in range(size)
     ]
 
 
@@ -173,12 +204,8 @@ def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
         if history["step"].max() > len(rates):
             raise InputError(f"{path}: step {history['step'].max()}, must be at most {len(rates)} as in point.json")
         history = history.rename(columns={"sigma2": "current_sigma2"})
-        rows.append(
-            history.assign(
-                **{key: point[key] for key in _IDENTITY}, learning_time=rates[history["step"].to_numpy() - 1]
-            )
-        )
-    columns = [*_IDENTITY, "step", "learning_time", "current_sigma2", "kl", "mse", "elbo"]
+        rows.append(history.assign(**_identity(point), learning_time=rates[history["step"].to_numpy() - 1]))
+    columns = [*_identity(points[0]), "step", "learning_time", "current_sigma2", "kl", "mse", "elbo"]
     return _sorted(pd.concat(rows)[columns], ["step"])
 
 
@@ -189,9 +216,10 @@ def timing_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
         timing = read_json(point["folder"] / "timing.json", kind="timing")
         seconds = timing["train_seconds"]
         rate = point["samples"] / seconds if seconds else None
-        rows.append({key: point[key] for key in _IDENTITY} | timing | {"samples_per_second": rate})
+        rows.append(_identity(point) | timing | {"samples_per_second": rate})
     return _sorted(pd.DataFrame(rows), [])
 
 
 def _sorted(table: pd.DataFrame, more: list[str]) -> pd.DataFrame:
-    return table.sort_values(["beta", "sigma2", "seed", *more], ignore_index=True)
+    order = [name for name in ("beta_top", "beta", "sigma2", "seed", *more) if name in table]
+    return table.sort_values(order, ignore_index=True)

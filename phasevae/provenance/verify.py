@@ -94,7 +94,7 @@ def _point(file: Path, folder: Path) -> Iterator[Finding]:
     keys = ("settings", "config_digest", "provenance", "weights_sha256", "history_sha256", "sigma2", "beta", "seed")
     point = read_json(file, keys)
     origin = point["provenance"]
-    member = Member(point["sigma2"], point["beta"], point["seed"])
+    member = Member(point["sigma2"], point["beta"], point["seed"], point.get("beta_top"))
     settings = Settings.from_keys(point["settings"])
     if point["config_digest"] != point_digest(settings, member, origin["data_sha256"], origin["code_hash"]):
         yield Finding(shown, "altered", "its digest is not that of its keys")

@@ -136,6 +136,28 @@ class DataSection(Section):
     so more than 1000 parts cost more than they save."""
 
 
+class HierarchySection(Section):
+    """A second level of latents above the first: x - z1 - z2."""
+
+    n_top: Count = 1
+    """Number of latents of the top level."""
+
+    posterior_variance: Annotated[str, Field(pattern="^learned$")] | Annotated[float, Field(gt=0, le=1)] = "learned"
+    """Variance of the posterior of level 1, in units of its prior's given the top level: learned, or a fixed number."""
+
+    @property
+    def fixed_variance(self) -> float | None:
+        """The posterior variance of level 1 if it is fixed."""
+        return None if self.posterior_variance == "learned" else float(self.posterior_variance)
+
+
+class SweptHierarchySection(HierarchySection):
+    """A second level of latents above the first, and the weights that are swept."""
+
+    beta_top: Swept | SweptValues = 1.0
+    """Weight of the divergence of the top level; a list sweeps over it as well."""
+
+
 class NetworkSection(Section):
     """The networks."""
 
@@ -144,6 +166,9 @@ class NetworkSection(Section):
 
     hidden: tuple[Count, ...] = (256, 128)
     """Widths of the encoder's hidden layers; the decoder mirrors them."""
+
+    hierarchy: HierarchySection | None = None
+    """A second level of latents above the first. None when the key is left out."""
 
 
 class LikelihoodSection(Section):
@@ -253,6 +278,10 @@ class ExtensionSection(Section):
 
 class DatasetSection(ExtensionSection, TrainingSection, SweepSection, LikelihoodSection, NetworkSection, DataSection):
     """One data set: its data, networks, likelihood, sweep and training."""
+
+    hierarchy: SweptHierarchySection | None = None
+    """A second level of latents above the first, for example {n_top: 2, beta_top: 1, posterior_variance: learned}; no
+    such level when the key is left out."""
 
 
 class ClusterSection(Section):

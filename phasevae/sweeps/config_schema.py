@@ -18,7 +18,9 @@ _KEPT_AS_THEY_ARE = ("default", "enum", "examples", "kinds", "required_for")
 def config_schema() -> dict[str, Any]:
     """The schema of a whole configuration."""
     generated = ConfigSection.model_json_schema()
-    definitions = {name.removesuffix("Section").lower(): rule for name, rule in generated.pop("$defs").items()}
+    sections = generated.pop("$defs")
+    # Sections within that of a data set stand in their places.
+    definitions = {"dataset": _inlined(sections["DatasetSection"], sections), "cluster": sections["ClusterSection"]}
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_plain(generated)}
     schema["properties"]["datasets"]["propertyNames"] = {"pattern": NAME_PATTERN}
     schema["properties"]["datasets"]["additionalProperties"] = {"$ref": "#/$defs/dataset"}
@@ -29,6 +31,16 @@ def config_schema() -> dict[str, Any]:
 def dataset_rules() -> dict[str, Any]:
     """The rule of each key of one data set."""
     return config_schema()["$defs"]["dataset"]["properties"]
+
+
+def _inlined(rule: Any, sections: dict[str, Any]) -> Any:
+    """A generated rule with each reference to a section replaced by the section; words next to the reference win."""
+    if isinstance(rule, list):
+        return [_inlined(item, sections) for item in rule]
+    if not isinstance(rule, dict):
+        return rule
+    kept = {word: _inlined(value, sections) for word, value in rule.items() if word != "$ref"}
+    return _inlined(sections[rule["$ref"].rsplit("/", 1)[-1]], sections) | kept if "$ref" in rule else kept
 
 
 def _plain(rule: Any) -> Any:

@@ -23,7 +23,7 @@ from phasevae.datasets.conditions import LABEL, column_of
 from phasevae.datasets.files import folder_files
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
-from phasevae.sweeps.plan import Point, grid_of, make_plan, plan_text, read_plan, second_pass
+from phasevae.sweeps.plan import Point, grid_of, make_plan, number_of_points, plan_text, read_plan, second_pass
 from phasevae.sweeps.points import COMPLETE, POINT_FILES
 from phasevae.sweeps.resources import bucket_cost, packed_buckets, upward_cost
 from phasevae.sweeps.settings import GAUSSIAN, own_module
@@ -54,6 +54,9 @@ FIGURE_INPUTS = {
     "bracketing_summary": "bracketing.json",
 }
 """The file of each input of a figure."""
+
+FREE_POSTERIOR = ("elbo", "latent_variance", "kl", "kl_derivatives", "cascade", "beta_equivalence")
+"""Figures that compare with the closed forms of an encoder whose posterior variance is learned."""
 
 UNKNOWN_SHAPE = 100_000, 64
 """(samples, features) that costs are estimated from while the shape of the data is not known."""
@@ -261,9 +264,12 @@ class Outputs:
             "beta_equivalence": isinstance(settings["beta"], list) and not grid_of(settings).over_beta,
             "bracketing": settings["bracket"],
             "conditions": "condition" in settings or settings["kind"] == "conditional",
+            "hierarchy": settings.get("hierarchy") is not None,
             # Its curvatures are those of a Gaussian decoder.
             "soft_modes": not grid_of(settings).over_beta,
         }
+        if isinstance((settings.get("hierarchy") or {}).get("posterior_variance"), float):
+            optional |= dict.fromkeys(FREE_POSTERIOR, False)
         return [figure for figure in self.figure_needs if optional.get(figure, True)]
 
     def figure_files(self, dataset: str) -> list[str]:
@@ -339,8 +345,7 @@ def _files_of(folder: Path) -> list[Path]:
 def _packed(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with as few buckets as `least_minutes` asks for; saved data do not change this number."""
     shape = data_shape(settings, Path(os.devnull)) or UNKNOWN_SHAPE
-    grid = grid_of(settings)
-    n_points = len(grid.others) * len(grid.values) * len(settings["seeds"])
+    n_points = number_of_points(settings)
     once = {**settings, "extend_unconverged": 1}
     cost = bucket_cost(once, n_points, shape, config["train_threads"], config["device"])
     n_buckets = packed_buckets(settings["n_buckets"], cost, 60 * config["cluster"]["least_minutes"])

@@ -32,7 +32,7 @@ class Point:
 
     `sigma2` is None if the decoder variance is given as a `ratio` to the largest eigenvalue, and the other way round.
     `beta` is None if the weight of KL is given as a `beta_ratio` to the critical one. `path` is the point's folder,
-    relative to the results folder of the data set.
+    relative to the results folder of the data set. `beta_top` is the weight of the top level of a hierarchy.
     """
 
     sigma2: float | None
@@ -42,6 +42,7 @@ class Point:
     bucket: int
     path: str
     beta_ratio: float | None = None
+    beta_top: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def grid_of(settings: Mapping[str, Any]) -> Grid:
 
 
 def make_plan(settings: Mapping[str, Any], added: Mapping[float, Sequence[float]] | None = None) -> list[Point]:
-    """List all points of a sweep, sorted by beta, sigma2 (or ratio) and seed.
+    """List all points of a sweep, sorted by beta_top, beta, sigma2 (or ratio) and seed.
 
     Parameters
     ----------
@@ -109,21 +110,24 @@ def make_plan(settings: Mapping[str, Any], added: Mapping[float, Sequence[float]
         If a point is given twice, and for more than MOST_POINTS points.
     """
     grid = grid_of(settings)
-    n_points = len(grid.others) * len(grid.values) * len(settings["seeds"])
+    n_points = number_of_points(settings)
     if n_points > MOST_POINTS:
         raise InputError(f"{grid.key}: {n_points} points with beta and seeds, must be at most {MOST_POINTS}")
     seeds = _distinct("seeds", map(int, settings["seeds"]))
     points = []
-    for other in grid.others:
+    tops = betas_top(settings)
+    for top, other in itertools.product(tops, grid.others):
         values = _distinct(grid.key, map(float, [*grid.values, *(added or {}).get(other, [])]))
         for value, seed in itertools.product(values, seeds):
             path = f"{grid.column}={value!r},seed={seed}"
             if not grid.over_beta and isinstance(settings["beta"], list):
                 path = f"beta={other!r},{path}"
+            path = f"beta_top={top!r},{path}" if len(tops) > 1 else path
             numbers = {"sigma2": None, "ratio": None, "beta": None, grid.column: value}
             numbers["sigma2" if grid.over_beta else "beta"] = other
             path = f"points/{path}"
-            points.append(Point(**numbers, seed=seed, bucket=bucket_of(path, settings["n_buckets"]), path=path))
+            bucket = bucket_of(path, settings["n_buckets"])
+            points.append(Point(**numbers, seed=seed, bucket=bucket, path=path, beta_top=top))
     return points
 
 
@@ -142,16 +146,38 @@ def second_pass(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "seeds": [seed + SECOND_SEEDS for seed in settings["seeds"]], "schedule": schedule}
 
 
+def betas_top(settings: Mapping[str, Any]) -> list[float] | list[None]:
+    """The sweep's weights of the top level, ascending; a None without a hierarchy.
+
+    Raises InputError if a value is given twice.
+    """
+    if settings.get("hierarchy") is None:
+        return [None]
+    given = settings["hierarchy"]["beta_top"]
+    return _distinct("hierarchy.beta_top", map(float, given if isinstance(given, list) else [given]))
+
+
+def number_of_points(settings: Mapping[str, Any]) -> int:
+    """Number of points of a sweep, without those that a refinement adds."""
+    grid = grid_of(settings)
+    return len(betas_top(settings)) * len(grid.others) * len(grid.values) * len(settings["seeds"])
+
+
 def bucket_of(path: str, n_buckets: int) -> int:
     """Bucket of a point: a hash of its path alone, the same on every machine."""
     return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") % n_buckets
 
 
 def plan_text(points: list[Point]) -> str:
-    """Points as CSV: sigma2 (or ratio), beta (or beta_ratio), seed, bucket, path, in the order of `points`."""
+    """Points as CSV: sigma2 (or ratio), beta (or beta_ratio), seed, bucket, path, in the order of `points`.
+
+    Those of a hierarchy have beta_top in addition.
+    """
     variance = "ratio" if points and points[0].sigma2 is None else "sigma2"
     weight = "beta_ratio" if points and points[0].beta is None else "beta"
     columns = [variance, weight, "seed", "bucket", "path"]
+    if points and points[0].beta_top is not None:
+        columns.append("beta_top")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
@@ -174,7 +200,8 @@ def read_plan(path: Path | str) -> list[Point]:
     table = read_table(path, "plan")
     columns = [_one_of(("sigma2", "ratio"), table.columns, path), _one_of(("beta", "beta_ratio"), table.columns, path)]
     missing = dict.fromkeys({"sigma2", "ratio", "beta"} - {*columns})
-    rows = table[[*columns, "seed", "bucket", "path"]].to_dict("records")
+    more = [name for name in ("beta_top",) if name in table.columns]
+    rows = table[[*columns, "seed", "bucket", "path", *more]].to_dict("records")
     return [Point(**missing, **row) for row in rows]
 
 

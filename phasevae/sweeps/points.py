@@ -127,7 +127,7 @@ def make_tasks(points: list[Point], folder: Path, settings: Settings, source: So
             sigma2 = point.ratio * source.reference(settings, point.path)
         if beta is None:
             beta = point.beta_ratio * source.reference(settings, point.path)
-        member = Member(float(sigma2), float(beta), int(point.seed))
+        member = Member(float(sigma2), float(beta), int(point.seed), point.beta_top)
         digest = point_digest(settings, member, source.data_sha256, code_hash)
         tasks.append(Task(member, folder / point.path, digest, extend))
     return tasks

@@ -68,17 +68,19 @@ def estimate_cost(
     without the libraries; for a GPU an upper bound for its memory and for that of the host.
     """
     encoder, decoder = layer_widths(settings, dimension)
+    top = _top_widths(settings)
+    of_draw = _macs(decoder) + sum(map(_macs, top))
     draws = 2 if settings["antithetic"] else 1
     shared = rows_sharing(settings["batch"], settings["rao_blackwell_group"]) > 1
-    training = 6.0 * _macs(encoder) + draws * (8.0 if shared else 6.0) * _macs(decoder)
+    training = 6.0 * _macs(encoder) + draws * (8.0 if shared else 6.0) * of_draw
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / max(1, n_samples)))
-    measuring = (2.0 * _macs(encoder) + 4.0 * pairs * _macs(decoder)) * n_samples
-    measuring += 2.0 * min(n_samples, LIKELIHOOD_ROWS) * LIKELIHOOD_DRAWS * _macs(decoder)
+    measuring = (2.0 * _macs(encoder) + 4.0 * pairs * of_draw) * n_samples
+    measuring += 2.0 * min(n_samples, LIKELIHOOD_ROWS) * LIKELIHOOD_DRAWS * of_draw
     flops = n_points * (training * settings["samples"] + measuring)
     rate = CUDA_FLOPS if device.startswith("cuda") else CPU_FLOPS * threads
     computing = max(flops / rate, _STEP_SECONDS * settings["samples"] / settings["batch"])
     return {
-        "parameters": _n_parameters(encoder) + _n_parameters(decoder),
+        "parameters": sum(map(_n_parameters, (encoder, decoder, *top))),
         "flops": flops,
         "seconds": _START_SECONDS + computing,
         "memory_bytes": _memory(settings, n_points, dimension, n_samples, data_memory_mb),
@@ -232,8 +234,10 @@ def _memory(
     encoder, decoder = layer_widths(settings, dimension)
     draws = 2 if settings["antithetic"] else 1
     group = rows_sharing(batch, settings["rao_blackwell_group"])
-    parameters = _n_parameters(encoder) + _n_parameters(decoder)
+    top = _top_widths(settings)
+    parameters = sum(map(_n_parameters, (encoder, decoder, *top)))
     of_row = 2 * sum(encoder[1:]) + draws * (3 if group > 1 else 2) * sum(decoder[1:]) + (2 + 2 * draws) * dimension
+    of_row += draws * 3 * sum(sum(widths) for widths in top)
     if group > 1:
         of_row += 2 * draws * group + (3 + 2 * draws) * (2 * n_latent + 1) + 2 * draws * dimension
     ordered = n_samples if n_samples <= MOST_ROWS else CHAPTER_ROWS
@@ -265,6 +269,15 @@ def layer_widths(settings: Mapping[str, Any], dimension: int) -> tuple[list[int]
     """
     hidden, n_latent = settings["hidden"], settings["n_latent"]
     return [dimension, *hidden, 2 * n_latent], [n_latent, *reversed(hidden), dimension]
+
+
+def _top_widths(settings: Mapping[str, Any]) -> list[list[int]]:
+    """Return the widths of the networks of a hierarchy's top level; none without one."""
+    hierarchy = settings.get("hierarchy")
+    if hierarchy is None:
+        return []
+    hidden, n_latent, n_top = settings["hidden"], settings["n_latent"], hierarchy["n_top"]
+    return [[n_latent, *hidden, 2 * n_top], [n_top, *reversed(hidden), n_latent]]
 
 
 def _macs(widths: list[int]) -> int:

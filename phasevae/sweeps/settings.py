@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from phasevae.errors import InputError
-from phasevae.sweeps.config_keys import ExtensionSection, LikelihoodSection, NetworkSection, TrainingSection
+from phasevae.sweeps.config_keys import (
+    ExtensionSection,
+    HierarchySection,
+    LikelihoodSection,
+    NetworkSection,
+    TrainingSection,
+)
 from phasevae.wording import suggestion
 
 WARMUP = 0.05
 """Fraction of the training in which the learning rate rises: full steps at the start can kill latents for good."""
+
+HIERARCHY_KEYS = tuple(HierarchySection.model_fields)
 
 GAUSSIAN = "gaussian"
 """The likelihood whose sweeps are over the decoder variance; those of all others are over the weight of KL."""
@@ -76,11 +84,15 @@ class Settings(TrainingSection, LikelihoodSection, NetworkSection):
 
 @dataclass(frozen=True)
 class Member:
-    """One model of an ensemble: the decoder variance, KL weight and seed that it is trained for."""
+    """One model of an ensemble: the decoder variance, KL weight and seed that it is trained for.
+
+    `beta_top` is the weight of the top level of a hierarchy.
+    """
 
     sigma2: float
     beta: float
     seed: int
+    beta_top: float | None = None
 
 
 def check_likelihood(name: str, options: Mapping[str, Any]) -> None:
@@ -112,30 +124,45 @@ def own_module(settings: Mapping[str, Any]) -> Path | None:
 
 def training_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of `Settings` in the validated settings of a data set."""
-    return {key: settings[key] for key in TRAINING_KEYS}
+    keys = {key: settings[key] for key in TRAINING_KEYS if key != "hierarchy"}
+    return keys | {"hierarchy": _part(settings, HIERARCHY_KEYS)}
 
 
 def train_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that `phasevae train` needs."""
-    return training_keys(settings) | {key: settings[key] for key in ExtensionSection.model_fields}
+    keys = training_keys(settings) | {key: settings[key] for key in ExtensionSection.model_fields}
+    return {key: value for key, value in keys.items() if value is not None}
 
 
 def grid_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that the plan of a data set depends on: its grid, with lists in ascending order."""
-    grid = {key: settings[key] for key in GRID_KEYS if settings.get(key) is not None}
+    grid = {key: _ascending(settings[key]) for key in GRID_KEYS if settings.get(key) is not None}
     if "beta_ratio" in grid:
         del grid["beta"]  # the default
-    return {key: sorted(value) if isinstance(value, list) else value for key, value in grid.items()}
+    top = _part(settings, ("beta_top",))
+    return grid if top is None else grid | {"hierarchy": {"beta_top": _ascending(top["beta_top"])}}
 
 
 def plan_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that `phasevae plan` needs: the grid, and the training for its estimate of time and memory."""
-    return grid_keys(settings) | training_keys(settings)
+    grid, training = grid_keys(settings), train_keys(settings)
+    both = {"hierarchy": training["hierarchy"] | grid["hierarchy"]} if "hierarchy" in grid else {}
+    return grid | training | both
 
 
 def refine_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that `phasevae refine` needs."""
     return plan_keys(settings) | {"refine_transitions": settings["refine_transitions"]}
+
+
+def _part(settings: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:
+    """Some keys of the hierarchy, if there is one."""
+    hierarchy = settings.get("hierarchy")
+    return None if hierarchy is None else {key: hierarchy[key] for key in keys if key in hierarchy}
+
+
+def _ascending(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) else value
 
 
 def rows_sharing(batch: int, rao_blackwell_group: int) -> int:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
+from phasevae.measurement.hierarchy import measure_hierarchy
 from phasevae.measurement.measure import measure_model
 from phasevae.model import save_model
 from phasevae.sweeps.convergence import assess_convergence, is_converged
@@ -52,7 +53,8 @@ def write_point(
     """
     start = time.monotonic()
     model, rows = trainer.model.member(index), problem.rows
-    numbers = measure_model(model, rows, task.member, problem.held_out, reconstruction=problem.reconstruction)
+    measure = measure_model if settings.hierarchy is None else measure_hierarchy
+    numbers = measure(model, rows, task.member, problem.held_out, reconstruction=problem.reconstruction)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
     family = None if settings.likelihood == GAUSSIAN else (settings.likelihood, problem.reconstruction)
@@ -84,7 +86,20 @@ def write_point(
 
 def _convergence(history: pd.DataFrame, numbers: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """Return the evidence for convergence. Whoever reads the point judges it by the thresholds of that day."""
-    second_moment = numbers["mean_variance"] + numbers["latent_mean"] ** 2 + numbers["latent_variance"]
+    second_moment = _second_moments(numbers, settings)
     columns = (history[name].to_numpy(float) for name in ("samples", "kl", "elbo"))
     constant_from = 0.0 if settings.schedule == "scratch" else settings.anneal_fraction
     return assess_convergence(*columns, constant_from, second_moment)
+
+
+def _second_moments(numbers: dict[str, Any], settings: Settings) -> np.ndarray:
+    """Return what is 1 at every stationary point: the second moments of the latents.
+
+    Those of a level 1 with a prior p(z1 | z2) are the squared deviations from its mean, if the posterior variance is
+    learned.
+    """
+    latents = numbers if settings.hierarchy is None else numbers["top"]
+    second = latents["mean_variance"] + latents["latent_mean"] ** 2 + latents["latent_variance"]
+    if settings.hierarchy is None or settings.hierarchy.fixed_variance is not None:
+        return second
+    return np.concatenate([second, numbers["prior_residual"]])

@@ -21,6 +21,7 @@ from phasevae.rows import mean_over
 from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
+from phasevae.training.hierarchy_step import HierarchyStep
 from phasevae.training.malloc import keep_pages
 from phasevae.training.problem import Problem
 from phasevae.training.row_order import RowOrder
@@ -79,9 +80,9 @@ class Trainer:
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=device)
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=rows.dtype, device=device)
         self._reconstruction = problem.reconstruction
-        self._vae = VAEStep(problem, members, settings)
+        self._vae = (VAEStep if settings.hierarchy is None else HierarchyStep)(problem, members, settings)
         self._adam = Adam(self.model.parameters)
-        self._window = torch.zeros(2, len(members), dtype=torch.float64, device=device)
+        self._window = torch.zeros(3, len(members), dtype=torch.float64, device=device)
         self._window_steps = 0
         shape = (len(seeds), settings.batch)
         self._shown = rows_of_steps(rows, self._numbers, settings.n_steps, shape)
@@ -147,12 +148,13 @@ class Trainer:
         batch = self._shown.gather(rows)
         if rows.shape[0] > 1:
             batch = batch.each(self._seed_of_member)
-        energy, kl = self._vae.differentiate(batch, self._sigma2 * factor, self._inputs.step)
+        energy, kl, penalty = self._vae.differentiate(batch, self._sigma2 * factor, self._inputs.step)
         self._adam.step(self.model.parameters, self.gradients, learning_rate, self._inputs.step)
         # Twice the energy at sigma2 = 1. The energy leaves out the constant, so for a Gaussian decoder this is the
         # squared error.
         self._window[0] += energy * (2 * factor) * self._sigma2
         self._window[1] += kl
+        self._window[2] += penalty
         self._inputs.advance()
 
     def _upcoming(self, first: int, count: int) -> cuda_graph.Inputs:
@@ -170,13 +172,13 @@ class Trainer:
 
     def _record(self) -> None:
         """Append one record to the history: a row per model with means over the steps since the last record."""
-        mse, kl = (self._window / self._window_steps).cpu().numpy()
+        mse, kl, penalty = (self._window / self._window_steps).cpu().numpy()
         self._window.zero_()
         self._window_steps = 0
         factor = self.settings.sigma2_factor_at(self.step - 1)
         gaussian = self.settings.likelihood == GAUSSIAN
         rows = np.empty((len(self.members), len(HISTORY_COLUMNS)))
-        for row, member, mse_m, kl_m in zip(rows, self.members, mse, kl, strict=True):
+        for row, member, mse_m, kl_m, penalty_m in zip(rows, self.members, mse, kl, penalty, strict=True):
             if not math.isfinite(mse_m + kl_m):
                 raise InputError(
                     f"training diverged at sigma2={member.sigma2!r}, beta={member.beta!r}, seed={member.seed} "
@@ -184,9 +186,9 @@ class Trainer:
                 )
             sigma2 = member.sigma2 * factor
             if gaussian:
-                elbo, error = collapsed_elbo(mse_m, self._rows.n_features, sigma2) - member.beta * kl_m, mse_m
+                elbo, error = collapsed_elbo(mse_m, self._rows.n_features, sigma2) - penalty_m, mse_m
             else:
-                elbo, error = -0.5 * mse_m - self._mean_constant - member.beta * kl_m, math.nan
+                elbo, error = -0.5 * mse_m - self._mean_constant - penalty_m, math.nan
             row[:] = self.step, self.step * self.settings.batch, sigma2, elbo, kl_m, error
         self.history.append(rows)
 

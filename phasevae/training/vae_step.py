@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import reparam_kl
-from phasevae.model import Architecture, decoder_input, initialise, posterior
+from phasevae.model import Architecture, VAEEnsemble, decoder_input, initialise, posterior
 from phasevae.rows import Batch
 from phasevae.sweeps.settings import Member, Settings, rows_sharing
 from phasevae.training.problem import Problem
 from phasevae.training.variance_reduction import moment_matched_noise, rao_blackwell_targets
+
+
+class Divergence(NamedTuple):
+    """The divergence of the posterior from the prior, [M], in nats.
+
+    Attributes
+    ----------
+    kl : Tensor [M]
+        Unweighted.
+    penalty : Tensor [M]
+        Weighted, as in the objective.
+    differentiable : Tensor [M]
+        The part of the penalty that autograd differentiates by the outputs of the encoder.
+    grad_z : Tensor [M, A, B, n], optional
+        The derivative of the other part by the draws.
+    """
+
+    kl: Tensor
+    penalty: Tensor
+    differentiable: Tensor
+    grad_z: Tensor | None = None
 
 
 class VAEStep:
@@ -38,27 +60,26 @@ class VAEStep:
         self._settings = settings
         self._reconstruction = reconstruction = problem.reconstruction
         rows = problem.rows
-        sees = rows.conditioning is None or rows.conditioning.encoder_sees
-        architecture = Architecture(
-            rows.n_inputs - (rows.n_condition if sees else 0),
-            settings.n_latent,
-            settings.hidden,
-            reconstruction.n_outputs,
-            rows.n_condition,
-            sees,
-        )
         device, dtype = rows.device, rows.dtype
-        self.model = initialise(architecture, [member.seed for member in members], device, dtype)
+        self.model = self._new_model([member.seed for member in members], problem, settings)
         self.gradients = torch.zeros_like(self.model.parameters)
         self._beta = torch.tensor([member.beta for member in members], dtype=dtype, device=device)
-        keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta) for m in members]
+        keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta, m.beta_top) for m in members]
         self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
         # Only rows of one condition have one E[x | z, c]; no two rows share their numbers.
         shares = reconstruction.is_linear and (rows.conditioning is None or rows.conditioning.has_classes)
         self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if shares else 1
         self._mean = problem.mean
 
-    def differentiate(self, batch: Batch, sigma2: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def _new_model(seeds: Sequence[int], problem: Problem, settings: Settings) -> VAEEnsemble:
+        rows, n_outputs = problem.rows, problem.reconstruction.n_outputs
+        sees = rows.conditioning is None or rows.conditioning.encoder_sees
+        dimension = rows.n_inputs - (rows.n_condition if sees else 0)
+        architecture = Architecture(dimension, settings.n_latent, settings.hidden, n_outputs, rows.n_condition, sees)
+        return initialise(architecture, seeds, rows.device, rows.dtype)
+
+    def differentiate(self, batch: Batch, sigma2: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fill `gradients` for the rows of a step.
 
         Autograd differentiates the operations of the ELBO; the networks have their own derivatives.
@@ -74,12 +95,12 @@ class VAEStep:
 
         Returns
         -------
-        Tensor [M], Tensor [M]
-            The mean energy of the reconstruction and the mean KL, in nats.
+        Tensor [M], Tensor [M], Tensor [M]
+            The mean energy of the reconstruction, the mean KL and the weighted KL of the objective, in nats.
         """
         model = self.model
         encoded, of_encoder = model.encoder.forward(model.parameters, batch.inputs, keep=True)
-        mu, logvar = posterior(encoded.requires_grad_())
+        mu, logvar = self._posterior(encoded.requires_grad_())
         z, kl = reparam_kl(mu, logvar, self._keys, step, self._settings.antithetic)
         if self._settings.moment_matched_noise:
             z = moment_matched_noise(z, mu, logvar)
@@ -98,12 +119,27 @@ class VAEStep:
             None if of_targets is of_rows else of_rows.flatten(1, 2),
             with_input=True,
         )
-        grad_z = grad_input[..., : z.shape[-1]].contiguous()
-        kl = kl.sum(-1).mean(-1)
-        objective = (self._beta * kl).sum()
-        (grad_encoded,) = torch.autograd.grad((z, objective), encoded, (grad_z.view_as(z), torch.ones_like(objective)))
+        grad_z = grad_input[..., : z.shape[-1]].contiguous().view_as(z)
+        of_prior = self._divergence(z, logvar, kl, step)
+        if of_prior.grad_z is not None:
+            grad_z += of_prior.grad_z
+        objectives, derivatives = [z], [grad_z]
+        if of_prior.differentiable.requires_grad:
+            objectives.append(of_prior.differentiable)
+            derivatives.append(torch.ones_like(of_prior.differentiable))
+        (grad_encoded,) = torch.autograd.grad(objectives, encoded, derivatives)
         model.encoder.backward(model.parameters, batch.inputs, of_encoder, grad_encoded, self.gradients)
-        return energy.detach(), kl.detach()
+        return energy.detach(), of_prior.kl.detach(), of_prior.penalty.detach()
+
+    def _posterior(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mu and log variance, each [M, B, n], from the output of the encoder."""
+        return posterior(encoded)
+
+    def _divergence(self, z: Tensor, logvar: Tensor, kl: Tensor, step: Tensor) -> Divergence:
+        """Return the divergence from the prior for draws z [M, A, B, n] with logvar and kl [M, B, n]."""
+        kl = kl.sum(-1).mean(-1)
+        penalty = self._beta * kl
+        return Divergence(kl, penalty, penalty)
 
     def _by_outputs(
         self, batch: Batch, mu: Tensor, logvar: Tensor, z: Tensor, outputs: Tensor, sigma2: Tensor

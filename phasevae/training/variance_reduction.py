@@ -68,7 +68,7 @@ def _inverse_root(matrices: Tensor) -> Tensor:
 @torch.no_grad()
 def rao_blackwell_targets(
     x: Tensor,
-    mean: Tensor,
+    mean: Tensor | None,
     mu: Tensor,
     logvar: Tensor,
     z: Tensor,
@@ -87,8 +87,8 @@ def rao_blackwell_targets(
     ----------
     x : Tensor [M, B, D] or [1, B, D]
         The rows; with 1 they are shared by all models.
-    mean : Tensor [D], or [C, D] with classes
-        The mean of the data that the rows are drawn from, or of each class.
+    mean : Tensor [D], or [C, D] with classes, or None
+        The mean of the data that the rows are drawn from, or of each class. Without it there is no control variate.
     mu, logvar : Tensor [M, B, n]
         The posterior.
     z : Tensor [M, A, B, n]
@@ -115,7 +115,9 @@ def rao_blackwell_targets(
         raise InputError(f"rao_blackwell_targets: group {group}, must be a divisor of the {rows} rows")
     groups = rows // group
     # Each group lies within one half of the batch, so its targets are independent of the other half.
-    x = _with_control_variate(x, mean, xhat, groups // 2 * group, classes).expand(models, -1, -1)
+    if mean is not None:
+        x = _with_control_variate(x, mean, xhat, groups // 2 * group, classes)
+    x = x.expand(models, -1, -1)
     precision = (-logvar).exp()
     # log q(z | x_b), up to terms that are equal for all b, as a product of (z^2, z, 1) with three vectors of row b.
     of_rows = torch.cat((-0.5 * precision, mu * precision, -0.5 * (mu.square() * precision + logvar)), -1)

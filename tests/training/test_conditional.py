@@ -133,7 +133,7 @@ def test_kl_is_the_mean_over_the_classes(data):
 
 
 def test_each_class_has_rows_of_its_own_in_the_table():
-    point = {"sigma2": 0.5, "beta": 1.0, "seed": 0, **_of_latents(0.3)}
+    point = {"sigma2": 0.5, "beta": 1.0, "seed": 0, "settings": {"n_latent": 2}, **_of_latents(0.3)}
     classes = [{"value": value, "share": 0.5, **_of_latents(kl)} for value, kl in (("a", 0.4), ("b", 0.2))]
     table = dimensions_table([{**point, "conditions": classes}])
     assert table["condition"].tolist() == ["", "", "a", "a", "b", "b"]

@@ -1,0 +1,221 @@
+"""Measurement of a trained hierarchy x - z1 - z2: the ELBO and its parts over the full data set, level by level.
+
+Everything is measured at the draws of z1, because the ELBO is: the top level encodes the draw, not its mean. Sums and
+noise are as in `phasevae.measurement.measure`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phasevae.hierarchy import HierarchyEnsemble
+from phasevae.kernels import noise
+from phasevae.kernels.elbo import posterior_draws, reparam_kl
+from phasevae.kernels.reconstruction import Reconstruction
+from phasevae.measurement.measure import ENOUGH_PAIRS, LIKELIHOOD_DRAWS, LIKELIHOOD_ROWS, MOST_PAIRS
+from phasevae.rows import Batch, Rows
+from phasevae.sweeps.settings import Member
+from phasevae.theory.ppca import ACTIVE_KL
+
+_BLOCK = 2048
+
+
+@torch.no_grad()
+def measure_hierarchy(
+    model: HierarchyEnsemble,
+    rows: Rows,
+    member: Member,
+    held_out: Tensor,
+    reconstruction: Reconstruction,
+) -> dict[str, Any]:
+    """Measure one point. Energies are in nats per sample.
+
+    Parameters
+    ----------
+    model : HierarchyEnsemble
+        An ensemble of one model.
+    rows : Rows
+        The full data set.
+    member : Member
+        The decoder variance, weights and seed of the model.
+    held_out : Tensor
+        Row numbers that training did not see.
+    reconstruction : Reconstruction
+
+    Returns
+    -------
+    dict
+        The keys of `measure_model`, with these differences. `kl` is the divergence of both levels, less that of the
+        collapsed state, which is not zero if the posterior variance of level 1 is fixed. `elbo` weighs the two levels
+        by beta and beta_top. The latents are those of level 1, and `kl_per_dim` is their divergence from the normal
+        distribution with their own mean and variance: the information about the data, on the scale that z1 has.
+        `prior_residual` is E(z1 - f2(z2))^2 of each latent. `top` has the top level: its `kl`, `active_dims`, and the
+        numbers of its latents.
+    """
+    n = len(rows)
+    keys = [_key("measure", member, level) for level in (1, 2)]
+    keys = [torch.tensor([key], dtype=torch.int64, device=rows.device) for key in keys]
+    pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / n))
+    architecture = model.architecture
+    bottom, top = (_Latents(rows.device, size) for size in (architecture.n_latent, architecture.n_top))
+    residual, kl_top_dims = bottom.zeros(), top.zeros()
+    parts: list[_RowTerms] = []
+    for start, batch in rows.blocks(_BLOCK):
+        mu, logvar = model.encode(batch.inputs)
+        bottom.add(mu, logvar)
+        statistics = reconstruction.statistics(batch.x)
+        energy, error, kl_top = (batch.x.new_zeros(batch.x.shape[1], dtype=torch.float64) for _ in range(3))
+        for pair in range(pairs):
+            # The first row of the block is the high word of the step, so each block has rows of its own in the streams.
+            step = torch.tensor([(start << 32) + pair], dtype=torch.int64, device=rows.device)
+            z1 = posterior_draws(mu, logvar, keys[0], step, antithetic=True)
+            energy += _energy(model, reconstruction, statistics, z1, 1.0).mean(0)
+            mu2, logvar2, kl, z2 = _top_draws(model, z1, keys[1], step)
+            top.add(mu2, logvar2)
+            squares = (z1.flatten(1, 2) - model.decode_top(z2)).double().square()[0].unflatten(0, (2, -1)).mean(0)
+            residual += squares.sum(0) / (n * pairs)
+            error += squares.sum(-1)
+            kl_top += kl.sum(-1).unflatten(0, (2, -1)).mean(0)
+            kl_top_dims += kl.sum(0) / (2 * n * pairs)
+        kl_bottom = 0.5 * (error / pairs - (logvar[0].double() + 1).sum(-1))
+        collapsed = 0.5 * batch.x[0].double().square().sum(-1)
+        constant = reconstruction.constant(batch.x[0].double(), member.sigma2)
+        parts.append(_RowTerms(kl_bottom, kl_top / pairs, energy / pairs, collapsed, constant))
+    terms = _RowTerms(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    return _result(model, member, terms, bottom, top, residual, kl_top_dims, held_out) | _log_likelihood(
+        model, rows, member, reconstruction
+    )
+
+
+class _RowTerms(NamedTuple):
+    """Of some rows [R], in nats: the divergences of both levels, the energy, that of the constant decoder, and the
+    constant of the likelihood."""
+
+    kl_bottom: Tensor
+    kl_top: Tensor
+    energy: Tensor
+    collapsed: Tensor
+    constant: Tensor
+
+
+class _Latents:
+    """The moments of the posterior of one level, summed over rows and draws."""
+
+    def __init__(self, device: torch.device, size: int):
+        self._device, self._size, self._count = device, size, 0
+        self._variance, self._mu, self._logvar = self.zeros(), self.zeros(), self.zeros()
+        self._products = torch.zeros(size, size, dtype=torch.float64, device=device)
+
+    def zeros(self) -> Tensor:
+        return torch.zeros(self._size, dtype=torch.float64, device=self._device)
+
+    def add(self, mu: Tensor, logvar: Tensor) -> None:
+        """Add posteriors [1, R, n]."""
+        mu, logvar = mu[0].double(), logvar[0].double()
+        self._count += len(mu)
+        self._variance += logvar.exp().sum(0)
+        self._logvar += logvar.sum(0)
+        self._mu += mu.sum(0)
+        self._products += mu.T @ mu
+
+    def summary(self) -> dict[str, np.ndarray]:
+        """The means over everything that was added, and the divergence from the normal of equal mean and variance."""
+        mean, variance, logvar = (total / self._count for total in (self._mu, self._variance, self._logvar))
+        covariance = self._products / self._count - torch.outer(mean, mean)
+        own = 0.5 * (torch.log(covariance.diagonal() + variance) - logvar)
+        numbers = {
+            "kl_per_dim": own.clamp(min=0),
+            "latent_variance": variance,
+            "mean_variance": covariance.diagonal().clone(),
+            "mean_covariance": covariance,
+            "latent_mean": mean,
+        }
+        return {name: tensor.cpu().numpy() for name, tensor in numbers.items()}
+
+
+def _result(
+    model: HierarchyEnsemble,
+    member: Member,
+    terms: _RowTerms,
+    bottom: _Latents,
+    top: _Latents,
+    residual: Tensor,
+    kl_top_dims: Tensor,
+    held_out: Tensor,
+) -> dict[str, Any]:
+    n, collapsed_kl = len(terms.energy), model.architecture.collapsed_kl
+    kl_rows = terms.kl_bottom + terms.kl_top - collapsed_kl
+    penalty = member.beta * terms.kl_bottom + member.beta_top * terms.kl_top
+    gap = (terms.collapsed - terms.energy) / member.sigma2 - penalty + member.beta * collapsed_kl
+
+    def summary(rows: Tensor | slice) -> dict[str, float]:
+        elbo = -(terms.energy / member.sigma2 + terms.constant + penalty)[rows].mean()
+        return {"elbo": float(elbo), "kl": float(kl_rows[rows].mean()), "mse": 2 * float(terms.energy[rows].mean())}
+
+    levels = bottom.summary(), top.summary() | {"kl_per_dim": kl_top_dims.cpu().numpy()}
+    active = [int((level["kl_per_dim"] > ACTIVE_KL).sum()) for level in levels]
+    collapsed = (terms.collapsed / member.sigma2 + terms.constant).mean() + member.beta * collapsed_kl
+    result = summary(slice(None)) | levels[0]
+    result |= {
+        "prior_residual": residual.cpu().numpy(),
+        "top": {"kl": float(terms.kl_top.mean()), "active_dims": active[1], **levels[1]},
+        "collapsed_elbo": -float(collapsed),
+        "elbo_gap": float(gap.mean()),
+        "elbo_gap_standard_error": float(gap.std()) / math.sqrt(n),
+        "active_dims": active[0],
+        "n_samples": n,
+    }
+    if held_out.numel():
+        result["holdout"] = {"n_samples": held_out.numel(), **summary(held_out.to(kl_rows.device))}
+    return result
+
+
+def _log_likelihood(
+    model: HierarchyEnsemble, rows: Rows, member: Member, reconstruction: Reconstruction
+) -> dict[str, float]:
+    """Estimate the log likelihood by importance weighting, with draws of both levels; see `measure.log_likelihood`."""
+    order = noise.permutation(noise.key("likelihood", "rows"), 0, len(rows))[:LIKELIHOOD_ROWS].to(rows.device)
+    batch: Batch = rows.gather(order[None])
+    keys = [torch.tensor([_key("likelihood", member, level)], device=rows.device) for level in (1, 2)]
+    statistics = reconstruction.statistics(batch.x)
+    mu, logvar = model.encode(batch.inputs)
+    weights = []
+    for draw in range(LIKELIHOOD_DRAWS):
+        step = torch.tensor([draw], dtype=torch.int64, device=rows.device)
+        z1 = posterior_draws(mu, logvar, keys[0], step)
+        mu2, logvar2, _, z2 = _top_draws(model, z1, keys[1], step)
+        of_prior = (z1[0] - model.decode_top(z2)).square().sum(-1) + z2.square().sum(-1)
+        of_z1 = ((z1[0] - mu).square() / logvar.exp() + logvar).sum(-1)
+        of_z2 = ((z2 - mu2).square() / logvar2.exp() + logvar2).sum(-1)
+        log_ratio = 0.5 * (of_z1 + of_z2 - of_prior)
+        weights.append(log_ratio[0].double() - _energy(model, reconstruction, statistics, z1, member.sigma2)[0])
+    per_row = torch.logsumexp(torch.stack(weights), 0) - math.log(LIKELIHOOD_DRAWS)
+    per_row -= reconstruction.constant(batch.x[0].double(), member.sigma2)
+    return {
+        "log_likelihood": float(per_row.mean()),
+        "log_likelihood_standard_error": float(per_row.std()) / math.sqrt(per_row.numel()),
+    }
+
+
+def _key(purpose: str, member: Member, level: int) -> int:
+    return noise.point_key(purpose, member.seed, member.sigma2, member.beta, member.beta_top, level)
+
+
+def _energy(
+    model: HierarchyEnsemble, reconstruction: Reconstruction, statistics: Tensor, z1: Tensor, sigma2: float
+) -> Tensor:
+    """Return the energy [A, R] of draws z1 [1, A, R, n]."""
+    outputs = reconstruction.with_offset(model.decode(z1.flatten(1, 2)).unflatten(1, z1.shape[1:3]))
+    return reconstruction.energy(statistics, outputs, z1.new_full((1,), sigma2))[0].double()
+
+
+def _top_draws(model: HierarchyEnsemble, z1: Tensor, key: Tensor, step: Tensor) -> tuple[Tensor, ...]:
+    """Return mu and log variance of the top level for z1 [1, A, R, n], KL [A R, m] and a draw; others [1, A R, m]."""
+    mu, logvar = model.encode_top(z1.flatten(1, 2))
+    z2, kl = reparam_kl(mu, logvar, key, step[0])
+    return mu, logvar, kl[0].double(), z2[:, 0]
