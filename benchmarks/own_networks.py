@@ -41,6 +41,7 @@ ANNEAL_FROM, ANNEAL_FRACTION = 0.1, 0.5
 """Convolutions leave the collapsed state, next to which they are initialised, later than an MLP. They need a beginning
 deeper on the active side."""
 
+DATA = ("digits", "images")
 TOLERANCE = 0.015
 LATENTS = 4
 
@@ -100,14 +101,13 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of all files")
     parser.add_argument("--images", type=Path, help="folder or archive of images for the second data set")
-    parser.add_argument("--only", help="some of: digits, images")
+    parser.add_argument("--only", type=some_of(DATA), default=list(DATA), help="some of: digits,images")
     parser.add_argument("--samples", type=float, default=2e5, help="training samples of a model")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seeds", default="0,1,2")
     args = parser.parse_args()
-    wanted = some_of(args.only, {"digits": None, "images": None})
     rows = []
-    for data in wanted:
+    for data in args.only:
         folder = args.output / data
         if data == "digits":
             dataset(folder, "digits")
