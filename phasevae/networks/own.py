@@ -45,9 +45,9 @@ class OwnArchitecture:
     n_outputs : int
         P, the decoder's outputs for a row.
     n_condition : int
-        C, the numbers of the condition, which the networks take as their second argument.
+        C, the numbers of the condition, which both networks take as their second argument.
     encoder_sees_condition : bool
-        Whether the encoder takes it as well.
+        Without it the decoder alone takes the condition.
     habits : (Habits, Habits)
         Of encoder and decoder, from `tried_on`.
     """
@@ -139,7 +139,7 @@ class OwnArchitecture:
 
         Parameters
         ----------
-        rows : Tensor [N, D + C] or [N, D]
+        rows : Tensor [N, D + C]
             Inputs of the encoder, on the device and in the type of the training.
 
         Raises
@@ -155,11 +155,8 @@ class OwnArchitecture:
                 raise InputError(f"{self.source.label}: builds other weights for the same torch seed, must use torch's")
         inputs = rows[:TRIAL_ROWS]
         latents = torch.randn(len(inputs), self.n_latent, generator=torch.Generator().manual_seed(0)).to(inputs)
-        condition = (
-            inputs[:, self.dimension :]
-            if self.encoder_sees_condition
-            else inputs.new_zeros(len(inputs), self.n_condition)
-        )
+        seen = inputs[:, self.dimension :]
+        condition = seen if self.encoder_sees_condition else inputs.new_zeros(len(inputs), self.n_condition)
         latents = torch.cat((latents, condition), 1)
         habits = (
             tried(encoder, inputs, self.source, encoder.label),
