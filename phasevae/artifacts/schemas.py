@@ -124,6 +124,7 @@ SCHEMAS = {
         reconstruction=_NUMBER,
         **dict.fromkeys(("elbo", "collapsed_elbo", "elbo_gap"), _NUMBER),
         **dict.fromkeys(("log_likelihood", "log_likelihood_standard_error", "elbo_gap_standard_error"), _ANY),
+        **dict.fromkeys(("residual_edge", "residual_edge_standard_error", "residual_margin"), _ANY),
         **_OF_LATENTS,
         beta_top=_POSITIVE | {"type": ["number", "null"]},
         top=_object(
@@ -154,7 +155,15 @@ SCHEMAS = {
         sigma2=_POSITIVE,
         beta=_POSITIVE,
         architecture=_object(
-            ("dimension", "n_latent", "hidden"), dimension=_WHOLE, n_latent=_WHOLE, hidden=_list(_WHOLE)
+            ("dimension", "n_latent", "hidden"),
+            dimension=_WHOLE,
+            n_latent=_WHOLE,
+            hidden=_list(_WHOLE),
+            n_outputs={"type": ["integer", "null"]},
+            n_condition={"type": "integer", "minimum": 0},
+            input_shape=_list(_WHOLE, 1),
+            channels_last=_FLAG,
+            network=_object(("file", "build", "text"), file=_TEXT, build=_TEXT, text=_TEXT),
         ),
     ),
     "moments": _object(

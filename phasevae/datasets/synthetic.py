@@ -123,7 +123,7 @@ def _sampled(
     lam = _checked_eigenvalues(eigenvalues)
     n = checked_int("n_samples", n_samples, 2)
     basis_seed, sample_seed = np.random.SeedSequence(checked_int("seed", seed, 0)).spawn(2)
-    factor = np.sqrt(lam) * orthogonal(np.random.default_rng(basis_seed), lam.size)
+    factor = np.sqrt(lam) * _orthogonal(np.random.default_rng(basis_seed), lam.size)
     rng = np.random.default_rng(sample_seed)
     x = np.empty((n, lam.size), np.float32)
     for rows in row_slices(n, lam.size, most_rows=65536):
@@ -131,8 +131,8 @@ def _sampled(
     return standardized(RawSamples(x, kind), standardize)
 
 
-def orthogonal(rng: np.random.Generator, dimension: int) -> NDArray:
-    """Return a Haar-distributed orthogonal matrix: QR of a Gaussian one, signs of R removed (Mezzadri 2007)."""
+def _orthogonal(rng: np.random.Generator, dimension: int) -> NDArray:
+    """Orthogonal matrix with Haar measure: QR of a Gaussian matrix with the signs of R removed (Mezzadri 2007)."""
     q, r = np.linalg.qr(rng.standard_normal((dimension, dimension)))
     return q * np.sign(np.diag(r))
 
