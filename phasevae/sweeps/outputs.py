@@ -263,6 +263,7 @@ class Outputs:
             "beta_equivalence": isinstance(settings["beta"], list) and not grid_of(settings).over_beta,
             "bracketing": settings["bracket"],
             "hierarchy": settings.get("hierarchy") is not None,
+            "residual": settings.get("hierarchy") is None,
             # Its curvatures are those of a Gaussian decoder.
             "soft_modes": not grid_of(settings).over_beta,
         }
