@@ -25,7 +25,7 @@ __all__ = [
 _LAZY = {
     "CollapseMonitor": "phasevae.prediction.monitor",
     "compute_spectrum": "phasevae.spectrum.spectrum",
-    "load": "phasevae.model",
+    "load": "phasevae.stored",
     "predict": "phasevae.prediction.predict",
     "prediction_page": "phasevae.figures.prediction_report",
     "sweep": "phasevae.own_sweep",
