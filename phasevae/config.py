@@ -167,8 +167,15 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
         if key not in settings and kind in rule.get("required_for", []):
             raise InputError(f"{where}: key '{key}' is missing; kind '{kind}' needs it")
     _check_network(f"{where}.network", settings.get("network"))
+    has_condition = "condition" in settings or kind == "conditional"
+    if settings.get("shards", 1) > 1 and has_condition:
+        raise InputError(f"{where}.shards: {settings['shards']}, must be 1 for data with a condition")
+    if has_condition and settings.get("hierarchy") is not None:
+        raise InputError(f"{where}.hierarchy: must be left out for data with a condition")
     name = settings.get("likelihood", GAUSSIAN)
     if name != GAUSSIAN:
+        if has_condition:
+            raise InputError(f"{where}.likelihood: {name}, must be {GAUSSIAN} for data with a condition")
         _check_likelihood(where, name, settings)
         return
     for key in ("beta_ratio", "likelihood_options"):

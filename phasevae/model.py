@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from phasevae.artifacts.tensors import check_tensors, read_tensors, write_tensors
+from phasevae.datasets.conditions import Coding
 from phasevae.datasets.sample_shape import SampleShape
 from phasevae.errors import InputError
 from phasevae.kernels import noise
@@ -24,6 +26,7 @@ from phasevae.kernels.family import Family
 from phasevae.kernels.mlp import Layer, Network
 from phasevae.kernels.reconstructions import make_reconstruction
 from phasevae.networks.own import OwnArchitecture
+from phasevae.rows import Conditioning
 from phasevae.sweeps.network_file import NetworkFile, NetworkSpec, network_of
 
 _OF_LIKELIHOOD = "likelihood."
@@ -48,6 +51,8 @@ class Architecture:
         P, the decoder's outputs; as many as the encoder's inputs by default.
     n_condition : int
         C, the numbers of the condition.
+    encoder_sees_condition : bool
+        Without it the encoder has D inputs.
     """
 
     dimension: int
@@ -55,12 +60,14 @@ class Architecture:
     hidden: tuple[int, ...]
     n_outputs: int | None = None
     n_condition: int = 0
+    encoder_sees_condition: bool = True
 
     @property
     def parts(self) -> dict[str, Network]:
         """The networks by name, in the order of the buffer: the decoder's parameters follow those of the encoder."""
         n_outputs = self.dimension if self.n_outputs is None else self.n_outputs
-        encoder = Network([self.dimension + self.n_condition, *self.hidden, 2 * self.n_latent], 0)
+        n_inputs = self.dimension + (self.n_condition if self.encoder_sees_condition else 0)
+        encoder = Network([n_inputs, *self.hidden, 2 * self.n_latent], 0)
         widths = [self.n_latent + self.n_condition, *reversed(self.hidden), n_outputs]
         return {"encoder": encoder, "decoder": Network(widths, encoder.end)}
 
@@ -124,6 +131,7 @@ class Architecture:
             "hidden": list(self.hidden),
             "n_outputs": self.n_outputs,
             "n_condition": self.n_condition,
+            "encoder_sees_condition": self.encoder_sees_condition,
         }
 
 
@@ -230,9 +238,18 @@ class TrainedVAE:
         What the file of the weights records in addition.
     family : Family or None
         The likelihood; None for a Gaussian decoder.
+    coding : Coding or None
+        How values of the condition become its columns; None for a model without a condition.
     """
 
-    def __init__(self, ensemble: VAEEnsemble, mean: Tensor, metadata: dict, family: Family | None = None):
+    def __init__(
+        self,
+        ensemble: VAEEnsemble,
+        mean: Tensor,
+        metadata: dict,
+        family: Family | None = None,
+        offsets: Tensor | None = None,
+    ):
         self._ensemble = ensemble
         # The mean is kept beside the layers, not folded into the first and last bias: where it is large compared with
         # the spread of the data, W x and W m agree in most digits, and their difference in float32 would be rounding.
@@ -242,27 +259,64 @@ class TrainedVAE:
         self.beta: float = metadata["beta"]
         self.n_latent = ensemble.architecture.n_latent
         self.family = family
+        self.coding = Coding.from_json(metadata["condition"]) if metadata.get("condition") else None
+        self._offsets = offsets
 
     @torch.no_grad()
-    def encode(self, x: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-        """Return the posterior means and latent variances, each [N, n_latent], for x [N, D]."""
+    def encode(self, x: np.ndarray | Tensor, condition: ArrayLike | None = None) -> tuple[Tensor, Tensor]:
+        """Return the posterior means and latent variances, each [N, n_latent], for x [N, D].
+
+        The condition is one value for each row, or one for all, as in the data; an encoder that does not see it needs
+        none.
+        """
         batch = self._batch(x, self.mean.numel(), "x")
-        mu, logvar = self._ensemble.encode(batch - self.mean if self.family is None else self.family.inputs(batch))
+        inputs = batch - self.mean if self.family is None else self.family.inputs(batch)
+        unaware = not self._ensemble.architecture.encoder_sees_condition
+        columns = None if unaware else self._columns(condition, inputs.shape[1])
+        if columns is not None:
+            inputs = torch.cat((inputs - columns @ self._offsets, columns), -1)
+        mu, logvar = self._ensemble.encode(inputs)
         return mu[0], logvar[0].exp()
 
     @torch.no_grad()
-    def decode(self, z: np.ndarray | Tensor) -> Tensor:
-        """Return the decoder means f(z) [N, D], or the outputs [N, P] of another likelihood, for z [N, n_latent]."""
-        decoded = self._ensemble.decode(self._batch(z, self.n_latent, "z"))[0]
-        return decoded + self.mean if self.family is None else self.family.with_offset(decoded)
+    def decode(self, z: np.ndarray | Tensor, condition: ArrayLike | None = None) -> Tensor:
+        """Return the decoder means f(z) [N, D], or the outputs [N, P] of another likelihood, for z [N, n_latent].
 
-    def sample(self, n: int, seed: int = 0) -> Tensor:
-        """Draw n new data points [n, D]: z from the prior, and x from the decoder's distribution given z."""
+        The condition is as in `encode`.
+        """
+        batch = self._batch(z, self.n_latent, "z")
+        columns = self._columns(condition, batch.shape[1])
+        decoded = self._ensemble.decode(batch, columns)[0]
+        if self.family is not None:
+            return self.family.with_offset(decoded)
+        return decoded + self.mean if columns is None else decoded + self.mean + columns[0] @ self._offsets
+
+    def sample(self, n: int, seed: int = 0, condition: ArrayLike | None = None) -> Tensor:
+        """Draw n new data points [n, D]: z from the prior, and x from the decoder's distribution given z.
+
+        The condition is as in `encode`.
+        """
         generator = torch.Generator().manual_seed(seed)
-        mean = self.decode(self._prior(n, generator))
+        mean = self.decode(self._prior(n, generator), condition)
         if self.family is not None:
             return self.family.draw(mean, np.random.default_rng(seed))
         return mean + self.sigma2**0.5 * torch.randn(mean.shape, generator=generator)
+
+    def _columns(self, condition: ArrayLike | None, n: int) -> Tensor | None:
+        """The columns [1, n, C] of a condition; None for a model without one."""
+        if self.coding is None:
+            if condition is not None:
+                raise InputError("condition: must be left out, the model was trained without one")
+            return None
+        if condition is None:
+            raise InputError("condition: missing, must be one value for each row or one for all")
+        values = np.asarray(condition)
+        if values.ndim == 0:
+            values = np.full(n, values)
+        columns = torch.from_numpy(self.coding.columns(self.coding.stored(values)))
+        if len(columns) != n:
+            raise InputError(f"condition: {len(columns)} values, must be {n}, one for each row")
+        return columns[None]
 
     def _prior(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw latents [n, n_latent] from the prior."""
@@ -284,6 +338,7 @@ def save_model(
     mean: np.ndarray,
     metadata: dict,
     family: tuple[str, Family] | None = None,
+    conditioning: Conditioning | None = None,
 ) -> None:
     """Write one model of an ensemble as safetensors.
 
@@ -300,13 +355,18 @@ def save_model(
         What to store with it, sigma2 and beta at least; the architecture is added.
     family : (str, Family), optional
         Name and reconstruction term of a likelihood other than the Gaussian one.
+    conditioning : Conditioning, optional
+        That of the rows of a model with a condition.
     """
-    architecture = ensemble.architecture.record()
-    tensors, metadata = {**ensemble.tensors(index), "mean": mean}, {**metadata, "architecture": architecture}
+    tensors = {**ensemble.tensors(index), "mean": mean}
+    metadata = {**metadata, "architecture": ensemble.architecture.record()}
     if family is not None:
         name, term = family
         tensors |= {f"{_OF_LIKELIHOOD}{key}": array for key, array in term.arrays().items()}
         metadata["likelihood"] = {"name": name, "options": term.options}
+    if conditioning is not None:
+        tensors["offsets"] = conditioning.offsets.cpu().numpy()
+        metadata["condition"] = conditioning.coding.to_json()
     write_tensors(path, tensors, metadata)
 
 
@@ -334,6 +394,8 @@ def load(
     path = path / "weights.safetensors" if path.is_dir() else path
     tensors, metadata = read_tensors(path)
     check_tensors(path, tensors, metadata, "weights", {})
+    coding = Coding.from_json(metadata["condition"]) if metadata.get("condition") else None
+    n_condition = 0 if coding is None else coding.n_columns
     architecture = _recorded_architecture(path, metadata["architecture"], build, trust_code)
     row = torch.from_numpy(architecture.row(tensors, str(path)))[None]
     mean, family = tensors.get("mean"), _family_of(tensors, metadata)
@@ -341,17 +403,26 @@ def load(
         raise InputError(
             f"{path}: the mean of the data is missing or not [{architecture.dimension}], train the point again"
         )
-    return TrainedVAE(VAEEnsemble(architecture, padded(row, architecture)), torch.from_numpy(mean), metadata, family)
+    offsets = tensors.get("offsets") if n_condition else None
+    if n_condition and (offsets is None or offsets.shape != (n_condition, architecture.dimension)):
+        raise InputError(f"{path}: offsets are missing or not [{n_condition}, {architecture.dimension}]")
+    return TrainedVAE(
+        VAEEnsemble(architecture, padded(row, architecture)),
+        torch.from_numpy(mean),
+        metadata,
+        family,
+        None if offsets is None else torch.from_numpy(offsets),
+    )
 
 
 def _recorded_architecture(
     path: Path, record: Mapping[str, Any], build: Callable[..., Any] | Path | str | None, trust_code: bool
 ) -> Architecture | OwnArchitecture:
     """The architecture of a weights file; see `load`."""
-    n_outputs, n_condition = record.get("n_outputs"), record.get("n_condition", 0)
+    sizes = record.get("n_outputs"), record.get("n_condition", 0), record.get("encoder_sees_condition", True)
     own = record.get("network")
     if own is None:
-        return Architecture(record["dimension"], record["n_latent"], tuple(record["hidden"]), n_outputs, n_condition)
+        return Architecture(record["dimension"], record["n_latent"], tuple(record["hidden"]), *sizes)
     if build is None and not trust_code:
         raise InputError(
             f"{path}: has the networks of {own['file']}: {own['build']}(); give build= (--network), the "
@@ -360,11 +431,17 @@ def _recorded_architecture(
     stored = NetworkFile(own["file"], own["build"], own["text"])
     file = stored if build is None else network_of(build, own["build"])
     sample = SampleShape(tuple(record["input_shape"]), record["channels_last"])
-    return OwnArchitecture(file, sample, record["n_latent"], n_outputs, n_condition)
+    return OwnArchitecture(file, sample, record["n_latent"], *sizes)
 
 
 def architecture_of(
-    spec: NetworkSpec | None, hidden: Sequence[int], dimension: int, n_latent: int, n_outputs: int, n_condition: int = 0
+    spec: NetworkSpec | None,
+    hidden: Sequence[int],
+    dimension: int,
+    n_latent: int,
+    n_outputs: int,
+    n_condition: int = 0,
+    encoder_sees_condition: bool = True,
 ) -> Architecture | OwnArchitecture:
     """Return the architecture of a training.
 
@@ -374,7 +451,7 @@ def architecture_of(
         The user's own networks; None for the MLP of `hidden`.
     hidden : sequence of int
         Widths of the encoder's hidden layers.
-    dimension, n_latent, n_outputs, n_condition : int
+    dimension, n_latent, n_outputs, n_condition, encoder_sees_condition
         See `Architecture`.
 
     Raises
@@ -383,13 +460,13 @@ def architecture_of(
         If the user's networks are for samples of another size, or come without their file.
     """
     if spec is None:
-        return Architecture(dimension, n_latent, tuple(hidden), n_outputs, n_condition)
+        return Architecture(dimension, n_latent, tuple(hidden), n_outputs, n_condition, encoder_sees_condition)
     if spec.file is None:
         raise InputError(f"network: the file with {spec.build}() is missing, must be given")
     if spec.sample.size != dimension:
         shape = " x ".join(map(str, spec.input_shape))
         raise InputError(f"network: samples of {shape} numbers, must be of {dimension} as the data are")
-    return OwnArchitecture(spec.file, spec.sample, n_latent, n_outputs, n_condition)
+    return OwnArchitecture(spec.file, spec.sample, n_latent, n_outputs, n_condition, encoder_sees_condition)
 
 
 def _family_of(tensors: dict[str, np.ndarray], metadata: dict) -> Family | None:

@@ -27,6 +27,13 @@ Header = Annotated[
     bool | None,
     typer.Option("--header/--no-header", help="Whether the first line of a table holds names (default: recognised)."),
 ]
+Condition = Annotated[
+    str | None,
+    typer.Option(help="What the networks see beside each row: a .npy file, column:NAME, or label (the data's own)."),
+]
+ConditionKind = Annotated[
+    str | None, typer.Option(help="classes | numbers (default: texts and whole numbers are classes).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutputJson = Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")]
 DataMemory = Annotated[

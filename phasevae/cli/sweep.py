@@ -82,6 +82,7 @@ def train(
     rao_blackwell_group: setting("rao_blackwell_group") = None,
     balanced_order: setting("balanced_order") = None,
     moment_matched_noise: setting("moment_matched_noise") = None,
+    encoder_sees_condition: setting("encoder_sees_condition") = None,
     holdout: setting("holdout") = None,
     extend_unconverged: setting("extend_unconverged", "--extend") = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
@@ -119,7 +120,7 @@ def train(
     source = Source.of(data, spectrum)
     chosen = training_settings(completed, data)
     tasks = make_tasks(planned, output, chosen, source, completed["extend_unconverged"])
-    x = load_dataset(data, verify=True).x
+    dataset = load_dataset(data, verify=True)
     # These import PyTorch, which takes seconds: mistakes in the arguments are reported before.
     from phasevae.cli.progress import training_progress
     from phasevae.training.device import choose_device, use_threads
@@ -127,14 +128,15 @@ def train(
 
     job = Job(
         tasks=tasks,
-        x=x,
+        x=dataset.x,
+        condition=dataset.condition,
         data_sha256=source.data_sha256,
         settings=chosen,
         checkpoint=output / "checkpoints" / f"bucket={'all' if bucket is None else bucket}.safetensors",
         device=choose_device(device),
         checkpoint_seconds=checkpoint_seconds,
         data_memory=in_bytes(data_memory_mb),
-        own_likelihood=own_term(chosen, x),
+        own_likelihood=own_term(chosen, dataset.x),
     )
     use_threads(threads)
     with training_progress() as show:
@@ -240,12 +242,13 @@ def hysteresis(
     critical = source.reference(chosen, f"{data}: --ratio")
     on = choose_device(device)
     use_threads(threads)
-    x = load_dataset(data, verify=True).x
+    dataset = load_dataset(data, verify=True)
+    x = dataset.x
     grid, own = [value * critical for value in checked["hysteresis_ratio"]], own_term(chosen, x)
     weight = checked["beta"] if isinstance(checked["beta"], float) else 1.0
     with training_progress() as show:
         memory = in_bytes(data_memory_mb)
-        table = hysteresis_sweep(x, chosen, grid, checked["seeds"], weight, on, show, own, memory)
+        table = hysteresis_sweep(x, chosen, grid, checked["seeds"], weight, on, show, own, memory, dataset.condition)
     record = provenance_record(
         output,
         "hysteresis",

@@ -43,6 +43,8 @@ class OwnArchitecture:
         P, the decoder's outputs for a row.
     n_condition : int
         C, the numbers of the condition, which both networks take as their second argument.
+    encoder_sees_condition : bool
+        Without it the decoder alone takes the condition.
     habits : (Habits, Habits)
         Of encoder and decoder, from `tried_on`.
     """
@@ -52,6 +54,7 @@ class OwnArchitecture:
     n_latent: int
     n_outputs: int
     n_condition: int = 0
+    encoder_sees_condition: bool = True
     habits: tuple[Habits, Habits] = (Habits(False, False), Habits(False, False))
 
     @property
@@ -120,6 +123,7 @@ class OwnArchitecture:
             "hidden": [],
             "n_outputs": self.n_outputs,
             "n_condition": self.n_condition,
+            "encoder_sees_condition": self.encoder_sees_condition,
             "input_shape": list(self.sample.shape),
             "channels_last": self.sample.channels_last,
             "network": {"file": self.source.name, "build": self.source.build, "text": self.source.text},
@@ -146,7 +150,9 @@ class OwnArchitecture:
                 raise InputError(f"{self.source.label}: builds other weights for the same torch seed, must use torch's")
         inputs = rows[:TRIAL_ROWS]
         latents = torch.randn(len(inputs), self.n_latent, generator=torch.Generator().manual_seed(0)).to(inputs)
-        latents = torch.cat((latents, inputs[:, self.dimension :]), 1)
+        seen = inputs[:, self.dimension :]
+        condition = seen if self.encoder_sees_condition else inputs.new_zeros(len(inputs), self.n_condition)
+        latents = torch.cat((latents, condition), 1)
         habits = (
             tried(encoder, inputs, self.source, encoder.label),
             tried(decoder, latents, self.source, decoder.label),
@@ -190,7 +196,8 @@ class OwnArchitecture:
             raise InputError(f"{label}: encoder and decoder share parameters, must have their own")
         encoder = RowEncoder(pair[0], self.sample, self.n_latent, f"{label}: encoder")
         decoder = RowDecoder(pair[1], self.sample, self.n_latent, self.n_outputs, f"{label}: decoder")
-        widths = self.dimension + self.n_condition, self.n_latent + self.n_condition
+        seen = self.n_condition if self.encoder_sees_condition else 0
+        widths = self.dimension + seen, self.n_latent + self.n_condition
         for module, width in zip((encoder, decoder), widths, strict=True):
             initialise_lazy(module, width, self.source, key)
             check_tensors(module, module.label)

@@ -73,8 +73,10 @@ class Trainer:
         self._rows = rows = problem.rows
         device = rows.device
         seeds = sorted({member.seed for member in members})
-        seen = rows.seen if settings.balanced_order else None
-        self._order = RowOrder(seeds, problem.chapters, settings.batch, rows.order_device, seen, settings.n_latent)
+        seen = None if not settings.balanced_order else rows.seen
+        self._order = RowOrder(
+            seeds, problem.chapters, settings.batch, rows.order_device, seen, settings.n_latent, rows.classes
+        )
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=device)
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=rows.dtype, device=device)
         self._reconstruction = problem.reconstruction

@@ -67,7 +67,9 @@ class VAEStep:
         self._beta = torch.tensor([member.beta for member in members], dtype=dtype, device=device)
         self._point_keys = keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta, m.beta_top) for m in members]
         self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
-        self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if reconstruction.is_linear else 1
+        # Only rows of one condition have one E[x | z, c]; no two rows share their numbers.
+        shares = reconstruction.is_linear and (rows.conditioning is None or rows.conditioning.has_classes)
+        self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if shares else 1
         self._mean = problem.mean
 
     @property
@@ -84,9 +86,10 @@ class VAEStep:
     @staticmethod
     def _new_model(seeds: Sequence[int], problem: Problem, settings: Settings) -> VAEEnsemble:
         rows, n_outputs = problem.rows, problem.reconstruction.n_outputs
-        dimension = rows.n_inputs - rows.n_condition
+        sees = rows.conditioning is None or rows.conditioning.encoder_sees
+        dimension = rows.n_inputs - (rows.n_condition if sees else 0)
         architecture = architecture_of(
-            settings.network, settings.hidden, dimension, settings.n_latent, n_outputs, rows.n_condition
+            settings.network, settings.hidden, dimension, settings.n_latent, n_outputs, rows.n_condition, sees
         )
         if settings.network is not None:
             some = torch.arange(min(TRIAL_ROWS, len(rows)), device=rows.order_device)
@@ -169,7 +172,7 @@ class VAEStep:
         if self._group <= 1:
             return of_rows, of_rows, energy
         means = self._reconstruction.means(outputs.detach())
-        targets = rao_blackwell_targets(statistics, self._mean, mu, logvar, z, means, self._group)
+        targets = rao_blackwell_targets(statistics, self._mean, mu, logvar, z, means, self._group, batch.condition)
         of_one = outputs.flatten(1, 2)[:, None]
         energy_of_targets = self._reconstruction.energy(targets.flatten(1, 2), of_one, sigma2).mean((1, 2))
         (of_targets,) = torch.autograd.grad(energy_of_targets.sum(), outputs)
