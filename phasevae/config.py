@@ -166,8 +166,16 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
             raise InputError(f"{where}.{key}: kind '{kind}' has no such option; it takes: {', '.join(taken)}")
         if key not in settings and kind in rule.get("required_for", []):
             raise InputError(f"{where}: key '{key}' is missing; kind '{kind}' needs it")
+    _check_network(f"{where}.network", settings.get("network"))
+    has_condition = "condition" in settings or kind == "conditional"
+    if settings.get("shards", 1) > 1 and has_condition:
+        raise InputError(f"{where}.shards: {settings['shards']}, must be 1 for data with a condition")
+    if has_condition and settings.get("hierarchy") is not None:
+        raise InputError(f"{where}.hierarchy: must be left out for data with a condition")
     name = settings.get("likelihood", GAUSSIAN)
     if name != GAUSSIAN:
+        if has_condition:
+            raise InputError(f"{where}.likelihood: {name}, must be {GAUSSIAN} for data with a condition")
         _check_likelihood(where, name, settings)
         return
     for key in ("beta_ratio", "likelihood_options"):
@@ -196,6 +204,17 @@ def _check_one_of(where: str, keys: tuple[str, str], settings: Mapping[str, Any]
         raise InputError(
             f"{where}: {keys[0]} and {keys[1]}: {state}; give one list (null in an overriding file removes the other)"
         )
+
+
+def _check_network(where: str, network: Mapping[str, Any] | None) -> None:
+    if network is not None and ("kind" in network) == ("module" in network):
+        given = "both are given" if "kind" in network else "neither is given"
+        raise InputError(
+            f"{where}: kind and module: {given}; write {{kind: mlp}} or {{module: FILE}} (null in an overriding file "
+            "removes one)"
+        )
+    if network is not None and "build" in network and "module" not in network:
+        raise InputError(f"{where}.build: {network['build']!r}, goes with module: FILE")
 
 
 def _check_hierarchy(where: str, settings: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from phasevae.datasets.row_file import RowFile
-from phasevae.rows import Batch, Rows, mean_of_rows
+from phasevae.rows import Batch, Conditioning, Rows, classes_of, mean_of_rows
 
 WINDOW_BYTES = 2**30
 """Memory for the rows of the next steps where it is not given."""
@@ -37,6 +37,8 @@ class FileRows:
         None; x by default.
     condition : Tensor [N, C], optional
         What the decoder sees besides the latents, in the host's memory.
+    conditioning : Conditioning, optional
+        What that changes about the rows, instead of `inputs`.
     """
 
     dtype = torch.float32
@@ -50,6 +52,7 @@ class FileRows:
         mean: np.ndarray | None = None,
         inputs: Callable[[Tensor, Tensor | None], Tensor] | None = None,
         condition: Tensor | None = None,
+        conditioning: Conditioning | None = None,
     ):
         self._file = file
         self.device = torch.device(device)
@@ -57,6 +60,7 @@ class FileRows:
         self.mean = mean_of_rows(file) if mean is None else mean
         self._inputs = inputs
         self.condition = condition
+        self.conditioning = conditioning
         self.n_features = file.shape[1]
         self.n_condition = 0 if condition is None else condition.shape[1]
         nothing = torch.empty(0, self.n_features, device=self.device)
@@ -68,7 +72,20 @@ class FileRows:
 
     def batch(self, x: Tensor, condition: Tensor | None) -> Batch:
         """Return rows x [..., D] with their condition [..., C] and what the encoder sees of both."""
+        if self.conditioning is not None:
+            return self.conditioning.batch(x, condition)
         return Batch(x if self._inputs is None else self._inputs(x, condition), x, condition)
+
+    @property
+    def classes(self) -> Tensor | None:
+        """int64 [N], the class of each row, where the condition is one of classes."""
+        return classes_of(self)
+
+    def conditioned(self, columns: Tensor, conditioning: Conditioning) -> FileRows:
+        """Return the rows with a condition [N, C]."""
+        return FileRows(
+            self._file, self.device, self.window_bytes, self.mean, condition=columns, conditioning=conditioning
+        )
 
     def read_sorted(self, rows: Tensor, out: Tensor) -> None:
         """Fill `out` [n, D], in the host's memory, with x of the rows with these numbers [n], ascending."""
@@ -77,8 +94,10 @@ class FileRows:
         values -= self.mean
 
     def seen(self, rows: Tensor) -> Tensor:
-        """Return what the encoder sees of the rows with these numbers [n], [n, E], on their device."""
-        return self.gather(rows[None]).inputs[0].to(rows.device)
+        """Return what the encoder sees of the rows with these numbers [n], without their condition, [n, E], on their
+        device."""
+        batch = self.gather(rows[None])
+        return (batch.inputs if self.conditioning is None else batch.x)[0].to(rows.device)
 
     def gather(self, rows: Tensor) -> Batch:
         """Return the rows with these numbers [S, B]."""

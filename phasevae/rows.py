@@ -7,7 +7,7 @@ does not reach it: a step of Adam moves the units of the first layer in all samp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from phasevae.datasets.base import block_rows
+from phasevae.datasets.conditions import Coding, Condition, offsets
 from phasevae.datasets.row_file import RowFile, row_blocks
 
 
@@ -41,6 +42,45 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Conditioning:
+    """What a condition changes about rows.
+
+    What rows have in common with their condition is subtracted: the decoder of a collapsed model gives these offsets,
+    for classes their means. An encoder that does not see the condition sees the rows as they are, because it could tell
+    them from the rest with the offsets alone.
+
+    Attributes
+    ----------
+    coding : Coding
+        How values of the condition become its columns.
+    offsets : Tensor [C, D]
+        The columns of a condition times these are the offset of their row.
+    encoder_sees : bool
+        Whether the encoder sees the condition.
+    """
+
+    coding: Coding
+    offsets: Tensor
+    encoder_sees: bool
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether rows may share a condition."""
+        return self.coding.kind == "classes"
+
+    @property
+    def n_inputs(self) -> int:
+        """E, the numbers of a row that the encoder sees."""
+        n_columns, dimension = self.offsets.shape
+        return dimension + (n_columns if self.encoder_sees else 0)
+
+    def batch(self, x: Tensor, columns: Tensor) -> Batch:
+        """Return rows x [..., D] with their condition [..., C], and what the encoder sees of both."""
+        rest = x - columns @ self.offsets
+        return Batch(torch.cat((rest, columns), -1) if self.encoder_sees else x, rest, columns)
+
+
+@dataclass(frozen=True)
 class Rows:
     """The rows of a data set, on the device to train on and in the type to train with.
 
@@ -54,12 +94,15 @@ class Rows:
         What the encoder sees; x by default.
     condition : Tensor [N, C], optional
         What the decoder sees besides the latents.
+    conditioning : Conditioning, optional
+        What that changes about the rows.
     """
 
     x: Tensor
     mean: np.ndarray
     inputs: Tensor | None = None
     condition: Tensor | None = None
+    conditioning: Conditioning | None = None
 
     @classmethod
     def of(
@@ -111,6 +154,8 @@ class Rows:
     @property
     def n_inputs(self) -> int:
         """E, the numbers of a row that the encoder sees."""
+        if self.conditioning is not None:
+            return self.conditioning.n_inputs
         return self.x.shape[1] if self.inputs is None else self.inputs.shape[1]
 
     @property
@@ -118,29 +163,44 @@ class Rows:
         """C, the numbers of a row that the decoder sees besides the latents."""
         return 0 if self.condition is None else self.condition.shape[1]
 
+    @property
+    def classes(self) -> Tensor | None:
+        """int64 [N], the class of each row, where the condition is one of classes."""
+        return classes_of(self)
+
+    def conditioned(self, columns: Tensor, conditioning: Conditioning) -> Rows:
+        """Return the rows with a condition [N, C]."""
+        return replace(self, condition=columns.to(self.device), conditioning=conditioning)
+
     def seen(self, rows: Tensor) -> Tensor:
-        """Return what the encoder sees of the rows with these numbers [n], [n, E], on their device."""
+        """Return what the encoder sees of the rows with these numbers [n], without their condition, [n, E], on their
+        device."""
+        if self.conditioning is not None:
+            return self._batch(rows).x
         return self.x[rows] if self.inputs is None else self.inputs[rows]
 
     def gather(self, rows: Tensor) -> Batch:
         """Return the rows with these numbers [S, B]."""
-        x = self.x[rows]
-        inputs = x if self.inputs is None else self.inputs[rows]
-        return Batch(inputs, x, None if self.condition is None else self.condition[rows])
+        return self._batch(rows)
 
     def blocks(self, size: int) -> Iterator[tuple[int, Batch]]:
         """Yield all rows in order, as one stream, in blocks of at most `size`, each with the number of its first."""
         for start in range(0, len(self), size):
-            part = slice(start, start + size)
-            x = self.x[None, part]
-            inputs = x if self.inputs is None else self.inputs[None, part]
-            yield start, Batch(inputs, x, None if self.condition is None else self.condition[None, part])
+            yield start, self._batch((None, slice(start, start + size)))
+
+    def _batch(self, rows: Tensor | tuple[None, slice]) -> Batch:
+        x, condition = self.x[rows], None if self.condition is None else self.condition[rows]
+        if self.conditioning is not None:
+            return self.conditioning.batch(x, condition)
+        return Batch(x if self.inputs is None else self.inputs[rows], x, condition)
 
 
 class AnyRows(Protocol):
     """What `Rows` and `phasevae.file_rows.FileRows` have in common; see there."""
 
     mean: np.ndarray
+    condition: Tensor | None
+    conditioning: Conditioning | None
 
     @property
     def device(self) -> torch.device: ...
@@ -154,10 +214,36 @@ class AnyRows(Protocol):
     def n_inputs(self) -> int: ...
     @property
     def n_condition(self) -> int: ...
+    @property
+    def classes(self) -> Tensor | None: ...
     def __len__(self) -> int: ...
+    def conditioned(self, columns: Tensor, conditioning: Conditioning) -> AnyRows: ...
     def seen(self, rows: Tensor) -> Tensor: ...
     def gather(self, rows: Tensor) -> Batch: ...
     def blocks(self, size: int) -> Iterator[tuple[int, Batch]]: ...
+
+
+def given_condition(rows: AnyRows, condition: Condition, encoder_sees: bool = True) -> AnyRows:
+    """Return centred rows with their condition.
+
+    Parameters
+    ----------
+    rows : Rows or FileRows
+        Without a condition.
+    condition : Condition
+    encoder_sees : bool
+        Whether the encoder sees the condition.
+    """
+    centred = (batch.x[0].double().cpu().numpy() for _, batch in rows.blocks(block_rows(rows.n_features)))
+    found = torch.from_numpy(offsets(condition, centred)).to(rows.device, rows.dtype)
+    columns = torch.from_numpy(condition.columns()).to(rows.dtype)
+    return rows.conditioned(columns, Conditioning(condition.coding, found, encoder_sees))
+
+
+def classes_of(rows: AnyRows) -> Tensor | None:
+    """Return the class of each row [N], int64; None where the condition is not one of classes."""
+    has_classes = rows.conditioning is not None and rows.conditioning.has_classes
+    return rows.condition.argmax(1) if has_classes else None
 
 
 def mean_of_rows(x: np.ndarray | RowFile) -> np.ndarray:
@@ -179,17 +265,24 @@ def mean_over(rows: AnyRows, function: Callable[[Tensor], Tensor], left_out: Ten
 
     Returns
     -------
-    Tensor [S]
+    Tensor [S], or [C, S] where the rows have classes
         Summed in float64, in the type of the rows.
     """
-    total = 0.0
+    has_classes = rows.conditioning is not None and rows.conditioning.has_classes
+    total, counts = 0.0, 0.0
     for start, batch in rows.blocks(block_rows(rows.n_features)):
-        x = batch.x[0]
+        x, columns = batch.x[0], batch.condition[0] if has_classes else None
         if left_out.numel():
             kept = torch.ones(len(x), dtype=torch.bool)
             kept[part_of(left_out, start, len(x))] = False
-            x = x[kept.to(x.device)]
-        total = total + function(x).sum(0, dtype=torch.float64)
+            x, columns = (part if part is None else part[kept.to(x.device)] for part in (x, columns))
+        if columns is None:
+            total = total + function(x).sum(0, dtype=torch.float64)
+        else:
+            total = total + columns.double().mT @ function(x).double()
+            counts = counts + columns.sum(0, dtype=torch.float64)
+    if has_classes:
+        return (total / counts[:, None].clamp(min=1)).to(rows.dtype)
     return (total / (len(rows) - left_out.numel())).to(rows.dtype)
 
 

@@ -116,7 +116,7 @@ def compare_bracketing(first: pd.DataFrame, second: pd.DataFrame, spectrum: Spec
         np.where(difference > 0, both[f"{column}_first"], both[f"{column}_second"])
         for column in ("elbo_gap", "gap_error")
     )
-    stable = both["beta"] * both["sigma2"] >= float(spectrum.eigenvalues[0])
+    stable = both["beta"] * both["sigma2"] >= spectrum.critical_variance
     coexist = stable & (gap > BEYOND * gap_error)
     columns = {
         **{f"{key}_{name}": both[f"{key}_{name}"] for key in ("kl", "elbo", "n_seeds") for name in SWEEPS},
@@ -148,7 +148,7 @@ def summarise_bracketing(
     """
     fits = [fit_critical_point(sweep, spectrum, n_latent) for sweep in (first, second)]
     values = [fit.critical_variance for fit in fits]
-    predicted = float(spectrum.eigenvalues[0])
+    predicted = spectrum.critical_variance
     worst = table.loc[table["kl_difference"].abs().idxmax()]
     return BracketingSummary(
         *(_summary(fit, sweep) for fit, sweep in zip(fits, (first, second), strict=True)),

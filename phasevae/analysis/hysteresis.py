@@ -106,7 +106,7 @@ def fit_hysteresis(spectrum: Spectrum | None, upward: pd.DataFrame | None) -> Hy
     if upward is None or spectrum is None:
         missing = "no hysteresis.csv is given" if spectrum is not None else "no spectrum is given"
         return Hysteresis(predicted, None, missing)
-    measured = measured_hysteresis(upward, float(spectrum.eigenvalues[0]))
+    measured = measured_hysteresis(upward, spectrum.critical_variance)
     return Hysteresis(predicted, measured, measured.reason)
 
 
@@ -114,9 +114,9 @@ def predicted_hysteresis(spectrum: Spectrum | None) -> PredictedHysteresis:
     """Predict from the data alone whether an active state can survive above lambda_1, and up to where."""
     if spectrum is None:
         return PredictedHysteresis(reason="no spectrum is given")
-    critical, proxy = float(spectrum.eigenvalues[0]), spectrum.variance_proxy
+    critical, proxy, leading = spectrum.critical_variance, spectrum.variance_proxy, spectrum.leading
     ratio = None if proxy is None else float(proxy) / critical
-    moments = float(spectrum.skewness[0]), float(spectrum.excess_kurtosis[0])
+    moments = float(leading.skewness[0]), float(leading.excess_kurtosis[0])
     skewness, kurtosis = (None if np.isnan(value) else value for value in moments)
     return PredictedHysteresis(
         critical_variance=critical,
@@ -125,7 +125,7 @@ def predicted_hysteresis(spectrum: Spectrum | None) -> PredictedHysteresis:
         coexistence_possible=None if ratio is None else ratio > COEXISTENCE_RATIO,
         skewness=skewness,
         excess_kurtosis=kurtosis,
-        binodal_ratio=binodal_ratio(skewness, kurtosis, spectrum.n_samples),
+        binodal_ratio=binodal_ratio(skewness, kurtosis, leading.n_samples),
     )
 
 

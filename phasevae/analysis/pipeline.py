@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from phasevae.analysis.beta_equivalence import BetaEquivalence, compare_sweeps
+from phasevae.analysis.conditions import CASCADE_REASON, ClassThresholds, fit_conditions
 from phasevae.analysis.exponents import Exponents, fit_exponents
 from phasevae.analysis.hysteresis import Hysteresis, MeasuredHysteresis, fit_hysteresis
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, fit_critical_point
@@ -39,6 +40,7 @@ class Analysis(CriticalPoint):
     order: Order
     exponents: Exponents
     cascade: Thresholds
+    conditions: list[ClassThresholds] = field(default_factory=list)  # of data with classes
     beta_equivalence: BetaEquivalence | None  # None for a single beta
     slowing: Slowing
     hysteresis: Hysteresis
@@ -106,8 +108,11 @@ def analyse(
     has_gap = "elbo_gap" in sweep
     order = transition_order(sweep, spectrum, point) if has_gap else Order(None, missing)
     exponents = fit_exponents(sweep, spectrum, point) if has_gap else Exponents(reason=missing)
+    conditions = [] if dimensions is None or spectrum is None else fit_conditions(dimensions, spectrum, n_latent)
     if dimensions is None:
         cascade = Thresholds([], None, "no dimensions.csv is given")
+    elif conditions:
+        cascade = Thresholds([], None, CASCADE_REASON)
     else:
         cascade = fit_thresholds(dimensions, spectrum, n_latent)
     equivalence = compare_sweeps(sweep)
@@ -123,6 +128,7 @@ def analyse(
         order=_with_hysteresis(order, hysteresis.measured),
         exponents=exponents,
         cascade=cascade,
+        conditions=conditions,
         beta_equivalence=equivalence,
         slowing=slowing,
         hysteresis=hysteresis,

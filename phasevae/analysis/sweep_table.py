@@ -129,6 +129,13 @@ def weighted(points: Points, critical: float | None = None) -> Points:
     return Points(points.x, points.kl, variance**-0.5, points.count)
 
 
+def of_condition(dimensions: pd.DataFrame, value: str = "") -> pd.DataFrame:
+    """Return the rows of a dimensions table for one class of a condition; by default those of all rows together."""
+    if "condition" not in dimensions:
+        return dimensions
+    return dimensions[dimensions["condition"] == value].drop(columns="condition")
+
+
 def check_belongs(table: pd.DataFrame, name: str, sweep: pd.DataFrame) -> None:
     """Raise InputError if another table of the sweep (dimensions, histories) has a point that the sweep lacks."""
     known, points = (dict.fromkeys(rows[[*IDENTITY]].itertuples(index=False, name=None)) for rows in (sweep, table))

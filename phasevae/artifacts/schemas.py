@@ -57,6 +57,16 @@ _READ = _object(
 
 _MACHINE = {key: {"type": ["string", "null"]} for key in ("device", "torch", "cuda")}
 
+_CONDITION = _object(
+    ("kind", "classes", "mean", "scale"),
+    null=True,
+    kind={"enum": ["classes", "numbers"]},
+    classes=_list({"type": ["string", "integer", "boolean"]}),
+    mean=_list(_NUMBER),
+    scale=_list(_POSITIVE),
+)
+"""How values of a condition become columns (`phasevae.datasets.conditions.Coding`)."""
+
 CONVERGENCE = ("kl_late", "kl_drift", "elbo_drift", "elbo_drift_standard_error", "second_moment_deviation")
 """Keys of the evidence for convergence in point.json."""
 
@@ -80,6 +90,38 @@ _PART = _object(
     read=_READ,
 )
 
+_CLASS_SPECTRUM = _object(
+    (
+        "value", "share", "n_samples", "critical_variance", "trace", "eigenvalues", "standard_errors", "skewness",
+        "excess_kurtosis", "variance_proxy",
+    ),
+    value={"type": ["string", "integer", "boolean"]},
+    share={"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    n_samples=_WHOLE,
+    critical_variance=_LEAST_0,
+    trace=_LEAST_0,
+    eigenvalues=_list(_LEAST_0, 1),
+    standard_errors=_list(_LEAST_0, 1),
+    skewness=_list(_ANY, 1),
+    excess_kurtosis=_list(_ANY, 1),
+    variance_proxy=_POSITIVE | {"type": ["number", "null"]},
+)  # fmt: skip
+"""The spectrum of one class of a condition."""
+
+_OF_CLASS = _object(
+    ("value", "share", "kl", "kl_per_dim", "latent_variance", "mean_variance", "mean_covariance"),
+    value={"type": ["string", "integer", "boolean"]},
+    share={"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    n_samples=_WHOLE,
+    kl=_KL,
+    mse=_LEAST_0,
+    kl_per_dim=_list(_KL, 1),
+    latent_variance=_list(_LEAST_0, 1),
+    mean_variance=_list(_NUMBER | {"minimum": NEGATIVE_VARIANCE}, 1),
+    mean_covariance=_list(_list(_NUMBER, 1), 1),
+)
+"""The numbers of a point for one class of its condition."""
+
 SCHEMAS = {
     "data": _object(
         name=_TEXT,
@@ -92,6 +134,7 @@ SCHEMAS = {
         sha256=_TEXT,
         provenance=_OBJECT,
         read=_READ,
+        condition=_CONDITION,
     ),
     "spectrum": _object(
         name=_TEXT,
@@ -107,6 +150,9 @@ SCHEMAS = {
         data_sha256={"type": ["string", "null"]},
         provenance=_OBJECT,
         read=_READ,
+        condition=_object(("kind", "source"), null=True, kind=_TEXT, source=_TEXT),
+        unaware_variance=_LEAST_0 | {"type": ["number", "null"]},
+        conditions=_list(_CLASS_SPECTRUM),
         likelihood={
             **_object(("name", "options", "collapsed_loss"), name=_TEXT, options=_OBJECT, collapsed_loss=_NUMBER),
             "additionalProperties": False,
@@ -126,6 +172,7 @@ SCHEMAS = {
         **dict.fromkeys(("log_likelihood", "log_likelihood_standard_error", "elbo_gap_standard_error"), _ANY),
         **dict.fromkeys(("residual_edge", "residual_edge_standard_error", "residual_margin"), _ANY),
         **_OF_LATENTS,
+        conditions=_list(_OF_CLASS),
         beta_top=_POSITIVE | {"type": ["number", "null"]},
         top=_object(
             ("kl", "active_dims", *_OF_LATENTS), kl=_KL, active_dims={"type": "integer", "minimum": 0}, **_OF_LATENTS
@@ -142,7 +189,7 @@ SCHEMAS = {
             batch=_WHOLE,
             rao_blackwell_group=_WHOLE,
             schedule=_TEXT,
-            **dict.fromkeys(("antithetic", "balanced_order", "moment_matched_noise"), _FLAG),
+            **dict.fromkeys(("antithetic", "balanced_order", "moment_matched_noise", "encoder_sees_condition"), _FLAG),
             **dict.fromkeys(("samples", "learning_rate", "anneal_from"), _POSITIVE),
             **dict.fromkeys(("anneal_fraction", "holdout"), _NUMBER),
         ),
@@ -155,8 +202,18 @@ SCHEMAS = {
         sigma2=_POSITIVE,
         beta=_POSITIVE,
         architecture=_object(
-            ("dimension", "n_latent", "hidden"), dimension=_WHOLE, n_latent=_WHOLE, hidden=_list(_WHOLE)
+            ("dimension", "n_latent", "hidden"),
+            dimension=_WHOLE,
+            n_latent=_WHOLE,
+            hidden=_list(_WHOLE),
+            n_outputs={"type": ["integer", "null"]},
+            n_condition={"type": "integer", "minimum": 0},
+            input_shape=_list(_WHOLE, 1),
+            channels_last=_FLAG,
+            network=_object(("file", "build", "text"), file=_TEXT, build=_TEXT, text=_TEXT),
+            encoder_sees_condition=_FLAG,
         ),
+        condition=_CONDITION,
     ),
     "moments": _object(
         ("parts",),

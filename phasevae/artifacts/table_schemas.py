@@ -123,6 +123,7 @@ _DIMENSIONS = {
     "latent_variance": _LEAST_0,
     "mean_variance": _VARIANCE,
     "mean_eigenvalue": _VARIANCE,
+    "condition": _or_empty(_TEXT),
 }
 
 _COURSE = {"elbo": _NUMBER, "kl": _needed(_KL), "mse": _or_empty(_LEAST_0)}
@@ -188,7 +189,7 @@ _PLAN = {
 
 TABLES = {
     "sweep": TableSchema(_SWEEP, _IDENTITY, ("beta_top",)),
-    "dimensions": TableSchema(_DIMENSIONS, (*_IDENTITY, "latent"), ("beta_top", "level")),
+    "dimensions": TableSchema(_DIMENSIONS, (*_IDENTITY, "latent"), ("beta_top", "level", "condition")),
     "histories": TableSchema(_HISTORIES, (*_IDENTITY, "step"), ("beta_top",)),
     "history": TableSchema(_HISTORY, ("step",)),
     "timing": TableSchema(_TIMING, _IDENTITY, ("beta_top",)),

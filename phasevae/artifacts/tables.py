@@ -191,7 +191,8 @@ def _right_texts(cells: pd.Series, column: Column) -> NDArray[np.bool_]:
         return np.array([cell.lower() in ("true", "false") or (column.empty and not cell) for cell in cells])
     return np.array(
         [
-            bool(cell and re.fullmatch(column.pattern, cell)) and (not column.choices or cell in column.choices)
+            (column.empty and not cell)
+            or (bool(cell and re.fullmatch(column.pattern, cell)) and (not column.choices or cell in column.choices))
             for cell in cells
         ]
     )

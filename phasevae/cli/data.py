@@ -9,28 +9,41 @@ import typer
 
 from phasevae.artifacts.files import file_sha256
 from phasevae.cli.arguments import given, json_object, named_values, numbers
-from phasevae.cli.options import Drop, Grey, Header, Key, OutputJson, Size, SkipDamaged, Standardize
+from phasevae.cli.options import (
+    Condition,
+    ConditionKind,
+    Drop,
+    Grey,
+    Header,
+    Key,
+    OutputJson,
+    Size,
+    SkipDamaged,
+    Standardize,
+)
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
 from phasevae.sweeps.settings import GAUSSIAN, check_likelihood, own_module
-from phasevae.wording import counted
+from phasevae.wording import counted, with_error
 
 if TYPE_CHECKING:
     from phasevae.spectrum.spectrum import Spectrum
 
 
 def dataset(
-    kind: Annotated[
-        str, typer.Argument(help="synthetic | mixture | clusters | counts | cifar10 | digits | images | array.")
-    ],
+    kind: Annotated[str, typer.Argument(help="A kind of data, such as synthetic, digits or array.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write data.npy and data.json to.")],
     path: Annotated[Path | None, typer.Argument(help="images, array: file or folder to read.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set (default: its kind).")] = None,
     eigenvalues: Annotated[str | None, typer.Option(help="synthetic, mixture: eigenvalues of the covariance.")] = None,
+    condition_eigenvalues: Annotated[
+        str | None, typer.Option(help="conditional: eigenvalues of each class, such as 1,0.1/0.4,0.1.")
+    ] = None,
+    spread: Annotated[float | None, typer.Option(help="conditional: standard deviation of the classes' means.")] = None,
     n_samples: Annotated[int | None, typer.Option(help="Synthetic data: number of samples.")] = None,
     seed: Annotated[int | None, typer.Option(help="Synthetic data: random seed.")] = None,
     separation: Annotated[float | None, typer.Option(help="mixture: distance of the components, 0 to 1.")] = None,
-    weights: Annotated[str | None, typer.Option(help="clusters: probabilities of the clusters.")] = None,
+    weights: Annotated[str | None, typer.Option(help="clusters, conditional: probabilities of the classes.")] = None,
     noise: Annotated[float | None, typer.Option(help="clusters: standard deviation around each cluster.")] = None,
     rates: Annotated[str | None, typer.Option(help="counts: mean count of each feature.")] = None,
     log_variances: Annotated[str | None, typer.Option(help="counts: variances of the log rates.")] = None,
@@ -45,6 +58,8 @@ def dataset(
     skip_damaged: SkipDamaged = False,
     drop: Drop = None,
     header: Header = None,
+    condition: Condition = None,
+    condition_kind: ConditionKind = None,
     options: Annotated[str | None, typer.Option(help="All options of the kind as one JSON object.")] = None,
 ) -> None:
     """Build a data set.
@@ -60,6 +75,10 @@ def dataset(
         "eigenvalues": numbers("--eigenvalues", eigenvalues),
         "n_samples": n_samples,
         "seed": seed,
+        "condition_eigenvalues": _lists(condition_eigenvalues),
+        "spread": spread,
+        "condition": condition,
+        "condition_kind": condition_kind,
         "separation": separation,
         "weights": numbers("--weights", weights),
         "noise": noise,
@@ -98,6 +117,8 @@ def spectrum(
     skip_damaged: SkipDamaged = False,
     drop: Drop = None,
     header: Header = None,
+    condition: Condition = None,
+    condition_kind: ConditionKind = None,
 ) -> None:
     """Compute the covariance eigenvalues of data with standard errors. The largest is the critical variance. With
     --likelihood: those of its whitened scores, of which the largest is the critical KL weight.
@@ -117,6 +138,8 @@ def spectrum(
         skip_damaged=skip_damaged,
         drop=drop,
         header=header,
+        condition=condition,
+        condition_kind=condition_kind,
     )
     if moments and options:
         raise InputError(f"spectrum: {', '.join(options)}: must be given to `phasevae moments`, not with --moments")
@@ -145,9 +168,12 @@ def spectrum(
     write_spectrum(output, result, made_by)
     if result.reading is not None:
         print(result.reading)
+    for each in result.conditions:
+        critical = with_error(each.spectrum.critical_variance, float(each.spectrum.standard_errors[0]))
+        print(f"condition {each.value}: {100 * each.share:.3g} % of the samples, critical variance {critical}")
     what = "critical variance" if result.likelihood is None else f"{likelihood}, critical KL weight"
     print(
-        f"{output}: {what} {result.critical_variance:.6g} +- {result.standard_errors[0]:.2g}, "
+        f"{output}: {what} {result.critical_variance:.6g} +- {result.leading.standard_errors[0]:.2g}, "
         f"trace {result.trace:.6g}, {counted(result.n_samples, 'sample')} of {counted(result.dimension, 'feature')}"
     )
 
@@ -217,6 +243,11 @@ def spectrum_of_parts(files: list[Path], basis: Path | None) -> Spectrum:
     if basis is not None:
         sharded.write(basis, whole)
     return sharded.spectrum_of_basis(whole)
+
+
+def _lists(text: str | None) -> list[list[float]] | None:
+    """Lists of numbers with slashes between; None stays None."""
+    return None if text is None else [numbers("--condition-eigenvalues", part) for part in text.split("/")]
 
 
 def _shard(text: str) -> tuple[int, int]:

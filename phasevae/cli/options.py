@@ -27,6 +27,13 @@ Header = Annotated[
     bool | None,
     typer.Option("--header/--no-header", help="Whether the first line of a table holds names (default: recognised)."),
 ]
+Condition = Annotated[
+    str | None,
+    typer.Option(help="What the networks see beside each row: a .npy file, column:NAME, or label (the data's own)."),
+]
+ConditionKind = Annotated[
+    str | None, typer.Option(help="classes | numbers (default: texts and whole numbers are classes).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutputJson = Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")]
 DataMemory = Annotated[
@@ -36,6 +43,15 @@ DataMemory = Annotated[
     ),
 ]
 SettingsJson = Annotated[str | None, typer.Option(help="Training settings as JSON, as the workflow gives them.")]
+NetworkChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="FILE:BUILD",
+        help="Networks of your own: a Python file and its function build(input_shape, n_latent), which returns "
+        "(encoder, decoder) [default: mlp].",
+    ),
+]
 DimensionsFile = Annotated[Path | None, typer.Option(help="dimensions.csv of `phasevae collect`.")]
 HysteresisFile = Annotated[Path | None, typer.Option(help="hysteresis.csv of `phasevae hysteresis`.")]
 PlanFile = Annotated[Path | None, typer.Option(help="plan.csv of `phasevae plan`.")]

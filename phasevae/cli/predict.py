@@ -9,7 +9,18 @@ import typer
 
 from phasevae.artifacts.files import readable_json, replacing
 from phasevae.cli.arguments import named_values, shape, shapes
-from phasevae.cli.options import Drop, Grey, Header, Json, Key, Size, SkipDamaged, Standardize
+from phasevae.cli.options import (
+    Condition,
+    ConditionKind,
+    Drop,
+    Grey,
+    Header,
+    Json,
+    Key,
+    Size,
+    SkipDamaged,
+    Standardize,
+)
 from phasevae.errors import InputError
 from phasevae.prediction.libraries import LIBRARIES
 from phasevae.prediction.losses import LOSSES
@@ -63,6 +74,8 @@ def predict(
     skip_damaged: SkipDamaged = False,
     drop: Drop = None,
     header: Header = None,
+    condition: Condition = None,
+    condition_kind: ConditionKind = None,
     json_output: Json = False,
     html: Annotated[
         Path | None, typer.Option(help="Write the prediction as one self-contained page with figures.")
@@ -74,6 +87,7 @@ def predict(
 
     Example: phasevae predict photos.zip --size 64 --latent 128 --library pytorch-vae --html will-it-collapse.html
     """
+    from phasevae.prediction.conditional import ConditionalPrediction
     from phasevae.prediction.predict import predict
 
     if loss is not None and loss_function is not None:
@@ -105,7 +119,13 @@ def predict(
         skip_damaged=skip_damaged,
         drop=drop,
         header=header,
+        condition=condition,
+        condition_kind=condition_kind,
     )
+    if isinstance(prediction, ConditionalPrediction):
+        for option, value in (("html", html), ("target-kl", target_kl)):
+            if value is not None:
+                raise InputError(f"{option}: must be left out for data with classes")
     if html is not None:
         from phasevae.figures.prediction_report import prediction_page
 
@@ -119,7 +139,10 @@ def predict(
 
     from phasevae.prediction.text import show
 
-    show(prediction, Console())
+    if isinstance(prediction, ConditionalPrediction):
+        prediction.show(Console())
+    else:
+        show(prediction, Console())
     if target_kl is not None:
         weight = "KL weight" if loss_function is None else "factor of the KL term"
         print(f"A KL of {target_kl:g} nats takes the {weight} {prediction.kl_weight_for(target_kl):.4g}.")

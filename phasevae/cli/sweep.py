@@ -10,9 +10,8 @@ import typer
 
 from phasevae.artifacts.files import json_sha256
 from phasevae.artifacts.tables import write_table
-from phasevae.cli.arguments import json_object
-from phasevae.cli.options import DataMemory, PlanFile, SettingsJson, SpectrumFile, in_bytes
-from phasevae.cli.settings import given_settings, setting, sweep_settings
+from phasevae.cli.options import DataMemory, NetworkChoice, PlanFile, SettingsJson, SpectrumFile, in_bytes
+from phasevae.cli.settings import given_settings, setting, sweep_settings, training_settings
 from phasevae.config import completed_settings
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
@@ -49,7 +48,8 @@ def plan(
     if shape := data_shape(chosen, output.parent):
         cost = estimate_cost(chosen, len(points), dimension=shape[1], n_samples=shape[0])
         line += (
-            f"; about {cost['seconds'] / 60:.1f} minutes of training on two cores, "
+            f"; {'roughly, for your own networks, ' * ('module' in chosen.get('network', {}))}"
+            f"about {cost['seconds'] / 60:.1f} minutes of training on two cores, "
             f"{cost['memory_bytes'] / 2**20:.0f} MiB if trained at once"
         )
     print(line)
@@ -71,6 +71,7 @@ def train(
     likelihood_options: setting("likelihood_options") = None,
     n_latent: setting("n_latent", "--latent") = None,
     hidden: setting("hidden") = None,
+    network: NetworkChoice = None,
     samples: setting("samples") = None,
     batch: setting("batch") = None,
     learning_rate: setting("learning_rate") = None,
@@ -81,6 +82,7 @@ def train(
     rao_blackwell_group: setting("rao_blackwell_group") = None,
     balanced_order: setting("balanced_order") = None,
     moment_matched_noise: setting("moment_matched_noise") = None,
+    encoder_sees_condition: setting("encoder_sees_condition") = None,
     holdout: setting("holdout") = None,
     extend_unconverged: setting("extend_unconverged", "--extend") = None,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | cuda:N.")] = "auto",
@@ -95,7 +97,7 @@ def train(
     from phasevae.datasets.store import load_dataset
     from phasevae.sweeps.plan import make_plan, read_plan
     from phasevae.sweeps.points import Source, make_tasks
-    from phasevae.sweeps.settings import GAUSSIAN, GRID_KEYS, Settings, training_keys
+    from phasevae.sweeps.settings import GAUSSIAN, GRID_KEYS
 
     keys = given_settings(context, settings)
     gaussian = keys.get("likelihood", GAUSSIAN) == GAUSSIAN
@@ -115,10 +117,10 @@ def train(
         if not planned:
             raise InputError(f"{plan}: has no point in bucket {bucket}")
     completed = completed_settings({key: value for key, value in keys.items() if key not in GRID_KEYS})
-    chosen = Settings.from_keys(training_keys(completed))
     source = Source.of(data, spectrum)
+    chosen = training_settings(completed, data)
     tasks = make_tasks(planned, output, chosen, source, completed["extend_unconverged"])
-    x = load_dataset(data, verify=True).x
+    dataset = load_dataset(data, verify=True)
     # These import PyTorch, which takes seconds: mistakes in the arguments are reported before.
     from phasevae.cli.progress import training_progress
     from phasevae.training.device import choose_device, use_threads
@@ -126,14 +128,15 @@ def train(
 
     job = Job(
         tasks=tasks,
-        x=x,
+        x=dataset.x,
+        condition=dataset.condition,
         data_sha256=source.data_sha256,
         settings=chosen,
         checkpoint=output / "checkpoints" / f"bucket={'all' if bucket is None else bucket}.safetensors",
         device=choose_device(device),
         checkpoint_seconds=checkpoint_seconds,
         data_memory=in_bytes(data_memory_mb),
-        own_likelihood=own_term(chosen, x),
+        own_likelihood=own_term(chosen, dataset.x),
     )
     use_threads(threads)
     with training_progress() as show:
@@ -142,12 +145,14 @@ def train(
 
 
 def collect(
+    context: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="sweep.csv to write.")],
     folder: Annotated[Path | None, typer.Argument(metavar="POINTS", help="Folder of trained points.")] = None,
     plan: PlanFile = None,
     data: Annotated[Path | None, typer.Option(help="With --plan: the data set's folder.")] = None,
     spectrum: SpectrumFile = None,
     settings: SettingsJson = None,
+    network: NetworkChoice = None,
     dimensions: Annotated[Path | None, typer.Option(help="dimensions.csv to write: one row per latent.")] = None,
     timing: Annotated[Path | None, typer.Option(help="timing.csv to write.")] = None,
     histories: Annotated[Path | None, typer.Option(help="histories.csv to write: the course of each training.")] = None,
@@ -167,7 +172,6 @@ def collect(
     )
     from phasevae.sweeps.plan import read_plan
     from phasevae.sweeps.points import Source, make_tasks
-    from phasevae.sweeps.settings import Settings, training_keys
 
     if (plan is None) == (folder is None):
         raise InputError("collect: give either a folder of points or --plan plan.csv")
@@ -177,7 +181,7 @@ def collect(
         points = read_folder(folder)
     else:
         source = Source.of(data or plan.parent, spectrum)
-        chosen = Settings.from_keys(training_keys(completed_settings(json_object("--settings", settings))))
+        chosen = training_settings(completed_settings(given_settings(context, settings)), data or plan.parent)
         tasks = make_tasks(read_plan(plan), plan.parent, chosen, source)
         points = read_planned(tasks)
     # All tables are made before the first is written, so that a damaged point leaves none of them.
@@ -213,6 +217,7 @@ def hysteresis(
     likelihood_options: setting("likelihood_options") = None,
     n_latent: setting("n_latent", "--latent") = None,
     hidden: setting("hidden") = None,
+    network: NetworkChoice = None,
     samples: setting("samples") = None,
     batch: setting("batch") = None,
     learning_rate: setting("learning_rate") = None,
@@ -227,22 +232,23 @@ def hysteresis(
     from phasevae.cli.progress import training_progress
     from phasevae.datasets.store import load_dataset
     from phasevae.sweeps.points import Source
-    from phasevae.sweeps.settings import GAUSSIAN, Settings, training_keys
+    from phasevae.sweeps.settings import GAUSSIAN
     from phasevae.training.device import choose_device, describe_machine, use_threads
     from phasevae.training.hysteresis import hysteresis_sweep
 
     checked = completed_settings(given_settings(context, settings))
-    chosen = Settings.from_keys(training_keys(checked))
+    chosen = training_settings(checked, data)
     source = Source.of(data, spectrum)
     critical = source.reference(chosen, f"{data}: --ratio")
     on = choose_device(device)
     use_threads(threads)
-    x = load_dataset(data, verify=True).x
+    dataset = load_dataset(data, verify=True)
+    x = dataset.x
     grid, own = [value * critical for value in checked["hysteresis_ratio"]], own_term(chosen, x)
     weight = checked["beta"] if isinstance(checked["beta"], float) else 1.0
     with training_progress() as show:
         memory = in_bytes(data_memory_mb)
-        table = hysteresis_sweep(x, chosen, grid, checked["seeds"], weight, on, show, own, memory)
+        table = hysteresis_sweep(x, chosen, grid, checked["seeds"], weight, on, show, own, memory, dataset.condition)
     record = provenance_record(
         output,
         "hysteresis",

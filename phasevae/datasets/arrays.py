@@ -27,6 +27,7 @@ def array(
     drop: Drop = None,
     header: bool | None = None,
     standardize: str = "none",
+    beside: str | None = None,
 ) -> Dataset:
     """Build a data set of arrays or tables with one sample a row.
 
@@ -44,6 +45,8 @@ def array(
         Whether the first line of a text table or sheet holds the names of the columns; by default this is recognised.
     standardize : str
         See `phasevae.datasets.standardize`.
+    beside : str, optional
+        A column that is no feature: the labels of the rows.
 
     Raises
     ------
@@ -53,17 +56,18 @@ def array(
     checked_drop(drop)
     if header is not None:
         checked_flag("header", header)
-    raw = _read_parts(path, key, drop, header) if isinstance(path, list) else _read(path, key, drop, header)
+    read = _read_parts if isinstance(path, list) else _read
+    raw = read(path, key, drop, header, beside)
     return standardized(raw, standardize)
 
 
-def _read(path: Path | str, key: str | None, drop: Drop, header: bool | None) -> RawSamples:
+def _read(path: Path | str, key: str | None, drop: Drop, header: bool | None, beside: str | None) -> RawSamples:
     path = checked_path("path", path)
     if path.is_dir() and not zarr_files.is_zarr(path):
         files = part_files(path)
         names = [file.name for file in files]
-        return replace(_joined(files, str(path), key, drop, header), source=archives.source_of(path, names))
-    raw = read_file(path, key, drop, header)
+        return replace(_joined(files, str(path), key, drop, header, beside), source=archives.source_of(path, names))
+    raw = read_file(path, key, drop, header, beside)
     _check_ids(path, raw, drop)
     if path.is_dir():
         names = [each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file()]
@@ -71,18 +75,22 @@ def _read(path: Path | str, key: str | None, drop: Drop, header: bool | None) ->
     return replace(raw, source=archives.source_of_file(path))
 
 
-def _read_parts(paths: list[Path | str], key: str | None, drop: Drop, header: bool | None) -> RawSamples:
+def _read_parts(
+    paths: list[Path | str], key: str | None, drop: Drop, header: bool | None, beside: str | None
+) -> RawSamples:
     if not paths:
         raise InputError("path: an empty list, must name at least one file")
     files = [checked_path("path", path) for path in paths]
     label = f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else str(files[0])
-    raw = _joined(files, label, key, drop, header)
+    raw = _joined(files, label, key, drop, header, beside)
     return replace(raw, source={"files": [archives.source_of_file(file) for file in files]})
 
 
-def _joined(files: list[Path], label: str, key: str | None, drop: Drop, header: bool | None) -> RawSamples:
+def _joined(
+    files: list[Path], label: str, key: str | None, drop: Drop, header: bool | None, beside: str | None
+) -> RawSamples:
     """The rows of several files one after the other."""
-    parts = [read_file(file, key, drop, header) for file in files]
+    parts = [read_file(file, key, drop, header, beside) for file in files]
     first = parts[0]
     for file, part in zip(files, parts, strict=True):
         if len(part.x.shape) < 2 or part.x.dtype.kind not in "fiub":
@@ -104,6 +112,7 @@ def _joined(files: list[Path], label: str, key: str | None, drop: Drop, header: 
         else (),
         changes=tuple(dict.fromkeys(change for part in parts for change in part.changes)),
         left_out=tuple(dict.fromkeys(thing for part in parts for thing in part.left_out)),
+        labels=None if beside is None else np.concatenate([part.labels for part in parts]),
     )
     _check_ids(files[0], raw, drop)
     return raw

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from phasevae.artifacts.files import json_sha256
+from phasevae.datasets.conditions import Coding, Condition
 from phasevae.datasets.files import check_readable
 from phasevae.datasets.reading import Origin, Reading
 from phasevae.errors import InputError, no_such_choice
@@ -31,6 +33,8 @@ class SampleStream:
     """What was read, where the values are known already: for data sets and standardised samples."""
     unrounded: Callable[[], Iterator[NDArray[np.float64]]] | None = None
     """The rows before they were rounded to single precision; None where they were not."""
+    condition: Condition | None = None
+    """What the networks see beside each row."""
 
     def mapped(self, function: Callable[[NDArray], NDArray]) -> SampleStream:
         """Return the same rows with `function`, which must keep the shape, applied to each block."""
@@ -76,6 +80,16 @@ class Dataset:
     """sha256 of data.npy; None for a data set that is not saved."""
     reading: Reading | None = None
     """What was read; None for a data set that was saved without it."""
+    labels: Any = None
+    """See `RawSamples`; not saved."""
+    condition: Condition | None = None
+    """What the networks see beside each row."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of all that the networks see: that of data.npy, or with a condition that of both files."""
+        sha256 = self.sha256 or write_npy(self.x)
+        return sha256 if (known := self.condition) is None else digest_of(sha256, known.sha256, known.coding)
 
     def __repr__(self) -> str:
         size = f"{counted(self.x.shape[0], 'sample')} of {counted(self.x.shape[1], 'feature')}"
@@ -121,6 +135,11 @@ def write_npy(x: NDArray, stream: BinaryIO | None = None) -> str:
         if stream is not None:
             stream.write(block)
     return digest.hexdigest()
+
+
+def digest_of(data_sha256: str, condition_sha256: str, coding: Coding) -> str:
+    """Return the digest of a data set with conditions, from the digests of its two files and the coding."""
+    return json_sha256({"data": data_sha256, "condition": condition_sha256, "coding": coding.to_json()})
 
 
 def _npy_blocks(header: bytes, x: NDArray) -> Iterator[bytes | memoryview]:

@@ -61,28 +61,40 @@ def cifar10(
     size = checked_size(size)
     grey = checked_flag("grey", grey)
     path = fetched(URL, SIZE, SHA256) if archive is None else checked_path("archive", archive)
-    stacks, names = {}, []
+    stacks, labels, names = {}, {}, []
     for name, content in archives.members(path, lambda name: PurePosixPath(name).name in BATCHES[split]):
         batch = PurePosixPath(name).name
-        stacks[batch] = _converted_batch(_pixels(content.read(), f"{path}: {name}"), size, grey)
+        records = _records(content.read(), f"{path}: {name}")
+        stacks[batch], labels[batch] = _converted_batch(_pixels(records), size, grey), records[:, 0]
         names.append(name)
     missing = [batch for batch in BATCHES[split] if batch not in stacks]
     if missing:
         raise InputError(f"{path}: {', '.join(missing)} missing, must be a CIFAR-10 archive in the binary layout")
     stack = np.concatenate([stacks[batch] for batch in BATCHES[split]])
     changes = [*["grey"] * grey, *[f"resized to {size} x {size}"] * (size not in (None, SIDE)), "divided by 255"]
-    raw = RawSamples(scaled(stack), str(path), archives.source_of(path, names), changes=tuple(changes))
+    raw = RawSamples(
+        scaled(stack),
+        str(path),
+        archives.source_of(path, names),
+        changes=tuple(changes),
+        labels=np.concatenate([labels[batch] for batch in BATCHES[split]]),
+    )
     return standardized(raw, standardize, preprocessing(stack.shape[1:], size))
 
 
-def _pixels(content: bytes, label: str) -> NDArray[np.uint8]:
-    """Pixels [N, 32, 32, 3] of the records of a batch file."""
+def _records(content: bytes, label: str) -> NDArray[np.uint8]:
+    """The records [N, RECORD] of a batch file: a label, then the pixels."""
     if not content or len(content) % RECORD:
         raise InputError(f"{label}: {len(content)} bytes, must be a positive multiple of {RECORD} (CIFAR-10 records)")
     records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
     if records[:, 0].max() >= N_CLASSES:
         row = int(np.argmax(records[:, 0] >= N_CLASSES))
         raise InputError(f"{label}: record {row} has label {records[row, 0]}, must be 0 to {N_CLASSES - 1}")
+    return records
+
+
+def _pixels(records: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels [N, 32, 32, 3] of records."""
     return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
 
 

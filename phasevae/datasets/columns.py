@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from phasevae.datasets.dense import collected
 from phasevae.datasets.left_out import Drop, drop_hint, dropped_columns
 from phasevae.datasets.reading import RawSamples
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,12 @@ _SHOWN = 80
 
 
 def table_samples(
-    tables: Iterable[pd.DataFrame], label: str, drop: Drop = None, left_out: Sequence[str] = (), named: bool = True
+    tables: Iterable[pd.DataFrame],
+    label: str,
+    drop: Drop = None,
+    left_out: Sequence[str] = (),
+    named: bool = True,
+    beside: str | None = None,
 ) -> RawSamples:
     """Return the features of a table.
 
@@ -40,6 +45,8 @@ def table_samples(
         What was left out before.
     named : bool
         Whether the columns have names of their own.
+    beside : str, optional
+        A column that is no feature and becomes `labels`, by its name, or its number in a table without names.
 
     Returns
     -------
@@ -58,7 +65,12 @@ def table_samples(
         raise InputError(f"{label}: has no rows")
     names = [str(name) for name in first.columns]
     dropped = dropped_columns(names, drop, label)
-    kept = [number for number in range(len(names)) if number not in dropped]
+    aside = None if beside is None else _place(names, beside, label)
+    kept = [number for number in range(len(names)) if number not in dropped and number != aside]
+    if not kept:
+        raise InputError(f"{label}: column '{beside}' is the only one, must be beside features")
+    condition = [] if aside is None else [f"column {names[aside]} (the condition)"]
+    labels: list[NDArray] = []
     features: list[str] = []
     notes: dict[str, None] = {}
 
@@ -71,6 +83,8 @@ def table_samples(
             features[:] = found
             notes.update(dict.fromkeys(changes))
             row += len(table)
+            if aside is not None:
+                labels.append(table.iloc[:, aside].to_numpy())
             yield values
 
     x = collected(blocks())
@@ -79,8 +93,16 @@ def table_samples(
         label,
         columns=tuple(features) if named else (),
         changes=tuple(notes),
-        left_out=(*left_out, *(f"column {names[number]}" for number in sorted(dropped))),
+        left_out=(*left_out, *(f"column {names[number]}" for number in sorted(dropped)), *condition),
+        labels=np.concatenate(labels) if labels else None,
     )
+
+
+def _place(names: Sequence[str], wanted: str, label: str) -> int:
+    """The number of the column with a name."""
+    if names.count(wanted) != 1:
+        raise no_such_choice(f"{label}: condition column", wanted, names)
+    return names.index(wanted)
 
 
 def _features(

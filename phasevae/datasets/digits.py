@@ -31,14 +31,16 @@ def digits(*, standardize: str = "global", binarize: float | None = None) -> Dat
     """
     from sklearn.datasets import load_digits
 
-    x = load_digits().data
+    digits = load_digits()
+    x = digits.data
     source = {"file": "sklearn.datasets.load_digits", "sha256": hashlib.sha256(x.astype("<f8").tobytes()).hexdigest()}
     preprocessing, changes = {"height": 8, "width": 8, "channels": 1}, ()
     if binarize is not None:
         x = (x > _checked_threshold(binarize)).astype(np.float32)
         preprocessing["binarize"] = float(binarize)
         changes = (f"1 where above {binarize:g}, else 0",)
-    return standardized(RawSamples(np.asarray(x), "digits", source, changes=changes), standardize, preprocessing)
+    raw = RawSamples(np.asarray(x), "digits", source, changes=changes, labels=digits.target)
+    return standardized(raw, standardize, preprocessing)
 
 
 def _checked_threshold(binarize: Any) -> float:

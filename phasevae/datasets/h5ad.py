@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from phasevae.datasets.dense import filled
 from phasevae.datasets.file_errors import damage_named, needed
@@ -16,7 +18,7 @@ from phasevae.datasets.sparse import dense
 from phasevae.errors import InputError, no_such_choice
 
 
-def read_h5ad(path: Path, key: str | None) -> RawSamples:
+def read_h5ad(path: Path, key: str | None, beside: str | None) -> RawSamples:
     """Read X, a layer, an embedding or the raw matrix of an AnnData file as a dense array, in blocks of rows.
 
     Parameters
@@ -24,6 +26,8 @@ def read_h5ad(path: Path, key: str | None) -> RawSamples:
     path : Path
     key : str, optional
         "X" (the default), "layers/NAME", "obsm/NAME", "raw", or the name of a layer or an embedding alone.
+    beside : str, optional
+        A column of obs that becomes `labels`.
 
     Raises
     ------
@@ -35,9 +39,17 @@ def read_h5ad(path: Path, key: str | None) -> RawSamples:
         warnings.simplefilter("ignore")
         data = anndata.read_h5ad(path, backed="r")
         try:
-            return _matrix(path, data, key)
+            return replace(_matrix(path, data, key), labels=_labels(path, data, beside))
         finally:
             data.file.close()
+
+
+def _labels(path: Path, data: Any, beside: str | None) -> NDArray | None:
+    if beside is None:
+        return None
+    if beside not in data.obs.columns:
+        raise no_such_choice(f"{path}: condition column", beside, list(map(str, data.obs.columns)))
+    return data.obs[beside].to_numpy()
 
 
 def _matrix(path: Path, data: Any, key: str | None) -> RawSamples:

@@ -24,7 +24,7 @@ class Reader:
     read: Callable[..., RawSamples]
     endings: tuple[str, ...]
     options: tuple[str, ...] = ()
-    """Which of key, drop and header `read` takes; from what it returns, columns are left out otherwise."""
+    """Which of key, drop, header and beside `read` takes; from what it returns, columns are left out otherwise."""
     compressed: bool = False
     """Whether it reads compressed files as well."""
     ids: bool = True
@@ -37,18 +37,18 @@ READERS = (
     Reader(
         text_tables.read_text_table,
         (".csv", ".tsv", ".tab", ".txt", ".dat", ".data"),
-        ("drop", "header"),
+        ("drop", "header", "beside"),
         compressed=True,
     ),
-    Reader(tables.read_parquet, (".parquet", ".pq"), ("drop",)),
-    Reader(tables.read_feather, (".feather", ".arrow", ".ipc"), ("drop",)),
-    Reader(tables.read_workbook, (".xlsx", ".xlsm"), ("key", "drop", "header")),
+    Reader(tables.read_parquet, (".parquet", ".pq"), ("drop", "beside")),
+    Reader(tables.read_feather, (".feather", ".arrow", ".ipc"), ("drop", "beside")),
+    Reader(tables.read_workbook, (".xlsx", ".xlsm"), ("key", "drop", "header", "beside")),
     Reader(array_files.read_mat, (".mat",), ("key",)),
     Reader(array_files.read_safetensors, (".safetensors",), ("key",)),
     Reader(array_files.read_idx, (".idx",), ids=False),
     Reader(torch_files.read_torch, (".pt", ".pth"), ("key",)),
     Reader(hdf5.read_hdf5, (".h5", ".hdf5", ".hdf"), ("key",)),
-    Reader(h5ad.read_h5ad, (".h5ad",), ("key",), ids=False),
+    Reader(h5ad.read_h5ad, (".h5ad",), ("key", "beside"), ids=False),
     Reader(matrix_market.read_matrix_market, (".mtx",), compressed=True),
     Reader(zarr_files.read_zarr, (".zarr", ".zarr.zip"), ("key",)),
 )
@@ -140,18 +140,19 @@ def part_files(folder: Path) -> list[Path]:
     return sorted(*kinds.values(), key=_natural)
 
 
-def read_file(path: Path, key: str | None, drop: Drop, header: bool | None) -> RawSamples:
+def read_file(path: Path, key: str | None, drop: Drop, header: bool | None, beside: str | None = None) -> RawSamples:
     """Read one file or store; see `phasevae.datasets.arrays.array`.
 
     Raises InputError that names the file, also for options that its kind does not take.
     """
     reader = _checked_reader(path)
-    options = {"key": key, "drop": drop, "header": header}
-    for name in ("key", "header"):
+    options = {"key": key, "drop": drop, "header": header, "beside": beside}
+    for name in ("key", "header", "beside"):
         if options[name] is not None and name not in reader.options:
             kinds = [each.endings[0] for each in READERS if name in each.options]
+            option = "condition column" if name == "beside" else name
             raise InputError(
-                f"{name}: {options[name]!r}, must be left out for {path.name} (only {', '.join(kinds)} take it)"
+                f"{option}: {options[name]!r}, must be left out for {path.name} (only {', '.join(kinds)} take it)"
             )
     raw = reader.read(path, **{name: options[name] for name in reader.options})
     return raw if not listed(drop) or "drop" in reader.options else _without(raw, drop)

@@ -52,6 +52,9 @@ class RawSamples:
         What the reader did to the values, such as "grey", "resized to 8 x 8" or "divided by 255".
     left_out : tuple of str
         What was left out, such as "column id" or "2 damaged images".
+    labels : array [N], optional
+        A value beside each sample that may be its condition: the column that was asked for, or the labels that come
+        with the data.
     """
 
     x: Any
@@ -61,6 +64,7 @@ class RawSamples:
     parts: tuple[tuple[str, int], ...] = ()
     changes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    labels: Any = None
 
     @property
     def origin(self) -> Origin:

@@ -11,7 +11,18 @@ from typing import Any
 
 from phasevae import __version__
 from phasevae.artifacts.files import canonical_json
-from phasevae.datasets import archives, arrays, cifar10, counts, digits, image_files, images, readers, synthetic
+from phasevae.datasets import (
+    archives,
+    arrays,
+    cifar10,
+    conditions,
+    counts,
+    digits,
+    image_files,
+    images,
+    readers,
+    synthetic,
+)
 from phasevae.datasets.base import Dataset, checked_path, file_name
 from phasevae.datasets.store import is_saved, load_dataset, read_record
 from phasevae.errors import InputError, no_such_choice
@@ -21,6 +32,7 @@ KINDS: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic.synthetic,
     "mixture": synthetic.mixture,
     "clusters": synthetic.clusters,
+    "conditional": synthetic.conditional,
     "counts": counts.counts,
     "cifar10": cifar10.cifar10,
     "digits": digits.digits,
@@ -29,10 +41,23 @@ KINDS: dict[str, Callable[..., Dataset]] = {
 }
 """Builders by kind. The keyword parameters of a builder are the options of its kind."""
 
+CONDITION_OPTIONS = ("condition", "condition_kind")
+"""Options of `build_dataset` that every kind takes."""
+
+_ONE_A_FEATURE = {"synthetic": "eigenvalues", "mixture": "eigenvalues", "clusters": "weights", "counts": "rates"}
+"""The option of a kind that has a value for each feature."""
+
 _FILE_OPTIONS = ("archive", "path")
 
 
-def build_dataset(kind: str, *, name: str | None = None, **options: Any) -> Dataset:
+def build_dataset(
+    kind: str,
+    *,
+    name: str | None = None,
+    condition: Any = None,
+    condition_kind: str | None = None,
+    **options: Any,
+) -> Dataset:
     """Build a data set.
 
     Parameters
@@ -41,6 +66,11 @@ def build_dataset(kind: str, *, name: str | None = None, **options: Any) -> Data
         A key of `KINDS`.
     name : str, optional
         Name of the data set; the kind by default.
+    condition : str or array [N], optional
+        What the networks see beside each row: a .npy file, column:NAME of a table, "label" for the labels of the kind,
+        or the values themselves. Kind conditional has its labels as condition without being asked.
+    condition_kind : {"classes", "numbers"}, optional
+        What the condition is; see `phasevae.datasets.conditions.make_condition`.
     **options
         The options of the kind.
 
@@ -58,8 +88,18 @@ def build_dataset(kind: str, *, name: str | None = None, **options: Any) -> Data
     if kind not in KINDS:
         raise no_such_choice("kind", kind, KINDS)
     builder = KINDS[kind]
+    condition = "label" if condition is None and kind == "conditional" else condition
+    if (column := conditions.column_of(condition)) is not None:
+        if kind != "array":
+            raise InputError(f"condition: {condition}, must be of kind array, or {conditions.LABEL} or a .npy file")
+        options["beside"] = column
     used = _checked_options(kind, builder, options)
     dataset = builder(**used)
+    made = (
+        None
+        if condition is None
+        else conditions.read_condition(condition, dataset.labels, len(dataset.x), condition_kind)
+    )
     for key in _FILE_OPTIONS:
         if isinstance(used.get(key), list):
             used[key] = [file_name(path) for path in used[key]]
@@ -68,7 +108,7 @@ def build_dataset(kind: str, *, name: str | None = None, **options: Any) -> Data
     # In the form of data.json, so that a built and a loaded data set are the same.
     plain = json.loads(canonical_json(used))
     provenance = {"kind": kind, "options": plain, "phasevae": __version__, **dataset.provenance}
-    return dataclasses.replace(dataset, name=name or kind, provenance=provenance)
+    return dataclasses.replace(dataset, name=name or kind, provenance=provenance, labels=None, condition=made)
 
 
 def expected_shape(kind: str, **options: Any) -> tuple[int, int] | None:
@@ -85,12 +125,10 @@ def expected_shape(kind: str, **options: Any) -> tuple[int, int] | None:
         None if the shape depends on a file.
     """
     used = _checked_options(kind, KINDS[kind], options)
-    if kind in ("synthetic", "mixture"):
-        return used["n_samples"], len(used["eigenvalues"])
-    if kind == "clusters":
-        return used["n_samples"], len(used["weights"])
-    if kind == "counts":
-        return used["n_samples"], len(used["rates"])
+    if kind == "conditional":
+        return used["n_samples"], len(used["condition_eigenvalues"][0])
+    if kind in _ONE_A_FEATURE:
+        return used["n_samples"], len(used[_ONE_A_FEATURE[kind]])
     if kind == "digits":
         return digits.N_SAMPLES, digits.DIMENSION
     if kind == "cifar10":
@@ -131,7 +169,7 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
             f"{path}: named *{path.suffix}, must be *{', *'.join(readers.ENDINGS)}, or a folder, .zip or .tar of images"
         )
     for key in options:
-        if key not in inspect.signature(KINDS[kind]).parameters:
+        if key not in (*inspect.signature(KINDS[kind]).parameters, *CONDITION_OPTIONS):
             content = "an array or table" if kind == "array" else "a folder or archive of images"
             raise InputError(f"{key}: must be left out for {path}, {content}")
     return build_dataset(kind, name=file_name(path), path=path, **options)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import SampleStream, block_rows
+from phasevae.datasets.conditions import read_condition
 from phasevae.datasets.reading import ReadingWarning
 from phasevae.datasets.registry import dataset_from_path
 from phasevae.datasets.standardize import single_precision, standardized_rows
@@ -42,8 +43,8 @@ def read_samples(
         See `sample_stream`.
     **options
         Options of the reader: `standardize` for all data but data sets; for files and folders those of their kind
-        (`phasevae.datasets.registry.dataset_from_path`), for data in memory `key` and `drop`. Those that are None count
-        as left out.
+        (`phasevae.datasets.registry.dataset_from_path`), for data in memory `key` and `drop`; `condition` and
+        `condition_kind`. Those that are None count as left out.
 
     Raises
     ------
@@ -55,17 +56,22 @@ def read_samples(
         warnings.simplefilter("ignore", ReadingWarning)
         if isinstance(data, str | os.PathLike):
             return sample_stream(dataset_from_path(data, **options), most_rows)
-        standardize = options.pop("standardize", None)
+        standardize, condition = options.pop("standardize", None), options.pop("condition", None)
+        kind = options.pop("condition_kind", None)
         for option in options:
             if option not in ("key", "drop"):
                 raise InputError(f"{option}: must be left out for data in memory, which {type(data).__name__} is")
         rows = sample_stream(data, most_rows, label=label, numbers=numbers, **options)
         if rows.origin is None or rows.reading is not None:  # computed numbers, or a data set
-            if standardize is not None:
-                raise InputError(f"standardize: must be left out for a {type(data).__name__}")
+            for option, value in (("standardize", standardize), ("condition", condition)):
+                if value is not None:
+                    raise InputError(f"{option}: must be left out for a {type(data).__name__}")
             return rows
         unrounded = _in_even_blocks(rows, most_rows)
-        return single_precision(unrounded) if standardize is None else standardized_rows(unrounded, standardize)
+        rows = single_precision(unrounded) if standardize is None else standardized_rows(unrounded, standardize)
+        if condition is None:
+            return rows
+        return replace(rows, condition=read_condition(condition, None, sum(map(len, rows.read())), kind))
 
 
 def _in_even_blocks(rows: SampleStream, most_rows: int | None) -> SampleStream:

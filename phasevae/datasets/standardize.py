@@ -80,6 +80,7 @@ def standardized(raw: RawSamples, mode: str, preprocessing: dict[str, Any] | Non
         constant_features=np.flatnonzero(found.constant).tolist(),
         provenance={"source": raw.source},
         reading=found.reading,
+        labels=raw.labels,
     )
 
 

@@ -1,4 +1,7 @@
-"""Data sets on disk: a folder with data.npy, the samples, and data.json, their record."""
+"""Data sets on disk: a folder with data.npy, the samples, and data.json, their record.
+
+condition.npy holds the conditions of the samples, where they have any.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.artifacts.files import file_sha256, read_json, replacing, write_json
-from phasevae.datasets.base import Dataset, row_slices, write_npy
+from phasevae.datasets.base import Dataset, digest_of, row_slices, write_npy
+from phasevae.datasets.conditions import Coding, Condition
 from phasevae.datasets.feature_statistics import LARGEST_SAMPLE
 from phasevae.datasets.reading import Reading
 from phasevae.datasets.row_file import RowFile
@@ -33,10 +37,15 @@ class DataRecord:
     provenance: dict[str, Any]
     read: dict[str, Any] | None = None
     """`Reading.to_json`; None in a record that was written without it."""
+    condition: dict[str, Any] | None = None
+    """Coding, source and sha256 of condition.npy; None without a condition."""
 
+
+CONDITION = "condition.npy"
+"""The values of the condition beside data.npy, as `Coding.stored` gives them."""
 
 _KEYS = tuple(field.name for field in fields(DataRecord))
-_REQUIRED = _KEYS[:-1]
+_REQUIRED = _KEYS[:-2]
 
 
 def save_dataset(dataset: Dataset, folder: Path | str, made_by: Mapping[str, Any] | None = None) -> Dataset:
@@ -63,7 +72,14 @@ def save_dataset(dataset: Dataset, folder: Path | str, made_by: Mapping[str, Any
     n_samples, dimension = dataset.x.shape
     read = None if dataset.reading is None else dataset.reading.to_json()
     values = {**vars(dataset), "n_samples": n_samples, "dimension": dimension, "sha256": sha256, "read": read}
-    record = {key: values[key] for key in _KEYS}
+    record = {key: values[key] for key in _KEYS if key != "condition"}
+    if (condition := dataset.condition) is not None:
+        with replacing(folder / CONDITION) as temporary:
+            temporary.write_bytes(condition.npy())
+        origin = {"source": condition.source, "sha256": condition.sha256}
+        record["condition"] = condition.coding.to_json() | origin
+    else:
+        (folder / CONDITION).unlink(missing_ok=True)
     write_json(folder / "data.json", record if made_by is None else {**record, "made_by": made_by})
     return load_dataset(folder)
 
@@ -108,7 +124,23 @@ def load_dataset(folder: Path | str, verify: bool = False) -> Dataset:
         provenance=record.provenance,
         sha256=record.sha256,
         reading=Reading.from_json(record.read),
+        condition=_read_condition(folder, record),
     )
+
+
+def _read_condition(folder: Path, record: DataRecord) -> Condition | None:
+    """The condition of a saved data set. It is small, so its sha256 is compared always."""
+    if (known := record.condition) is None:
+        return None
+    path = folder / CONDITION
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if (sha256 := file_sha256(path)) != known["sha256"]:
+        raise InputError(f"{path}: sha256 {sha256}, must be {known['sha256']} as data.json says")
+    condition = Condition(Coding.from_json(known), np.load(path, allow_pickle=False), known["source"])
+    if len(condition) != record.n_samples:
+        raise InputError(f"{path}: {len(condition)} rows, must be {record.n_samples} as data.json says")
+    return condition
 
 
 def _check_samples(path: Path, x: NDArray[np.float32]) -> None:
@@ -123,6 +155,14 @@ def _check_samples(path: Path, x: NDArray[np.float32]) -> None:
                 f"{path}: value {value} at row {row}, column {column} (counted from 0), must be finite and at "
                 f"most {LARGEST_SAMPLE:g} in magnitude"
             )
+
+
+def saved_digest(folder: Path) -> str:
+    """Return the digest of a saved data set (`Dataset.digest`) from its data.json alone."""
+    record = read_json(folder / "data.json", ("sha256",), "data")
+    if (known := record.get("condition")) is None:
+        return record["sha256"]
+    return digest_of(record["sha256"], known["sha256"], Coding.from_json(known))
 
 
 def is_saved(folder: Path) -> bool:

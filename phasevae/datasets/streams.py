@@ -137,7 +137,7 @@ def _unusable(data: Any, label: str) -> InputError:
 
 def _of_dataset(dataset: Dataset, most_rows: int | None, label: str) -> SampleStream:
     stream = _of_held(RawSamples(dataset.x, dataset.name or label), most_rows, False)
-    known = dataset.reading
+    stream, known = replace(stream, condition=dataset.condition), dataset.reading
     if known is None:
         return stream
     origin = Origin(known.shape, known.columns, known.parts, known.preparation, known.left_out, stream.origin.dtype)

@@ -1,4 +1,4 @@
-"""Synthetic samples: Gaussian or a two-component mixture with a given covariance, and clusters."""
+"""Synthetic samples: Gaussian or a two-component mixture with a given covariance, clusters, Gaussians of classes."""
 
 from __future__ import annotations
 
@@ -101,11 +101,58 @@ def clusters(
     n = checked_int("n_samples", n_samples, 2)
     rng = np.random.default_rng(checked_int("seed", seed, 0))
     x = np.zeros((n, probability.size), np.float32)
-    x[np.arange(n), rng.choice(probability.size, n, p=probability)] = 1.0
+    labels = rng.choice(probability.size, n, p=probability)
+    x[np.arange(n), labels] = 1.0
     if noise:
         for rows in row_slices(n, probability.size, most_rows=65536):
             x[rows] += noise * rng.standard_normal((rows.stop - rows.start, probability.size))
-    return standardized(RawSamples(x, "clusters"), standardize)
+    return standardized(RawSamples(x, "clusters", labels=labels), standardize)
+
+
+def conditional(
+    *,
+    condition_eigenvalues: Sequence[Sequence[float]] = ((1.0, 0.1, 0.1, 0.1), (0.4, 0.1, 0.1, 0.1)),
+    weights: Sequence[float] | None = None,
+    spread: float = 1.0,
+    n_samples: int = 64_000,
+    seed: int = 1234,
+    standardize: str = "center",
+) -> Dataset:
+    """Build a data set of Gaussian samples whose mean and covariance depend on their condition, one of a few classes.
+
+    Each class has an orthogonal basis of its own, at random, so that the leading directions of two classes differ. The
+    classes are the condition of the data set.
+
+    Parameters
+    ----------
+    condition_eigenvalues : sequence of sequences of float
+        Those of the covariance given each class, of one length.
+    weights : sequence of float, optional
+        Probabilities of the classes, before normalisation; equal by default.
+    spread : float
+        Standard deviation of the features of the classes' means.
+    n_samples, seed, standardize
+        As in `synthetic`.
+    """
+    spectra = [_checked_eigenvalues(values) for values in _checked_lists(condition_eigenvalues)]
+    probability = _checked_weights([1.0] * len(spectra) if weights is None else weights)
+    if probability.size != len(spectra):
+        raise InputError(f"weights: {probability.size} numbers, must be {len(spectra)} as condition_eigenvalues has")
+    if isinstance(spread, bool) or not isinstance(spread, int | float) or not 0 <= spread < np.inf:
+        raise InputError(f"spread: {spread!r}, must be a number that is not negative")
+    n, dimension = checked_int("n_samples", n_samples, 2), spectra[0].size
+    basis_seed, sample_seed = np.random.SeedSequence(checked_int("seed", seed, 0)).spawn(2)
+    basis_rng, rng = np.random.default_rng(basis_seed), np.random.default_rng(sample_seed)
+    factors = [np.sqrt(lam) * orthogonal(basis_rng, dimension) for lam in spectra]
+    means = spread * basis_rng.standard_normal((len(spectra), dimension))
+    labels = rng.choice(len(spectra), n, p=probability)
+    x = np.empty((n, dimension), np.float32)
+    for rows in row_slices(n, dimension, most_rows=65536):
+        whitened = rng.standard_normal((rows.stop - rows.start, dimension))
+        for number, (factor, mean) in enumerate(zip(factors, means, strict=True)):
+            chosen = labels[rows] == number
+            x[rows][chosen] = whitened[chosen] @ factor.T + mean
+    return standardized(RawSamples(x, "conditional", labels=labels), standardize)
 
 
 def _gaussian(rng: np.random.Generator, n: int, dimension: int) -> NDArray:
@@ -132,9 +179,18 @@ def _sampled(
 
 
 def orthogonal(rng: np.random.Generator, dimension: int) -> NDArray:
-    """Return a Haar-distributed orthogonal matrix: QR of a Gaussian one, signs of R removed (Mezzadri 2007)."""
+    """Orthogonal matrix with Haar measure: QR of a Gaussian matrix with the signs of R removed (Mezzadri 2007)."""
     q, r = np.linalg.qr(rng.standard_normal((dimension, dimension)))
     return q * np.sign(np.diag(r))
+
+
+def _checked_lists(lists: Any) -> Sequence[Any]:
+    is_list = isinstance(lists, list | tuple) and all(isinstance(each, list | tuple) and each for each in lists)
+    if not is_list or len(lists) < 2 or len({len(each) for each in lists}) > 1:
+        raise InputError(
+            f"condition_eigenvalues: {lists!r}, must be two or more lists of one length, one for each class"
+        )
+    return lists
 
 
 def _checked_weights(weights: Any) -> NDArray:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PEEK_ROWS = 200
 
 
-def read_parquet(path: Path, drop: Drop) -> RawSamples:
+def read_parquet(path: Path, drop: Drop, beside: str | None) -> RawSamples:
     """Read the columns of numbers of a parquet table, in blocks of rows; lists of fixed length become features.
 
     Parameters
@@ -32,6 +32,8 @@ def read_parquet(path: Path, drop: Drop) -> RawSamples:
     path : Path
     drop : names or numbers of columns, optional
         Columns to leave out. The index that pandas stores beside the columns is left out always.
+    beside : str, optional
+        See `phasevae.datasets.columns.table_samples`.
 
     Raises
     ------
@@ -43,10 +45,10 @@ def read_parquet(path: Path, drop: Drop) -> RawSamples:
     with damage_named(path, ".parquet table"), pyarrow.parquet.ParquetFile(path) as file:
         width = max(1, file.metadata.num_columns)
         batches = file.iter_batches(batch_size=max(100, BLOCK_BYTES // (8 * width)))
-        return _arrow_samples(path, file.schema_arrow, batches, drop)
+        return _arrow_samples(path, file.schema_arrow, batches, drop, beside)
 
 
-def read_feather(path: Path, drop: Drop) -> RawSamples:
+def read_feather(path: Path, drop: Drop, beside: str | None) -> RawSamples:
     """Read the columns of numbers of an Arrow file or stream, as `read_parquet` does."""
     import pyarrow
 
@@ -62,7 +64,7 @@ def read_feather(path: Path, drop: Drop) -> RawSamples:
             batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
         else:
             batches = reader = pyarrow.ipc.open_stream(file)
-        return _arrow_samples(path, reader.schema, map(_valid, batches), drop)
+        return _arrow_samples(path, reader.schema, map(_valid, batches), drop, beside)
 
 
 def _valid(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -71,7 +73,9 @@ def _valid(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def _arrow_samples(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], drop: Drop) -> RawSamples:
+def _arrow_samples(
+    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], drop: Drop, beside: str | None
+) -> RawSamples:
     """Samples of Arrow batches. An index that pandas stored as a column is no feature."""
     stored = (schema.pandas_metadata or {}).get("index_columns", [])
     index = [name for name in stored if isinstance(name, str) and name in schema.names]
@@ -82,10 +86,10 @@ def _arrow_samples(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBat
             if batch.num_rows:
                 yield batch.select(kept).replace_schema_metadata(None).to_pandas()
 
-    return table_samples(tables(), str(path), drop, [f"index {name}" for name in index])
+    return table_samples(tables(), str(path), drop, [f"index {name}" for name in index], beside=beside)
 
 
-def read_workbook(path: Path, key: str | None, drop: Drop, header: bool | None) -> RawSamples:
+def read_workbook(path: Path, key: str | None, drop: Drop, header: bool | None, beside: str | None) -> RawSamples:
     """Read the columns of numbers of a sheet of an Excel workbook.
 
     Parameters
@@ -93,7 +97,7 @@ def read_workbook(path: Path, key: str | None, drop: Drop, header: bool | None) 
     path : Path
     key : str, optional
         Name of the sheet, where there are several.
-    drop, header
+    drop, header, beside
         See `phasevae.datasets.text_tables.read_text_table`.
 
     Raises
@@ -112,11 +116,16 @@ def read_workbook(path: Path, key: str | None, drop: Drop, header: bool | None) 
             rows = [row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row)]
         finally:
             book.close()
-        return _sheet_samples(path, rows, drop, header, left_out)
+        return _sheet_samples(path, rows, drop, header, left_out, beside)
 
 
 def _sheet_samples(
-    path: Path, rows: list[tuple[Any, ...]], drop: Drop, header: bool | None, left_out: list[str]
+    path: Path,
+    rows: list[tuple[Any, ...]],
+    drop: Drop,
+    header: bool | None,
+    left_out: list[str],
+    beside: str | None,
 ) -> RawSamples:
     """Samples of the cells of a sheet. Columns that are empty throughout are left out."""
     import pandas as pd
@@ -129,4 +138,4 @@ def _sheet_samples(
     shown = [["" if cell is None else str(cell) for cell in row] for row in cells[:_PEEK_ROWS]]
     names = column_names(shown[0]) if first_is_names(path, shown, header) else None
     table = pd.DataFrame(cells[names is not None :], columns=names)
-    return table_samples(itertools.chain([table]), str(path), drop, left_out, named=names is not None)
+    return table_samples(itertools.chain([table]), str(path), drop, left_out, names is not None, beside)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def read_text_table(path: Path, drop: Drop, header: bool | None) -> RawSamples:
+def read_text_table(path: Path, drop: Drop, header: bool | None, beside: str | None) -> RawSamples:
     """Read the columns of numbers of a text table, in blocks of rows.
 
     Parameters
@@ -37,6 +37,8 @@ def read_text_table(path: Path, drop: Drop, header: bool | None) -> RawSamples:
         Columns to leave out.
     header : bool, optional
         Whether the first line holds names; by default this is recognised.
+    beside : str, optional
+        See `phasevae.datasets.columns.table_samples`.
 
     Raises
     ------
@@ -51,7 +53,7 @@ def read_text_table(path: Path, drop: Drop, header: bool | None) -> RawSamples:
                 left_out = ("an empty last column",) if dialect.empty_end else ()
                 with opened(path) as stream:
                     tables = _tables(path, stream, dialect)
-                    return table_samples(tables, str(path), drop, left_out, named=dialect.names is not None)
+                    return table_samples(tables, str(path), drop, left_out, dialect.names is not None, beside)
             except UnicodeDecodeError:
                 continue
     raise InputError(f"{path}: not text in UTF-8 or UTF-16")

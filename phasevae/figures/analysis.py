@@ -33,8 +33,7 @@ from phasevae.figures.marks import (
     theory_line,
     x_label,
 )
-from phasevae.theory import stability
-from phasevae.theory.ppca import ppca_active_dims, ppca_kl
+from phasevae.theory import conditional, stability
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,22 +117,25 @@ def slowing(fit: Analysis) -> Figure:
 
 
 def cascade(dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figure:
-    """Draw the number of active modes against the decoder variance, and the threshold of each mode."""
-    n_latent, eigenvalues = n_latents(dimensions), spectrum.eigenvalues
+    """Draw the number of active modes against the decoder variance, and the threshold of each mode.
+
+    Of data with classes, these are the modes of all classes, and the number is that of the class with the most.
+    """
+    n_latent = n_latents(dimensions)
     figure = figure_of(3.9)
     top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.2])
-    x = dense(dimensions, eigenvalues, n_latent)
-    steps = ppca_active_dims(eigenvalues, x, n_latent)
+    x = dense(dimensions, spectrum, n_latent)
+    steps = conditional.active_dims(spectrum.modes, x, n_latent)
     theory_line(top, x, steps.astype(float), spectrum, n_latent)
     staircase = fit.cascade.staircase
-    if staircase is None:
+    if staircase is None and not fit.conditions:
         say_why_not(top, "thresholds", fit.cascade.reason)
-    else:
+    elif staircase is not None:
         top.plot(staircase.x, staircase.active, "o", color=BLUE, label="active modes", zorder=3)
     top.set(xlabel=x_label(dimensions), ylabel="active dimensions")
-    ends = np.array([eigenvalues[min(n_latent, eigenvalues.size) - 1], eigenvalues[0]])
+    ends = conditional.thresholds(spectrum.modes, n_latent)[[-1, 0]]
     bottom.plot(ends, np.zeros(2), color=BLACK, linewidth=0.8)
-    for mode in fit.cascade.modes:
+    for mode in [*fit.cascade.modes, *(mode for each in fit.conditions for mode in each.thresholds.modes)]:
         if mode.threshold is None or not mode.predicted:
             continue
         low, high = (np.nan if edge is None else edge for edge in mode.ci95)
@@ -148,11 +150,11 @@ def cascade(dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figu
 
 def beta_equivalence(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
     """Draw KL against beta * sigma2, one colour per sweep at fixed beta or sigma2, with the theory of all."""
-    eigenvalues, n_latent = spectrum.eigenvalues, n_latents(dimensions)
+    n_latent = n_latents(dimensions)
     figure = figure_of(2.6)
     axes = figure.subplots()
-    x = dense(sweep, eigenvalues, n_latent)
-    theory_line(axes, x, ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
+    x = dense(sweep, spectrum, n_latent)
+    theory_line(axes, x, conditional.kl(spectrum.modes, x, n_latent), spectrum, n_latent)
     over = {"beta": r"over $\sigma^2$ at $\beta$", "sigma2": r"over $\beta$ at $\sigma^2$"}
     for i, curve in enumerate(fixed_parameter_curves(sweep)):
         color, label = PALETTE[i % len(PALETTE)], f"{over[curve.fixed]} = {curve.value:g}"
@@ -170,7 +172,7 @@ def hysteresis(hysteresis: pd.DataFrame, spectrum: Spectrum) -> Figure:
     The gap has error bars of 3 standard errors and an axis that is linear within 1e-3 nats.
     """
     up = branch_means(hysteresis).get("up")
-    binodal = measured_hysteresis(hysteresis, float(spectrum.eigenvalues[0])).binodal
+    binodal = measured_hysteresis(hysteresis, spectrum.critical_variance).binodal
     figure = figure_of(3.6)
     top, bottom = figure.subplots(2, 1, sharex=True)
     looks = {"up": (VERMILION, "o", "upwards from active"), "fresh": (BLUE, "s", "fresh")}
@@ -196,7 +198,7 @@ def hysteresis(hysteresis: pd.DataFrame, spectrum: Spectrum) -> Figure:
 
 def soft_modes(spectrum: Spectrum) -> Figure:
     """Draw the lowest curvature of the ELBO at the collapsed state for the leading directions and both channels."""
-    eigenvalues = spectrum.eigenvalues
+    eigenvalues = spectrum.leading.eigenvalues
     figure = figure_of(2.6)
     axes = figure.subplots()
     x = np.linspace(0.4, 1.6, 200) * eigenvalues[0]

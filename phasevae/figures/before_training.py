@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.figures.marks import BLACK, BLUE, VERMILION, figure_of, legend
+from phasevae.figures.marks import BLACK, BLUE, GREY, VERMILION, figure_of, legend
 from phasevae.theory.linear_vae import linear_vae_elbo
-from phasevae.theory.ppca import critical_variance
+from phasevae.theory.ppca import NO_VARIANCE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,14 +43,21 @@ def landscape() -> Figure:
 
 
 def spectrum(spectrum: Spectrum) -> Figure:
-    """Draw the eigenvalues of the data (or score) covariance with standard errors, and mark the largest (Fig. 3)."""
+    """Draw the eigenvalues of the data (or score) covariance with standard errors, and mark the largest (Fig. 3).
+
+    Of data with classes, those of each class are drawn as a line.
+    """
     eigenvalues, errors = spectrum.eigenvalues, spectrum.standard_errors
     index = np.arange(1, eigenvalues.size + 1)
-    positive = eigenvalues > 1e-12 * eigenvalues[0]
+    positive = eigenvalues > NO_VARIANCE * eigenvalues[0]
     figure = figure_of(2.4)
     axes = figure.subplots()
     axes.errorbar(index[positive], eigenvalues[positive], errors[positive], fmt="o", color=BLUE, label="eigenvalues")
-    critical = critical_variance(eigenvalues)
+    for number, each in enumerate(spectrum.conditions):
+        varies = each.spectrum.eigenvalues > NO_VARIANCE * eigenvalues[0]
+        label = None if number else "of each class"
+        axes.plot(index[varies], each.spectrum.eigenvalues[varies], color=GREY, linewidth=0.7, label=label, zorder=1)
+    critical = spectrum.critical_variance
     what = "critical variance" if spectrum.likelihood is None else "critical KL weight"
     axes.axhline(critical, color=BLACK, linestyle=":", linewidth=0.8, label=rf"{what} $\lambda_1 = {critical:.4g}$")
     if eigenvalues[positive][-1] < eigenvalues[0] / 30:

@@ -23,7 +23,7 @@ from phasevae.figures.marks import (
     theory_line,
     x_label,
 )
-from phasevae.theory.ppca import ppca_kl
+from phasevae.theory import conditional
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,9 +57,8 @@ def bracketing(bracketing: pd.DataFrame, bracketing_summary: BracketingSummary, 
         top.plot(x, table[f"kl_{name}"], marker, color=color, markerfacecolor="none", label=label, zorder=3)
     n_latent = bracketing_summary.n_latent
     if n_latent is not None:
-        eigenvalues = spectrum.eigenvalues
-        curve = dense(table, eigenvalues, n_latent)
-        theory_line(top, curve, ppca_kl(eigenvalues, curve, n_latent), spectrum, n_latent)
+        curve = dense(table, spectrum, n_latent)
+        theory_line(top, curve, conditional.kl(spectrum.modes, curve, n_latent), spectrum, n_latent)
     for axes in (top, bottom):
         _shade(axes, x, table["disagree"].to_numpy(dtype=bool))
         mark_prediction(axes, spectrum)

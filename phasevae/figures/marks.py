@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from phasevae.analysis.kl_fit.forms import form_curve
 from phasevae.analysis.sweep_table import BETA, over_beta, seed_means
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
-from phasevae.theory.ppca import critical_variance, ppca_exact_above
+from phasevae.theory import conditional
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,24 +121,24 @@ def linear_bound(spectrum: Spectrum, n_latent: int) -> float:
     n_latent
         Number of latents.
     """
-    return ppca_exact_above(spectrum.eigenvalues, n_latent) if looks_gaussian(spectrum) else 0.0
+    return conditional.exact_above(spectrum.modes, n_latent) if looks_gaussian(spectrum) else 0.0
 
 
-def dense(table: pd.DataFrame, eigenvalues: NDArray, n_latent: int) -> NDArray:
+def dense(table: pd.DataFrame, spectrum: Spectrum, n_latent: int) -> NDArray:
     """Return abscissae for curves over the table's range, with both sides of every threshold in it.
 
     Parameters
     ----------
     table
         Measured points.
-    eigenvalues
-        Eigenvalues of the data, descending.
+    spectrum
+        Spectrum of the data.
     n_latent
         Number of latents.
     """
     x = table["beta"] * table["sigma2"]
     low, high = float(x.min()), float(x.max())
-    thresholds = eigenvalues[:n_latent]
+    thresholds = conditional.thresholds(spectrum.modes, n_latent)
     thresholds = thresholds[(thresholds > low) & (thresholds < high)]
     return np.unique(np.concatenate([np.linspace(low, high, 400), thresholds * BELOW, thresholds]))
 
@@ -254,8 +254,7 @@ def derivative_band(axes: Axes, fit: CriticalPoint, order: int, left: float) -> 
 
 def mark_prediction(axes: Axes, spectrum: Spectrum, label: str | None = r"predicted $\lambda_1$") -> None:
     """Draw a dotted line at the predicted critical variance or KL weight, with its label in the legend."""
-    critical = critical_variance(spectrum.eigenvalues)
-    axes.axvline(critical, color=BLACK, linestyle=":", linewidth=0.8, label=label, zorder=1)
+    axes.axvline(spectrum.critical_variance, color=BLACK, linestyle=":", linewidth=0.8, label=label, zorder=1)
 
 
 def mark_fit(axes: Axes, fit: CriticalPoint) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from phasevae.analysis.sweep_table import level_1
+from phasevae.analysis.sweep_table import level_1, of_condition
 from phasevae.errors import InputError, no_such_choice
-from phasevae.figures import analysis, before_training, bracketing, hierarchy, residual, sweep
+from phasevae.figures import analysis, before_training, bracketing, conditions, hierarchy, residual, sweep
 from phasevae.figures.marks import STYLE
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def render_figure(
                 raise InputError(f"figure '{name}': {key} has no '{column}'")
     if name != "hierarchy":
         given |= {key: level_1(given[key]) for key in ("sweep", "dimensions") if given[key] is not None}
+    if "dimensions" in needs and name not in OF_CONDITIONS:
+        given["dimensions"] = of_condition(given["dimensions"])
     with matplotlib.rc_context(STYLE):
         figure = FIGURES[name].draw(**{key: given[key] for key in needs})
         # Ticks take the style when they are first laid out.
@@ -108,7 +110,11 @@ FIGURES: dict[str, FigureSpec] = {
     "hysteresis": FigureSpec(analysis.hysteresis, ("hysteresis", "spectrum")),
     "bracketing": FigureSpec(bracketing.bracketing, ("bracketing", "bracketing_summary", "spectrum")),
     "hierarchy": FigureSpec(hierarchy.hierarchy, ("sweep", "spectrum")),
+    "conditions": FigureSpec(conditions.conditions, ("dimensions", "spectrum")),
 }
+
+OF_CONDITIONS = ("conditions",)
+"""Figures that show the classes of a condition; the others take the rows of all classes together."""
 
 COLUMNS = {
     "sweep": ("sigma2", "beta", "seed", "elbo", "elbo_gap", "kl", "log_likelihood"),

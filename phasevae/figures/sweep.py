@@ -32,15 +32,8 @@ from phasevae.figures.marks import (
     x_label,
 )
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
-from phasevae.theory.ppca import (
-    collapsed_elbo,
-    gaussian_log_likelihood,
-    ppca_elbo,
-    ppca_kl,
-    ppca_kl_curvature,
-    ppca_kl_slope,
-    ppca_latent_variance,
-)
+from phasevae.theory import conditional
+from phasevae.theory.ppca import collapsed_elbo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +56,7 @@ INSET_POINTS = 4
 
 def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
     """Draw ELBO, log likelihood and KL, the ELBO of the collapsed state (Eq. 24) and theory (Figs. 2a, 4a)."""
-    eigenvalues, n_latent = spectrum.eigenvalues, n_latents(dimensions)
+    modes, n_latent = spectrum.modes, n_latents(dimensions)
     bound = linear_bound(spectrum, n_latent)
     figure = figure_of(3.3)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1])
@@ -74,8 +67,8 @@ def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> F
         points(top, sweep, "log_likelihood", GREEN, "log likelihood", bound, marker="D")
         points(top, sweep, "elbo", BLUE, "ELBO", bound)
     top.set_ylabel("ELBO, log likelihood\n(nats per sample)")
-    x = dense(sweep, eigenvalues, n_latent)
-    theory_line(bottom, x, ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
+    x = dense(sweep, spectrum, n_latent)
+    theory_line(bottom, x, conditional.kl(modes, x, n_latent), spectrum, n_latent)
     points(bottom, sweep, "kl", VERMILION, "KL", bound, marker="^")
     bottom.set(xlabel=x_label(sweep), ylabel="KL (nats)")
     mark_prediction(bottom, spectrum, label=None)
@@ -87,16 +80,17 @@ def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> F
 def _elbo_over_sigma2(axes: Axes, sweep: pd.DataFrame, spectrum: Spectrum, n_latent: int) -> None:
     """Draw ELBO and log likelihood of a Gaussian decoder with theory. The ELBO depends on sigma2 and beta, not on their
     product alone: a curve for each beta."""
-    eigenvalues, bound = spectrum.eigenvalues, linear_bound(spectrum, n_latent)
+    modes, bound = spectrum.modes, linear_bound(spectrum, n_latent)
     betas = sorted(sweep["beta"].unique())
     for i, beta in enumerate(betas):
-        x = dense(sweep[sweep["beta"] == beta], eigenvalues, n_latent)
-        theory_line(axes, x, ppca_elbo(eigenvalues, x / beta, n_latent, beta), spectrum, n_latent)
+        x = dense(sweep[sweep["beta"] == beta], spectrum, n_latent)
+        theory_line(axes, x, conditional.elbo(modes, x / beta, n_latent, beta), spectrum, n_latent)
         collapsed = collapsed_elbo(spectrum.trace, spectrum.dimension, x / beta)
         label = None if i else "collapsed (Eq. 24)"
         axes.plot(x, collapsed, color=ORANGE, linestyle="-.", label=label, zorder=1)
-    if looks_gaussian(spectrum) and eigenvalues[-1] > 0:
-        axes.axhline(gaussian_log_likelihood(eigenvalues), color=GREY, linestyle=":", label="data log likelihood")
+    likelihood = conditional.gaussian_log_likelihood(modes) if looks_gaussian(spectrum) else None
+    if likelihood is not None:
+        axes.axhline(likelihood, color=GREY, linestyle=":", label="data log likelihood")
     for i, beta in enumerate(betas):
         rows, named = sweep[sweep["beta"] == beta], "" if len(betas) == 1 else rf", $\beta = {beta:g}$"
         points(axes, rows, "log_likelihood", GREEN, None if i else "log likelihood", bound, marker="D")
@@ -107,12 +101,12 @@ def latent_variance(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
     """Draw mean latent variances, the most informative first, and theory, min(1, x / lambda_j) (Figs. 2b, 4b)."""
     from matplotlib import colormaps
 
-    eigenvalues, n_latent = spectrum.eigenvalues, n_latents(dimensions)
+    modes, n_latent = spectrum.modes, n_latents(dimensions)
     bound = linear_bound(spectrum, n_latent)
     ranked = dimensions.sort_values("kl", ascending=False, kind="stable")
     ranked = ranked.assign(rank=ranked.groupby(["sigma2", "beta", "seed"]).cumcount())
-    x = dense(dimensions, eigenvalues, n_latent)
-    curves = ppca_latent_variance(eigenvalues, x, n_latent)
+    x = dense(dimensions, spectrum, n_latent)
+    curves = conditional.latent_variance(modes, x, n_latent)
     n_active = max(1, int((curves < 1).any(0).sum()))
     colors = list(PALETTE[:n_active])
     if n_active > len(PALETTE):
@@ -123,8 +117,9 @@ def latent_variance(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
     # From the last latent to the first: where all are collapsed the leading one lies on top.
     for j in reversed(range(n_latent)):
         color = colors[j] if j < n_active else GREY
-        if j < n_active and eigenvalues[j] <= x.max():
-            axes.axvline(eigenvalues[j], color=color, linestyle=":", linewidth=0.7, zorder=0)
+        largest = max((mode.eigenvalues[j] for mode in modes if j < mode.eigenvalues.size), default=0.0)
+        if j < n_active and largest <= x.max():
+            axes.axvline(largest, color=color, linestyle=":", linewidth=0.7, zorder=0)
         axes.plot(x, curves[:, j], color=color, zorder=1)
         label = f"latent {j + 1}" if j in named else "the others" if j == n_active else None
         points(axes, ranked[ranked["rank"] == j], "latent_variance", color, label, bound)
@@ -138,17 +133,18 @@ def latent_variance(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
 
 def kl(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: CriticalPoint, spectrum: Spectrum) -> Figure:
     """Draw KL with its piecewise fits, theory, and the predicted and fitted critical variance (Figs. 2c, 4c)."""
-    eigenvalues, n_latent = spectrum.eigenvalues, n_latents(dimensions)
+    modes, n_latent = spectrum.modes, n_latents(dimensions)
     figure = figure_of(3.2)
     axes = figure.subplots()
-    x = dense(sweep, eigenvalues, n_latent)
+    x = dense(sweep, spectrum, n_latent)
     panels = [axes]
     near = seed_means(sweep, ["kl"])["kl"]
-    near = near.query("@NEAR_INSET[0] * @eigenvalues[0] <= x <= @NEAR_INSET[1] * @eigenvalues[0]")
+    low, high = (part * spectrum.critical_variance for part in NEAR_INSET)
+    near = near[(near.index >= low) & (near.index <= high)]
     if len(near) >= INSET_POINTS and near.index.min() > x.min():
         panels.append(axes.inset_axes((0.5, 0.42, 0.47, 0.55)))
     for panel in panels:
-        theory_line(panel, x, ppca_kl(eigenvalues, x, n_latent), spectrum, n_latent)
+        theory_line(panel, x, conditional.kl(modes, x, n_latent), spectrum, n_latent)
         fitted_lines(panel, fit, x)
         mark_prediction(panel, spectrum)
         points(panel, sweep, "kl", BLUE, "measured", linear_bound(spectrum, n_latent))
@@ -170,14 +166,13 @@ def kl_derivatives(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: CriticalP
     quotients of seed means between neighbouring decoder variances. There are no second differences: on any grid that
     resolves the transition their noise is tens of times larger than the curves.
     """
-    n_latent = n_latents(dimensions)
-    eigenvalues = spectrum.eigenvalues
+    modes, n_latent, critical = spectrum.modes, n_latents(dimensions), spectrum.critical_variance
     figure = figure_of(3.8)
     panels = figure.subplots(2, 1, sharex=True)
-    x = dense(sweep, eigenvalues, n_latent)
-    left = NEAR * eigenvalues[0] if x.max() > eigenvalues[0] else 0.0
+    x = dense(sweep, spectrum, n_latent)
+    left = NEAR * critical if x.max() > critical else 0.0
     x = x[x >= left]
-    slopes = ppca_kl_slope(eigenvalues, x, n_latent), ppca_kl_curvature(eigenvalues, x, n_latent)
+    slopes = conditional.kl_slope(modes, x, n_latent), conditional.kl_curvature(modes, x, n_latent)
     for order, (axes, values) in enumerate(zip(panels, slopes, strict=True), start=1):
         theory_line(axes, x, values, spectrum, n_latent)
         derivative_band(axes, fit, order, left)

@@ -17,6 +17,7 @@ from torch import Tensor
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import posterior_draws, reparam_kl
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
+from phasevae.measurement.conditions import ClassSums, class_numbers
 from phasevae.measurement.row_means import RowMeans
 from phasevae.model import VAEEnsemble
 from phasevae.rows import AnyRows, Batch, Rows, part_of
@@ -68,8 +69,8 @@ def measure_model(
         `mse` is E|x - f(z)|^2 summed over features, None for other families; `reconstruction`, for these, is
         -E ln p(x|z); `elbo` is E ln p(x|z) - beta kl (Eq. 17); `elbo_gap` is its
         distance from the value of the constant decoder (Eq. 24), paired row by row; `log_likelihood` is that of
-        `log_likelihood`. Keys that end in `_standard_error` are over rows. `holdout` has the numbers of the held-out
-        rows.
+        `log_likelihood`. Keys that end in `_standard_error` are over rows. `conditions` is that of `class_numbers`,
+        where the rows have classes. `holdout` has the numbers of the held-out rows.
     """
     data = Rows.of(rows)
     reconstruction = reconstruction or GaussianReconstruction(data.n_features)
@@ -80,6 +81,8 @@ def measure_model(
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / n))
     held_out = torch.empty(0, dtype=torch.int64) if held_out is None else held_out
     of_all, of_held = (RowMeans(_TERMS, count, data.device) for count in (n, held_out.numel()))
+    has_classes = data.conditioning is not None and data.conditioning.has_classes
+    of_classes = ClassSums(data.conditioning.coding) if has_classes else None
     kl_sum = torch.zeros(n_latent, dtype=torch.float64, device=data.device)
     variance_sum, mu_sum = kl_sum.clone(), kl_sum.clone()
     mu_products = kl_sum.new_zeros(n_latent, n_latent)
@@ -92,6 +95,10 @@ def measure_model(
         mu_products += mu[0].double().T @ mu[0].double()
         collapsed = _collapsed_energy(reconstruction, batch)
         constant = reconstruction.constant(batch.x[0].double(), member.sigma2)
+        if of_classes is not None:
+            product = mu[0, :, :, None].double() * mu[0, :, None].double()
+            variance = logvar[0].double().exp()
+            of_classes.add(batch.condition[0], kl=kl, energy=energy, variance=variance, mu=mu[0], mu_product=product)
         terms = {"kl": kl.sum(-1), "energy": energy, "collapsed": collapsed, "constant": constant}
         terms["gap"] = (collapsed - energy) / member.sigma2 - member.beta * terms["kl"]
         of_all.add(**terms)
@@ -118,6 +125,8 @@ def measure_model(
         "active_dims": int((kl_per_dim > ACTIVE_KL).sum()),
         "n_samples": n,
     }
+    if of_classes is not None:
+        result["conditions"] = class_numbers(of_classes)
     if with_likelihood:
         result |= log_likelihood(model, data, member, reconstruction)
     if held_out.numel():
@@ -215,8 +224,8 @@ def log_likelihood(
 
 def _passes(model: VAEEnsemble, rows: int, draws: int) -> Iterator[Tensor]:
     """Yield the numbers of the draws of each pass; its size keeps the activations of `rows` rows per draw in cache."""
-    widths = (*model.architecture.hidden, model.decoder.widths[-1], _LEAST_WIDTH)
-    yield from torch.arange(draws).split(max(1, _PASS_NUMBERS // (rows * max(widths))))
+    width = max(model.decoder.widest, _LEAST_WIDTH)
+    yield from torch.arange(draws).split(max(1, _PASS_NUMBERS // (rows * width)))
 
 
 def _decode_draws(model: VAEEnsemble, reconstruction: Reconstruction, z: Tensor, condition: Tensor | None) -> Tensor:

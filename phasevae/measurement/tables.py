@@ -164,21 +164,31 @@ def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     A hierarchy has a column `level`, 1 or 2, and numbers the latents of each level from 0.
     `mean_eigenvalue` belongs to the network, not to the latent of the row: the eigenvalues of the covariance of the
     posterior means, largest first, which do not change when latents are rotated.
+
+    Of data with classes, each class has rows of its own, with its value in the column `condition`. It is empty in the
+    rows of all classes together.
     """
     rows = []
     for point in points:
         levels = _levels(point)
         for number, (level, size) in enumerate(levels, 1):
-            eigenvalues = np.linalg.eigvalsh(np.array(level["mean_covariance"]))[::-1]
             place = _identity(point) | ({} if len(levels) == 1 else {"level": number})
-            rows += [
-                place
-                | {"latent": latent}
-                | {column: level[key][latent] for column, key in _LATENT.items()}
-                | {"mean_eigenvalue": float(eigenvalues[latent])}
-                for latent in range(size)
-            ]
-    return _sorted(pd.DataFrame(rows), ["level", "latent"])
+            rows += _latents(level, size, place | ({"condition": ""} if point.get("conditions") else {}))
+        for each in point.get("conditions", []):
+            rows += _latents(each, levels[0][1], _identity(point) | {"condition": str(each["value"])})
+    return _sorted(pd.DataFrame(rows), ["level", "condition", "latent"])
+
+
+def _latents(numbers: dict[str, Any], size: int, place: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the latents of a level, or of one class of a condition, each with its `place`."""
+    eigenvalues = np.linalg.eigvalsh(np.array(numbers["mean_covariance"]))[::-1]
+    return [
+        place
+        | {"latent": latent}
+        | {column: numbers[key][latent] for column, key in _LATENT.items()}
+        | {"mean_eigenvalue": float(eigenvalues[latent])}
+        for latent in range(size)
+    ]
 
 
 def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:

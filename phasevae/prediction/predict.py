@@ -10,6 +10,12 @@ from typing import Any
 from phasevae.datasets.samples import given_options, read_samples
 from phasevae.errors import InputError
 from phasevae.prediction import advice, diagnosis
+from phasevae.prediction.conditional import (
+    ConditionalPrediction,
+    conditional_prediction,
+    has_condition,
+    parts_of,
+)
 from phasevae.prediction.explained import Explained
 from phasevae.prediction.losses import PER_FEATURE, Loss
 from phasevae.prediction.measured import Model, check_limits, setting_of_function, setting_of_loss
@@ -122,7 +128,9 @@ def predict(
     skip_damaged: bool = False,
     drop: str | int | list[str | int] | None = None,
     header: bool | None = None,
-) -> Prediction:
+    condition: Any = None,
+    condition_kind: str | None = None,
+) -> Prediction | ConditionalPrediction:
     """Predict what a VAE converges to, without training it.
 
     Give exactly one description of the loss: `sigma2`, `beta`, `loss` or `library`. Two pairs are allowed: `sigma2` and
@@ -194,16 +202,24 @@ def predict(
     header : bool, optional
         Whether the first line of a table holds the names of its columns; by default this is recognised, and
         refused where it is not clear.
+    condition : str or array [N], optional
+        What encoder and decoder see beside each row: classes or numbers, one for each sample, or for files a .npy file,
+        column:NAME of a table, or "label". A saved data set has its own.
+    condition_kind : {"classes", "numbers"}, optional
+        By default texts and whole numbers are classes.
 
     Returns
     -------
-    Prediction
+    Prediction or ConditionalPrediction
+        With classes a prediction for each of them. With numbers it is for a decoder that adds its condition, by the
+        covariance that linear regression leaves.
 
     Raises
     ------
     InputError
         For data or options that cannot be used.
     """
+    arguments = {**locals()}
     n_latent = whole_number("n_latent", n_latent)
     options = given_options(
         key=key,
@@ -213,11 +229,14 @@ def predict(
         skip_damaged=skip_damaged,
         drop=drop,
         header=header,
+        condition=condition,
+        condition_kind=condition_kind,
     )
-    if isinstance(data, str | Path) and Path(data).suffix.lower() == ".json":
-        data = read_spectrum(data)
-    if isinstance(data, Spectrum) and options:
-        raise InputError(f"{next(iter(options))}: must be left out for a spectrum, whose data are read already")
+    data = _loaded(data, options)
+    if has_condition(data, options):
+        parts = parts_of(data, options)
+        arguments |= dict.fromkeys(options)
+        return conditional_prediction(parts, lambda part: predict(**{**arguments, "data": part}))
     if kl_schedule is not None:
         if kl_weight is not None or beta is not None:
             raise InputError("kl_schedule: must be left out together with kl_weight and beta")
@@ -257,6 +276,15 @@ def predict(
     else:
         setting = setting_of_loss(read_samples(data, **options), chosen, model)
     return prediction_of(replace(setting, notes=(*notes, *setting.notes)))
+
+
+def _loaded(data: Any, options: Mapping[str, Any]) -> Any:
+    """The data as they are, or the spectrum of a spectrum.json, which takes no options of a reader."""
+    if isinstance(data, str | Path) and Path(data).suffix.lower() == ".json":
+        data = read_spectrum(data)
+    if isinstance(data, Spectrum) and options:
+        raise InputError(f"{next(iter(options))}: must be left out for a spectrum, whose data are read already")
+    return data
 
 
 def prediction_of(setting: Setting) -> Prediction:

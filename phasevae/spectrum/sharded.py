@@ -105,6 +105,8 @@ def part_of(dataset: Dataset, shard: tuple[int, int] = (1, 1)) -> tuple[Part, Sa
     InputError
         If there are fewer rows than parts.
     """
+    if dataset.condition is not None:
+        raise InputError(f"{dataset.name}: has a condition, must be used whole (phasevae spectrum)")
     number, count = shard
     n_rows = len(dataset.x)
     if not 1 <= number <= count <= n_rows:

@@ -16,12 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.artifacts.files import read_json, write_json
-from phasevae.datasets.base import Dataset, SampleStream, write_npy
-from phasevae.datasets.feature_statistics import FeatureStatistics, feature_statistics, reading_of_rows
+from phasevae.datasets.base import Dataset, SampleStream
+from phasevae.datasets.feature_statistics import (
+    FeatureStatistics,
+    feature_statistics,
+    reading_of_rows,
+    stream_features,
+)
 from phasevae.datasets.reading import Reading, ReadingWarning
 from phasevae.datasets.samples import read_samples
 from phasevae.datasets.store import load_dataset
 from phasevae.errors import InputError
+from phasevae.spectrum.conditional import residuals, streams_of_classes, unaware_variance
 from phasevae.spectrum.moments import (
     covariance_matrix,
     eigendecomposition,
@@ -30,6 +36,7 @@ from phasevae.spectrum.moments import (
     shape_moments,
 )
 from phasevae.spectrum.variance_proxy import MOST_ROWS, N_COMPONENTS, variance_proxy_ratio
+from phasevae.theory.conditional import ConditionModes, single
 from phasevae.wording import counted, with_error
 
 N_LEADING = 8
@@ -37,6 +44,15 @@ N_LEADING = 8
 
 MOST_MEASURED = 4096
 """Components after this one get the standard error of Gaussian data."""
+
+
+@dataclass(frozen=True)
+class ConditionSpectrum:
+    """The spectrum of the rows of one class: its value, its share of all rows, and their covariance eigenvalues."""
+
+    value: Any
+    share: float
+    spectrum: Spectrum
 
 
 @dataclass(frozen=True)
@@ -50,13 +66,17 @@ class LikelihoodRecord:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues of the covariance (1/N) of N samples in D dimensions, in squared units of the data."""
+    """Eigenvalues of the covariance (1/N) of N samples in D dimensions, in squared units of the data.
+
+    Of data with a condition, these are the eigenvalues of the rows less what they have in common with their condition;
+    for classes, less the mean of their class. `critical_variance` is the largest eigenvalue of any class.
+    """
 
     eigenvalues: NDArray  # [D], descending; or only the leading ones
     standard_errors: NDArray  # of the eigenvalues
     trace: float
     n_samples: int
-    critical_variance: float  # the first eigenvalue
+    critical_variance: float  # the first eigenvalue, of all classes
     skewness: NDArray  # [min(D, 8)], of the leading principal components; NaN where the eigenvalue is zero
     excess_kurtosis: NDArray  # [min(D, 8)]
     variance_proxy: float | None = None  # collapse is the global optimum from here on (spectrum.variance_proxy)
@@ -65,15 +85,30 @@ class Spectrum:
     provenance: dict[str, Any] = field(default_factory=dict)
     n_features: int | None = None  # D, where only the leading eigenvalues are known
     reading: Reading | None = None  # what was read; None in a file of an older version
+    condition: dict[str, Any] | None = None  # kind and source of the condition, which everything here is less
+    conditions: tuple[ConditionSpectrum, ...] = ()  # of the classes of the condition
+    unaware_variance: float | None = None  # threshold of a linear encoder that does not see the condition
     likelihood: LikelihoodRecord | None = None  # None for a Gaussian decoder: the spectrum of the data themselves
 
     @property
     def dimension(self) -> int:
         return self.eigenvalues.size if self.n_features is None else self.n_features
 
+    @property
+    def modes(self) -> tuple[ConditionModes, ...]:
+        """The modes that the closed forms of `theory.conditional` take: of each class, or of all rows."""
+        if not self.conditions:
+            return single(self.eigenvalues)
+        return tuple(ConditionModes(each.share, each.spectrum.eigenvalues) for each in self.conditions)
+
+    @property
+    def leading(self) -> Spectrum:
+        """The spectrum that has the critical variance: that of the class with the largest eigenvalue, or this one."""
+        return max((each.spectrum for each in self.conditions), key=lambda s: s.critical_variance, default=self)
+
     def __repr__(self) -> str:
         size = f"{counted(self.n_samples, 'sample')} of {counted(self.dimension, 'feature')}"
-        critical = with_error(self.critical_variance, float(self.standard_errors[0]))
+        critical = with_error(self.critical_variance, float(self.leading.standard_errors[0]))
         what = "critical variance" if self.likelihood is None else f"{self.likelihood.name}, critical KL weight"
         return f"<Spectrum{self.name and f' of {self.name}'}: {size}, {what} {critical}>"
 
@@ -176,6 +211,8 @@ def measure_spectrum(
     features = feature_statistics(rows) if features is None else features
     if top is not None and top < 1:
         raise InputError(f"top: {top}, must be at least 1")
+    if rows.condition is not None:
+        return _measure_conditional(rows, features, with_variance_proxy, top)
     partial = top is not None and top < rows.dimension
     if partial:
         matrix = None
@@ -199,6 +236,49 @@ def measure_spectrum(
         n_features=rows.dimension if partial else None,
     )
     return Measured(spectrum, features, variances, matrix)
+
+
+def _measure_conditional(
+    rows: SampleStream, features: FeatureStatistics, with_variance_proxy: bool, top: int | None
+) -> Measured:
+    """The spectrum of the residuals, with those of the classes."""
+    left = residuals(rows, features)
+    measured = measure_spectrum(left.rows, with_variance_proxy, top)
+    classes = streams_of_classes(rows)
+    of_classes = [_measure_class(each.rows, with_variance_proxy, top) for each in classes]
+    spectra = [each.spectrum for each in of_classes] or [measured.spectrum]
+    proxies = [spectrum.variance_proxy for spectrum in spectra if spectrum.variance_proxy is not None]
+    unaware = None
+    if measured.covariance is not None:
+        shares = [each.share for each in classes]
+        covariances = [each.covariance for each in of_classes]
+        unaware = unaware_variance(measured.covariance, left.explained, shares, covariances)
+    spectrum = replace(
+        measured.spectrum,
+        critical_variance=max(spectrum.critical_variance for spectrum in spectra),
+        variance_proxy=max(proxies, default=None),
+        reading=reading_of_rows(rows, features),
+        condition={"kind": rows.condition.coding.kind, "source": rows.condition.source},
+        conditions=tuple(
+            ConditionSpectrum(each.value, each.share, spectrum)
+            for each, spectrum in zip(classes, spectra, strict=False)
+        ),
+        unaware_variance=unaware,
+    )
+    return replace(measured, spectrum=spectrum, features=features)
+
+
+def _measure_class(rows: SampleStream, with_variance_proxy: bool, top: int | None) -> Measured:
+    """The spectrum of one class; all zeros where its rows are the same."""
+    features = stream_features(rows)
+    if not features.constant.all():
+        return measure_spectrum(rows, with_variance_proxy, top, features)
+    zeros = np.zeros(rows.dimension if top is None else min(top, rows.dimension))
+    n_shown = min(N_LEADING, zeros.size)
+    spectrum = Spectrum(
+        zeros, zeros, 0.0, features.n_samples, 0.0, np.full(n_shown, np.nan), np.full(n_shown, np.nan), None
+    )
+    return Measured(spectrum, features, np.zeros(rows.dimension), np.zeros((rows.dimension, rows.dimension)))
 
 
 def assemble_spectrum(
@@ -248,9 +328,7 @@ def spectrum_of(source: Dataset | Path | str, chunk_rows: int | None = None) -> 
     spectrum = measure_spectrum(read_samples(dataset, chunk_rows)).spectrum
     if dataset.sha256 is not None:  # one that was built just now has warned
         warn_of_reading(spectrum.reading)
-    # Those of data.npy, also if the data set is not saved.
-    sha256 = dataset.sha256 or write_npy(dataset.x)
-    return replace(spectrum, name=dataset.name, data_sha256=sha256, provenance=dataset.provenance)
+    return replace(spectrum, name=dataset.name, data_sha256=dataset.digest, provenance=dataset.provenance)
 
 
 _ARRAYS = ("eigenvalues", "standard_errors", "skewness", "excess_kurtosis")
@@ -260,12 +338,23 @@ _KEYS = (
 )  # fmt: skip
 """The keys of spectrum.json after `read`, in their order."""
 
+_OF_CLASS = ("n_samples", "critical_variance", "trace", *_ARRAYS, "variance_proxy")
+"""The keys of each of its `conditions` after `value` and `share`."""
+
 
 def to_json(spectrum: Spectrum) -> dict[str, Any]:
     """Return the content of spectrum.json."""
     read = None if spectrum.reading is None else spectrum.reading.to_json()
     likelihood = {} if spectrum.likelihood is None else {"likelihood": asdict(spectrum.likelihood)}
-    return {"read": read, **likelihood, **{key: getattr(spectrum, key) for key in _KEYS}}
+    content = {"read": read, **likelihood, **{key: getattr(spectrum, key) for key in _KEYS}}
+    if spectrum.condition is None:
+        return content
+    classes = [
+        {"value": each.value, "share": each.share, **{key: getattr(each.spectrum, key) for key in _OF_CLASS}}
+        for each in spectrum.conditions
+    ]
+    more = {"condition": spectrum.condition, "unaware_variance": spectrum.unaware_variance}
+    return {**content, **more, "conditions": classes}
 
 
 def write_spectrum(path: Path | str, spectrum: Spectrum, made_by: Mapping[str, Any] | None = None) -> None:
@@ -284,26 +373,45 @@ def write_spectrum(path: Path | str, spectrum: Spectrum, made_by: Mapping[str, A
 def read_spectrum(path: Path | str) -> Spectrum:
     """Read spectrum.json; null becomes NaN in the arrays. Raises InputError that names the file and the wrong key."""
     record = read_json(path, (*_ARRAYS, *_KEYS), "spectrum", "a spectrum.json of `phasevae spectrum`")
-    values = {key: record[key] for key in _KEYS}
-    values |= {key: np.array(record[key], dtype=np.float64) for key in _ARRAYS}
+    values = _values(record, _KEYS)
     eigenvalues, dimension = values["eigenvalues"], values.pop("dimension")
     if not np.all(eigenvalues >= 0) or np.any(np.diff(eigenvalues) > 0) or eigenvalues[0] == 0:
         raise InputError(f"{path}: key 'eigenvalues' must descend from a positive number and not go below zero")
     if values["standard_errors"].shape != eigenvalues.shape:
         raise InputError(f"{path}: key 'standard_errors' must have one number for each of the eigenvalues")
     n_features = None if dimension == eigenvalues.size else dimension
+    known = {"name": values["name"], "n_features": n_features}
+    classes = (
+        ConditionSpectrum(each["value"], each["share"], Spectrum(**_values(each, _OF_CLASS), **known))
+        for each in record.get("conditions", [])
+    )
     likelihood = record.get("likelihood") and LikelihoodRecord(**record["likelihood"])
     return Spectrum(
-        **values, n_features=n_features, reading=Reading.from_json(record.get("read")), likelihood=likelihood or None
+        **values,
+        n_features=n_features,
+        reading=Reading.from_json(record.get("read")),
+        condition=record.get("condition"),
+        conditions=tuple(classes),
+        unaware_variance=record.get("unaware_variance"),
+        likelihood=likelihood or None,
     )
+
+
+def _values(record: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """Values of a spectrum from a record."""
+    arrays = {key: np.array(record[key], dtype=np.float64) for key in _ARRAYS}
+    return {key: record[key] for key in keys} | arrays
 
 
 def looks_gaussian(spectrum: Spectrum) -> bool:
     """Return whether |skewness| and |excess kurtosis| of the leading components are within 0.1 or 4 standard errors.
 
     The standard errors are those of Gaussian samples, sqrt(6 / N) and sqrt(24 / N). Undefined moments (NaN) count as
-    Gaussian. Scores of another likelihood never do: the curves of Gaussian data are not theirs.
+    Gaussian. Of data with classes, each class must look so. Scores of another likelihood never do: the curves of
+    Gaussian data are not theirs.
     """
+    if spectrum.conditions:
+        return all(looks_gaussian(each.spectrum) for each in spectrum.conditions)
     return spectrum.likelihood is None and not any(
         np.any(np.abs(moments) > max(0.1, 4 * np.sqrt(variance / spectrum.n_samples)))
         for moments, variance in ((spectrum.skewness, 6.0), (spectrum.excess_kurtosis, 24.0))

@@ -41,27 +41,38 @@ def _unit(unit: str) -> dict[str, Any]:
     return {"json_schema_extra": {"unit": unit}}
 
 
+_KINDS = ("synthetic", "mixture", "clusters", "conditional", "counts", "digits", "cifar10", "images", "array")
+
+
 class DataSection(Section):
     """The data, and how they are prepared."""
 
-    kind: Literal["synthetic", "mixture", "clusters", "counts", "digits", "cifar10", "images", "array"]
-    """Kind of the data: samples drawn at random (synthetic, mixture, clusters, counts), scikit-learn's handwritten
+    kind: Literal["synthetic", "mixture", "clusters", "conditional", "counts", "digits", "cifar10", "images", "array"]
+    """Kind of the data: samples drawn at random (synthetic to counts), scikit-learn's handwritten
     digits, CIFAR-10, or your own images or array."""
 
     eigenvalues: Positives | None = _of("synthetic", "mixture", unit="squared units of the data")
     """Eigenvalues of the covariance, largest first; their number is the dimension."""
 
-    n_samples: int | None = _of("synthetic", "mixture", "clusters", "counts", ge=2)
+    n_samples: int | None = _of("synthetic", "mixture", "clusters", "conditional", "counts", ge=2)
     """Number of samples to draw."""
 
-    seed: int | None = _of("synthetic", "mixture", "clusters", "counts", ge=0)
+    seed: int | None = _of("synthetic", "mixture", "clusters", "conditional", "counts", ge=0)
     """Random seed of the samples (not of the training)."""
 
     separation: float | None = _of("mixture", ge=0, le=1, unit="standard deviations")
     """Offset of the two components along the diagonal."""
 
-    weights: list[Positive] | None = _of("clusters", min_length=2)
-    """Probabilities of the clusters, normalised; a sample is the unit vector of its cluster."""
+    weights: list[Positive] | None = _of("clusters", "conditional", min_length=2)
+    """Probabilities of the clusters or classes, normalised; a sample of clusters is the unit vector of its cluster."""
+
+    condition_eigenvalues: list[list[Positive]] | None = _of(
+        "conditional", min_length=2, unit="squared units of the data"
+    )
+    """Eigenvalues of the covariance of each class, which has a basis of its own."""
+
+    spread: float | None = _of("conditional", ge=0, unit="units of the data")
+    """Standard deviation of the features of the classes' means."""
 
     noise: float | None = _of("clusters", ge=0, unit="units of the data")
     """Standard deviation of the noise around each cluster."""
@@ -70,7 +81,7 @@ class DataSection(Section):
     """Mean count of each feature; their number is the dimension."""
 
     log_variances: Positives | None = _of("counts")
-    """Eigenvalues of the covariance of the log rates, along random directions; at most one for each feature."""
+    """Eigenvalues of the covariance of the log rates, along cosines over the features; at most one for each feature."""
 
     dispersion: Positive | None = _of("counts")
     """Inverse dispersion r of a negative binomial, with variance m + m^2 / r given the rate m. The counts are Poisson
@@ -108,15 +119,35 @@ class DataSection(Section):
     skip_damaged: bool | None = _of("images")
     """Leave out images that cannot be decoded; otherwise the first one is an error."""
 
-    standardize: Literal["none", "center", "global", "per-feature"] | None = _of(
-        "synthetic", "mixture", "clusters", "digits", "cifar10", "images", "array"
-    )
+    standardize: Literal["none", "center", "global", "per-feature"] | None = _of(*_KINDS)
     """none: as they are; center: subtract the mean of each feature; global: also divide all by one number; per-feature:
     also divide each feature by its standard deviation."""
+
+    condition: Text | None = _of(*_KINDS)
+    """What the networks see beside each row: a .npy file, column:NAME for a column of the table, or label for the
+    labels that come with the data (digits, cifar10, clusters; of kind conditional without asking)."""
+
+    condition_kind: Literal["classes", "numbers"] | None = _of(*_KINDS)
+    """What the condition is. Texts and whole numbers are classes, other numbers are numbers, when the key is left
+    out."""
 
     shards: int = Field(1, ge=1, le=1000)
     """The spectrum is computed in this many parts of the rows. Each part is two jobs, and two D x D matrices to merge,
     so more than 1000 parts cost more than they save."""
+
+
+class OwnNetworkSection(Section):
+    """Which networks: {kind: mlp}, or {module: FILE, build: NAME} for your own, which a Python file defines by a
+    function build(input_shape, n_latent) that returns (encoder, decoder)."""
+
+    kind: Literal["mlp"] | None = None
+    """mlp: linear layers with ReLUs, of the widths `hidden`."""
+
+    module: str | None = Field(None, min_length=1)
+    """A Python file, relative to the working directory. Its content belongs to the identity of trained points."""
+
+    build: str | None = Field(None, pattern="^[A-Za-z_][A-Za-z0-9_]*$", examples=["build", "make_networks"])
+    """The function in the file; build when the key is left out."""
 
 
 class HierarchySection(Section):
@@ -149,6 +180,10 @@ class NetworkSection(Section):
 
     hidden: tuple[Count, ...] = (256, 128)
     """Widths of the encoder's hidden layers; the decoder mirrors them."""
+
+    network: OwnNetworkSection | None = None
+    """Which networks: {kind: mlp}, or {module: FILE, build: NAME} for your own, which a Python file defines by a
+    function build(input_shape, n_latent) that returns (encoder, decoder)."""
 
     hierarchy: HierarchySection | None = None
     """A second level of latents above the first. None when the key is left out."""
@@ -243,6 +278,9 @@ class TrainingSection(Section):
     moment_matched_noise: bool = True
     """Give the noise of each batch zero correlation and unit variance (batches of at least 64 samples and 16 per
     latent)."""
+
+    encoder_sees_condition: bool = True
+    """Where the data have a condition: whether the encoder sees it, as the decoder does."""
 
     holdout: float = Field(0.0, ge=0, lt=1, **_unit("fraction of the data"))
     """Fraction of the samples kept out of the training."""

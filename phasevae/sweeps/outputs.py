@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.files import read_json
+from phasevae.datasets.conditions import LABEL, column_of
 from phasevae.datasets.files import folder_files
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
@@ -262,6 +263,7 @@ class Outputs:
             "hysteresis": bool(self.upward_sweep(dataset)),
             "beta_equivalence": isinstance(settings["beta"], list) and not grid_of(settings).over_beta,
             "bracketing": settings["bracket"],
+            "conditions": "condition" in settings or settings["kind"] == "conditional",
             "hierarchy": settings.get("hierarchy") is not None,
             # Its curvatures are those of a Gaussian decoder.
             "soft_modes": not grid_of(settings).over_beta,
@@ -325,6 +327,8 @@ class Outputs:
 def own_files(settings: Mapping[str, Any]) -> list[str]:
     """The user's own files of a data set that exist; a missing one is left to the command, which names it."""
     values = [settings[key] for key in ("path", "archive") if key in settings]
+    condition = settings.get("condition", LABEL)
+    values += [] if condition == LABEL or column_of(condition) is not None else [condition]
     paths = [Path(path).expanduser() for value in values for path in (value if isinstance(value, list) else [value])]
     # Of a folder, every file: its own time does not change when one of them is overwritten.
     files = [file for path in paths for file in (_files_of(path) if path.is_dir() else [path])]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.files import file_sha256, read_json
+from phasevae.datasets.store import saved_digest
 from phasevae.errors import InputError
 from phasevae.sweeps.convergence import is_converged
 from phasevae.sweeps.digest import point_digest, training_code_hash
@@ -56,8 +57,8 @@ class Task:
 class Source:
     """The data of a sweep.
 
-    `critical_variance` is the largest eigenvalue, which ratios refer to; None if not known. `likelihood` is the name of
-    the likelihood whose scores have it, with its options.
+    `critical_variance` is the largest eigenvalue, of all classes, which ratios refer to; None if not known.
+    `likelihood` is the name of the likelihood whose scores have it, with its options.
     """
 
     data_sha256: str
@@ -70,7 +71,7 @@ class Source:
 
         Raises InputError that names the file if it is missing, damaged, or the spectrum of other data.
         """
-        sha256 = read_json(data / "data.json", ("sha256",), "data")["sha256"]
+        sha256 = saved_digest(data)
         spectrum = spectrum or data / "spectrum.json"
         if spectrum == data / "spectrum.json" and not spectrum.is_file():
             return cls(sha256, None)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from phasevae.datasets.conditions import Condition
 from phasevae.errors import InputError
 from phasevae.kernels.dispatch import backend
 from phasevae.kernels.family import Family
@@ -47,6 +48,7 @@ def hysteresis_sweep(
     on_record: Callable[[Trainer], None] = lambda trainer: None,
     own_likelihood: Family | None = None,
     data_memory: int | None = None,
+    condition: Condition | None = None,
 ) -> pd.DataFrame:
     """Train and measure both branches.
 
@@ -70,6 +72,8 @@ def hysteresis_sweep(
         See `training.job.Job`.
     data_memory : int, optional
         Bytes that the data may take; see `phasevae.file_rows.load_rows`.
+    condition : Condition, optional
+        What the networks see beside each row.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def hysteresis_sweep(
     if len(set(grid)) != len(grid) or len(grid) < 2:
         raise InputError(f"{key}: {grid}, must be two or more different {points}")
     keep_pages()
-    problem = Problem.of(x, settings, device, own_likelihood, data_memory)
+    problem = Problem.of(x, settings, device, own_likelihood, data_memory, condition)
     at_target = settings.with_changes(schedule="scratch")
     upwards = at_target.with_changes(learning_rate=STEP_RATE * settings.learning_rate)
     rows: list[dict[str, Any]] = []

@@ -19,6 +19,7 @@ import torch
 
 from phasevae.artifacts.environment import environment
 from phasevae.artifacts.files import remove_partial
+from phasevae.datasets.conditions import Condition
 from phasevae.errors import InputError
 from phasevae.kernels.family import Family
 from phasevae.sweeps.digest import training_code_hash
@@ -60,6 +61,8 @@ class Job:
         The fitted function of the user's own, where the likelihood of the settings is one.
     data_memory : int, optional
         Bytes that the data may take; see `phasevae.file_rows.load_rows`.
+    condition : Condition, optional
+        What the networks see beside each row.
     """
 
     tasks: Sequence[Task]
@@ -71,6 +74,7 @@ class Job:
     checkpoint_seconds: float = 60.0
     own_likelihood: Family | None = None
     data_memory: int | None = None
+    condition: Condition | None = None
 
 
 def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: None) -> list[Path]:
@@ -108,7 +112,7 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
             job.checkpoint.unlink(missing_ok=True)
             return []
         trained = [task for task in job.tasks if task in pending]
-        problem = Problem.of(job.x, job.settings, job.device, job.own_likelihood, job.data_memory)
+        problem = Problem.of(job.x, job.settings, job.device, job.own_likelihood, job.data_memory, job.condition)
         with stop_signals() as stop:
             while pending:
                 for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):

@@ -61,7 +61,8 @@ def write_point(
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
     family = None if settings.likelihood == GAUSSIAN else (settings.likelihood, problem.reconstruction)
-    save_model(task.folder / "weights.safetensors", trainer.model, index, rows.mean, metadata, family)
+    path = task.folder / "weights.safetensors"
+    save_model(path, trainer.model, index, rows.mean, metadata, family, rows.conditioning)
     history = pd.DataFrame(np.stack(trainer.history)[:, index], columns=list(HISTORY_COLUMNS))
     write_table(task.folder / "history.csv", history.astype({"step": int, "samples": int}))
     timing = {

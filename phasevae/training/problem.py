@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phasevae.datasets.conditions import Condition
+from phasevae.errors import InputError
 from phasevae.file_rows import load_rows
 from phasevae.kernels.family import Family
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
-from phasevae.rows import AnyRows, Rows, mean_over
+from phasevae.rows import AnyRows, Rows, given_condition, mean_over
 from phasevae.sweeps.settings import GAUSSIAN, Settings
 from phasevae.training.chapters import Chapters, held_out_rows
 from phasevae.training.likelihoods import rows_and_family
@@ -46,6 +48,7 @@ class Problem:
         device: torch.device | str = "cpu",
         own_likelihood: Family | None = None,
         data_memory: int | None = None,
+        condition: Condition | None = None,
     ) -> Problem:
         """Prepare data for the trainings of a sweep.
 
@@ -60,6 +63,8 @@ class Problem:
             The fitted function of the user's own, where the likelihood of the settings is one.
         data_memory : int, optional
             Bytes that an array may take; see `phasevae.file_rows.load_rows`.
+        condition : Condition, optional
+            What the networks see beside each row.
 
         Returns
         -------
@@ -73,14 +78,18 @@ class Problem:
         if settings.likelihood == GAUSSIAN:
             rows = Rows.of(x) if isinstance(x, Tensor) else load_rows(x, device, data_memory)
             reconstruction = GaussianReconstruction(rows.n_features)
+        elif condition is not None:
+            raise InputError(f"likelihood: {settings.likelihood}, must be {GAUSSIAN} for data with a condition")
         else:
             rows, reconstruction = rows_and_family(x, settings, device, own_likelihood, data_memory)
+        if condition is not None:
+            rows = given_condition(rows, condition, settings.encoder_sees_condition)
         held_out = held_out_rows(len(rows), settings.holdout)
         return cls(rows, reconstruction, held_out, Chapters(len(rows), held_out))
 
     @cached_property
     def mean(self) -> Tensor:
-        """The mean [S] of the sufficient statistics over the rows to train with.
+        """The mean [S] of the sufficient statistics over the rows to train with, or of each class, [C, S].
 
         The rows are centred, but those to train with need not be, where some are held out.
         """

@@ -25,6 +25,7 @@ LEAST_ROWS = 32
 """Groups of fewer than twice this number of rows are not divided further."""
 
 MOST_COORDINATES = 16
+MOST_FEATURES = MOST_COORDINATES * (MOST_COORDINATES + 3) // 2
 _WALK = 128  # steps of a walk that is not cut: longer walks balance better, more walks side by side are faster
 _AXES_ROWS = 8192  # rows from which the axes of the coordinates are computed
 _BLOCK_NUMBERS = 2**23  # most numbers of the rows that are asked for at a time
@@ -34,7 +35,12 @@ _KEPT_GROUPS = 16  # chapters whose groups are kept, 2 MiB each
 _GRAIN, _LARGEST = 1 / 16, 32.0
 
 
-def balanced_groups(take: Callable[[Tensor], Tensor], rows: Tensor, axes: Tensor) -> Tensor:
+def balanced_groups(
+    take: Callable[[Tensor], Tensor],
+    rows: Tensor,
+    axes: Tensor | Sequence[Tensor],
+    classes: Tensor | None = None,
+) -> Tensor:
     """Divide rows into balanced groups. They depend on the data alone.
 
     Every group is balanced, and so is every 2, 4, 8, ... groups that were one before a division. Seeds and epochs
@@ -46,8 +52,10 @@ def balanced_groups(take: Callable[[Tensor], Tensor], rows: Tensor, axes: Tensor
         `take(numbers)` returns the rows of the data with these numbers, [n, D]. At most one block of them is asked for.
     rows : Tensor [N]
         int64, the numbers of the rows to divide.
-    axes : Tensor [D, k]
-        Those of the coordinates to balance, `principal_axes`.
+    axes : Tensor [D, k], or a sequence of them
+        Those of the coordinates to balance, `principal_axes`; of each class if there are any.
+    classes : Tensor [N], optional
+        int64, the class of each row. Every class is balanced then, and so is its share.
 
     Returns
     -------
@@ -64,7 +72,7 @@ def balanced_groups(take: Callable[[Tensor], Tensor], rows: Tensor, axes: Tensor
     # Missing rows are spread evenly; otherwise the last groups would be short.
     order = noise.permutation(noise.key("order", "groups"), 0, n).to(rows.device)
     nodes[0, torch.arange(n, device=rows.device) * nodes.shape[1] // n] = order
-    features = _features(take, rows, axes)
+    features = _features(take, rows, axes) if classes is None else _features_of_classes(take, rows, axes, classes)
     features = torch.cat((features, features.new_zeros(1, features.shape[1])))
     while nodes.shape[0] < n_groups:
         first, second = nodes[:, 0::2], nodes[:, 1::2]
@@ -161,6 +169,21 @@ def _features(take: Callable[[Tensor], Tensor], rows: Tensor, axes: Tensor) -> T
     return torch.stack(features, 1)
 
 
+def _features_of_classes(
+    take: Callable[[Tensor], Tensor], rows: Tensor, axes: Sequence[Tensor], classes: Tensor
+) -> Tensor:
+    """Return the features of each class, which are zero in the rows of the others, and a feature for its share."""
+    columns = []
+    for number, of_class in enumerate(axes):
+        inside = classes == number
+        columns.append(_rounded(_standardised(inside.double()))[:, None])
+        if int(inside.sum()) >= 2:
+            features = _features(take, rows[inside], of_class)
+            columns.append(features.new_zeros(len(rows), features.shape[1]))
+            columns[-1][inside] = features
+    return torch.cat(columns, 1)
+
+
 def _standardised(column: Tensor) -> Tensor:
     spread, mean = torch.std_mean(column, 0, correction=0)
     return (column - mean) / torch.where(spread > 1e-12 * column.abs().amax(), spread, torch.inf)
@@ -211,6 +234,9 @@ class RowOrder:
         Returns rows of the data, as for `balanced_groups`. None for independent permutations.
     n_axes : int
         Principal axes along which the order is balanced.
+    classes : Tensor [N], optional
+        int64, the class of each row of the data. Every class is balanced along axes of its own, which are fewer with
+        many classes: all together have at most MOST_FEATURES features.
     """
 
     def __init__(
@@ -221,12 +247,14 @@ class RowOrder:
         device: torch.device | str = "cpu",
         take: Callable[[Tensor], Tensor] | None = None,
         n_axes: int = 0,
+        classes: Tensor | None = None,
     ):
         self._chapters = chapters
         self._batch = batch
         self._streams = [_Stream(int(seed), chapters, device) for seed in seeds]
         self._groups = None if take is None else lru_cache(_KEPT_GROUPS)(partial(self._divided, take))
-        self._axes = lru_cache(partial(principal_axes, take, chapters.rows(0).to(device), n_axes))
+        self._axes = lru_cache(partial(self._principal_axes, take, n_axes))
+        self._classes = classes
         self._device = device
 
     def rows(self, step: int, count: int = 1) -> Tensor:
@@ -235,7 +263,23 @@ class RowOrder:
         return torch.stack([stream.rows(begin, end, self._groups) for stream in self._streams])
 
     def _divided(self, take: Callable[[Tensor], Tensor], chapter: int) -> Tensor:
-        return balanced_groups(take, self._chapters.rows(chapter).to(self._device), self._axes())
+        rows = self._chapters.rows(chapter).to(self._device)
+        classes = None if self._classes is None else self._classes[rows.to(self._classes.device)].to(rows.device)
+        return balanced_groups(take, rows, self._axes(), classes)
+
+    def _principal_axes(self, take: Callable[[Tensor], Tensor], n_axes: int) -> Tensor | list[Tensor]:
+        """The axes of the data, or of each class, from the rows of the first chapter."""
+        rows = self._chapters.rows(0).to(self._device)
+        if self._classes is None:
+            return principal_axes(take, rows, n_axes)
+        classes = self._classes[rows.to(self._classes.device)].to(rows.device)
+        n_classes = int(self._classes.max()) + 1
+        k = min(n_axes, MOST_COORDINATES)
+        while k > 1 and n_classes * (k * (k + 3) // 2 + 1) > MOST_FEATURES:
+            k -= 1
+        of_classes = (rows[classes == number] for number in range(n_classes))
+        # A class that the chapter lacks has the axes of all.
+        return [principal_axes(take, chosen if len(chosen) else rows, k) for chosen in of_classes]
 
 
 class _Stream:

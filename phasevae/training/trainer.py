@@ -73,8 +73,10 @@ class Trainer:
         self._rows = rows = problem.rows
         device = rows.device
         seeds = sorted({member.seed for member in members})
-        seen = rows.seen if settings.balanced_order else None
-        self._order = RowOrder(seeds, problem.chapters, settings.batch, rows.order_device, seen, settings.n_latent)
+        seen = None if not settings.balanced_order else rows.seen
+        self._order = RowOrder(
+            seeds, problem.chapters, settings.batch, rows.order_device, seen, settings.n_latent, rows.classes
+        )
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=device)
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=rows.dtype, device=device)
         self._reconstruction = problem.reconstruction
@@ -85,7 +87,8 @@ class Trainer:
         shape = (len(seeds), settings.batch)
         self._shown = rows_of_steps(rows, self._numbers, settings.n_steps, shape)
         self._inputs = cuda_graph.StepInputs(self._upcoming, settings.n_steps, shape, device, self._shown.block)
-        self._use_graph = device.type == "cuda" if use_graph is None else use_graph
+        # A captured step cannot seed the random numbers of the networks.
+        self._use_graph = (device.type == "cuda" if use_graph is None else use_graph) and not self._vae.is_random
         self._launch: Callable[[], object] | None = None
 
     @property
@@ -136,6 +139,8 @@ class Trainer:
         if self._launch is None:
             changed = (*self._buffers().values(), *self._inputs.counters)
             self._launch = cuda_graph.captured(self._compute, changed) if self._use_graph else self._compute
+        if self._vae.is_random:
+            self._vae.seed_noise(self.step)
         self._launch()
         self.step += 1
         self._window_steps += 1

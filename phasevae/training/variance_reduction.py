@@ -67,7 +67,14 @@ def _inverse_root(matrices: Tensor) -> Tensor:
 
 @torch.no_grad()
 def rao_blackwell_targets(
-    x: Tensor, mean: Tensor | None, mu: Tensor, logvar: Tensor, z: Tensor, xhat: Tensor, group: int
+    x: Tensor,
+    mean: Tensor | None,
+    mu: Tensor,
+    logvar: Tensor,
+    z: Tensor,
+    xhat: Tensor,
+    group: int,
+    classes: Tensor | None = None,
 ) -> Tensor:
     """Compute E[x | z] among the rows of a group, after a control variate has steadied the rows.
 
@@ -80,8 +87,8 @@ def rao_blackwell_targets(
     ----------
     x : Tensor [M, B, D] or [1, B, D]
         The rows; with 1 they are shared by all models.
-    mean : Tensor [D] or None
-        The mean of the data that the rows are drawn from. Without it there is no control variate.
+    mean : Tensor [D], or [C, D] with classes, or None
+        The mean of the data that the rows are drawn from, or of each class. Without it there is no control variate.
     mu, logvar : Tensor [M, B, n]
         The posterior.
     z : Tensor [M, A, B, n]
@@ -90,6 +97,8 @@ def rao_blackwell_targets(
         The decoder means of z.
     group : int
         Rows of a group, neighbours in the batch; a divisor of B.
+    classes : Tensor [M or 1, B, C], optional
+        The class of each row as columns of 0 and 1. The average is then E[x | z, c], over the rows of the same class.
 
     Returns
     -------
@@ -107,7 +116,7 @@ def rao_blackwell_targets(
     groups = rows // group
     # Each group lies within one half of the batch, so its targets are independent of the other half.
     if mean is not None:
-        x = _with_control_variate(x, mean, xhat, groups // 2 * group)
+        x = _with_control_variate(x, mean, xhat, groups // 2 * group, classes)
     x = x.expand(models, -1, -1)
     precision = (-logvar).exp()
     # log q(z | x_b), up to terms that are equal for all b, as a product of (z^2, z, 1) with three vectors of row b.
@@ -115,28 +124,45 @@ def rao_blackwell_targets(
     of_rows = of_rows.unflatten(1, (-1, group))
     of_draws = z.unflatten(2, (-1, group)).transpose(1, 2).flatten(2, 3)
     of_draws = torch.cat((of_draws.square(), of_draws, torch.ones_like(of_draws)), -1)
-    weights = (of_draws.flatten(0, 1) @ of_rows.flatten(0, 1).mT).softmax(-1)
+    logits = of_draws.flatten(0, 1) @ of_rows.flatten(0, 1).mT
+    if classes is not None:
+        of_group = classes.unflatten(1, (-1, group))
+        differs = (of_group @ of_group.mT == 0).expand(models, -1, -1, -1).repeat(1, 1, draws, 1)
+        logits = logits.masked_fill(differs.flatten(0, 1), -torch.inf)
+    weights = logits.softmax(-1)
     means = weights @ x.reshape(models * groups, group, -1)
     return means.view(models, groups, draws, group, -1).transpose(1, 2).reshape(models, draws, rows, -1)
 
 
-def _with_control_variate(x: Tensor, mean: Tensor, xhat: Tensor, split: int) -> Tensor:
+def _with_control_variate(x: Tensor, mean: Tensor, xhat: Tensor, split: int, classes: Tensor | None) -> Tensor:
     """Subtract from each row a control variate of expectation zero: the deviation of the other half's mean from `mean`.
 
     The halves are the rows before `split` and the others; shapes as in `rao_blackwell_targets`. The part of a feature
     that the decoder explains no longer scatters, so the deviation is weighted by the unexplained fraction of the
     feature's variance. That weight gives the least noise. Weight and deviation use different halves, so they are
-    independent. In discrepancy-balanced order (`training.row_order`) the halves are not quite independent;
-    docs/theory/training.md has the size of that bias. Returns x itself if a half is empty.
+    independent. With classes, both are those of the class of the row. In discrepancy-balanced order
+    (`training.row_order`) the halves are not quite independent; docs/theory/training.md has the size of that bias.
+    Returns x itself if a half is empty.
     """
     if not 0 < split < x.shape[1]:
         return x
-    centred = x - mean
+    centred = x - (mean if classes is None else classes @ mean)
     left = x - xhat.mean(1)
     halves = slice(None, split), slice(split, None)
     steady = []
     for own, other in (halves, halves[::-1]):
-        variance = centred[:, own].square().sum(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        unexplained = ((left[:, own] * centred[:, own]).sum(1, keepdim=True) / variance).clamp(0, 1)
-        steady.append(x[:, own] - unexplained * centred[:, other].mean(1, keepdim=True))
+        of_own, of_other = (None if classes is None else classes[:, half] for half in (own, other))
+        variance = _sums(centred[:, own].square(), of_own).clamp(min=torch.finfo(x.dtype).tiny)
+        unexplained = (_sums(left[:, own] * centred[:, own], of_own) / variance).clamp(0, 1)
+        if classes is None:
+            deviation = centred[:, other].mean(1, keepdim=True)
+        else:
+            deviation = _sums(centred[:, other], of_other) / of_other.sum(1)[..., None].clamp(min=1)
+        correction = unexplained * deviation
+        steady.append(x[:, own] - (correction if classes is None else of_own @ correction))
     return torch.cat(steady, 1)
+
+
+def _sums(values: Tensor, classes: Tensor | None) -> Tensor:
+    """Sum over rows [M, B, D], with classes [M or 1, B, C] over those of each class: [M, C or 1, D]."""
+    return values.sum(1, keepdim=True) if classes is None else classes.mT @ values

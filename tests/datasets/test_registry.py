@@ -179,7 +179,7 @@ def test_samples_depend_on_the_seed_alone():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("gauss", {}, "^kind: 'gauss', must be one of synthetic, mixture, clusters, counts, cifar10, digits, images, "),
+        ("gauss", {}, "^kind: 'gauss', must be one of synthetic, mixture, clusters, conditional, counts, cifar10, "),
         ("synthetic", {"sedd": 1}, "^sedd: unknown option of kind 'synthetic', did you mean 'seed'"),
         ("array", {}, "^path: missing"),
         ("array", {"path": 5}, "^path: 5, must be the path"),

@@ -27,7 +27,7 @@ from phasevae.analysis.records import Estimate, Interval
 from phasevae.analysis.sweep_table import BETA_SIGMA2, abscissa_name, kl_by_seed, sweep_points, undetermined
 from phasevae.errors import InputError, no_such_choice
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
-from phasevae.theory.ppca import critical_variance, kl_slope_below
+from phasevae.theory.conditional import kl_slope_below
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,7 +192,7 @@ def _warnings(name: str, models: Mapping[str, FormFit], spectrum: Spectrum | Non
 def _predicted(spectrum: Spectrum | None) -> Predicted:
     if spectrum is None:
         return Predicted()
-    return Predicted(critical_variance(spectrum.eigenvalues), kl_slope_below(spectrum.eigenvalues))
+    return Predicted(spectrum.critical_variance, kl_slope_below(spectrum.modes))
 
 
 def _slope_jump(slope: Estimate, predicted: Predicted) -> SlopeJump:
@@ -208,6 +208,8 @@ def _default_model(models: Mapping[str, FormFit], spectrum: Spectrum | None) -> 
     usable = [name for name in NAMES if models[name].critical_variance is not None]
     if not usable:
         return "cascade", "no form can be fitted"
+    if spectrum is not None and spectrum.conditions and "log" in usable:
+        return "log", "the data have classes: the amplitude of a class is half its share, not the cascade's 1/2"
     gaussian = spectrum is None or looks_gaussian(spectrum)
     if gaussian and "cascade" in usable:
         return "cascade", "the data look Gaussian" if spectrum is not None else "no spectrum is given"

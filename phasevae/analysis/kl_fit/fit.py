@@ -12,7 +12,8 @@ from phasevae.analysis.kl_fit.forms import N_PARAMETERS, SINGLE_MODE, Profile, f
 from phasevae.analysis.kl_fit.profile_likelihood import aicc, minimise, profile_interval
 from phasevae.analysis.records import Interval
 from phasevae.analysis.sweep_table import MIN_POINTS, Points, sweep_points, weighted
-from phasevae.theory.ppca import ACTIVE_KL, ppca_exact_above
+from phasevae.theory.conditional import exact_above, thresholds
+from phasevae.theory.ppca import ACTIVE_KL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,8 +71,11 @@ def fit_models(
     dict
         Fits by the names of the forms. The cascade has no Akaike weight, as its AICc is that of other points.
     """
-    cascade_points = points.above(_exact_above(spectrum, n_latent))
-    models = {"cascade": _fit_cascade(cascade_points, n_modes, spectrum)}
+    if spectrum is not None and spectrum.conditions:
+        models = {"cascade": FormFit(reason="the data have classes, whose modes have other amplitudes than 1/2")}
+    else:
+        cascade_points = points.above(_exact_above(spectrum, n_latent))
+        models = {"cascade": _fit_cascade(cascade_points, n_modes, spectrum)}
     edge = second_eigenvalue(spectrum, models["cascade"])
     for name in SINGLE_MODE:
         if window is None and edge is None:
@@ -101,6 +105,8 @@ def weighted_points(sweep: pd.DataFrame, spectrum: Spectrum | None, n_latent: in
         Number of latents, if known.
     """
     points = sweep_points(sweep)
+    if spectrum is not None and spectrum.conditions:
+        return weighted(points, spectrum.critical_variance)
     starts = _free_cascade(points.above(_exact_above(spectrum, n_latent)), most_modes(sweep, n_latent), spectrum)
     return weighted(points, starts[0][0] if starts else None)
 
@@ -190,12 +196,16 @@ def _beats_constant(points: Points, chi2: float, dof: int, n_parameters: int) ->
 
 
 def _exact_above(spectrum: Spectrum | None, n_latent: int | None) -> float:
-    return 0.0 if spectrum is None or n_latent is None else ppca_exact_above(spectrum.eigenvalues, n_latent)
+    return 0.0 if spectrum is None or n_latent is None else exact_above(spectrum.modes, n_latent)
 
 
 def second_eigenvalue(spectrum: Spectrum | None, cascade: FormFit) -> float | None:
-    """Return the x below which a second mode is active: lambda_2 of the spectrum, else of the fitted cascade."""
-    eigenvalues = (cascade.parameters or {}).get("eigenvalues", []) if spectrum is None else spectrum.eigenvalues
+    """Return the x below which a second mode is active: the second threshold of the spectrum, of all classes, else that
+    of the fitted cascade."""
+    if spectrum is not None and spectrum.conditions:
+        eigenvalues = thresholds(spectrum.modes, spectrum.dimension)
+    else:
+        eigenvalues = (cascade.parameters or {}).get("eigenvalues", []) if spectrum is None else spectrum.eigenvalues
     return float(eigenvalues[1]) if len(eigenvalues) > 1 else None
 
 
