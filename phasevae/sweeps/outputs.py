@@ -265,6 +265,7 @@ class Outputs:
             "bracketing": settings["bracket"],
             "conditions": "condition" in settings or settings["kind"] == "conditional",
             "hierarchy": settings.get("hierarchy") is not None,
+            "residual": settings.get("hierarchy") is None,
             # Its curvatures are those of a Gaussian decoder.
             "soft_modes": not grid_of(settings).over_beta,
         }

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from gaussian_sweeps import spectrum_of
+from hierarchy_sweeps import hierarchy_sweep
 
 from phasevae.analysis.bracketing import compare_bracketing, summarise_bracketing
 from phasevae.analysis.kl_fit.critical_point import fit_critical_point
@@ -14,6 +15,7 @@ from phasevae.errors import InputError
 from phasevae.figures import marks
 from phasevae.figures.registry import FIGURES, render_figure
 from phasevae.spectrum.spectrum import LikelihoodRecord
+from phasevae.theory.hierarchical import Hierarchy, critical_beta, critical_beta_top
 from phasevae.theory.linear_vae import linear_vae_elbo
 from phasevae.theory.ppca import (
     collapsed_elbo,
@@ -102,8 +104,15 @@ def bracketed(sweep, spectrum):
 
 
 @pytest.fixture(scope="module")
-def inputs():
+def shared():
     return make_inputs()
+
+
+@pytest.fixture
+def inputs(shared, request):
+    if getattr(request.node, "callspec", None) and request.node.callspec.params.get("name") == "hierarchy":
+        return shared | {"sweep": hierarchy_sweep(EIGENVALUES, [0.2, 0.8, 4.0, 12.0], [0.1, 0.3, 0.7, 1.5, 4.0], 0.2)}
+    return shared
 
 
 def labels(figure):
@@ -298,3 +307,31 @@ def test_landscape_marks_lie_on_the_extrema():
     for du, dv in ((step, 0), (-step, 0), (0, step), (0, -step)):
         assert np.all(linear_vae_elbo(u + du, v + dv, 0.4) < peak)
     assert [line.get_marker() for line in right.lines] == ["o"]
+
+
+@pytest.mark.parametrize("variance", [0.2, None])
+def test_the_phase_diagram_shows_each_phase_on_its_side_of_the_boundaries(variance, shared):
+    sweep = hierarchy_sweep(EIGENVALUES, [0.2, 0.8, 4.0, 12.0], [0.1, 0.3, 0.7, 1.5, 4.5, 14.0], variance)
+    figure = render_figure("hierarchy", sweep=sweep, spectrum=shared["spectrum"])
+    drawn = {line.get_label(): line for line in figure.axes[0].lines}
+    both = drawn["both levels active"].get_xydata()
+    unit = Hierarchy(1, 1, 1.0, posterior_variance=variance)
+    assert (both[:, 1] < critical_beta_top(unit, 1.0, both[:, 0])).all()
+    neither = drawn["both collapsed"].get_xydata()
+    assert (neither[:, 1] > critical_beta_top(unit, 1.0, neither[:, 0])).all()
+    assert (neither[:, 0] > critical_beta(unit, 1.0, neither[:, 1])).all()
+    assert variance is None or "top level active" in drawn
+
+
+def test_a_phase_diagram_needs_a_hierarchy(shared):
+    with pytest.raises(InputError, match=r"^figure 'hierarchy': sweep has no 'beta_top', must be that of a two-level"):
+        render_figure("hierarchy", sweep=shared["sweep"], spectrum=shared["spectrum"])
+
+
+def test_other_figures_of_a_hierarchy_show_level_1_at_the_dearest_top_level(shared):
+    sweep = shared["sweep"]
+    parts = [sweep.assign(beta_top=beta_top, kl=sweep["kl"] + 9 / beta_top) for beta_top in (1.0, 2.0)]
+    tables = pd.concat(parts), parts[1].reset_index(drop=True)
+    drawn = [render_figure("kl", **shared | {"sweep": table}).axes for table in tables]
+    lines = [[line.get_xydata() for axes in figure for line in axes.lines] for figure in drawn]
+    assert all(np.array_equal(a, b) for a, b in zip(*lines, strict=True))
