@@ -11,7 +11,6 @@ minutes on one core.
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -82,7 +81,6 @@ def classes(n: int = 20_000, positions: int = 8) -> np.ndarray:
 
 def run(case: Case, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train and fit one case; return a row of the table and the sweep."""
-    start = time.monotonic()
     data = case.dataset
     spectrum = spectrum_of_likelihood(data, case.likelihood, case.options)
     predicted = spectrum.critical_variance
@@ -118,7 +116,6 @@ def run(case: Case, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
         "high": high,
         "error_percent": fit.critical_variance and 100 * (fit.critical_variance / predicted - 1),
         "samples": settings.samples,
-        "seconds": round(time.monotonic() - start, 1),
     }
     return row, sweep
 
