@@ -169,8 +169,6 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
     has_condition = "condition" in settings or kind == "conditional"
     if settings.get("shards", 1) > 1 and has_condition:
         raise InputError(f"{where}.shards: {settings['shards']}, must be 1 for data with a condition")
-    if has_condition and settings.get("hierarchy") is not None:
-        raise InputError(f"{where}.hierarchy: must be left out for data with a condition")
     name = settings.get("likelihood", GAUSSIAN)
     if name != GAUSSIAN:
         if has_condition:
