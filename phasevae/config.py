@@ -169,6 +169,7 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
     has_condition = "condition" in settings or kind == "conditional"
     if settings.get("shards", 1) > 1 and has_condition:
         raise InputError(f"{where}.shards: {settings['shards']}, must be 1 for data with a condition")
+    _check_network(f"{where}.network", settings.get("network"))
     name = settings.get("likelihood", GAUSSIAN)
     if name != GAUSSIAN:
         if has_condition:
@@ -201,6 +202,17 @@ def _check_one_of(where: str, keys: tuple[str, str], settings: Mapping[str, Any]
         raise InputError(
             f"{where}: {keys[0]} and {keys[1]}: {state}; give one list (null in an overriding file removes the other)"
         )
+
+
+def _check_network(where: str, network: Mapping[str, Any] | None) -> None:
+    if network is not None and ("kind" in network) == ("module" in network):
+        given = "both are given" if "kind" in network else "neither is given"
+        raise InputError(
+            f"{where}: kind and module: {given}; write {{kind: mlp}} or {{module: FILE}} (null in an overriding file "
+            "removes one)"
+        )
+    if network is not None and "build" in network and "module" not in network:
+        raise InputError(f"{where}.build: {network['build']!r}, goes with module: FILE")
 
 
 def _check_hierarchy(where: str, settings: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ computes all models at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,16 @@ from torch import Tensor
 
 from phasevae.artifacts.tensors import check_tensors, read_tensors, write_tensors
 from phasevae.datasets.conditions import Coding
+from phasevae.datasets.sample_shape import SampleShape
 from phasevae.errors import InputError
 from phasevae.kernels import noise
+from phasevae.kernels.adam import padded_length
 from phasevae.kernels.family import Family
 from phasevae.kernels.mlp import Layer, Network
 from phasevae.kernels.reconstructions import make_reconstruction
+from phasevae.networks.own import OwnArchitecture
 from phasevae.rows import Conditioning
-
-_ALIGNMENT = 16
-"""The rows of a buffer of parameters are padded to a multiple of this many numbers, a cache line of float32. The last
-numbers of a buffer that do not fill a vector register are updated by other instructions (torch's fused Adam), with
-other roundings. With padded rows they are no model's, so the bits of a model do not depend on its ensemble."""
+from phasevae.sweeps.network_file import NetworkFile, NetworkSpec, network_of
 
 _OF_LIKELIHOOD = "likelihood."
 """What the names of a likelihood's tensors begin with."""
@@ -91,7 +90,7 @@ class Architecture:
     @property
     def row_length(self) -> int:
         """The numbers of one model in a buffer: its parameters, and zeros up to a multiple of a cache line."""
-        return -(-self.n_parameters // _ALIGNMENT) * _ALIGNMENT
+        return padded_length(self.n_parameters)
 
     def initial(self, seeds: Sequence[int]) -> Tensor:
         """Return initial parameters [models, n_parameters] in float64: uniform in +-1/sqrt(fan_in), a model a seed."""
@@ -114,6 +113,16 @@ class Architecture:
             result[f"{name}.bias"] = row[end : end + fan_out]
         return result
 
+    def row(self, tensors: Mapping[str, np.ndarray], place: str) -> np.ndarray:
+        """Return the parameters [n_parameters] of tensors by name; an InputError with the `place` if one is missing."""
+        parts = []
+        for name, (fan_in, fan_out, _) in self.layers.items():
+            weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
+            if weight is None or bias is None or weight.shape != (fan_in, fan_out) or bias.shape != (fan_out,):
+                raise InputError(f"{place}: layer {name} is missing or not [{fan_in}, {fan_out}]")
+            parts += [weight.ravel(), bias]
+        return np.concatenate(parts)
+
     def record(self) -> dict[str, Any]:
         """Return what a weights file holds to build the networks again."""
         return {
@@ -132,13 +141,13 @@ class VAEEnsemble:
 
     Parameters
     ----------
-    architecture : Architecture
+    architecture : Architecture or OwnArchitecture
     parameters : Tensor [M, P]
         P is `architecture.row_length`.
 
     Attributes
     ----------
-    encoder, decoder : Network
+    encoder, decoder : Network or ModuleNetwork
         The networks, whose parameters are in `parameters`.
 
     Raises
@@ -147,7 +156,7 @@ class VAEEnsemble:
         If the shape of `parameters` is not that of the architecture.
     """
 
-    def __init__(self, architecture: Architecture, parameters: Tensor):
+    def __init__(self, architecture: Architecture | OwnArchitecture, parameters: Tensor):
         if parameters.ndim != 2 or parameters.shape[1] != architecture.row_length:
             raise InputError(
                 f"parameters: shape {tuple(parameters.shape)}, must be [models, {architecture.row_length}]"
@@ -185,7 +194,7 @@ def posterior(encoded: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def initialise(
-    architecture: Architecture,
+    architecture: Architecture | OwnArchitecture,
     seeds: Sequence[int],
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -194,7 +203,7 @@ def initialise(
 
     Parameters
     ----------
-    architecture : Architecture
+    architecture : Architecture or OwnArchitecture
     seeds : sequence of int
         One model each. A model depends on its seed alone, not on the other seeds.
     device : torch.device or str
@@ -207,7 +216,7 @@ def initialise(
     return VAEEnsemble(architecture, padded(architecture.initial(seeds), architecture).to(device=device, dtype=dtype))
 
 
-def padded(rows: Tensor, architecture: Architecture) -> Tensor:
+def padded(rows: Tensor, architecture: Architecture | OwnArchitecture) -> Tensor:
     """Append zeros to the parameters [M, n_parameters] of models, up to the length of a row of the buffer."""
     return torch.nn.functional.pad(rows, (0, architecture.row_length - rows.shape[1]))
 
@@ -355,54 +364,111 @@ def save_model(
         tensors |= {f"{_OF_LIKELIHOOD}{key}": array for key, array in term.arrays().items()}
         metadata["likelihood"] = {"name": name, "options": term.options}
     if conditioning is not None:
-        architecture["encoder_sees_condition"] = ensemble.architecture.encoder_sees_condition
+        architecture["encoder_sees_condition"] = conditioning.encoder_sees
         tensors["offsets"] = conditioning.offsets.cpu().numpy()
         metadata["condition"] = conditioning.coding.to_json()
     write_tensors(path, tensors, metadata)
 
 
-def load(point: Path | str) -> TrainedVAE:
+def load(
+    point: Path | str, build: Callable[..., Any] | Path | str | None = None, trust_code: bool = False
+) -> TrainedVAE:
     """Load a trained model from the folder of a point, or from its weights.safetensors.
 
-    Raises InputError that names the file if it is missing or damaged, or has other layers than it records.
+    Parameters
+    ----------
+    point : Path or str
+    build : callable, Path or str, optional
+        For networks of your own: the function that built them, or the Python file that defines it.
+    trust_code : bool
+        For networks of your own, instead of `build`: run the copy of the Python file that is stored with the weights.
+        Like any program, run it only if you trust its origin.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, has other layers than it records, or holds networks of somebody's own and
+        neither `build` nor `trust_code` is given.
     """
     path = Path(point)
     path = path / "weights.safetensors" if path.is_dir() else path
     tensors, metadata = read_tensors(path)
     check_tensors(path, tensors, metadata, "weights", {})
-    shape = metadata["architecture"]
-    coding = Coding.from_json(metadata["condition"]) if metadata.get("condition") else None
-    n_condition = 0 if coding is None else coding.n_columns
-    architecture = Architecture(
-        shape["dimension"],
-        shape["n_latent"],
-        tuple(shape["hidden"]),
-        shape.get("n_outputs"),
-        n_condition,
-        shape.get("encoder_sees_condition", True),
-    )
-    parts = []
-    for name, (fan_in, fan_out, _) in architecture.layers.items():
-        weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
-        if weight is None or bias is None or weight.shape != (fan_in, fan_out) or bias.shape != (fan_out,):
-            raise InputError(f"{path}: layer {name} is missing or not [{fan_in}, {fan_out}]")
-        parts += [weight.ravel(), bias]
+    architecture = _recorded_architecture(path, metadata["architecture"], build, trust_code)
+    row = torch.from_numpy(architecture.row(tensors, str(path)))[None]
     mean, family = tensors.get("mean"), _family_of(tensors, metadata)
     if mean is None or (family is None and mean.shape != (architecture.dimension,)):
         raise InputError(
             f"{path}: the mean of the data is missing or not [{architecture.dimension}], train the point again"
         )
-    offsets = tensors.get("offsets") if n_condition else None
-    if n_condition and (offsets is None or offsets.shape != (n_condition, architecture.dimension)):
-        raise InputError(f"{path}: offsets are missing or not [{n_condition}, {architecture.dimension}]")
-    row = torch.from_numpy(np.concatenate(parts))[None]
+    offsets, n_condition = tensors.get("offsets"), architecture.n_condition
+    if n_condition and (offsets is None or offsets.shape != (n_condition, mean.size)):
+        raise InputError(f"{path}: offsets are missing or not [{n_condition}, {mean.size}]")
     return TrainedVAE(
         VAEEnsemble(architecture, padded(row, architecture)),
         torch.from_numpy(mean),
         metadata,
         family,
-        None if offsets is None else torch.from_numpy(offsets),
+        torch.from_numpy(offsets) if n_condition else None,
     )
+
+
+def _recorded_architecture(
+    path: Path, record: Mapping[str, Any], build: Callable[..., Any] | Path | str | None, trust_code: bool
+) -> Architecture | OwnArchitecture:
+    """The architecture of a weights file; see `load`."""
+    n_outputs, n_condition = record.get("n_outputs"), record.get("n_condition", 0)
+    own = record.get("network")
+    if own is None:
+        hidden, sees = tuple(record["hidden"]), record.get("encoder_sees_condition", True)
+        return Architecture(record["dimension"], record["n_latent"], hidden, n_outputs, n_condition, sees)
+    if build is None and not trust_code:
+        raise InputError(
+            f"{path}: has the networks of {own['file']}: {own['build']}(); give build= (--network), the "
+            "function or its file, or trust_code=True to run the copy of the file that is stored with the weights"
+        )
+    stored = NetworkFile(own["file"], own["build"], own["text"])
+    file = stored if build is None else network_of(build, own["build"])
+    sample = SampleShape(tuple(record["input_shape"]), record["channels_last"])
+    return OwnArchitecture(file, sample, record["n_latent"], n_outputs, n_condition)
+
+
+def architecture_of(
+    spec: NetworkSpec | None,
+    hidden: Sequence[int],
+    dimension: int,
+    n_latent: int,
+    n_outputs: int,
+    n_condition: int = 0,
+    encoder_sees_condition: bool = True,
+) -> Architecture | OwnArchitecture:
+    """Return the architecture of a training.
+
+    Parameters
+    ----------
+    spec : NetworkSpec or None
+        The user's own networks; None for the MLP of `hidden`.
+    hidden : sequence of int
+        Widths of the encoder's hidden layers.
+    dimension, n_latent, n_outputs, n_condition, encoder_sees_condition
+        See `Architecture`.
+
+    Raises
+    ------
+    InputError
+        If the user's networks are for samples of another size, come without their file, or are not to see the
+        condition.
+    """
+    if spec is None:
+        return Architecture(dimension, n_latent, tuple(hidden), n_outputs, n_condition, encoder_sees_condition)
+    if not encoder_sees_condition:
+        raise InputError("encoder_sees_condition: false, must be true with networks of your own")
+    if spec.file is None:
+        raise InputError(f"network: the file with {spec.build}() is missing, must be given")
+    if spec.sample.size != dimension:
+        shape = " x ".join(map(str, spec.input_shape))
+        raise InputError(f"network: samples of {shape} numbers, must be of {dimension} as the data are")
+    return OwnArchitecture(spec.file, spec.sample, n_latent, n_outputs, n_condition)
 
 
 def _family_of(tensors: dict[str, np.ndarray], metadata: dict) -> Family | None:

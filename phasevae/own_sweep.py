@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,18 @@ from phasevae.artifacts.files import json_sha256
 from phasevae.config import completed_settings
 from phasevae.datasets.base import Dataset, write_npy
 from phasevae.datasets.collected import collect_dataset
+from phasevae.datasets.sample_shape import sample_shape
 from phasevae.datasets.store import is_saved, load_dataset, read_record, save_dataset
 from phasevae.errors import InputError
 from phasevae.prediction.libraries import find_loss
 from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
 from phasevae.prediction.predict import Prediction, predict
+from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.provenance.stages import provenance_record
-from phasevae.spectrum.spectrum import spectrum_of, write_spectrum
+from phasevae.spectrum.spectrum import Spectrum, spectrum_of, write_spectrum
 from phasevae.sweep_result import SweepResult, write_tables
 from phasevae.sweeps.config_keys import DataSection, SweepSection
+from phasevae.sweeps.network_file import NetworkFile, NetworkSpec, network_of
 from phasevae.sweeps.plan import make_plan, write_plan
 from phasevae.sweeps.points import Source, Task, make_tasks
 from phasevae.sweeps.settings import Settings, grid_keys, training_keys
@@ -35,7 +38,7 @@ READ_OPTIONS = ("key", "size", "grey", "standardize", "skip_damaged", "drop", "h
 
 
 def sweep(
-    build: None,
+    build: Callable[..., Any] | Path | str | None,
     data: Any,
     loss: str = "gaussian",
     *,
@@ -54,8 +57,10 @@ def sweep(
 
     Parameters
     ----------
-    build : None
-        The networks: the package's own, of the widths `hidden`.
+    build : callable, Path, str or None
+        The networks: a function ``build(input_shape, n_latent)`` that returns (encoder, decoder), two PyTorch modules,
+        or ``FILE:NAME`` for such a function of a Python file (docs/guide/own_networks.md). None stands for the
+        package's own, of the widths `hidden`.
     data : samples [N, ...], or a path
         Anything that `phasevae.predict` reads, but no spectrum.
     loss : str
@@ -99,8 +104,7 @@ def sweep(
     KeyboardInterrupt
         After SIGINT or SIGTERM, once the checkpoint is written.
     """
-    if build is not None:
-        raise InputError(f"build: {build!r}, must be None")
+    file = None if build is None else network_of(build)
     chosen_loss = _checked_loss(loss, loss_options)
     read = {key: settings.pop(key) for key in READ_OPTIONS if key in settings}
     keys = _checked_keys({"n_latent": n_latent, "seeds": seeds, "n_buckets": 1}, settings)
@@ -113,10 +117,11 @@ def sweep(
     weights = sorted(_checked_weights(weights))
     unit = chosen_loss.effective_variance(1.0, dataset.x.shape[1], n_latent)
     completed = completed_settings(keys | _grid(chosen_loss, weights, unit), needs_grid=True)
-    spectrum = _saved_spectrum(dataset, home)
-    tasks = _planned(completed, home, Source(dataset.sha256, spectrum.critical_variance))
+    spectrum = _saved_spectrum(dataset, chosen_loss, home)
+    chosen = _settings(completed, file, dataset)
+    tasks = _planned(completed, chosen, home)
     job = {"device": device, "threads": threads, "data_memory_mb": data_memory_mb, "progress": progress}
-    _train(tasks, dataset, Settings.from_keys(training_keys(completed)), home, **job)
+    _train(tasks, dataset, chosen, home, **job)
     return SweepResult(
         **write_tables(tasks, home),
         spectrum=spectrum,
@@ -126,6 +131,7 @@ def sweep(
         folder=home,
         tasks=tasks,
         place=place,
+        build=None if file is None else build,
     )
 
 
@@ -179,8 +185,9 @@ def _saved(dataset: Dataset, folder: Path) -> Dataset:
     return save_dataset(dataset, folder)
 
 
-def _saved_spectrum(dataset: Dataset, folder: Path) -> Any:
-    spectrum = spectrum_of(dataset)
+def _saved_spectrum(dataset: Dataset, loss: Loss, folder: Path) -> Spectrum:
+    """Write spectrum.json: of the data, or of the scores of the likelihood."""
+    spectrum = spectrum_of_likelihood(dataset, loss.family, dict(loss.options)) if loss.family else spectrum_of(dataset)
     path = folder / "spectrum.json"
     write_spectrum(path, spectrum, provenance_record(path, "spectrum", [folder / "data.json"]))
     return spectrum
@@ -191,13 +198,17 @@ def _predicted(dataset: Dataset, n_latent: int, loss: str, options: Mapping[str,
     return predict(dataset, n_latent, loss=name, loss_options=options)
 
 
-def _planned(completed: Mapping[str, Any], folder: Path, source: Source) -> list[Task]:
+def _settings(completed: Mapping[str, Any], file: NetworkFile | None, dataset: Dataset) -> Settings:
+    spec = None if file is None else NetworkSpec.of(file, sample_shape(dataset))
+    return Settings.from_keys(training_keys(completed) | {"network": spec})
+
+
+def _planned(completed: Mapping[str, Any], chosen: Settings, folder: Path) -> list[Task]:
     """Write plan.csv and return the tasks of its points."""
     points = make_plan(completed)
     path = folder / "plan.csv"
     write_plan(path, points, provenance_record(path, "plan", config_digest=json_sha256(grid_keys(completed))))
-    chosen = Settings.from_keys(training_keys(completed))
-    return make_tasks(points, folder, chosen, source, completed["extend_unconverged"])
+    return make_tasks(points, folder, chosen, Source.of(folder), completed["extend_unconverged"])
 
 
 def _train(

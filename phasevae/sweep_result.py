@@ -60,6 +60,7 @@ class SweepResult:
     folder: Path
     tasks: Sequence[Task] = field(repr=False)
     place: Any = field(default=None, repr=False)  # a temporary folder is removed with it
+    build: Any = field(default=None, repr=False)  # the networks of the user's own
 
     def __repr__(self) -> str:
         ends = f"{plain(self.weights[0])} to {plain(self.weights[-1])}"
@@ -109,7 +110,7 @@ class SweepResult:
         for task in self.tasks:
             trained = task.member.beta * task.member.sigma2
             if abs(trained - weight * self.unit) <= _CLOSE * trained and seed in (None, task.member.seed):
-                return load(task.folder)
+                return load(task.folder, build=self.build)
         raise InputError(f"weight: {weight!r} with seed {seed}, must be of a trained model")
 
     def save(self, folder: Path | str) -> Path:

@@ -13,7 +13,7 @@ from phasevae.artifacts.figures import write_figure
 from phasevae.artifacts.files import json_sha256, read_json, write_json
 from phasevae.artifacts.tables import read_table, write_table
 from phasevae.cli.arguments import latents_of, matching_spectrum, numbers, table_of
-from phasevae.cli.options import DimensionsFile, HysteresisFile, OutputJson, SpectrumFile
+from phasevae.cli.options import DimensionsFile, HysteresisFile, NetworkChoice, OutputJson, SpectrumFile
 from phasevae.cli.settings import sweep_settings
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
@@ -175,6 +175,7 @@ def stability(
     data: Annotated[Path, typer.Argument(help="The folder of `phasevae dataset` that it was trained on.")],
     output: OutputJson,
     directions: Annotated[int, typer.Option(min=1, help="How many principal directions of the data.")] = 2,
+    network: NetworkChoice = None,
 ) -> None:
     """Compare the second variation of the ELBO at a trained collapsed model with theory, mode by mode.
 
@@ -185,7 +186,7 @@ def stability(
     from phasevae.model import load
 
     x = load_dataset(data, verify=True).x
-    result = measure_stability(load(point), x, directions=range(min(directions, x.shape[1])))
+    result = measure_stability(load(point, network), x, directions=range(min(directions, x.shape[1])))
     inputs = (point / "point.json", data / "data.json")
     write_json(output, {**result, "provenance": provenance_record(output, "stability", inputs)})
     print(f"{output}: {len(result['blocks'])} blocks, largest relative error {result['largest_error']:.2g}")

@@ -43,6 +43,15 @@ DataMemory = Annotated[
     ),
 ]
 SettingsJson = Annotated[str | None, typer.Option(help="Training settings as JSON, as the workflow gives them.")]
+NetworkChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="FILE:BUILD",
+        help="Networks of your own: a Python file and its function build(input_shape, n_latent), which returns "
+        "(encoder, decoder) [default: mlp].",
+    ),
+]
 DimensionsFile = Annotated[Path | None, typer.Option(help="dimensions.csv of `phasevae collect`.")]
 HysteresisFile = Annotated[Path | None, typer.Option(help="hysteresis.csv of `phasevae hysteresis`.")]
 PlanFile = Annotated[Path | None, typer.Option(help="plan.csv of `phasevae plan`.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,12 @@ import typer
 
 from phasevae.cli.arguments import json_object, named_values, numbers
 from phasevae.config import completed_settings, dataset_settings
+from phasevae.datasets.sample_shape import sample_shape
+from phasevae.datasets.store import read_record
 from phasevae.errors import InputError
 from phasevae.sweeps.config_schema import dataset_rules
+from phasevae.sweeps.network_file import NetworkSpec, chosen_file, parsed_network
+from phasevae.sweeps.settings import Settings, training_keys
 
 _TYPES = {"integer": float, "number": float, "boolean": bool, "string": str, "array": str, "object": str}
 """Whole numbers are read as float: 2e5 is one."""
@@ -54,9 +59,21 @@ def sweep_settings(verb: str, config: list[Path] | None, dataset: str | None, se
     return completed_settings(json_object("--settings", settings), needs_grid=True)
 
 
+def training_settings(checked: Mapping[str, Any], data: Path) -> Settings:
+    """The settings of a training on a saved data set, from checked settings of a configuration.
+
+    Raises InputError that names the file of the user's own networks if it cannot be read.
+    """
+    file = chosen_file(checked)
+    spec = None if file is None else NetworkSpec.of(file, sample_shape(read_record(data)))
+    return Settings.from_keys(training_keys(checked) | {"network": spec})
+
+
 def _parsed(key: str, value: Any) -> Any:
     """The value of an option as a configuration file would have it: a text of numbers becomes a list, or a number where
     the key takes both."""
+    if key == "network":
+        return _parsed_network(value)
     rule = dataset_rules()[key]
     if rule["type"] == "object":
         return named_values(f"--{key.replace('_', '-')}", value)
@@ -64,6 +81,13 @@ def _parsed(key: str, value: Any) -> Any:
         return value
     values = numbers(f"--{key}", value, int if rule["items"]["type"] == "integer" else float)
     return values[0] if rule["type"] != "array" and len(values) == 1 else values
+
+
+def _parsed_network(value: str) -> dict[str, str]:
+    """`mlp`, or FILE:NAME for a function of a Python file; FILE alone for its function `build`."""
+    if value == "mlp":
+        return {"kind": "mlp"}
+    return dict(zip(("module", "build"), parsed_network(value), strict=True))
 
 
 def _written(value: Any) -> str:

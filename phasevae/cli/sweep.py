@@ -10,9 +10,8 @@ import typer
 
 from phasevae.artifacts.files import json_sha256
 from phasevae.artifacts.tables import write_table
-from phasevae.cli.arguments import json_object
-from phasevae.cli.options import DataMemory, PlanFile, SettingsJson, SpectrumFile, in_bytes
-from phasevae.cli.settings import given_settings, setting, sweep_settings
+from phasevae.cli.options import DataMemory, NetworkChoice, PlanFile, SettingsJson, SpectrumFile, in_bytes
+from phasevae.cli.settings import given_settings, setting, sweep_settings, training_settings
 from phasevae.config import completed_settings
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
@@ -49,7 +48,8 @@ def plan(
     if shape := data_shape(chosen, output.parent):
         cost = estimate_cost(chosen, len(points), dimension=shape[1], n_samples=shape[0])
         line += (
-            f"; about {cost['seconds'] / 60:.1f} minutes of training on two cores, "
+            f"; {'roughly, for your own networks, ' * ('module' in chosen.get('network', {}))}"
+            f"about {cost['seconds'] / 60:.1f} minutes of training on two cores, "
             f"{cost['memory_bytes'] / 2**20:.0f} MiB if trained at once"
         )
     print(line)
@@ -71,6 +71,7 @@ def train(
     likelihood_options: setting("likelihood_options") = None,
     n_latent: setting("n_latent", "--latent") = None,
     hidden: setting("hidden") = None,
+    network: NetworkChoice = None,
     samples: setting("samples") = None,
     batch: setting("batch") = None,
     learning_rate: setting("learning_rate") = None,
@@ -96,7 +97,7 @@ def train(
     from phasevae.datasets.store import load_dataset
     from phasevae.sweeps.plan import make_plan, read_plan
     from phasevae.sweeps.points import Source, make_tasks
-    from phasevae.sweeps.settings import GAUSSIAN, GRID_KEYS, Settings, training_keys
+    from phasevae.sweeps.settings import GAUSSIAN, GRID_KEYS
 
     keys = given_settings(context, settings)
     gaussian = keys.get("likelihood", GAUSSIAN) == GAUSSIAN
@@ -116,8 +117,8 @@ def train(
         if not planned:
             raise InputError(f"{plan}: has no point in bucket {bucket}")
     completed = completed_settings({key: value for key, value in keys.items() if key not in GRID_KEYS})
-    chosen = Settings.from_keys(training_keys(completed))
     source = Source.of(data, spectrum)
+    chosen = training_settings(completed, data)
     tasks = make_tasks(planned, output, chosen, source, completed["extend_unconverged"])
     dataset = load_dataset(data, verify=True)
     # These import PyTorch, which takes seconds: mistakes in the arguments are reported before.
@@ -144,12 +145,14 @@ def train(
 
 
 def collect(
+    context: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="sweep.csv to write.")],
     folder: Annotated[Path | None, typer.Argument(metavar="POINTS", help="Folder of trained points.")] = None,
     plan: PlanFile = None,
     data: Annotated[Path | None, typer.Option(help="With --plan: the data set's folder.")] = None,
     spectrum: SpectrumFile = None,
     settings: SettingsJson = None,
+    network: NetworkChoice = None,
     dimensions: Annotated[Path | None, typer.Option(help="dimensions.csv to write: one row per latent.")] = None,
     timing: Annotated[Path | None, typer.Option(help="timing.csv to write.")] = None,
     histories: Annotated[Path | None, typer.Option(help="histories.csv to write: the course of each training.")] = None,
@@ -169,7 +172,6 @@ def collect(
     )
     from phasevae.sweeps.plan import read_plan
     from phasevae.sweeps.points import Source, make_tasks
-    from phasevae.sweeps.settings import Settings, training_keys
 
     if (plan is None) == (folder is None):
         raise InputError("collect: give either a folder of points or --plan plan.csv")
@@ -179,7 +181,7 @@ def collect(
         points = read_folder(folder)
     else:
         source = Source.of(data or plan.parent, spectrum)
-        chosen = Settings.from_keys(training_keys(completed_settings(json_object("--settings", settings))))
+        chosen = training_settings(completed_settings(given_settings(context, settings)), data or plan.parent)
         tasks = make_tasks(read_plan(plan), plan.parent, chosen, source)
         points = read_planned(tasks)
     # All tables are made before the first is written, so that a damaged point leaves none of them.
@@ -215,6 +217,7 @@ def hysteresis(
     likelihood_options: setting("likelihood_options") = None,
     n_latent: setting("n_latent", "--latent") = None,
     hidden: setting("hidden") = None,
+    network: NetworkChoice = None,
     samples: setting("samples") = None,
     batch: setting("batch") = None,
     learning_rate: setting("learning_rate") = None,
@@ -229,12 +232,12 @@ def hysteresis(
     from phasevae.cli.progress import training_progress
     from phasevae.datasets.store import load_dataset
     from phasevae.sweeps.points import Source
-    from phasevae.sweeps.settings import GAUSSIAN, Settings, training_keys
+    from phasevae.sweeps.settings import GAUSSIAN
     from phasevae.training.device import choose_device, describe_machine, use_threads
     from phasevae.training.hysteresis import hysteresis_sweep
 
     checked = completed_settings(given_settings(context, settings))
-    chosen = Settings.from_keys(training_keys(checked))
+    chosen = training_settings(checked, data)
     source = Source.of(data, spectrum)
     critical = source.reference(chosen, f"{data}: --ratio")
     on = choose_device(device)

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from phasevae.datasets.base import Dataset, checked_int, row_slices
 from phasevae.datasets.reading import RawSamples
 from phasevae.datasets.standardize import standardized
-from phasevae.datasets.synthetic import orthogonal
 from phasevae.errors import InputError
 
-DEFAULT_RATES = (6.0,) * 20
-DEFAULT_LOG_VARIANCES = (1.0, 0.4)
+DEFAULT_RATES = (10.0,) * 20
+DEFAULT_LOG_VARIANCES = (0.5, 0.15)
 
 
 def counts(
@@ -28,8 +27,9 @@ def counts(
 ) -> Dataset:
     """Build a data set of counts.
 
-    The log rates of a row are Gaussian. Their covariance has the eigenvalues `log_variances` along random orthogonal
-    directions, and none along the others. Given the rates the counts are Poisson, or negative binomial.
+    The log rates of a row are Gaussian. Their covariance has the eigenvalues `log_variances` along cosines over the
+    features, of half a period, one period, and so on, and none along the others. Given the rates the counts are
+    Poisson, or negative binomial. A cosine rises and falls alike, so with equal rates the scores are not skewed.
 
     Parameters
     ----------
@@ -48,11 +48,10 @@ def counts(
     if dispersion is not None:
         _positive("dispersion", [dispersion])
     n = checked_int("n_samples", n_samples, 2)
-    basis_seed, sample_seed = np.random.SeedSequence(checked_int("seed", seed, 0)).spawn(2)
-    loadings = np.sqrt(variances) * orthogonal(np.random.default_rng(basis_seed), mean.size)[:, : variances.size]
+    loadings = np.sqrt(variances) * _cosines(mean.size, variances.size)
     # The mean of a log-normal rate is larger than the exponential of the mean log rate.
     level = np.log(mean) - 0.5 * np.square(loadings).sum(1)
-    rng = np.random.default_rng(sample_seed)
+    rng = np.random.default_rng(checked_int("seed", seed, 0))
     x = np.empty((n, mean.size), np.float32)
     for rows in row_slices(n, mean.size, most_rows=65536):
         size = rows.stop - rows.start
@@ -61,6 +60,13 @@ def counts(
             rate *= rng.gamma(dispersion, 1 / dispersion, rate.shape)
         x[rows] = rng.poisson(rate)
     return standardized(RawSamples(x, "counts"), "none")
+
+
+def _cosines(dimension: int, number: int) -> NDArray:
+    """Return orthonormal cosines over the features as columns, [D, number]; the last of D of them is constant."""
+    place, order = np.arange(dimension)[:, None] + 0.5, np.arange(1, number + 1) % dimension
+    waves = np.cos(np.pi * place * order / dimension)
+    return waves / np.linalg.norm(waves, axis=0)
 
 
 def _positive(key: str, values: Any) -> NDArray:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from phasevae.analysis.sweep_table import level_1, of_condition
 from phasevae.errors import InputError, no_such_choice
-from phasevae.figures import analysis, before_training, bracketing, conditions, hierarchy, sweep
+from phasevae.figures import analysis, before_training, bracketing, conditions, hierarchy, residual, sweep
 from phasevae.figures.marks import STYLE
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ FIGURES: dict[str, FigureSpec] = {
     "kl": FigureSpec(sweep.kl, ("sweep", "dimensions", "fit", "spectrum")),
     "kl_derivatives": FigureSpec(sweep.kl_derivatives, ("sweep", "dimensions", "fit", "spectrum")),
     "spectrum": FigureSpec(before_training.spectrum, ("spectrum",)),
+    "residual": FigureSpec(residual.residual, ("sweep", "dimensions", "spectrum")),
     "exponents": FigureSpec(analysis.exponents, ("sweep", "fit")),
     "slowing": FigureSpec(analysis.slowing, ("fit",)),
     "cascade": FigureSpec(analysis.cascade, ("dimensions", "fit", "spectrum")),

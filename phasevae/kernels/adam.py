@@ -8,7 +8,17 @@ from torch.optim.adam import adam
 
 from phasevae.kernels.dispatch import backend, implementation
 
+_ALIGNMENT = 16
+"""The rows of a buffer of parameters are padded to a multiple of this many numbers, a cache line of float32. The last
+numbers of a buffer that do not fill a vector register are updated by other instructions (torch's fused Adam), with
+other roundings. With padded rows they are no model's, so the bits of a model do not depend on its ensemble."""
+
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+def padded_length(n_parameters: int) -> int:
+    """Return the numbers of one model in a buffer: its parameters, and zeros up to a multiple of a cache line."""
+    return -(-n_parameters // _ALIGNMENT) * _ALIGNMENT
 
 
 class Adam:

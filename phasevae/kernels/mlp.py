@@ -45,11 +45,18 @@ class Network:
         The linear layers from the input to the output.
     end : int
         Where the parameters end.
+    widest : int
+        The numbers per row that a pass through the network holds.
+    is_random : bool
+        Whether it draws random numbers in the training; false.
     """
+
+    is_random = False
 
     def __init__(self, widths: Sequence[int], offset: int):
         self.widths = list(widths)
         self.layers: list[Layer] = []
+        self.widest = max(widths)
         self._offset = offset
         for fan_in, fan_out in itertools.pairwise(widths):
             self.layers.append(Layer(fan_in, fan_out, offset))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from phasevae.kernels import float32
 
-PURPOSES = ("init", "order", "noise", "measure", "likelihood")
+PURPOSES = ("init", "order", "noise", "measure", "likelihood", "residual")
 LARGEST_PERMUTATION = 2**20
 """Of more numbers no permutation is drawn where that can be avoided."""
 

@@ -32,6 +32,7 @@ def measure_hierarchy(
     member: Member,
     held_out: Tensor,
     reconstruction: Reconstruction,
+    with_likelihood: bool = True,
 ) -> dict[str, Any]:
     """Measure one point. Energies are in nats per sample.
 
@@ -46,6 +47,8 @@ def measure_hierarchy(
     held_out : Tensor
         Row numbers that training did not see.
     reconstruction : Reconstruction
+    with_likelihood : bool
+        Whether to estimate the log likelihood, which takes longer than the rest.
 
     Returns
     -------
@@ -87,9 +90,8 @@ def measure_hierarchy(
         constant = reconstruction.constant(batch.x[0].double(), member.sigma2)
         parts.append(_RowTerms(kl_bottom, kl_top / pairs, energy / pairs, collapsed, constant))
     terms = _RowTerms(*(torch.cat(part) for part in zip(*parts, strict=True)))
-    return _result(model, member, terms, bottom, top, residual, kl_top_dims, held_out) | _log_likelihood(
-        model, rows, member, reconstruction
-    )
+    result = _result(model, member, terms, bottom, top, residual, kl_top_dims, held_out)
+    return result | (_log_likelihood(model, rows, member, reconstruction) if with_likelihood else {})
 
 
 class _RowTerms(NamedTuple):

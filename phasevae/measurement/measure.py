@@ -224,8 +224,8 @@ def log_likelihood(
 
 def _passes(model: VAEEnsemble, rows: int, draws: int) -> Iterator[Tensor]:
     """Yield the numbers of the draws of each pass; its size keeps the activations of `rows` rows per draw in cache."""
-    widths = (*model.architecture.hidden, model.decoder.widths[-1], _LEAST_WIDTH)
-    yield from torch.arange(draws).split(max(1, _PASS_NUMBERS // (rows * max(widths))))
+    width = max(model.decoder.widest, _LEAST_WIDTH)
+    yield from torch.arange(draws).split(max(1, _PASS_NUMBERS // (rows * width)))
 
 
 def _decode_draws(model: VAEEnsemble, reconstruction: Reconstruction, z: Tensor, condition: Tensor | None) -> Tensor:

@@ -33,6 +33,7 @@ _SWEEP = (
     "samples",
 )
 _COLUMNS = (*_SWEEP, "converged")
+_RESIDUAL = ("residual_edge", "residual_edge_standard_error", "residual_margin")
 _LATENT = {"kl": "kl_per_dim", "latent_variance": "latent_variance", "mean_variance": "mean_variance"}
 _REQUIRED = (*_SWEEP, *_LATENT.values(), "mean_covariance", "convergence", "settings", "config_digest", "provenance")
 
@@ -126,6 +127,7 @@ def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Make sweep.csv: one row per point, sorted by beta_top, beta, sigma2 and seed."""
     rows = [
         {key: point[key] for key in _COLUMNS}
+        | {key: point.get(key) for key in _RESIDUAL}
         | _top_level(point)
         | {key: point["settings"][key] for key in ("n_latent", "schedule")}
         | {key: point["provenance"][key] for key in ("backend", "data_sha256")}

@@ -81,7 +81,7 @@ class DataSection(Section):
     """Mean count of each feature; their number is the dimension."""
 
     log_variances: Positives | None = _of("counts")
-    """Eigenvalues of the covariance of the log rates, along random directions; at most one for each feature."""
+    """Eigenvalues of the covariance of the log rates, along cosines over the features; at most one for each feature."""
 
     dispersion: Positive | None = _of("counts")
     """Inverse dispersion r of a negative binomial, with variance m + m^2 / r given the rate m. The counts are Poisson
@@ -136,6 +136,20 @@ class DataSection(Section):
     so more than 1000 parts cost more than they save."""
 
 
+class OwnNetworkSection(Section):
+    """Which networks: {kind: mlp}, or {module: FILE, build: NAME} for your own, which a Python file defines by a
+    function build(input_shape, n_latent) that returns (encoder, decoder)."""
+
+    kind: Literal["mlp"] | None = None
+    """mlp: linear layers with ReLUs, of the widths `hidden`."""
+
+    module: str | None = Field(None, min_length=1)
+    """A Python file, relative to the working directory. Its content belongs to the identity of trained points."""
+
+    build: str | None = Field(None, pattern="^[A-Za-z_][A-Za-z0-9_]*$", examples=["build", "make_networks"])
+    """The function in the file; build when the key is left out."""
+
+
 class HierarchySection(Section):
     """A second level of latents above the first: x - z1 - z2."""
 
@@ -166,6 +180,10 @@ class NetworkSection(Section):
 
     hidden: tuple[Count, ...] = (256, 128)
     """Widths of the encoder's hidden layers; the decoder mirrors them."""
+
+    network: OwnNetworkSection | None = None
+    """Which networks: {kind: mlp}, or {module: FILE, build: NAME} for your own, which a Python file defines by a
+    function build(input_shape, n_latent) that returns (encoder, decoder)."""
 
     hierarchy: HierarchySection | None = None
     """A second level of latents above the first. None when the key is left out."""

@@ -56,6 +56,8 @@ def _plain(rule: Any) -> Any:
             plain |= _merged([_plain(option) for option in value if option != {"type": "null"}])
         elif word == "properties":
             plain[word] = {key: _plain(item) for key, item in value.items()}
+        elif word == "const":
+            plain["enum"] = [value]
         elif word == "description":
             plain[word] = " ".join(value.split())
         elif word != "title" and not (word == "default" and value is None):

@@ -28,6 +28,10 @@ _ROW_ORDER_BYTES = 120  # per row of a chapter, while a permutation is drawn
 MOST_PAIRS, ENOUGH_PAIRS, LIKELIHOOD_ROWS, LIKELIHOOD_DRAWS = 8, 2**19, 4096, 256
 """Copies of the constants in phasevae.measurement.measure, which loads torch."""
 
+OWN_NETWORKS = 8.0
+"""Networks of the user's own are taken to need this many times the operations and activations of an MLP of the widths
+`hidden`, because convolutions use each weight at many places. Nobody knows before they have run."""
+
 MOST_COORDINATES = 16
 """Copy of the constant in phasevae.training.row_order, which loads torch."""
 
@@ -76,7 +80,7 @@ def estimate_cost(
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / max(1, n_samples)))
     measuring = (2.0 * _macs(encoder) + 4.0 * pairs * of_draw) * n_samples
     measuring += 2.0 * min(n_samples, LIKELIHOOD_ROWS) * LIKELIHOOD_DRAWS * of_draw
-    flops = n_points * (training * settings["samples"] + measuring)
+    flops = _factor(settings) * n_points * (training * settings["samples"] + measuring)
     rate = CUDA_FLOPS if device.startswith("cuda") else CPU_FLOPS * threads
     computing = max(flops / rate, _STEP_SECONDS * settings["samples"] / settings["batch"])
     return {
@@ -238,6 +242,7 @@ def _memory(
     parameters = sum(map(_n_parameters, (encoder, decoder, *top)))
     of_row = 2 * sum(encoder[1:]) + draws * (3 if group > 1 else 2) * sum(decoder[1:]) + (2 + 2 * draws) * dimension
     of_row += draws * 3 * sum(sum(widths) for widths in top)
+    of_row *= _factor(settings)
     if group > 1:
         of_row += 2 * draws * group + (3 + 2 * draws) * (2 * n_latent + 1) + 2 * draws * dimension
     ordered = n_samples if n_samples <= MOST_ROWS else CHAPTER_ROWS
@@ -252,6 +257,10 @@ def _memory(
     if data_memory_mb is not None:
         data = min(data, data_memory_mb * 2**20)
     return data + max(beginning, step)
+
+
+def _factor(settings: Mapping[str, Any]) -> float:
+    return OWN_NETWORKS if "module" in (settings.get("network") or {}) else 1.0
 
 
 def _n_parameters(widths: list[int]) -> int:

@@ -18,6 +18,7 @@ from phasevae.sweeps.config_keys import (
     NetworkSection,
     TrainingSection,
 )
+from phasevae.sweeps.network_file import NetworkSpec
 from phasevae.wording import suggestion
 
 WARMUP = 0.05
@@ -32,18 +33,26 @@ OWN = "module:"
 """A likelihood of the user's own is called module:FILE.py:NAME."""
 
 GRID_KEYS = ("sigma2", "sigma2_ratio", "beta", "beta_ratio", "seeds", "n_buckets")
-TRAINING_KEYS = (*NetworkSection.model_fields, *LikelihoodSection.model_fields, *TrainingSection.model_fields)
+TRAINING_KEYS = (
+    *(key for key in NetworkSection.model_fields if key != "network"),
+    *LikelihoodSection.model_fields,
+    *TrainingSection.model_fields,
+)
+"""The keys that are their own values. The file of `network` counts by its content, and its place does not."""
 
 
 class Settings(TrainingSection, LikelihoodSection, NetworkSection):
     """Networks and training of a sweep: what the numbers of a trained point depend on, in addition to the data, its own
     sigma2, beta and seed, and the code."""
 
+    network: NetworkSpec | None = None
+    """The user's own networks; the MLP of `hidden` by default."""
+
     @classmethod
     def from_keys(cls, keys: Mapping[str, Any]) -> Settings:
         """From a mapping such as `training_keys` gives. Raises InputError that names a missing, unknown or bad key."""
         for name in [*cls.model_fields, *keys]:
-            if name not in keys or name not in cls.model_fields:
+            if (name not in keys and name != "network") or name not in cls.model_fields:
                 raise InputError(f"settings: key '{name}' is {'unknown' if name in keys else 'missing'}")
         try:
             return cls(**keys)
@@ -53,7 +62,7 @@ class Settings(TrainingSection, LikelihoodSection, NetworkSection):
 
     def with_changes(self, **changes: Any) -> Settings:
         """The same settings but for some keys."""
-        return type(self)(**{**self.model_dump(), **changes})
+        return type(self)(**{**dict(self), **changes})
 
     def extended(self, factor: int) -> Settings:
         """The same training with `factor` times the samples."""
@@ -145,14 +154,19 @@ def grid_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def plan_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that `phasevae plan` needs: the grid, and the training for its estimate of time and memory."""
-    grid, training = grid_keys(settings), train_keys(settings)
-    both = {"hierarchy": training["hierarchy"] | grid["hierarchy"]} if "hierarchy" in grid else {}
-    return grid | training | both
+    network = {"network": settings["network"]} if "network" in settings else {}
+    return _planned(settings) | network
 
 
 def refine_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that `phasevae refine` needs."""
-    return plan_keys(settings) | {"refine_transitions": settings["refine_transitions"]}
+    return _planned(settings) | {"refine_transitions": settings["refine_transitions"]}
+
+
+def _planned(settings: Mapping[str, Any]) -> dict[str, Any]:
+    grid, training = grid_keys(settings), train_keys(settings)
+    both = {"hierarchy": training["hierarchy"] | grid["hierarchy"]} if "hierarchy" in grid else {}
+    return grid | training | both
 
 
 def _part(settings: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:

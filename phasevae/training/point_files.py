@@ -13,6 +13,7 @@ from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
 from phasevae.measurement.hierarchy import measure_hierarchy
 from phasevae.measurement.measure import measure_model
+from phasevae.measurement.residual import residual_numbers
 from phasevae.model import save_model
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
@@ -55,6 +56,8 @@ def write_point(
     model, rows = trainer.model.member(index), problem.rows
     measure = measure_model if settings.hierarchy is None else measure_hierarchy
     numbers = measure(model, rows, task.member, problem.held_out, reconstruction=problem.reconstruction)
+    if settings.hierarchy is None:
+        numbers |= residual_numbers(model, rows, task.member, numbers["kl_per_dim"], problem.reconstruction)
     identity = asdict(task.member)
     metadata = {**identity, "config_digest": task.digest}
     family = None if settings.likelihood == GAUSSIAN else (settings.likelihood, problem.reconstruction)

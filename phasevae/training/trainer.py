@@ -87,7 +87,8 @@ class Trainer:
         shape = (len(seeds), settings.batch)
         self._shown = rows_of_steps(rows, self._numbers, settings.n_steps, shape)
         self._inputs = cuda_graph.StepInputs(self._upcoming, settings.n_steps, shape, device, self._shown.block)
-        self._use_graph = device.type == "cuda" if use_graph is None else use_graph
+        # A captured step cannot seed the random numbers of the networks.
+        self._use_graph = (device.type == "cuda" if use_graph is None else use_graph) and not self._vae.is_random
         self._launch: Callable[[], object] | None = None
 
     @property
@@ -138,6 +139,8 @@ class Trainer:
         if self._launch is None:
             changed = (*self._buffers().values(), *self._inputs.counters)
             self._launch = cuda_graph.captured(self._compute, changed) if self._use_graph else self._compute
+        if self._vae.is_random:
+            self._vae.seed_noise(self.step)
         self._launch()
         self.step += 1
         self._window_steps += 1

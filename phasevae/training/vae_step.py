@@ -10,7 +10,8 @@ from torch import Tensor
 
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import reparam_kl
-from phasevae.model import Architecture, VAEEnsemble, decoder_input, initialise, posterior
+from phasevae.model import VAEEnsemble, architecture_of, decoder_input, initialise, posterior
+from phasevae.networks.trial import TRIAL_ROWS
 from phasevae.rows import Batch
 from phasevae.sweeps.settings import Member, Settings, rows_sharing
 from phasevae.training.problem import Problem
@@ -64,19 +65,35 @@ class VAEStep:
         self.model = self._new_model([member.seed for member in members], problem, settings)
         self.gradients = torch.zeros_like(self.model.parameters)
         self._beta = torch.tensor([member.beta for member in members], dtype=dtype, device=device)
-        keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta, m.beta_top) for m in members]
+        self._point_keys = keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta, m.beta_top) for m in members]
         self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
         # Only rows of one condition have one E[x | z, c]; no two rows share their numbers.
         shares = reconstruction.is_linear and (rows.conditioning is None or rows.conditioning.has_classes)
         self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if shares else 1
         self._mean = problem.mean
 
+    @property
+    def is_random(self) -> bool:
+        """Whether a network draws random numbers of its own; `seed_noise` must then be called before each step."""
+        return self.model.encoder.is_random or self.model.decoder.is_random
+
+    def seed_noise(self, step: int) -> None:
+        """Seed the random numbers of the networks in a step: functions of point, network and step alone."""
+        for part, network in (("encoder", self.model.encoder), ("decoder", self.model.decoder)):
+            if network.is_random:
+                network.seeds = [noise.key("noise", f"{key},{part},{step}") for key in self._point_keys]
+
     @staticmethod
     def _new_model(seeds: Sequence[int], problem: Problem, settings: Settings) -> VAEEnsemble:
         rows, n_outputs = problem.rows, problem.reconstruction.n_outputs
         sees = rows.conditioning is None or rows.conditioning.encoder_sees
         dimension = rows.n_inputs - (rows.n_condition if sees else 0)
-        architecture = Architecture(dimension, settings.n_latent, settings.hidden, n_outputs, rows.n_condition, sees)
+        architecture = architecture_of(
+            settings.network, settings.hidden, dimension, settings.n_latent, n_outputs, rows.n_condition, sees
+        )
+        if settings.network is not None:
+            some = torch.arange(min(TRIAL_ROWS, len(rows)), device=rows.order_device)
+            architecture = architecture.tried_on(rows.gather(some[None]).inputs[0])
         return initialise(architecture, seeds, rows.device, rows.dtype)
 
     def differentiate(self, batch: Batch, sigma2: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -23,6 +23,7 @@ from phasevae.theory.ppca import (
     ppca_kl_per_dim,
     ppca_latent_variance,
 )
+from phasevae.theory.residual import ppca_residual_edge
 
 EIGENVALUES = [1.0, 0.8, 0.6, 0.5, 0.3]
 N_LATENT = 3
@@ -43,6 +44,8 @@ def make_inputs(seeds=1, beta=1.0, skewness=0.0):
             "kl": ppca_kl(EIGENVALUES, x, N_LATENT) + shift,
             "log_likelihood": elbo,
             "active_dims": ppca_active_dims(EIGENVALUES, x, N_LATENT),
+            "residual_edge": ppca_residual_edge(EIGENVALUES, x, N_LATENT),
+            "residual_margin": x - ppca_residual_edge(EIGENVALUES, x, N_LATENT),
         }
     )
     kl, variance = (
@@ -189,6 +192,22 @@ def test_each_beta_has_its_own_elbo_curve():
         expected = [float(ppca_elbo(EIGENVALUES, value / beta, N_LATENT, beta)) for value in x]
         assert y == pytest.approx(expected)
     assert {r"ELBO, $\beta = 1$", r"ELBO, $\beta = 2.5$"} <= set(labels(axes.figure))
+
+
+def test_the_residual_edge_meets_the_marginal_line_where_latents_die(inputs):
+    figure = render_figure("residual", **inputs)
+    curves = {line.get_label(): line for line in figure.axes[0].lines}
+    x, edge = (
+        np.concatenate([curves[name].get_data()[i] for name in ("linear bound", "theory (pPCA)")]) for i in (0, 1)
+    )
+    for threshold in EIGENVALUES[:N_LATENT]:
+        near = np.abs(x / threshold - 1) < 1e-6
+        assert edge[near] == pytest.approx(x[near], rel=1e-4)
+    assert {"0 active", "1 active", "2 active", "3 active"} <= set(labels(figure))
+    with pytest.raises(InputError, match="train the points again"):
+        render_figure("residual", **inputs | {"sweep": inputs["sweep"].drop(columns="residual_edge")})
+    without = inputs["sweep"].assign(residual_edge=np.nan, residual_margin=np.nan)
+    assert "no curvature" in render_figure("residual", **inputs | {"sweep": without}).axes[0].get_title()
 
 
 def test_sweeps_at_two_betas_are_one_curve_of_kl():

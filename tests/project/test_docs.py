@@ -275,10 +275,16 @@ def test_the_guide_pages_show_output():
     assert all(blocks(page, "text") for page in (ROOT / "README.md", GUIDE / "own_loss.md", GUIDE / "predict.md"))
 
 
-@pytest.mark.parametrize("name", ["index.md", "guide/own_loss.md", "guide/predict.md"])
+@pytest.mark.parametrize("name", ["index.md", "guide/own_loss.md", "guide/predict.md", "guide/sweep.md"])
 def test_the_python_of_a_page_runs_as_written(name, tmp_path, monkeypatch):
+    """But for the length of a training, the draws of its measurement, and the number of samples."""
     import torch
 
+    from phasevae.measurement import measure
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measure, "LIKELIHOOD_DRAWS", 2)
+    monkeypatch.setattr(measure, "MOST_PAIRS", 1)
     monkeypatch.syspath_prepend(tmp_path)
     write_named_blocks(DOCS / name, tmp_path)
     x = np.random.default_rng(0).normal(size=(400, 20)).astype(np.float32)
@@ -291,4 +297,5 @@ def test_the_python_of_a_page_runs_as_written(name, tmp_path, monkeypatch):
     }
     code = "\n".join(blocks(DOCS / name, "python"))
     assert code
+    code = re.sub(r"\bsamples=[\d_]+", "samples=512", code).replace("size=(4_000,", "size=(300,")
     exec(compile(code, name, "exec"), given)

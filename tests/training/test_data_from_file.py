@@ -52,18 +52,33 @@ def test_rows_of_a_file_are_those_in_memory(x):
     assert held.mean == pytest.approx(x.mean(0, dtype=np.float64), rel=1e-6)
 
 
+def assert_same_bytes(folder, x: np.memmap, changes: dict[str, object]) -> None:
+    files = []
+    for name, memory in (("memory", None), ("file", SMALL)):
+        settings = recipe(hidden=(8,), samples=3200.0, **changes)
+        job = job_in(folder / name, x=x, sigma2=[0.5], settings=settings)
+        run_job(replace(job, data_memory=memory))
+        files.append(relative(job, files_of(job)))
+    assert files[0] == files[1]
+
+
+def counts(folder) -> np.memmap:
+    drawn = np.random.default_rng(0).poisson(3.0, size=(800, 4))
+    np.save(folder / "counts.npy", drawn.astype(np.float32))
+    return np.load(folder / "counts.npy", mmap_mode="r")
+
+
+def test_likelihoods_of_counts_have_the_bytes_of_memory_too(tmp_path):
+    assert_same_bytes(tmp_path, counts(tmp_path), {"likelihood": "negative-binomial"})
+
+
 @pytest.mark.parametrize("changes", [{}, {"holdout": 0.2, "balanced_order": False}], ids=str)
 @pytest.mark.parametrize("rows_of_a_chapter", [None, 128])
 def test_points_from_a_file_have_the_bytes_of_points_from_memory(tmp_path, x, monkeypatch, changes, rows_of_a_chapter):
     if rows_of_a_chapter:
         monkeypatch.setattr(chapters, "MOST_ROWS", 512)
         monkeypatch.setattr(chapters, "CHAPTER_ROWS", rows_of_a_chapter)
-    files = []
-    for name, memory in (("memory", None), ("file", SMALL)):
-        job = job_in(tmp_path / name, x=x, sigma2=[0.5], settings=recipe(hidden=(8,), samples=3200.0, **changes))
-        run_job(replace(job, data_memory=memory))
-        files.append(relative(job, files_of(job)))
-    assert files[0] == files[1]
+    assert_same_bytes(tmp_path, x, changes)
 
 
 def test_a_training_resumes_within_a_window(x):

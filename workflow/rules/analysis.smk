@@ -41,11 +41,12 @@ rule collect:
         # rule is still to be run, and it needs the flags of the points.
         training=lambda wildcards: canonical_json(train_keys(settings_of(wildcards))),
         training_code=lambda wildcards: training_code(settings_of(wildcards)),
+        network=lambda wildcards, input: network_option(settings_of(wildcards)),
         folder=subpath(input.record, parent=True),
     message:
         "{wildcards.dataset}: collect the trained points in {output.sweep}"
     shell:
-        "phasevae collect --plan {input.plan} --settings {params.hp:q} --data {params.folder}"
+        "phasevae collect --plan {input.plan} --settings {params.hp:q} {params.network} --data {params.folder}"
         " --spectrum {input.spectrum} -o {output.sweep} --dimensions {output.dimensions} --timing {output.timing}"
         " --histories {output.histories} > {log} 2>&1"
 
@@ -74,6 +75,7 @@ rule hysteresis:
             "" if sweeps_beta(wildcards.dataset) else f"--beta {DATASETS[wildcards.dataset]['beta']!r}"
         ),
         code=lambda wildcards: f"{stage_code('hysteresis')} {training_code(DATASETS[wildcards.dataset])}",
+        network=lambda wildcards, input: network_option(DATASETS[wildcards.dataset]),
         folder=subpath(input.record, parent=True),
         device=lambda wildcards, input: CONFIG["device"],
         memory=data_memory_option,
@@ -81,7 +83,8 @@ rule hysteresis:
         "{wildcards.dataset}: train upwards from active models, for the hysteresis"
     shell:
         "phasevae hysteresis {params.folder} --ratio {params.ratio} --seeds {params.seeds} {params.beta} --settings {params.hp:q}"
-        " --spectrum {input.spectrum} --device {params.device} --threads {threads}{params.memory} -o {output} > {log} 2>&1"
+        " {params.network} --spectrum {input.spectrum} --device {params.device} --threads {threads}{params.memory}"
+        " -o {output} > {log} 2>&1"
 
 
 rule fit:

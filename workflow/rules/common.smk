@@ -20,6 +20,7 @@ from phasevae.config import dataset_options, validate
 from phasevae.figures.registry import FIGURES
 from phasevae.provenance.stages import stage_code
 from phasevae.sweeps.digest import training_code_hash
+from phasevae.sweeps.network_file import network_content, network_option
 from phasevae.sweeps.outputs import Outputs, own_files
 from phasevae.sweeps.progress import show_progress
 from phasevae.sweeps.settings import GAUSSIAN, Settings, grid_keys, plan_keys, refine_keys, train_keys, training_keys
@@ -51,9 +52,11 @@ def settings_of(wildcards):
 
 
 def training_code(settings):
-    """The code of the training; where unconverged points are trained longer, also the code that judges them."""
+    """The code of the training; where unconverged points are trained longer, also the code that judges them; and the
+    content of the file of the user's own networks, whose place and time are no reason to train again."""
     code = training_code_hash(Settings.from_keys(training_keys(settings)))
-    return f"{code} {stage_code('verdict')}" if settings["extend_unconverged"] > 1 else code
+    verdict = stage_code("verdict") if settings["extend_unconverged"] > 1 else ""
+    return " ".join(filter(None, (code, verdict, network_content(settings))))
 
 
 def sweeps_beta(dataset):

@@ -59,6 +59,7 @@ rule train_refined:
     params:
         hp=lambda wildcards: canonical_json(train_keys(settings_of(wildcards))),
         code=lambda wildcards: training_code(settings_of(wildcards)),
+        network=lambda wildcards, input: network_option(settings_of(wildcards)),
         data=subpath(input.record, parent=True),
         folder=subpath(input.plan, parent=True),
         device=lambda wildcards, input: CONFIG["device"],
@@ -68,5 +69,5 @@ rule train_refined:
         "{wildcards.dataset}: train the points that {input.plan} adds to bucket {wildcards.bucket}"
     shell:
         "phasevae train {params.data} --plan {input.plan} --bucket {wildcards.bucket} --spectrum {input.spectrum}"
-        " --settings {params.hp:q} --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}"
-        "{params.memory} -o {params.folder} > {log} 2>&1"
+        " --settings {params.hp:q} {params.network} --device {params.device} --threads {threads}"
+        " --checkpoint-seconds {params.checkpoint}{params.memory} -o {params.folder} > {log} 2>&1"

@@ -60,6 +60,7 @@ for sweep in OUTPUTS.sweeps:
             params:
                 hp=canonical_json(train_keys(sweep.settings)),
                 code=training_code(sweep.settings),
+                network=lambda wildcards, input, option=network_option(sweep.settings): option,
                 plan=lambda wildcards, input, plan=sweep.bucket_plans[bucket]: plan,
                 bucket=lambda wildcards, input, bucket=bucket: bucket,
                 folder=subpath(input.record, parent=True),
@@ -71,7 +72,7 @@ for sweep in OUTPUTS.sweeps:
                 f"{sweep.dataset}{', second pass' if sweep.part else ''}: train bucket {bucket} ({len(points)} points)"
             shell:
                 "phasevae train {params.folder} --plan /dev/stdin --bucket {params.bucket}"
-                " --spectrum {input.spectrum} --settings {params.hp:q}"
+                " --spectrum {input.spectrum} --settings {params.hp:q} {params.network}"
                 " --device {params.device} --threads {threads} --checkpoint-seconds {params.checkpoint}{params.memory}"
                 " -o {params.folder}/{params.part}"
                 " > {log} 2>&1 <<< {params.plan:q}"

@@ -1,0 +1,56 @@
+"""A small convolutional VAE for images whose sides are even: see config/conv.yaml."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+CHANNELS = 8
+
+
+class Encoder(nn.Module):
+    """Two convolutions, of which the second halves the image, and a linear layer for mean and log variance."""
+
+    def __init__(self, input_shape: tuple[int, int, int], n_latent: int):
+        super().__init__()
+        channels, height, width = input_shape
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, CHANNELS, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, 2 * CHANNELS, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        features = 2 * CHANNELS * (height // 2) * (width // 2)
+        self.mu = nn.Linear(features, n_latent)
+        self.logvar = nn.Linear(features, n_latent)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mu and logvar, each [B, n], for images [B, channels, height, width]."""
+        h = self.convolutions(x)
+        return self.mu(h), self.logvar(h)
+
+
+class Decoder(nn.Module):
+    """The mirror image: a linear layer, a sub-pixel convolution that doubles the image, and a convolution."""
+
+    def __init__(self, input_shape: tuple[int, int, int], n_latent: int):
+        super().__init__()
+        channels, height, width = input_shape
+        self.layers = nn.Sequential(
+            nn.Linear(n_latent, 2 * CHANNELS * (height // 2) * (width // 2)),
+            nn.ReLU(),
+            nn.Unflatten(1, (2 * CHANNELS, height // 2, width // 2)),
+            nn.Conv2d(2 * CHANNELS, 4 * CHANNELS, 3, padding=1),
+            nn.PixelShuffle(2),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, channels, 3, padding=1),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the means of the pixels [B, channels, height, width] for latents [B, n]."""
+        return self.layers(z)
+
+
+def build(input_shape: tuple[int, int, int], n_latent: int) -> tuple[nn.Module, nn.Module]:
+    """Build the encoder and the decoder of one model."""
+    return Encoder(input_shape, n_latent), Decoder(input_shape, n_latent)

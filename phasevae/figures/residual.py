@@ -1,0 +1,72 @@
+"""The residual spectrum over a sweep: whether a dead latent could come back at each point."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phasevae.errors import InputError
+from phasevae.figures.marks import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    dense,
+    figure_of,
+    legend,
+    linear_bound,
+    mark_prediction,
+    n_latents,
+    points,
+    say_why_not,
+    theory_line,
+    x_label,
+)
+from phasevae.theory.residual import ppca_residual_edge
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from phasevae.spectrum.spectrum import Spectrum
+
+COLORS = (BLACK, BLUE, GREEN, PURPLE, ORANGE, SKY)
+"""Of points with so many active latents, counted from none up; the last one also of points with more."""
+
+
+def residual(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
+    """Draw Lambda_A with the line of marginality, where it equals beta * sigma2, and the margin below it.
+
+    Points take their colour from the number of active latents. Where the margin is negative, a further latent would
+    live.
+    """
+    if "residual_edge" not in sweep:
+        raise InputError("figure 'residual': sweep has no 'residual_edge'; train the points again")
+    measured = sweep.dropna(subset=["residual_edge"])
+    eigenvalues, n_latent = spectrum.eigenvalues, n_latents(dimensions)
+    figure = figure_of(3.8)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1.4, 1])
+    x = dense(sweep, eigenvalues, n_latent)
+    edge = ppca_residual_edge(eigenvalues, x, n_latent)
+    theory_line(top, x, edge, spectrum, n_latent)
+    theory_line(bottom, x, x - edge, spectrum, n_latent)
+    top.plot(x, x, color=VERMILION, linestyle="-.", linewidth=0.8, label=r"marginal: $\Lambda_A = \beta\sigma^2$")
+    bottom.axhline(0, color=VERMILION, linestyle="-.", linewidth=0.8)
+    bound = linear_bound(spectrum, n_latent)
+    for active, rows in measured.groupby(np.minimum(measured["active_dims"], len(COLORS) - 1)):
+        more = " or more" if active == len(COLORS) - 1 and n_latent > active else ""
+        color = COLORS[int(active)]
+        points(top, rows, "residual_edge", color, f"{active}{more} active", bound)
+        points(bottom, rows, "residual_margin", color, None, bound)
+    if measured.empty:
+        say_why_not(top, "residual spectrum", "the reconstruction loss has no curvature")
+    for axes in (top, bottom):
+        mark_prediction(axes, spectrum)
+    top.set_ylabel(r"edge $\Lambda_A$ (data$^2$)")
+    bottom.set(xlabel=x_label(sweep), ylabel=r"margin $\beta\sigma^2 - \Lambda_A$" "\n(data$^2$)")
+    legend(figure, (top, bottom), 2)
+    return figure

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from phasevae.artifacts.files import read_json
+from phasevae.artifacts.tables import read_table
+from phasevae.datasets.base import Dataset
+from phasevae.datasets.collected import collect_dataset
+from phasevae.datasets.samples import read_samples
+from phasevae.datasets.store import load_dataset
+from phasevae.errors import InputError
+from phasevae.measurement import measure
+from phasevae.measurement.tables import read_folder, sweep_table
+from phasevae.own_sweep import sweep
+from phasevae.provenance.verify import verify_results
+from phasevae.training import job
+
+SMALL = {"n_latent": 2, "hidden": (4,), "samples": 640, "batch": 32, "threads": 1, "progress": False}
+WEIGHTS = [0.3, 0.6, 0.9, 1.4]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "LIKELIHOOD_DRAWS", 2)
+        patch.setattr(measure, "MOST_PAIRS", 1)
+        yield
+
+
+def rows() -> np.ndarray:
+    return np.random.default_rng(0).normal(2.0, np.sqrt([1.0, 0.6, 0.2]), size=(300, 3))
+
+
+@pytest.fixture(scope="module")
+def result(few_draws):
+    return sweep(None, rows(), "gaussian", weights=WEIGHTS, seeds=[0, 1], **SMALL)
+
+
+def test_the_tables_are_those_of_the_points(result):
+    pd.testing.assert_frame_equal(result.sweep, sweep_table(read_folder(result.folder / "points")))
+    assert result.sweep["sigma2"].tolist() == sorted(2 * WEIGHTS)
+    assert len(result.dimensions) == 2 * len(result.sweep)
+    assert {"learning_time", "current_sigma2"} <= set(result.histories)
+    assert (result.timing["train_seconds"] > 0).all()
+    assert result.unit == 1 and result.weights == WEIGHTS
+    assert result.spectrum.critical_variance == pytest.approx(result.prediction.critical_variance)
+    assert repr(result) == "<SweepResult: 8 models, weights 0.3 to 1.4>"
+
+
+def test_fit_and_figures_come_from_the_tables(result):
+    assert result.fit().n_points == len(result.sweep)
+    assert "elbo_gap" not in (result.fit().order.reason or "")
+    assert isinstance(result.plot("kl"), Figure)
+    with pytest.raises(InputError, match="figure"):
+        result.plot("nothing")
+
+
+def test_a_trained_model_has_the_units_of_the_data(result):
+    model = result.load(0.3, seed=1)
+    assert (model.sigma2, model.beta) == (0.3, 1.0)
+    assert model.decode(np.zeros((1, 2), dtype=np.float32)).numpy() == pytest.approx(rows().mean(0)[None], abs=1)
+    with pytest.raises(InputError, match=r"weight: 0\.31 with seed None, must be of a trained model"):
+        result.load(0.31)
+
+
+def test_a_saved_sweep_has_the_layout_of_the_workflow(result, tmp_path):
+    folder = result.save(tmp_path / "saved")
+    assert read_json(folder / "fit.json", kind="fit")["n_points"] == 2 * len(WEIGHTS)
+    pd.testing.assert_frame_equal(read_table(folder / "sweep.csv", "sweep"), result.sweep, check_dtype=False)
+    np.testing.assert_array_equal(load_dataset(folder, verify=True).x, rows().astype(np.float32))
+    findings, checked = verify_results(folder)
+    assert findings == [] and checked > 20
+    with pytest.raises(InputError, match=r"saved: is not empty, must be a new folder"):
+        result.save(folder)
+
+
+def test_points_in_a_folder_are_kept_and_new_ones_added(tmp_path, result, monkeypatch):
+    trained = []
+    original = job._train
+    monkeypatch.setattr(job, "_train", lambda task, *rest: trained.append(len(rest[1].tasks)) or original(task, *rest))
+    for weights in (WEIGHTS[:2], WEIGHTS[:2], WEIGHTS[:3]):
+        again = sweep(None, rows(), weights=weights, folder=tmp_path, **SMALL)
+    assert trained == [2, 1]
+    alone = result.sweep[(result.sweep["seed"] == 0) & (result.sweep["sigma2"] < 1)]
+    np.testing.assert_allclose(again.sweep["kl"], alone["kl"], rtol=1e-5)
+    assert again.save(tmp_path) == tmp_path and (tmp_path / "fit.json").is_file()
+
+
+def test_weights_are_in_the_units_of_the_loss():
+    made = sweep(None, rows(), "mean-se", weights=[0.2, 0.4], **SMALL)
+    # SSE / 3 + w KL has the optimum of beta * sigma2 = 3 w / 2.
+    assert made.unit == pytest.approx(1.5)
+    assert made.sweep["sigma2"].tolist() == pytest.approx([0.3, 0.6])
+    assert made.load(0.4).sigma2 == pytest.approx(0.6)
+
+
+def test_other_likelihoods_are_swept_over_beta():
+    counts = np.random.default_rng(0).poisson(4.0, size=(300, 3))
+    made = sweep(None, counts, "poisson", weights=[0.5, 1.0], **SMALL)
+    assert made.sweep["beta"].tolist() == [0.5, 1.0]
+    assert set(made.sweep["sigma2"]) == {1.0}
+    assert made.spectrum.critical_variance == pytest.approx(made.prediction.critical_kl_weight, rel=1e-6)
+
+
+def test_default_weights_go_around_the_predicted_thresholds():
+    made = sweep(None, rows(), **{**SMALL, "samples": 32})
+    for threshold in made.prediction.thresholds:
+        near = [weight / threshold.kl_weight for weight in made.weights if 0.9 < weight / threshold.kl_weight < 1.1]
+        assert min(near) < 0.99 and max(near) > 1.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"build": 3}, "build: 3, must be"),
+        ({"loss": "gaussian-nll"}, "loss: gaussian-nll, has a learned variance"),
+        ({"loss": len}, "loss: <built-in function len>, must be the name of a loss"),
+        ({"loss": "gausian"}, "gausian"),
+        ({"weights": "many"}, "weights: 'many', must be a list of numbers"),
+        ({"weights": [0.1, 0.1]}, "0.1 is given twice"),
+        ({"weights": [-1.0]}, "sigma2"),
+        ({"sigma2": [1.0]}, "sigma2: is no setting of phasevae.sweep"),
+        ({"sampels": 10}, "sampels"),
+        ({"batch": 0}, "batch: 0"),
+        ({"n_latent": 0}, "n_latent: 0"),
+        ({"data": "nowhere.npy"}, "nowhere.npy: no such file"),
+        ({"device": "abacus"}, "abacus"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_mistakes_are_one_line_and_leave_no_folder(changes, message, tmp_path):
+    arguments = {"build": None, "data": rows(), "weights": WEIGHTS, **SMALL, **changes}
+    with pytest.raises(InputError) as raised:
+        sweep(**arguments)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_sweep_runs_in_any_thread_and_leaves_the_number_of_threads(result):
+    from concurrent.futures import ThreadPoolExecutor
+
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(sweep, None, rows(), weights=[0.3], seeds=[0], **SMALL).result()
+    assert torch.get_num_threads() == before
+    first = result.sweep.iloc[0]
+    assert other.sweep["kl"][0] == pytest.approx(first["kl"], rel=1e-5)
+
+
+def test_the_name_is_there_before_torch_is():
+    code = "import sys, phasevae; phasevae.sweep; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("mode", [None, "per-feature"])
+def test_any_data_become_a_data_set(mode):
+    frame = pd.DataFrame(rows(), columns=["a", "b", "c"])
+    loader = torch.utils.data.DataLoader(torch.from_numpy(rows()), batch_size=77)
+    for data in (rows(), frame, loader, torch.from_numpy(rows())):
+        made = collect_dataset(data, mode)
+        expected = np.concatenate(list(read_samples(data, standardize=mode).read()))
+        np.testing.assert_array_equal(made.x, expected.astype(np.float32))
+        np.testing.assert_allclose(made.x * made.scale + made.mean, rows(), rtol=1e-5)
+        assert made.reading.n_samples == 300
+    assert collect_dataset(made) is made
+    assert isinstance(replace(made, name="other"), Dataset)
+    with pytest.raises(InputError, match="standardize: must be left out for a Dataset"):
+        collect_dataset(made, "center")
