@@ -108,7 +108,8 @@ def test_null_removes_a_key():
         ({"kind": "array"}, "datasets.toy: key 'path' is missing; kind 'array' needs it"),
         (
             {"kind": "digits", "size": 8},
-            "datasets.toy.size: kind 'digits' has no such option; it takes: binarize, standardize",
+            "datasets.toy.size: kind 'digits' has no such option; it takes: binarize, standardize, condition, "
+            "condition_kind",
         ),
         ({"kind": None}, "datasets.toy: key 'kind' is missing; write one of " + ", ".join(SETTINGS["kind"]["enum"])),
         ({"n_latent": None}, "datasets.toy: key 'n_latent' is missing; it is a whole number"),
