@@ -16,6 +16,8 @@ __all__ = [
     "InputError",
     "__version__",
     "compute_spectrum",
+    "diagnose",
+    "diagnosis_page",
     "load",
     "predict",
     "prediction_page",
@@ -25,6 +27,8 @@ __all__ = [
 _LAZY = {
     "CollapseMonitor": "phasevae.prediction.monitor",
     "compute_spectrum": "phasevae.spectrum.spectrum",
+    "diagnose": "phasevae.diagnosis.diagnose",
+    "diagnosis_page": "phasevae.figures.diagnosis_report",
     "load": "phasevae.stored",
     "predict": "phasevae.prediction.predict",
     "prediction_page": "phasevae.figures.prediction_report",

@@ -14,6 +14,7 @@ from phasevae.artifacts.figures import write_figure
 from phasevae.errors import InputError
 from phasevae.figures import marks
 from phasevae.figures.registry import FIGURES, render_figure
+from phasevae.spectrum.spectrum import LikelihoodRecord
 from phasevae.theory.hierarchical import Hierarchy, critical_beta, critical_beta_top
 from phasevae.theory.linear_vae import linear_vae_elbo
 from phasevae.theory.ppca import (
@@ -167,6 +168,33 @@ def test_non_gaussian_data_have_no_likelihood_line_and_no_bound():
     gaussian, skewed = (render_figure("elbo", **make_inputs(skewness=value)) for value in (0.0, 0.6))
     assert "data log likelihood" in labels(gaussian) and "linear bound" in labels(gaussian)
     assert not {"data log likelihood", "linear bound", "theory (pPCA)"} & set(labels(skewed))
+
+
+def over_the_kl_weight():
+    """The inputs of a likelihood other than the Gaussian one: the same curve over beta at sigma2 = 1."""
+    inputs = make_inputs()
+    likelihood = LikelihoodRecord("poisson", {}, 3.0)
+    inputs["spectrum"] = replace(inputs["spectrum"], likelihood=likelihood, variance_proxy=None)
+    for name in ("sweep", "dimensions", "hysteresis"):
+        inputs[name] = inputs[name].assign(beta=inputs[name]["sigma2"], sigma2=1.0)
+    inputs["fit"] = analyse(
+        inputs["sweep"], inputs["spectrum"], N_LATENT, inputs["dimensions"], histories_of(inputs["sweep"])
+    )
+    return inputs | bracketed(inputs["sweep"], inputs["spectrum"])
+
+
+def test_figures_of_a_sweep_over_the_kl_weight_say_so():
+    inputs = over_the_kl_weight()
+    for name in ("elbo", "latent_variance", "kl", "kl_derivatives", "cascade", "hysteresis", "bracketing"):
+        figure = render_figure(name, **inputs)
+        assert r"KL weight $\beta$" in [axes.get_xlabel() for axes in figure.axes], name
+        assert not any("sigma" in text or "data$" in text for text in labels(figure)), name
+    assert any(r"fitted $\beta_c" in text for text in labels(render_figure("kl", **inputs)))
+    assert r"\beta / \beta_c" in render_figure("exponents", **inputs).axes[0].get_xlabel()
+    assert any("critical KL weight" in text for text in labels(render_figure("spectrum", **inputs)))
+    elbo = render_figure("elbo", **inputs).axes[0]
+    collapsed = next(line for line in elbo.lines if line.get_label() == "collapsed")
+    assert set(collapsed.get_ydata()) == {-3.0}
 
 
 def test_latents_are_ranked_by_information(inputs):
