@@ -128,7 +128,7 @@ def draw_states(
             condition = batch.condition.repeat(len(z), 1)
         outputs = decode(z.flatten(0, 1), condition).unflatten(0, z.shape[:2])
         scores, curved = curvature.at(batch.x, outputs)
-        parts.append((features(batch), z[..., list(active)], scores, *(() if curved is None else (curved,))))
+        parts.append((_features(batch, rows), z[..., list(active)], scores, *(() if curved is None else (curved,))))
     inputs = torch.cat([part[0] for part in parts])
     latents, scores, *curved = (torch.cat(column, 1) for column in list(zip(*parts, strict=True))[1:])
     axes = input_axes(inputs)
@@ -138,9 +138,12 @@ def draw_states(
     return States(inputs, axes, covariance, latents, scores, curved[0] if curved else None, condition)
 
 
-def features(batch: Batch) -> Tensor:
-    """Return what h may be linear in [B, E]: the inputs of some rows, and their products with the condition."""
-    if batch.condition is None:
+def _features(batch: Batch, rows: AnyRows) -> Tensor:
+    """Return what h may be linear in [B, E]: what the encoder sees, and the products of its inputs with the condition.
+
+    An encoder that does not see the condition has its inputs alone.
+    """
+    if batch.condition is None or not (rows.conditioning is None or rows.conditioning.encoder_sees):
         return batch.inputs
     return torch.cat([batch.inputs, (batch.inputs[:, :, None] * batch.condition[:, None, :]).flatten(1)], 1)
 
@@ -150,7 +153,7 @@ def _moments(rows: AnyRows, axes: Tensor) -> tuple[Tensor, Tensor]:
     total, products = axes.new_zeros(axes.shape[1]), axes.new_zeros(axes.shape[1], axes.shape[1])
     shift = None
     for _, batch in rows.blocks(_BLOCK):
-        along = features(Batch(*(None if part is None else part[0] for part in batch))).double() @ axes
+        along = _features(Batch(*(None if part is None else part[0] for part in batch)), rows).double() @ axes
         # Data far from zero keep their digits.
         shift = along.mean(0) if shift is None else shift
         along = along - shift
