@@ -288,4 +288,5 @@ def _eigen(fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     others = torch.linalg.eigvalsh(without / ((n - 1) * (n - 2)))
     errors = ((n - 1) / n * (others - others.mean(0)).square().sum(0)).sqrt()
     corrected = n * values - (n - 1) * others.mean(0)
-    return corrected.flip(0), errors.flip(0), vectors.flip(1)
+    order = corrected.argsort(descending=True)
+    return corrected[order], errors[order], vectors[:, order]
