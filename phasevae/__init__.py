@@ -29,7 +29,7 @@ _LAZY = {
     "compute_spectrum": "phasevae.spectrum.spectrum",
     "diagnose": "phasevae.diagnosis.diagnose",
     "diagnosis_page": "phasevae.figures.diagnosis_report",
-    "load": "phasevae.model",
+    "load": "phasevae.stored",
     "predict": "phasevae.prediction.predict",
     "prediction_page": "phasevae.figures.prediction_report",
     "sweep": "phasevae.own_sweep",

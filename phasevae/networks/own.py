@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from phasevae.networks.loading import call_build, load_function
 from phasevae.networks.modules import RowDecoder, RowEncoder
 from phasevae.networks.trial import TRIAL_ROWS, Habits, check_tensors, initialise_lazy, tried
 from phasevae.sweeps.network_file import NetworkFile
+
+_log = logging.getLogger("phasevae")
 
 PARTS = ("encoder", "decoder")
 
@@ -99,6 +102,8 @@ class OwnArchitecture:
             if built != expected:
                 raise InputError(f"{self.source.label}: builds other networks for another seed, must build the same")
             rows[seed] = torch.cat([_row_of(module) for module in modules])
+        if len(rows) > 1 and all(torch.equal(row, rows[int(seeds[0])]) for row in rows.values()):
+            _log.warning("%s: builds the same weights for every seed; does it seed torch itself?", self.source.label)
         return torch.stack([rows[int(seed)] for seed in seeds])
 
     def tensors(self, row: np.ndarray) -> dict[str, np.ndarray]:
