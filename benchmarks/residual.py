@@ -2,7 +2,7 @@
 
     python benchmarks/residual.py gaussian        edges of trained models against max(lambda_{k+1}, s^2 / lambda_k)
     python benchmarks/residual.py mixture         the mixture of arXiv:2610.11257, also by power iteration
-    python benchmarks/residual.py brute-force     20 dead latents perturbed and trained on, above and below the edge
+    python benchmarks/residual.py brute-force     dead latents perturbed and trained on, 20 cases
     python benchmarks/residual.py seconds         seconds a point beside those of the training, 60,000 rows of 64
 
 Each prints a Markdown table; -o DIR also writes it as CSV. Each takes about a minute on one core.
@@ -197,8 +197,8 @@ def seconds(samples: float) -> pd.DataFrame:
 
 PARTS = {
     "gaussian": (gaussian, 3e5),
-    "mixture": (mixed, 3e5),
-    "brute-force": (brute_force, 2e5),
+    "mixture": (mixed, 1e6),
+    "brute-force": (brute_force, 4e5),
     "seconds": (seconds, 2e4),
 }
 """The function of each part, and the samples that each model is trained with."""
