@@ -54,6 +54,8 @@ def validate(config: Mapping[str, Any], source: str) -> dict[str, Any]:
         resolved = _resolved(config, config_schema())
         resolved.setdefault("run", list(resolved["datasets"]))
         for name, settings in resolved["datasets"].items():
+            if "beta_ratio" in settings:
+                settings.pop("beta", None)  # the default
             _check_points(f"datasets.{name}", settings)
             _check_hierarchy(f"datasets.{name}", settings)
     except InputError as error:
@@ -166,10 +168,12 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
             raise InputError(f"{where}.{key}: kind '{kind}' has no such option; it takes: {', '.join(taken)}")
         if key not in settings and kind in rule.get("required_for", []):
             raise InputError(f"{where}: key '{key}' is missing; kind '{kind}' needs it")
+    _check_network(f"{where}.network", settings.get("network"))
     has_condition = "condition" in settings or kind == "conditional"
     if settings.get("shards", 1) > 1 and has_condition:
         raise InputError(f"{where}.shards: {settings['shards']}, must be 1 for data with a condition")
-    _check_network(f"{where}.network", settings.get("network"))
+    if has_condition and settings.get("hierarchy") is not None:
+        raise InputError(f"{where}.hierarchy: must be left out for data with a condition")
     name = settings.get("likelihood", GAUSSIAN)
     if name != GAUSSIAN:
         if has_condition:
@@ -244,7 +248,7 @@ def _check_points(where: str, settings: Mapping[str, Any]) -> None:
 
 def _check_steps(ratios: list[float] | None, settings: Mapping[str, Any]) -> None:
     """An upward sweep needs two different steps or more; one over the decoder variance is at a single beta."""
-    beta = settings["beta"]
+    beta = settings.get("beta")
     if ratios is None:
         return
     if len(set(ratios)) < len(ratios) or len(ratios) < 2:

@@ -131,6 +131,7 @@ class Architecture:
             "hidden": list(self.hidden),
             "n_outputs": self.n_outputs,
             "n_condition": self.n_condition,
+            "encoder_sees_condition": self.encoder_sees_condition,
         }
 
 
@@ -357,14 +358,13 @@ def save_model(
     conditioning : Conditioning, optional
         That of the rows of a model with a condition.
     """
-    architecture = ensemble.architecture.record()
-    tensors, metadata = {**ensemble.tensors(index), "mean": mean}, {**metadata, "architecture": architecture}
+    tensors = {**ensemble.tensors(index), "mean": mean}
+    metadata = {**metadata, "architecture": ensemble.architecture.record()}
     if family is not None:
         name, term = family
         tensors |= {f"{_OF_LIKELIHOOD}{key}": array for key, array in term.arrays().items()}
         metadata["likelihood"] = {"name": name, "options": term.options}
     if conditioning is not None:
-        architecture["encoder_sees_condition"] = conditioning.encoder_sees
         tensors["offsets"] = conditioning.offsets.cpu().numpy()
         metadata["condition"] = conditioning.coding.to_json()
     write_tensors(path, tensors, metadata)
@@ -394,6 +394,8 @@ def load(
     path = path / "weights.safetensors" if path.is_dir() else path
     tensors, metadata = read_tensors(path)
     check_tensors(path, tensors, metadata, "weights", {})
+    coding = Coding.from_json(metadata["condition"]) if metadata.get("condition") else None
+    n_condition = 0 if coding is None else coding.n_columns
     architecture = _recorded_architecture(path, metadata["architecture"], build, trust_code)
     row = torch.from_numpy(architecture.row(tensors, str(path)))[None]
     mean, family = tensors.get("mean"), _family_of(tensors, metadata)
@@ -401,15 +403,15 @@ def load(
         raise InputError(
             f"{path}: the mean of the data is missing or not [{architecture.dimension}], train the point again"
         )
-    offsets, n_condition = tensors.get("offsets"), architecture.n_condition
-    if n_condition and (offsets is None or offsets.shape != (n_condition, mean.size)):
-        raise InputError(f"{path}: offsets are missing or not [{n_condition}, {mean.size}]")
+    offsets = tensors.get("offsets") if n_condition else None
+    if n_condition and (offsets is None or offsets.shape != (n_condition, architecture.dimension)):
+        raise InputError(f"{path}: offsets are missing or not [{n_condition}, {architecture.dimension}]")
     return TrainedVAE(
         VAEEnsemble(architecture, padded(row, architecture)),
         torch.from_numpy(mean),
         metadata,
         family,
-        torch.from_numpy(offsets) if n_condition else None,
+        None if offsets is None else torch.from_numpy(offsets),
     )
 
 
@@ -417,11 +419,10 @@ def _recorded_architecture(
     path: Path, record: Mapping[str, Any], build: Callable[..., Any] | Path | str | None, trust_code: bool
 ) -> Architecture | OwnArchitecture:
     """The architecture of a weights file; see `load`."""
-    n_outputs, n_condition = record.get("n_outputs"), record.get("n_condition", 0)
+    sizes = record.get("n_outputs"), record.get("n_condition", 0), record.get("encoder_sees_condition", True)
     own = record.get("network")
     if own is None:
-        hidden, sees = tuple(record["hidden"]), record.get("encoder_sees_condition", True)
-        return Architecture(record["dimension"], record["n_latent"], hidden, n_outputs, n_condition, sees)
+        return Architecture(record["dimension"], record["n_latent"], tuple(record["hidden"]), *sizes)
     if build is None and not trust_code:
         raise InputError(
             f"{path}: has the networks of {own['file']}: {own['build']}(); give build= (--network), the "
@@ -430,7 +431,7 @@ def _recorded_architecture(
     stored = NetworkFile(own["file"], own["build"], own["text"])
     file = stored if build is None else network_of(build, own["build"])
     sample = SampleShape(tuple(record["input_shape"]), record["channels_last"])
-    return OwnArchitecture(file, sample, record["n_latent"], n_outputs, n_condition)
+    return OwnArchitecture(file, sample, record["n_latent"], *sizes)
 
 
 def architecture_of(
@@ -456,19 +457,16 @@ def architecture_of(
     Raises
     ------
     InputError
-        If the user's networks are for samples of another size, come without their file, or are not to see the
-        condition.
+        If the user's networks are for samples of another size, or come without their file.
     """
     if spec is None:
         return Architecture(dimension, n_latent, tuple(hidden), n_outputs, n_condition, encoder_sees_condition)
-    if not encoder_sees_condition:
-        raise InputError("encoder_sees_condition: false, must be true with networks of your own")
     if spec.file is None:
         raise InputError(f"network: the file with {spec.build}() is missing, must be given")
     if spec.sample.size != dimension:
         shape = " x ".join(map(str, spec.input_shape))
         raise InputError(f"network: samples of {shape} numbers, must be of {dimension} as the data are")
-    return OwnArchitecture(spec.file, spec.sample, n_latent, n_outputs, n_condition)
+    return OwnArchitecture(spec.file, spec.sample, n_latent, n_outputs, n_condition, encoder_sees_condition)
 
 
 def _family_of(tensors: dict[str, np.ndarray], metadata: dict) -> Family | None:

@@ -143,7 +143,7 @@ def conditional(
     n, dimension = checked_int("n_samples", n_samples, 2), spectra[0].size
     basis_seed, sample_seed = np.random.SeedSequence(checked_int("seed", seed, 0)).spawn(2)
     basis_rng, rng = np.random.default_rng(basis_seed), np.random.default_rng(sample_seed)
-    factors = [np.sqrt(lam) * _orthogonal(basis_rng, dimension) for lam in spectra]
+    factors = [np.sqrt(lam) * orthogonal(basis_rng, dimension) for lam in spectra]
     means = spread * basis_rng.standard_normal((len(spectra), dimension))
     labels = rng.choice(len(spectra), n, p=probability)
     x = np.empty((n, dimension), np.float32)
@@ -170,7 +170,7 @@ def _sampled(
     lam = _checked_eigenvalues(eigenvalues)
     n = checked_int("n_samples", n_samples, 2)
     basis_seed, sample_seed = np.random.SeedSequence(checked_int("seed", seed, 0)).spawn(2)
-    factor = np.sqrt(lam) * _orthogonal(np.random.default_rng(basis_seed), lam.size)
+    factor = np.sqrt(lam) * orthogonal(np.random.default_rng(basis_seed), lam.size)
     rng = np.random.default_rng(sample_seed)
     x = np.empty((n, lam.size), np.float32)
     for rows in row_slices(n, lam.size, most_rows=65536):
@@ -178,7 +178,7 @@ def _sampled(
     return standardized(RawSamples(x, kind), standardize)
 
 
-def _orthogonal(rng: np.random.Generator, dimension: int) -> NDArray:
+def orthogonal(rng: np.random.Generator, dimension: int) -> NDArray:
     """Orthogonal matrix with Haar measure: QR of a Gaussian matrix with the signs of R removed (Mezzadri 2007)."""
     q, r = np.linalg.qr(rng.standard_normal((dimension, dimension)))
     return q * np.sign(np.diag(r))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from phasevae.networks.loading import call_build, load_function
 from phasevae.networks.modules import RowDecoder, RowEncoder
 from phasevae.networks.trial import TRIAL_ROWS, Habits, check_tensors, initialise_lazy, tried
 from phasevae.sweeps.network_file import NetworkFile
+
+_log = logging.getLogger("phasevae")
 
 PARTS = ("encoder", "decoder")
 
@@ -43,6 +46,8 @@ class OwnArchitecture:
         P, the decoder's outputs for a row.
     n_condition : int
         C, the numbers of the condition, which both networks take as their second argument.
+    encoder_sees_condition : bool
+        Without it the decoder alone takes the condition.
     habits : (Habits, Habits)
         Of encoder and decoder, from `tried_on`.
     """
@@ -52,11 +57,8 @@ class OwnArchitecture:
     n_latent: int
     n_outputs: int
     n_condition: int = 0
+    encoder_sees_condition: bool = True
     habits: tuple[Habits, Habits] = (Habits(False, False), Habits(False, False))
-
-    @property
-    def encoder_sees_condition(self) -> bool:
-        return True
 
     @property
     def dimension(self) -> int:
@@ -100,6 +102,8 @@ class OwnArchitecture:
             if built != expected:
                 raise InputError(f"{self.source.label}: builds other networks for another seed, must build the same")
             rows[seed] = torch.cat([_row_of(module) for module in modules])
+        if len(rows) > 1 and all(torch.equal(row, rows[int(seeds[0])]) for row in rows.values()):
+            _log.warning("%s: builds the same weights for every seed; does it seed torch itself?", self.source.label)
         return torch.stack([rows[int(seed)] for seed in seeds])
 
     def tensors(self, row: np.ndarray) -> dict[str, np.ndarray]:
@@ -124,6 +128,7 @@ class OwnArchitecture:
             "hidden": [],
             "n_outputs": self.n_outputs,
             "n_condition": self.n_condition,
+            "encoder_sees_condition": self.encoder_sees_condition,
             "input_shape": list(self.sample.shape),
             "channels_last": self.sample.channels_last,
             "network": {"file": self.source.name, "build": self.source.build, "text": self.source.text},
@@ -150,7 +155,9 @@ class OwnArchitecture:
                 raise InputError(f"{self.source.label}: builds other weights for the same torch seed, must use torch's")
         inputs = rows[:TRIAL_ROWS]
         latents = torch.randn(len(inputs), self.n_latent, generator=torch.Generator().manual_seed(0)).to(inputs)
-        latents = torch.cat((latents, inputs[:, self.dimension :]), 1)
+        seen = inputs[:, self.dimension :]
+        condition = seen if self.encoder_sees_condition else inputs.new_zeros(len(inputs), self.n_condition)
+        latents = torch.cat((latents, condition), 1)
         habits = (
             tried(encoder, inputs, self.source, encoder.label),
             tried(decoder, latents, self.source, decoder.label),
@@ -194,7 +201,8 @@ class OwnArchitecture:
             raise InputError(f"{label}: encoder and decoder share parameters, must have their own")
         encoder = RowEncoder(pair[0], self.sample, self.n_latent, f"{label}: encoder")
         decoder = RowDecoder(pair[1], self.sample, self.n_latent, self.n_outputs, f"{label}: decoder")
-        widths = self.dimension + self.n_condition, self.n_latent + self.n_condition
+        seen = self.n_condition if self.encoder_sees_condition else 0
+        widths = self.dimension + seen, self.n_latent + self.n_condition
         for module, width in zip((encoder, decoder), widths, strict=True):
             initialise_lazy(module, width, self.source, key)
             check_tensors(module, module.label)

@@ -132,6 +132,33 @@ def build(shape, n, n_condition, n_outputs):
     assert own.networks[1].forward(parameters, torch.randn(1, 5, 5))[0].shape == (1, 5, 8)
 
 
+def test_the_decoder_alone_may_see_the_condition():
+    text = """
+class Decoder(nn.Module):
+    def __init__(self, n, c):
+        super().__init__()
+        self.of_z, self.of_c = nn.Linear(n, 4), nn.Linear(c, 4)
+
+    def forward(self, z, c):
+        return self.of_z(z) + self.of_c(c)
+
+def build(shape, n, n_condition):
+    return linear(4, 2 * n), Decoder(n, n_condition)
+"""
+    file = NetworkFile("mine.py", "build", HEAD + text)
+    own = OwnArchitecture(file, SampleShape((4,)), 2, n_outputs=4, n_condition=6, encoder_sees_condition=False)
+    encoder, decoder = own.tried_on(ROWS).networks
+    parameters = own.initial([0])
+    assert encoder.forward(parameters, ROWS[None])[0].shape == (1, 6, 4)
+    assert decoder.forward(parameters, torch.randn(1, 6, 8))[0].shape == (1, 6, 4)
+
+
+def test_equal_seeds_are_said(caplog):
+    architecture(f"torch.manual_seed(1)\n{PLAIN}").initial([0, 1])
+    architecture(PLAIN).initial([0, 1])
+    assert caplog.messages == ["mine.py: build(): builds the same weights for every seed; does it seed torch itself?"]
+
+
 def test_what_identifies_networks(tmp_path):
     (tmp_path / "a").mkdir()
     for place, text in (("net.py", PLAIN), ("a/other.py", PLAIN), ("changed.py", PLAIN + "  # more")):
