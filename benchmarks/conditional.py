@@ -55,26 +55,29 @@ GRID = (
 )
 """Decoder variances."""
 
+N_SAMPLES = 20_000
+
 
 def two() -> Dataset:
     """Two classes of equal share with the largest eigenvalues 1 and 0.4 (config/conditional.yaml)."""
-    return build_dataset("conditional", condition_eigenvalues=((1.0, 0.1, 0.1, 0.1), (0.4, 0.1, 0.1, 0.1)))
+    spectra = ((1.0, 0.1, 0.1, 0.1), (0.4, 0.1, 0.1, 0.1))
+    return build_dataset("conditional", condition_eigenvalues=spectra, n_samples=N_SAMPLES)
 
 
 def three() -> Dataset:
     """Three classes of unequal share, with two eigenvalues each above the smallest decoder variance."""
     spectra = ((1.0, 0.5, 0.1, 0.1, 0.1), (0.7, 0.3, 0.1, 0.1, 0.1), (0.4, 0.3, 0.1, 0.1, 0.1))
-    return build_dataset("conditional", condition_eigenvalues=spectra, weights=(0.2, 0.3, 0.5))
+    return build_dataset("conditional", condition_eigenvalues=spectra, weights=(0.2, 0.3, 0.5), n_samples=N_SAMPLES)
 
 
 def number() -> Dataset:
     """A number that shifts the rows linearly; less the shift they have the largest eigenvalues 1 and 0.4."""
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.standard_normal((4, 4)))[0]
-    dose = rng.standard_normal(64_000)
-    noise = rng.standard_normal((64_000, 4)) * np.sqrt([1.0, 0.4, 0.1, 0.1])
+    dose = rng.standard_normal(N_SAMPLES)
+    noise = rng.standard_normal((N_SAMPLES, 4)) * np.sqrt([1.0, 0.4, 0.1, 0.1])
     x = noise @ basis.T + np.outer(dose, [1.0, -1.0, 0.5, 0.0])
-    drawn = build_dataset("synthetic", eigenvalues=[1.0] * 4, n_samples=64_000, condition=dose)
+    drawn = build_dataset("synthetic", eigenvalues=[1.0] * 4, n_samples=N_SAMPLES, condition=dose)
     return replace(drawn, x=(x - x.mean(0)).astype(np.float32), reading=None)
 
 
@@ -155,7 +158,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--output", type=Path, default=TABLE, help="CSV file (default: docs/research/conditional.csv)")
     parser.add_argument("--only", type=some_of(CASES), default=list(CASES), help="names of cases, with commas between")
-    parser.add_argument("--samples", type=float, default=4e5)
+    parser.add_argument("--samples", type=float, default=2e5)
     parser.add_argument("--seeds", type=numbers(int), default=[0, 1, 2])
     options = parser.parse_args()
     rows = pd.DataFrame()

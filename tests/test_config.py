@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from phasevae.config import dataset_options, load_config, validate
-from phasevae.datasets.registry import KINDS
+from phasevae.datasets.registry import CONDITION_OPTIONS, KINDS
 from phasevae.errors import InputError
 from phasevae.sweeps.config_keys import TrainingSection
 from phasevae.sweeps.config_schema import config_schema
@@ -233,7 +233,9 @@ def test_a_missing_file(tmp_path):
 def test_the_schema_has_each_kinds_options(kind):
     """The schema's `kinds` and `required_for` say what the builders' signatures say."""
     parameters = inspect.signature(KINDS[kind]).parameters
-    assert {key for key, rule in SETTINGS.items() if kind in rule.get("kinds", [])} == set(parameters)
+    # The column beside the features is taken from `condition`.
+    taken = {*parameters, *CONDITION_OPTIONS} - {"beside"}
+    assert {key for key, rule in SETTINGS.items() if kind in rule.get("kinds", [])} == taken
     needed = {key for key, parameter in parameters.items() if parameter.default is parameter.empty}
     assert {key for key, rule in SETTINGS.items() if kind in rule.get("required_for", [])} == needed
 

@@ -119,7 +119,9 @@ class DataSection(Section):
     skip_damaged: bool | None = _of("images")
     """Leave out images that cannot be decoded; otherwise the first one is an error."""
 
-    standardize: Literal["none", "center", "global", "per-feature"] | None = _of(*_KINDS)
+    standardize: Literal["none", "center", "global", "per-feature"] | None = _of(
+        *(kind for kind in _KINDS if kind != "counts")
+    )
     """none: as they are; center: subtract the mean of each feature; global: also divide all by one number; per-feature:
     also divide each feature by its standard deviation."""
 
