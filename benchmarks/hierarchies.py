@@ -1,6 +1,6 @@
 """Two-level hierarchies: where do the levels collapse, predicted and trained?
 
-    python benchmarks/hierarchies.py                   docs/research/hierarchies.csv, and the tables of hierarchies.md
+    python benchmarks/hierarchies.py                   prints the tables of docs/research/hierarchies.md and writes them
     python benchmarks/hierarchies.py --only fixed --samples 5e4 --seeds 0 --output quick.csv
 
 takes about ten minutes on one core. The data are 20,000 Gaussian samples of eigenvalues 4, 2, 1 and 0.5, and two
@@ -32,7 +32,7 @@ from phasevae.theory.hierarchical import Hierarchy, critical_beta, critical_beta
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 
-TABLE, PAGE = (ROOT / "docs" / "research" / f"hierarchies.{suffix}" for suffix in ("csv", "md"))
+PAGE = ROOT / "docs" / "research" / "hierarchies.md"
 
 EIGENVALUES = (4.0, 2.0, 1.0, 0.5)
 ROWS = 20_000
@@ -233,14 +233,17 @@ def main() -> None:
     parser.add_argument("--only", type=some_of(PARTS), default=list(PARTS), help="parts, with commas between")
     parser.add_argument("--samples", type=float, default=2e5, help="training samples of a model")
     parser.add_argument("--seeds", type=numbers(int), default=[0, 1], help="seeds, with commas between")
-    parser.add_argument("--output", type=Path, default=TABLE, help="table to write")
+    parser.add_argument("--output", type=Path, help="write a row for each model here, instead of the page's tables")
     options = parser.parse_args()
     torch.set_num_threads(1)
     tables = {name: pd.DataFrame(PARTS[name][0](options.samples, options.seeds)) for name in options.only}
     print(at_the_clamp())
-    write_table(options.output, pd.concat(tables.values(), ignore_index=True))
-    if options.output == TABLE:
-        write_tables(PAGE, {name: PARTS[name][1](table) for name, table in tables.items()})
+    if options.output:
+        write_table(options.output, pd.concat(tables.values(), ignore_index=True))
+        return
+    written = {name: PARTS[name][1](table) for name, table in tables.items()}
+    print(*written.values(), sep="\n\n")
+    write_tables(PAGE, written)
 
 
 if __name__ == "__main__":

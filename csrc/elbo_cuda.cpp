@@ -39,6 +39,16 @@ class Cuda {
   }
 
   template <class T>
+  void bernoulli_nll(const Residual<T>& in, T* nll) const {
+    check("bernoulli_nll", cuda::bernoulli_nll(in, nll, stream_));
+  }
+
+  template <class T>
+  void bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient) const {
+    check("bernoulli_nll_backward", cuda::bernoulli_nll_backward(in, gradient, stream_));
+  }
+
+  template <class T>
   void adam_step(const Adam<T>& in) const {
     check("adam_step", cuda::adam_step(in, stream_));
   }

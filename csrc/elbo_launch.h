@@ -55,7 +55,7 @@ struct SampleGradient {
 template <class T>
 struct Residual {
   View<T> x;        // [M, B, D], unit stride of columns
-  const T* xhat;    // [M, A, B, D]
+  const T* xhat;    // [M, A, B, D], the decoder's outputs: means, or logits
   const T* sigma2;  // [M]
   int64_t models, draws, rows, features;
 };
@@ -93,6 +93,10 @@ int gaussian_nll(const Residual<T>& in, T* nll, void* stream);
 template <class T>
 int gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream);
 template <class T>
+int bernoulli_nll(const Residual<T>& in, T* nll, void* stream);
+template <class T>
+int bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream);
+template <class T>
 int adam_step(const Adam<T>& in, void* stream);
 const char* error_string(int error);
 
@@ -101,12 +105,14 @@ const char* error_string(int error);
 // CPU kernels for one thread's share: rows [begin, end) of the M * B (or M * A * B) rows.
 namespace cpu {
 
-#define PHASEVAE_CPU_KERNELS(T)                                                                           \
-  void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);              \
-  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end); \
-  void normals(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);      \
-  void gaussian_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end);                           \
-  void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end);
+#define PHASEVAE_CPU_KERNELS(T)                                                                                \
+  void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);                   \
+  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end);      \
+  void normals(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);           \
+  void gaussian_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end);                                \
+  void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end); \
+  void bernoulli_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end);                               \
+  void bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end);
 
 PHASEVAE_CPU_KERNELS(float)
 PHASEVAE_CPU_KERNELS(double)

@@ -171,6 +171,27 @@ PHASEVAE_INLINE Width<double> width(double t) {
   return {std::exp(0.5 * t), small ? taylor<double, 2, 14>(t) * t * t : slope - t, slope};
 }
 
+// ---- The cross entropy of logits ----
+
+// ln(1 + e^x) without cancellation, and its derivative.
+template <class T>
+struct Softplus {
+  T value, slope;
+};
+
+PHASEVAE_INLINE Softplus<float> softplus(float x) {
+  const float e = exponential(x < 0.0f ? x : -x);
+  const float u = 1.0f + e, rounded = u - 1.0f;
+  // ln(1 + e) with the digits of e that 1 + e has lost.
+  const float log = rounded == 0.0f ? e : log_positive(u) * (e / rounded);
+  return {(x > 0.0f ? x : 0.0f) + log, (x < 0.0f ? e : 1.0f) / u};
+}
+
+PHASEVAE_INLINE Softplus<double> softplus(double x) {
+  const double e = std::exp(x < 0.0 ? x : -x);
+  return {(x > 0.0 ? x : 0.0) + std::log1p(e), (x < 0.0 ? e : 1.0) / (1.0 + e)};
+}
+
 // ---- Adam (Kingma & Ba 2015), as in torch.optim.Adam ----
 
 // Factors of the update that follows `steps_done` others. The gains are 1 - beta, subtracted in double: rounding 0.999

@@ -93,12 +93,43 @@ at::Tensor gaussian_nll_backward(const at::Tensor& grad_nll, const at::Tensor& x
 }
 
 template <class Device>
+at::Tensor bernoulli_nll(const at::Tensor& x, const at::Tensor& logits, const at::Tensor& sigma2) {
+  check_residual(x, logits, sigma2, "bernoulli_nll");
+  const Device device(logits);
+  const at::Tensor rows = with_unit_columns(x), outputs = logits.contiguous(), variance = sigma2.contiguous();
+  at::Tensor nll = at::empty(logits.sizes().slice(0, 3), logits.options());
+  for_type_of(logits, [&](auto zero) {
+    using T = decltype(zero);
+    device.bernoulli_nll(residual<T>(rows, outputs, variance), nll.mutable_data_ptr<T>());
+  });
+  return nll;
+}
+
+template <class Device>
+at::Tensor bernoulli_nll_backward(const at::Tensor& grad_nll, const at::Tensor& x, const at::Tensor& logits,
+                                  const at::Tensor& sigma2) {
+  check_residual(x, logits, sigma2, "bernoulli_nll_backward");
+  check_like(grad_nll, logits, logits.scalar_type(), logits.sizes().slice(0, 3), "bernoulli_nll_backward", "grad_nll");
+  const Device device(logits);
+  const at::Tensor rows = with_unit_columns(x), outputs = logits.contiguous(), variance = sigma2.contiguous();
+  at::Tensor grad_logits = at::empty(logits.sizes(), logits.options());
+  for_type_of(logits, [&](auto zero) {
+    using T = decltype(zero);
+    const ResidualGradient<T> gradient{view_of<T>(grad_nll), grad_logits.mutable_data_ptr<T>()};
+    device.bernoulli_nll_backward(residual<T>(rows, outputs, variance), gradient);
+  });
+  return grad_logits;
+}
+
+template <class Device>
 void register_ops(torch::Library& library) {
   library.impl("reparam_kl", &reparam_kl<Device>);
   library.impl("reparam_kl_backward", &reparam_kl_backward<Device>);
   library.impl("normals", &normals<Device>);
   library.impl("gaussian_nll", &gaussian_nll<Device>);
   library.impl("gaussian_nll_backward", &gaussian_nll_backward<Device>);
+  library.impl("bernoulli_nll", &bernoulli_nll<Device>);
+  library.impl("bernoulli_nll_backward", &bernoulli_nll_backward<Device>);
 }
 
 }  // namespace phasevae

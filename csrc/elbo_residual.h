@@ -22,7 +22,8 @@ PHASEVAE_INLINE Rows<T> rows_at(const Residual<T>& in, int64_t at) {
           in.xhat + at * in.features};
 }
 
-// Factor of (xhat - x) in the derivative of |x - xhat|^2 / (2 sigma2), times the incoming gradient [M, A, B].
+// The incoming gradient [M, A, B] over sigma2: the factor of (xhat - x) in the derivative of |x - xhat|^2 / (2 sigma2),
+// and of (chance - x) in that of a cross entropy.
 template <class T>
 PHASEVAE_INLINE T slope(const Residual<T>& in, const ResidualGradient<T>& g, const Rows<T>& rows) {
   return g.nll.data[rows.model * g.nll.model + rows.draw * g.nll.row + rows.row * g.nll.column] / in.sigma2[rows.model];

@@ -14,6 +14,8 @@ TORCH_LIBRARY(phasevae, library) {
   library.def("normals(Tensor keys, Tensor steps, SymInt rows, SymInt latents, ScalarType dtype) -> Tensor");
   library.def("gaussian_nll(Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
   library.def("gaussian_nll_backward(Tensor grad_nll, Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
+  library.def("bernoulli_nll(Tensor x, Tensor logits, Tensor sigma2) -> Tensor");
+  library.def("bernoulli_nll_backward(Tensor grad_nll, Tensor x, Tensor logits, Tensor sigma2) -> Tensor");
   library.def(
       "adam_step(Tensor(a!) parameters, Tensor gradients, Tensor(b!) first_moment, Tensor(c!) second_moment,"
       " Tensor learning_rate, Tensor steps_done, float beta1, float beta2, float epsilon) -> ()");

@@ -54,6 +54,8 @@ def validate(config: Mapping[str, Any], source: str) -> dict[str, Any]:
         resolved = _resolved(config, config_schema())
         resolved.setdefault("run", list(resolved["datasets"]))
         for name, settings in resolved["datasets"].items():
+            if "beta_ratio" in settings:
+                settings.pop("beta", None)  # the default
             _check_points(f"datasets.{name}", settings)
             _check_hierarchy(f"datasets.{name}", settings)
     except InputError as error:
@@ -246,7 +248,7 @@ def _check_points(where: str, settings: Mapping[str, Any]) -> None:
 
 def _check_steps(ratios: list[float] | None, settings: Mapping[str, Any]) -> None:
     """An upward sweep needs two different steps or more; one over the decoder variance is at a single beta."""
-    beta = settings["beta"]
+    beta = settings.get("beta")
     if ratios is None:
         return
     if len(set(ratios)) < len(ratios) or len(ratios) < 2:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from phasevae.artifacts.tensors import check_tensors, read_tensors
+from phasevae.errors import InputError
 from phasevae.kernels.mlp import Network
-from phasevae.model import Architecture, TrainedVAE, VAEEnsemble, posterior
+from phasevae.model import Architecture, TrainedVAE, VAEEnsemble, padded, posterior
 
 
 @dataclass(frozen=True)
@@ -118,3 +121,23 @@ class TrainedHierarchy(TrainedVAE):
     def _prior(self, n: int, generator: torch.Generator) -> Tensor:
         mean = self.decode_top(torch.randn(n, self.n_top, generator=generator))
         return mean + torch.randn(mean.shape, generator=generator)
+
+
+def load_hierarchy(path: Path) -> TrainedHierarchy:
+    """Read a hierarchy from its weights.safetensors; raises InputError as `phasevae.load` does."""
+    tensors, metadata = read_tensors(path)
+    check_tensors(path, tensors, metadata, "weights", {})
+    record = metadata["architecture"]
+    architecture = HierarchyArchitecture(
+        record["dimension"],
+        record["n_latent"],
+        tuple(record["hidden"]),
+        n_top=record["n_top"],
+        posterior_variance=record["posterior_variance"],
+    )
+    row = torch.from_numpy(architecture.row(tensors, str(path)))[None]
+    mean = tensors.get("mean")
+    if mean is None or mean.shape != (architecture.dimension,):
+        raise InputError(f"{path}: the mean of the data is missing or not [{architecture.dimension}]")
+    ensemble = HierarchyEnsemble(architecture, padded(row, architecture))
+    return TrainedHierarchy(ensemble, torch.from_numpy(mean), metadata)

@@ -12,10 +12,11 @@ import numpy as np
 
 from phasevae.artifacts.files import json_sha256
 from phasevae.config import completed_settings
-from phasevae.datasets.base import Dataset, write_npy
+from phasevae.datasets.base import Dataset
 from phasevae.datasets.collected import collect_dataset
+from phasevae.datasets.registry import CONDITION_OPTIONS
 from phasevae.datasets.sample_shape import sample_shape
-from phasevae.datasets.store import is_saved, load_dataset, read_record, save_dataset
+from phasevae.datasets.store import is_saved, load_dataset, save_dataset, saved_digest
 from phasevae.errors import InputError
 from phasevae.prediction.libraries import find_loss
 from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
@@ -34,7 +35,10 @@ from phasevae.sweeps.weights import default_weights
 VARIANCE_LOSSES = ("gaussian", "mse")
 """Names of the loss with half the squared error, whose weights are decoder variances."""
 
-READ_OPTIONS = ("key", "size", "grey", "standardize", "skip_damaged", "drop", "header")
+READ_OPTIONS = (
+    *("key", "size", "grey", "standardize", "skip_damaged", "drop", "header"),
+    *CONDITION_OPTIONS,
+)
 
 
 def sweep(
@@ -88,9 +92,9 @@ def sweep(
     progress : bool
         Whether to show the progress on standard error.
     **settings
-        How the data are read (`standardize`, ... as in `phasevae.predict`), and keys of networks and training with the
-        defaults of the configuration: `hidden`, `samples`, `batch`, `learning_rate`, `schedule`, `extend_unconverged`,
-        ... (docs/reference/config.md).
+        How the data are read (`standardize`, `condition`, ... as in `phasevae.predict`), and keys of networks and
+        training with the defaults of the configuration: `hidden`, `samples`, `batch`, `learning_rate`, `schedule`,
+        `extend_unconverged`, `hierarchy`, ... (docs/reference/config.md).
 
     Returns
     -------
@@ -158,6 +162,8 @@ def _plain(value: Any) -> Any:
     """Return a value as a YAML file would give it."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
@@ -178,10 +184,8 @@ def _grid(loss: Loss, weights: Sequence[float], unit: float) -> dict[str, Any]:
 
 def _saved(dataset: Dataset, folder: Path) -> Dataset:
     """Write a data set to a folder, unless it is there already."""
-    if is_saved(folder):
-        sha256 = dataset.sha256 or write_npy(dataset.x)
-        if read_record(folder).sha256 == sha256 and (folder / "data.npy").is_file():
-            return load_dataset(folder, verify=True)
+    if is_saved(folder) and saved_digest(folder) == dataset.digest and (folder / "data.npy").is_file():
+        return load_dataset(folder, verify=True)
     return save_dataset(dataset, folder)
 
 
@@ -230,7 +234,8 @@ def _train(
     job = Job(
         tasks=tasks,
         x=dataset.x,
-        data_sha256=dataset.sha256,
+        condition=dataset.condition,
+        data_sha256=dataset.digest,
         settings=settings,
         checkpoint=folder / "checkpoints" / "bucket=0.safetensors",
         device=choose_device(device),

@@ -105,7 +105,7 @@ class SweepResult:
         InputError
             If no model was trained with this weight and seed.
         """
-        from phasevae.model import load
+        from phasevae.stored import load
 
         for task in self.tasks:
             trained = task.member.beta * task.member.sigma2

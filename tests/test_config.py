@@ -161,6 +161,54 @@ def test_exactly_one_grid():
     assert "neither is given" in message(config(sigma2=None))
 
 
+POISSON = {"sigma2": None, "likelihood": "poisson"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"likelihood": "poisson", "beta": [1.0]},
+            "datasets.toy.sigma2: must be left out with likelihood poisson, which",
+        ),
+        (POISSON, "datasets.toy: beta and beta_ratio: neither is given"),
+        (POISSON | {"beta": [1.0], "beta_ratio": [1.0]}, "datasets.toy: beta and beta_ratio: both are given"),
+        (POISSON | {"likelihood": "poison", "beta": 1.0}, "datasets.toy.likelihood: 'poison', did you mean 'poisson'?"),
+        (
+            POISSON | {"likelihood": "laplace", "beta": 1.0, "likelihood_options": {"scale": -1}},
+            "datasets.toy.scale: -1, must be a positive number",
+        ),
+        (
+            POISSON | {"beta": 1.0, "likelihood_options": {"r": 1}},
+            "datasets.toy.r: no option of the likelihood poisson",
+        ),
+        (POISSON | {"beta": 1.0, "shards": 2}, "datasets.toy.shards: 2, must be 1 with likelihood poisson"),
+        (
+            POISSON | {"likelihood": "module:loss.py", "beta": 1.0},
+            "datasets.toy.likelihood: 'module:loss.py', must be mod",
+        ),
+        (
+            POISSON | {"likelihood": "module:a.py:loss", "beta": 1.0, "likelihood_options": {"n_outputs": 0}},
+            "datasets.toy.likelihood_options.n_outputs: 0, must be the number of outputs",
+        ),
+        (
+            {"beta_ratio": [1.0]},
+            "datasets.toy.beta_ratio: goes with a likelihood other than gaussian, must be left out",
+        ),
+        ({"likelihood_options": {"scale": 1}}, "datasets.toy.likelihood_options: goes with a likelihood other than"),
+    ],
+)
+def test_sweeps_of_other_likelihoods_are_over_beta(changes, expected):
+    assert message(config(**changes)).startswith(expected)
+
+
+def test_other_likelihoods_may_sweep_upwards_over_a_list_of_betas():
+    toy = config(**POISSON, beta_ratio=[0.5, 1.5], hysteresis_ratio=[0.5, 1.5])
+    once = validate(toy, "my.yaml")
+    assert "beta" not in once["datasets"]["toy"] and validate(once, "my.yaml") == once
+    validate(config(**POISSON, beta=[1, 2], hysteresis_ratio=[0.5, 1.5]), "my.yaml")
+
+
 @pytest.mark.parametrize("ratios", [[1.0], [0.7, 0.7, 1.2]])
 def test_an_upward_sweep_needs_two_different_steps(ratios):
     assert f"toy.hysteresis_ratio: {ratios}, must be two or more different" in message(config(hysteresis_ratio=ratios))

@@ -110,6 +110,17 @@ def test_other_likelihoods_are_swept_over_beta():
     assert made.spectrum.critical_variance == pytest.approx(made.prediction.critical_kl_weight, rel=1e-6)
 
 
+def test_conditions_and_hierarchies_are_settings_as_in_a_configuration():
+    x, classes = rows(), np.arange(300) % 2
+    x[classes == 1, 0] += 5
+    made = sweep(None, x, weights=[0.5, 1.2], condition=classes, **SMALL)
+    assert made.spectrum.critical_variance == pytest.approx(made.prediction.critical_variance)
+    assert made.spectrum.critical_variance < 1.5 < np.linalg.eigvalsh(np.cov(x.T))[-1]
+    assert len(made.dimensions) > 4
+    two = sweep(None, rows(), weights=[0.5], hierarchy={"n_top": 1, "beta_top": [1.0, 2.0]}, **SMALL)
+    assert two.sweep["beta_top"].tolist() == [1.0, 2.0]
+
+
 def test_default_weights_go_around_the_predicted_thresholds():
     made = sweep(None, rows(), **{**SMALL, "samples": 32})
     for threshold in made.prediction.thresholds:

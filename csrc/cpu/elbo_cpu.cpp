@@ -49,6 +49,19 @@ struct Cpu {
     share_rows(in.models * in.draws * in.rows, in.features,
                [&](int64_t b, int64_t e) { cpu::gaussian_nll_backward(in, gradient, b, e); });
   }
+
+  template <class T>
+  void bernoulli_nll(const Residual<T>& in, T* nll) const {
+    const int64_t columns = std::max<int64_t>(1, in.features);
+    share_rows(in.models * in.draws * in.rows, columns,
+               [&](int64_t b, int64_t e) { cpu::bernoulli_nll(in, nll, b, e); });
+  }
+
+  template <class T>
+  void bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient) const {
+    share_rows(in.models * in.draws * in.rows, in.features,
+               [&](int64_t b, int64_t e) { cpu::bernoulli_nll_backward(in, gradient, b, e); });
+  }
 };
 
 }  // namespace

@@ -197,6 +197,37 @@ PHASEVAE_INLINE void differentiate_error(const Residual<T>& in, const ResidualGr
   }
 }
 
+template <class T>
+PHASEVAE_INLINE void cross_entropy(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {
+  for (int64_t at = begin; at < end; ++at) {
+    const Rows<T> rows = rows_at(in, at);
+    const T* __restrict x = rows.x;
+    const T* __restrict logit = rows.xhat;
+    T sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < in.features; ++i) {
+      sum += softplus(logit[i]).value - x[i] * logit[i];
+    }
+    nll[at] = sum / in.sigma2[rows.model];
+  }
+}
+
+template <class T>
+PHASEVAE_INLINE void differentiate_entropy(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin,
+                                           int64_t end) {
+  for (int64_t at = begin; at < end; ++at) {
+    const Rows<T> rows = rows_at(in, at);
+    const T* __restrict x = rows.x;
+    const T* __restrict logit = rows.xhat;
+    T* __restrict out = g.xhat + at * in.features;
+    const T factor = slope(in, g, rows);
+#pragma omp simd
+    for (int64_t i = 0; i < in.features; ++i) {
+      out[i] = factor * (softplus(logit[i]).slope - x[i]);
+    }
+  }
+}
+
 }  // namespace
 
 #define PHASEVAE_KERNELS(T, CLONES)                                                                                    \
@@ -214,6 +245,13 @@ PHASEVAE_INLINE void differentiate_error(const Residual<T>& in, const ResidualGr
   }                                                                                                                    \
   CLONES void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end) { \
     differentiate_error(in, g, begin, end);                                                                            \
+  }                                                                                                                    \
+  CLONES void bernoulli_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {                               \
+    cross_entropy(in, nll, begin, end);                                                                                \
+  }                                                                                                                    \
+  CLONES void bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin,               \
+                                     int64_t end) {                                                                    \
+    differentiate_entropy(in, g, begin, end);                                                                          \
   }
 
 PHASEVAE_KERNELS(float, PHASEVAE_CLONES)

@@ -164,6 +164,39 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
+__global__ void __launch_bounds__(kThreads) bernoulli_nll_kernel(Residual<T> in, T* nll, int lanes) {
+  const int64_t at = row_of_group(lanes);
+  if (at >= in.models * in.draws * in.rows) {
+    return;
+  }
+  const Rows<T> rows = rows_at(in, at);
+  const int lane = threadIdx.x % lanes;
+  T sum = 0;
+  for (int64_t i = lane; i < in.features; i += lanes) {
+    const T logit = rows.xhat[i];
+    sum += softplus(logit).value - rows.x[i] * logit;
+  }
+  sum = sum_of_group(sum, lanes);
+  if (lane == 0) {
+    nll[at] = sum / in.sigma2[rows.model];
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    bernoulli_nll_backward_kernel(Residual<T> in, ResidualGradient<T> g, int lanes) {
+  const int64_t at = row_of_group(lanes);
+  if (at >= in.models * in.draws * in.rows) {
+    return;
+  }
+  const Rows<T> rows = rows_at(in, at);
+  const T factor = slope(in, g, rows);
+  for (int64_t i = threadIdx.x % lanes; i < in.features; i += lanes) {
+    g.xhat[at * in.features + i] = factor * (softplus(rows.xhat[i]).slope - rows.x[i]);
+  }
+}
+
+template <class T>
 __global__ void __launch_bounds__(kThreads) adam_kernel(Adam<T> in) {
   // One thread computes the factors for its block. The rate is rounded to T, as torch's fused Adam does on CUDA.
   __shared__ AdamFactors<T> factors;
@@ -245,6 +278,26 @@ int gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& grad
 }
 
 template <class T>
+int bernoulli_nll(const Residual<T>& in, T* nll, void* stream) {
+  const int lanes = lanes_for(in.features);
+  const unsigned blocks = blocks_for(in.models * in.draws * in.rows * lanes);
+  if (blocks > 0) {
+    bernoulli_nll_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, nll, lanes);
+  }
+  return cudaGetLastError();
+}
+
+template <class T>
+int bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream) {
+  const int lanes = lanes_for(in.features);
+  const unsigned blocks = blocks_for(in.models * in.draws * in.rows * lanes);
+  if (blocks > 0) {
+    bernoulli_nll_backward_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, gradient, lanes);
+  }
+  return cudaGetLastError();
+}
+
+template <class T>
 int adam_step(const Adam<T>& in, void* stream) {
   const unsigned blocks = blocks_for(in.size);
   if (blocks > 0) {
@@ -255,12 +308,14 @@ int adam_step(const Adam<T>& in, void* stream) {
 
 const char* error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
-#define PHASEVAE_LAUNCHERS(T)                                                                   \
-  template int reparam_kl<T>(const Posterior<T>&, const Sample<T>&, void*);                     \
-  template int reparam_kl_backward<T>(const Sampled<T>&, const SampleGradient<T>&, void*);      \
-  template int normals<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);                 \
-  template int gaussian_nll<T>(const Residual<T>&, T*, void*);                                  \
-  template int gaussian_nll_backward<T>(const Residual<T>&, const ResidualGradient<T>&, void*); \
+#define PHASEVAE_LAUNCHERS(T)                                                                    \
+  template int reparam_kl<T>(const Posterior<T>&, const Sample<T>&, void*);                      \
+  template int reparam_kl_backward<T>(const Sampled<T>&, const SampleGradient<T>&, void*);       \
+  template int normals<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);                  \
+  template int gaussian_nll<T>(const Residual<T>&, T*, void*);                                   \
+  template int gaussian_nll_backward<T>(const Residual<T>&, const ResidualGradient<T>&, void*);  \
+  template int bernoulli_nll<T>(const Residual<T>&, T*, void*);                                  \
+  template int bernoulli_nll_backward<T>(const Residual<T>&, const ResidualGradient<T>&, void*); \
   template int adam_step<T>(const Adam<T>&, void*);
 
 PHASEVAE_LAUNCHERS(float)

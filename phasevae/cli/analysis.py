@@ -183,7 +183,7 @@ def stability(
     """
     from phasevae.datasets.store import load_dataset
     from phasevae.measurement.stability import measure_stability
-    from phasevae.model import load
+    from phasevae.stored import load
 
     x = load_dataset(data, verify=True).x
     result = measure_stability(load(point, network), x, directions=range(min(directions, x.shape[1])))

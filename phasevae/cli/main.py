@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from phasevae import __version__
-from phasevae.cli import analysis, data, doctor, predict, results, sweep
+from phasevae.cli import analysis, data, diagnose, doctor, predict, results, sweep
 from phasevae.cli.parent import end_with_parent
 from phasevae.errors import InputError
 
@@ -27,6 +27,7 @@ VERBS = (
     analysis.bracket,
     sweep.hysteresis,
     analysis.stability,
+    diagnose.diagnose,
     analysis.plot,
     results.manifest,
     results.verify,

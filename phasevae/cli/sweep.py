@@ -245,7 +245,7 @@ def hysteresis(
     dataset = load_dataset(data, verify=True)
     x = dataset.x
     grid, own = [value * critical for value in checked["hysteresis_ratio"]], own_term(chosen, x)
-    weight = checked["beta"] if isinstance(checked["beta"], float) else 1.0
+    weight = checked["beta"] if chosen.likelihood == GAUSSIAN else 1.0
     with training_progress() as show:
         memory = in_bytes(data_memory_mb)
         table = hysteresis_sweep(x, chosen, grid, checked["seeds"], weight, on, show, own, memory, dataset.condition)

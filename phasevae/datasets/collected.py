@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from phasevae.datasets.base import Dataset
+from phasevae.datasets.conditions import read_condition
 from phasevae.datasets.registry import dataset_from_path
 from phasevae.datasets.samples import given_options
 from phasevae.datasets.standardize import fitted, new_array
@@ -16,7 +17,13 @@ from phasevae.datasets.streams import sample_stream
 from phasevae.errors import InputError
 
 
-def collect_dataset(data: Any, standardize: str | None = None, **options: Any) -> Dataset:
+def collect_dataset(
+    data: Any,
+    standardize: str | None = None,
+    condition: Any = None,
+    condition_kind: str | None = None,
+    **options: Any,
+) -> Dataset:
     """Return a data set with all samples of any data.
 
     Parameters
@@ -25,6 +32,8 @@ def collect_dataset(data: Any, standardize: str | None = None, **options: Any) -
         A `Dataset`, a path, or samples that `phasevae.datasets.streams.sample_stream` reads.
     standardize : str, optional
         A mode of `phasevae.datasets.standardize`; none by default.
+    condition, condition_kind : optional
+        What the networks see beside each row; see `phasevae.datasets.registry.build_dataset`.
     **options
         As for `phasevae.datasets.samples.read_samples`. Those that are None count as left out.
 
@@ -39,10 +48,11 @@ def collect_dataset(data: Any, standardize: str | None = None, **options: Any) -
         About constant features, and `Reading.concerns`.
     """
     options = given_options(**options)
+    of_sets = given_options(standardize=standardize, condition=condition, condition_kind=condition_kind, **options)
     if isinstance(data, str | os.PathLike):
-        return dataset_from_path(os.fspath(data), **given_options(standardize=standardize), **options)
+        return dataset_from_path(os.fspath(data), **of_sets)
     if isinstance(data, Dataset):
-        for option in given_options(standardize=standardize, **options):
+        for option in of_sets:
             raise InputError(f"{option}: must be left out for a Dataset")
         return data
     for option in options:
@@ -63,5 +73,6 @@ def collect_dataset(data: Any, standardize: str | None = None, **options: Any) -
         preprocessing={"standardize": mode},
         constant_features=np.flatnonzero(found.constant).tolist(),
         provenance={"source": {"object": type(data).__name__}},
+        condition=None if condition is None else read_condition(condition, None, len(x), condition_kind),
         reading=replace(found.reading, shape=rows.origin.shape or (rows.dimension,)) if rows.origin else found.reading,
     )

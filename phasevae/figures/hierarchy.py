@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _MARGIN = 1.25
 
+_AROUND = (0.25, 3.0)
+"""Weights of the top level in units of the critical one for which its KL is drawn."""
+
 
 class _Phase(NamedTuple):
     """Activity of level 1 and of the top level, with the look of its points."""
@@ -67,6 +70,7 @@ def hierarchy(sweep: pd.DataFrame, spectrum: Spectrum) -> Figure:
             diagram.plot(x[rows], y[rows], phase.marker, color=phase.color, label=phase.label, zorder=3, **look)
     diagram.set(xscale="log", yscale="log", xlim=_edges(x), ylim=_edges(y))
     diagram.set(xlabel=r"$\beta_1\sigma^2/\lambda_1$", ylabel=r"$\beta_2\sigma^2/\lambda_1$")
+    _plain_numbers(diagram, "xy")
     _top_kl(kl, sweep, points["kl_top", "mean"].to_numpy(), np.stack([sigma2, beta, beta_top]), spectrum)
     legend(figure, diagram, 2)
     return figure
@@ -97,18 +101,31 @@ def _top_kl(axes: Axes, sweep: pd.DataFrame, kl: NDArray, weights: NDArray, spec
     sigma2, beta, beta_top = weights
     shown = np.unique(beta)[:: max(1, -(-np.unique(beta).size // len(PALETTE)))]
     for i, value in enumerate(shown):
-        rows = beta == value
+        rows = np.flatnonzero(beta == value)
         unit = Hierarchy(int(first["n_latent"]), int(first["n_top"]), float(sigma2[rows][0]), value, 1.0, variance)
         critical = float(critical_beta_top(unit, float(spectrum.eigenvalues[0]), value))
         color = PALETTE[i % len(PALETTE)]
+        ratio = beta_top[rows] / critical
+        rows = rows[(ratio >= _AROUND[0]) & (ratio <= _AROUND[1])]
         axes.plot(beta_top[rows] / critical, kl[rows], "o", color=color, markerfacecolor="none", zorder=3)
         axes.plot([], [], "o", color=color, markerfacecolor="none", label=rf"$\beta_1 = {value:g}$")
         if variance is None:
             continue
-        grid = np.unique(np.append(np.linspace(*_edges(beta_top[rows]), 200), critical))
+        grid = np.append(np.geomspace(_AROUND[0], 1, 100), _AROUND[1]) * critical
         at_weights = (replace(unit, beta_top=weight) for weight in grid.tolist())
         curve = [hierarchy_optimum(spectrum.eigenvalues, each).top_kl.sum() for each in at_weights]
         axes.plot(grid / critical, curve, color=color, linewidth=0.8)
     axes.axvline(1, color=BLACK, linestyle=":", linewidth=0.8, zorder=1)
-    axes.set(xlabel=r"$\beta_2$ / critical $\beta_2$ (theory)", ylabel="KL of the top level\n(nats)")
+    axes.set(xlabel=r"$\beta_2$ / critical $\beta_2$ (theory)", ylabel="KL of the top level\n(nats)", xscale="log")
+    _plain_numbers(axes, "x")
     axes.legend(ncols=2)
+
+
+def _plain_numbers(axes: Axes, directions: str) -> None:
+    """Label a logarithmic axis at 1, 2 and 5 times powers of ten."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    for axis in (axes.xaxis if direction == "x" else axes.yaxis for direction in directions):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_formatter(NullFormatter())

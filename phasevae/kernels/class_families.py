@@ -11,14 +11,15 @@ from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
+from phasevae.kernels.elbo import bernoulli_nll
 from phasevae.kernels.family import Family
 
 
 class Bernoulli(Family):
     """Cross entropy of values within 0 and 1; the outputs are logits [D]."""
 
-    def _energy(self, statistics: Tensor, outputs: Tensor) -> Tensor:
-        return (functional.softplus(outputs) - statistics * outputs).sum(-1)
+    def energy(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> Tensor:
+        return bernoulli_nll(statistics, outputs, sigma2)
 
     def means(self, outputs: Tensor) -> Tensor:
         return outputs.sigmoid()

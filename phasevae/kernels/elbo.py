@@ -100,13 +100,43 @@ def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
     InputError
         If shapes do not fit, or PHASEVAE_BACKEND names a backend that cannot be used.
     """
-    models, _, *row = xhat.shape if xhat.ndim == 4 else (0, 0)
+    _check_residual("gaussian_nll", x, xhat, sigma2)
+    return implementation(xhat.device.type).gaussian_nll(x, xhat, sigma2)
+
+
+def bernoulli_nll(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
+    """Compute sum_d [ln(1 + e^f) - x f] / sigma2, the cross entropy of values within 0 and 1.
+
+    Parameters
+    ----------
+    x : Tensor [M, B, D] or [1, B, D]
+        The rows; with 1 they are shared by all models.
+    logits : Tensor [M, A, B, D]
+        The outputs f of the decoder. Gradients flow to them alone.
+    sigma2 : Tensor [M]
+        What the objective is divided by.
+
+    Returns
+    -------
+    Tensor [M, A, B]
+        In nats.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, or PHASEVAE_BACKEND names a backend that cannot be used.
+    """
+    _check_residual("bernoulli_nll", x, logits, sigma2)
+    return implementation(logits.device.type).bernoulli_nll(x, logits, sigma2)
+
+
+def _check_residual(operation: str, x: Tensor, outputs: Tensor, sigma2: Tensor) -> None:
+    models, _, *row = outputs.shape if outputs.ndim == 4 else (0, 0)
     if x.ndim != 3 or list(x.shape[1:]) != row or x.shape[0] not in (1, models) or sigma2.shape != (models,):
         raise InputError(
-            f"gaussian_nll: x {tuple(x.shape)}, xhat {tuple(xhat.shape)}, sigma2 {tuple(sigma2.shape)}; "
+            f"{operation}: x {tuple(x.shape)}, outputs {tuple(outputs.shape)}, sigma2 {tuple(sigma2.shape)}; "
             "must be [M or 1, B, D], [M, A, B, D], [M]"
         )
-    return implementation(xhat.device.type).gaussian_nll(x, xhat, sigma2)
 
 
 def _check_posterior(operation: str, mu: Tensor, logvar: Tensor, keys: Tensor) -> None:

@@ -87,9 +87,7 @@ class Family(Reconstruction):
         raise NotImplementedError  # asked for where the energy is linear
 
     def energy(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> Tensor:
-        if statistics.ndim == 3:
-            statistics = statistics[:, None]
-        return self._energy(statistics, outputs) / sigma2[:, None, None]
+        return self._energy(statistics[:, None], outputs) / sigma2[:, None, None]
 
     def _energy(self, statistics: Tensor, outputs: Tensor) -> Tensor:
         """Return minus the log likelihood without terms free of the outputs, [M, A, B], for statistics that broadcast

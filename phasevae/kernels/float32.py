@@ -91,6 +91,16 @@ def width(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return scale, torch.where(small, series, far - t), torch.where(small, near + series, far)
 
 
+def softplus(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ln(1 + e^t) without cancellation, and its derivative."""
+    e = exponential(-t.abs())
+    u = 1.0 + e
+    rounded = u - 1.0
+    # ln(1 + e) with the digits of e that 1 + e has lost.
+    log = torch.where(rounded == 0.0, e, log_positive(u) * (e / rounded))
+    return t.clamp(min=0.0) + log, torch.where(t < 0.0, e, 1.0) / u
+
+
 def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
     """Evaluate a polynomial from the highest power down, with one rounding for each product and each sum."""
     y = x * coefficients[0] + coefficients[1]

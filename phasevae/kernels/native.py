@@ -34,6 +34,11 @@ def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
     return _ops.gaussian_nll(x, xhat, sigma2)
 
 
+def bernoulli_nll(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
+    """See `phasevae.kernels.elbo.bernoulli_nll`."""
+    return _ops.bernoulli_nll(x, logits, sigma2)
+
+
 def normals(keys: Tensor, steps: Tensor, rows: int, n: int, dtype: torch.dtype) -> Tensor:
     """See `phasevae.kernels.reference.normals`."""
     return _ops.normals(keys, steps, rows, n, dtype)
@@ -107,12 +112,18 @@ def _differentiate_gaussian_nll(ctx: FunctionCtx, grad_nll: Tensor) -> tuple:
     return None, _ops.gaussian_nll_backward(grad_nll, *ctx.saved_tensors), None
 
 
+def _differentiate_bernoulli_nll(ctx: FunctionCtx, grad_nll: Tensor) -> tuple:
+    return None, _ops.bernoulli_nll_backward(grad_nll, *ctx.saved_tensors), None
+
+
 for _name, _fake in (
     ("reparam_kl", _fake_reparam_kl),
     ("reparam_kl_backward", _fake_reparam_kl_backward),
     ("normals", _fake_normals),
     ("gaussian_nll", _fake_gaussian_nll),
     ("gaussian_nll_backward", _fake_gaussian_nll_backward),
+    ("bernoulli_nll", _fake_gaussian_nll),
+    ("bernoulli_nll_backward", _fake_gaussian_nll_backward),
     ("adam_step", _fake_adam_step),
 ):
     torch.library.register_fake(f"phasevae::{_name}")(_fake)
@@ -122,3 +133,6 @@ torch.library.register_autograd("phasevae::reparam_kl", _differentiate_reparam_k
 
 
 torch.library.register_autograd("phasevae::gaussian_nll", _differentiate_gaussian_nll, setup_context=_save_residual)
+
+
+torch.library.register_autograd("phasevae::bernoulli_nll", _differentiate_bernoulli_nll, setup_context=_save_residual)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+from torch.nn import functional
 
 from phasevae.kernels import float32, noise
 
@@ -25,6 +26,11 @@ def reparam_kl(mu: Tensor, logvar: Tensor, keys: Tensor, step: int | Tensor, ant
 def gaussian_nll(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
     """See `phasevae.kernels.elbo.gaussian_nll`."""
     return _GaussianNLL.apply(x, xhat, sigma2)
+
+
+def bernoulli_nll(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
+    """See `phasevae.kernels.elbo.bernoulli_nll`."""
+    return _BernoulliNLL.apply(x, logits, sigma2)
 
 
 def normals(keys: Tensor, steps: Tensor, rows: int, n: int, dtype: torch.dtype) -> Tensor:
@@ -102,3 +108,26 @@ class _GaussianNLL(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[None, Tensor, None]:
         residual, sigma2 = ctx.saved_tensors
         return None, residual * (grad / sigma2[:, None, None]).unsqueeze(-1), None
+
+
+class _BernoulliNLL(torch.autograd.Function):
+    """Keeps the residual of the chances, so that the derivative is one product."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
+        x = x.unsqueeze(1)
+        value, chance = softplus(logits)
+        ctx.save_for_backward(chance - x, sigma2)
+        return (value - x * logits).sum(-1).div_(sigma2[:, None, None])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[None, Tensor, None]:
+        residual, sigma2 = ctx.saved_tensors
+        return None, residual * (grad / sigma2[:, None, None]).unsqueeze(-1), None
+
+
+def softplus(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ln(1 + e^t) and its derivative."""
+    if t.dtype == torch.float32:
+        return float32.softplus(t)
+    return functional.softplus(t), t.sigmoid()

@@ -7,7 +7,7 @@ noise are as in `phasevae.measurement.measure`.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +18,19 @@ from phasevae.kernels import noise
 from phasevae.kernels.elbo import posterior_draws, reparam_kl
 from phasevae.kernels.reconstruction import Reconstruction
 from phasevae.measurement.measure import ENOUGH_PAIRS, LIKELIHOOD_DRAWS, LIKELIHOOD_ROWS, MOST_PAIRS
-from phasevae.rows import Batch, Rows
+from phasevae.measurement.row_means import RowMeans
+from phasevae.rows import AnyRows, Batch, part_of
 from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ACTIVE_KL
 
 _BLOCK = 2048
+_TERMS = ("kl", "kl_top", "energy", "elbo", "collapsed", "gap")
 
 
 @torch.no_grad()
 def measure_hierarchy(
     model: HierarchyEnsemble,
-    rows: Rows,
+    rows: AnyRows,
     member: Member,
     held_out: Tensor,
     reconstruction: Reconstruction,
@@ -40,12 +42,12 @@ def measure_hierarchy(
     ----------
     model : HierarchyEnsemble
         An ensemble of one model.
-    rows : Rows
+    rows : Rows or FileRows
         The full data set.
     member : Member
         The decoder variance, weights and seed of the model.
     held_out : Tensor
-        Row numbers that training did not see.
+        Row numbers that training did not see, ascending.
     reconstruction : Reconstruction
     with_likelihood : bool
         Whether to estimate the log likelihood, which takes longer than the rest.
@@ -67,7 +69,7 @@ def measure_hierarchy(
     architecture = model.architecture
     bottom, top = (_Latents(rows.device, size) for size in (architecture.n_latent, architecture.n_top))
     residual, kl_top_dims = bottom.zeros(), top.zeros()
-    parts: list[_RowTerms] = []
+    of_all, of_held = (RowMeans(_TERMS, count, rows.device) for count in (n, held_out.numel()))
     for start, batch in rows.blocks(_BLOCK):
         mu, logvar = model.encode(batch.inputs)
         bottom.add(mu, logvar)
@@ -85,24 +87,41 @@ def measure_hierarchy(
             error += squares.sum(-1)
             kl_top += kl.sum(-1).unflatten(0, (2, -1)).mean(0)
             kl_top_dims += kl.sum(0) / (2 * n * pairs)
-        kl_bottom = 0.5 * (error / pairs - (logvar[0].double() + 1).sum(-1))
-        collapsed = 0.5 * batch.x[0].double().square().sum(-1)
-        constant = reconstruction.constant(batch.x[0].double(), member.sigma2)
-        parts.append(_RowTerms(kl_bottom, kl_top / pairs, energy / pairs, collapsed, constant))
-    terms = _RowTerms(*(torch.cat(part) for part in zip(*parts, strict=True)))
-    result = _result(model, member, terms, bottom, top, residual, kl_top_dims, held_out)
+        terms = _terms(model, member, batch, reconstruction, error / pairs, kl_top / pairs, energy / pairs, logvar)
+        of_all.add(**terms)
+        held = part_of(held_out, start, len(energy)).to(rows.device)
+        of_held.add(**{name: values[held] for name, values in terms.items()})
+    result = _result(of_all, bottom, top, residual, kl_top_dims)
+    if held_out.numel():
+        result["holdout"] = {"n_samples": held_out.numel(), **_summary(of_held)}
     return result | (_log_likelihood(model, rows, member, reconstruction) if with_likelihood else {})
 
 
-class _RowTerms(NamedTuple):
-    """Of some rows [R], in nats: the divergences of both levels, the energy, that of the constant decoder, and the
-    constant of the likelihood."""
-
-    kl_bottom: Tensor
-    kl_top: Tensor
-    energy: Tensor
-    collapsed: Tensor
-    constant: Tensor
+def _terms(
+    model: HierarchyEnsemble,
+    member: Member,
+    batch: Batch,
+    reconstruction: Reconstruction,
+    error: Tensor,
+    kl_top: Tensor,
+    energy: Tensor,
+    logvar: Tensor,
+) -> dict[str, Tensor]:
+    """Return the numbers _TERMS of some rows [R] from E(z1 - f2(z2))^2, the divergence of the top level and the energy,
+    each [R], and the log variance of level 1 [1, R, n]."""
+    collapsed_kl = model.architecture.collapsed_kl
+    kl_bottom = 0.5 * (error - (logvar[0].double() + 1).sum(-1))
+    collapsed = 0.5 * batch.x[0].double().square().sum(-1)
+    constant = reconstruction.constant(batch.x[0].double(), member.sigma2)
+    penalty = member.beta * kl_bottom + member.beta_top * kl_top
+    return {
+        "kl": kl_bottom + kl_top - collapsed_kl,
+        "kl_top": kl_top,
+        "energy": energy,
+        "elbo": -(energy / member.sigma2 + constant + penalty),
+        "collapsed": -(collapsed / member.sigma2 + constant) - member.beta * collapsed_kl,
+        "gap": (collapsed - energy) / member.sigma2 - penalty + member.beta * collapsed_kl,
+    }
 
 
 class _Latents:
@@ -140,49 +159,31 @@ class _Latents:
         return {name: tensor.cpu().numpy() for name, tensor in numbers.items()}
 
 
-def _result(
-    model: HierarchyEnsemble,
-    member: Member,
-    terms: _RowTerms,
-    bottom: _Latents,
-    top: _Latents,
-    residual: Tensor,
-    kl_top_dims: Tensor,
-    held_out: Tensor,
-) -> dict[str, Any]:
-    n, collapsed_kl = len(terms.energy), model.architecture.collapsed_kl
-    kl_rows = terms.kl_bottom + terms.kl_top - collapsed_kl
-    penalty = member.beta * terms.kl_bottom + member.beta_top * terms.kl_top
-    gap = (terms.collapsed - terms.energy) / member.sigma2 - penalty + member.beta * collapsed_kl
+def _summary(means: RowMeans) -> dict[str, float]:
+    return {"elbo": means.mean("elbo"), "kl": means.mean("kl"), "mse": 2 * means.mean("energy")}
 
-    def summary(rows: Tensor | slice) -> dict[str, float]:
-        elbo = -(terms.energy / member.sigma2 + terms.constant + penalty)[rows].mean()
-        return {"elbo": float(elbo), "kl": float(kl_rows[rows].mean()), "mse": 2 * float(terms.energy[rows].mean())}
 
+def _result(means: RowMeans, bottom: _Latents, top: _Latents, residual: Tensor, kl_top_dims: Tensor) -> dict[str, Any]:
     levels = bottom.summary(), top.summary() | {"kl_per_dim": kl_top_dims.cpu().numpy()}
     active = [int((level["kl_per_dim"] > ACTIVE_KL).sum()) for level in levels]
-    collapsed = (terms.collapsed / member.sigma2 + terms.constant).mean() + member.beta * collapsed_kl
-    result = summary(slice(None)) | levels[0]
-    result |= {
+    return _summary(means) | {
+        **levels[0],
         "prior_residual": residual.cpu().numpy(),
-        "top": {"kl": float(terms.kl_top.mean()), "active_dims": active[1], **levels[1]},
-        "collapsed_elbo": -float(collapsed),
-        "elbo_gap": float(gap.mean()),
-        "elbo_gap_standard_error": float(gap.std()) / math.sqrt(n),
+        "top": {"kl": means.mean("kl_top"), "active_dims": active[1], **levels[1]},
+        "collapsed_elbo": means.mean("collapsed"),
+        "elbo_gap": means.mean("gap"),
+        "elbo_gap_standard_error": means.standard_error("gap"),
         "active_dims": active[0],
-        "n_samples": n,
+        "n_samples": means.n_rows,
     }
-    if held_out.numel():
-        result["holdout"] = {"n_samples": held_out.numel(), **summary(held_out.to(kl_rows.device))}
-    return result
 
 
 def _log_likelihood(
-    model: HierarchyEnsemble, rows: Rows, member: Member, reconstruction: Reconstruction
+    model: HierarchyEnsemble, rows: AnyRows, member: Member, reconstruction: Reconstruction
 ) -> dict[str, float]:
     """Estimate the log likelihood by importance weighting, with draws of both levels; see `measure.log_likelihood`."""
-    order = noise.permutation(noise.key("likelihood", "rows"), 0, len(rows))[:LIKELIHOOD_ROWS].to(rows.device)
-    batch: Batch = rows.gather(order[None])
+    order = noise.subset(noise.key("likelihood", "rows"), LIKELIHOOD_ROWS, len(rows))
+    batch: Batch = rows.gather(order.to(rows.order_device)[None])
     keys = [torch.tensor([_key("likelihood", member, level)], device=rows.device) for level in (1, 2)]
     statistics = reconstruction.statistics(batch.x)
     mu, logvar = model.encode(batch.inputs)

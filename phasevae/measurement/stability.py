@@ -52,8 +52,12 @@ def measure_stability(
     Raises
     ------
     InputError
-        If the network has not collapsed, and for latents or directions that do not exist.
+        If the network has not collapsed or has another likelihood, and for latents or directions that do not exist.
     """
+    if model.family is not None:
+        raise InputError("stability: the model has another likelihood, the blocks are those of a Gaussian decoder")
+    if model.metadata.get("beta_top") is not None:
+        raise InputError("stability: the model has two levels of latents, the blocks are those of one level")
     if model.beta != 1:
         raise InputError(f"stability: the model has beta {model.beta:g}, the blocks are those of beta = 1")
     rows = torch.from_numpy(np.array(x[:: max(1, -(-len(x) // MOST_ROWS))], dtype=np.float64))

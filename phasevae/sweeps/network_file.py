@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import inspect
 import shlex
+import uuid
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from phasevae.datasets.sample_shape import SampleShape
 from phasevae.errors import InputError
+
+_MARKS: weakref.WeakKeyDictionary[Callable[..., Any], str] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,20 @@ class NetworkFile:
 
     @classmethod
     def of_function(cls, function: Callable[..., Any]) -> NetworkFile:
-        """The file that defines a function; of a function that is typed in, its own source."""
+        """The file that defines a function; of a function that is typed in, its own source.
+
+        A function whose source cannot be read, or that uses variables of a function around it, is identified by a mark
+        of this process instead: no other process takes its points for those of another function.
+        """
         name = getattr(function, "__name__", type(function).__name__)
         try:
             path = inspect.getsourcefile(function)
             in_file = path is not None and Path(path).is_file()
             text = Path(path).read_text(encoding="utf-8") if in_file else inspect.getsource(function)
         except (OSError, TypeError, UnicodeDecodeError):
-            raise InputError(f"{name}: its source cannot be read, must be a function that a file defines") from None
+            path, in_file, text = None, False, ""
+        if not text or getattr(function, "__closure__", None):
+            text = f"# {name} cannot be built from its source ({_mark_of(function)})\n{text}"
         return cls(Path(path).name if in_file else name, name, text, function)
 
     @property
@@ -102,6 +112,11 @@ class NetworkSpec(BaseModel):
     def sample(self) -> SampleShape:
         """The shape of a sample."""
         return SampleShape(self.input_shape, self.channels_last)
+
+
+def _mark_of(function: Callable[..., Any]) -> str:
+    """A mark of a function, the same as long as the process has the function."""
+    return _MARKS.setdefault(function, uuid.uuid4().hex)
 
 
 def network_of(build: Callable[..., Any] | Path | str, name: str = "build") -> NetworkFile:

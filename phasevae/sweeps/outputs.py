@@ -261,10 +261,11 @@ class Outputs:
         settings = self.datasets[dataset]
         optional = {
             "hysteresis": bool(self.upward_sweep(dataset)),
-            "beta_equivalence": isinstance(settings["beta"], list) and not grid_of(settings).over_beta,
+            "beta_equivalence": isinstance(settings.get("beta"), list) and not grid_of(settings).over_beta,
             "bracketing": settings["bracket"],
             "conditions": "condition" in settings or settings["kind"] == "conditional",
             "hierarchy": settings.get("hierarchy") is not None,
+            "residual": settings.get("hierarchy") is None,
             # Its curvatures are those of a Gaussian decoder.
             "soft_modes": not grid_of(settings).over_beta,
         }

@@ -79,7 +79,7 @@ class Grid:
 
 def grid_of(settings: Mapping[str, Any]) -> Grid:
     """Return the grid of validated settings. Raises InputError if a value of beta is given twice."""
-    beta = settings["beta"]
+    beta = settings.get("beta", 1.0)
     for key, column in (("sigma2_ratio", "ratio"), ("sigma2", "sigma2")):
         if settings.get(key):
             others = _distinct("beta", map(float, beta)) if isinstance(beta, list) else [float(beta)]

@@ -146,8 +146,6 @@ def train_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
 def grid_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that the plan of a data set depends on: its grid, with lists in ascending order."""
     grid = {key: _ascending(settings[key]) for key in GRID_KEYS if settings.get(key) is not None}
-    if "beta_ratio" in grid:
-        del grid["beta"]  # the default
     top = _part(settings, ("beta_top",))
     return grid if top is None else grid | {"hierarchy": {"beta_top": _ascending(top["beta_top"])}}
 

@@ -41,3 +41,13 @@ def test_a_consistent_sweep_and_a_sweep_without_errors_have_no_warning():
     unknown = optimality_summary(exact([0.3, 0.5]).drop(columns="mse"))
     assert unknown == Consistency(None, [])
     assert optimality_warning(unknown) is None
+
+
+def test_a_sweep_over_the_kl_weight_compares_reconstructions():
+    sweep = exact([0.3, 0.5, 0.6, 0.7, 1.2])
+    over_beta = pd.DataFrame({"sigma2": 1.0, "beta": sweep.sigma2, "kl": sweep.kl, "reconstruction": sweep.mse / 2})
+    assert optimality_warning(optimality_summary(over_beta)) is None
+    over_beta.loc[1, ["reconstruction", "kl"]] = EIGENVALUES.sum() / 2, 0.0
+    consistency = optimality_summary(over_beta)
+    assert (consistency.sigma2, consistency.beta) == ([], [0.5])
+    assert optimality_warning(consistency).startswith("at beta = 0.5 the network of another point has a better ELBO")

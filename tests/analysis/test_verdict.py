@@ -44,3 +44,13 @@ def test_an_open_interval_confirms_no_prediction():
     predicted = Predicted(critical_variance=2.0, slope_below=None)
     point = CriticalPoint(critical_variance=1.0, ci95=[None, None], predicted=predicted, n_points=9, n_seeds=1)
     assert verdict(point).endswith("predicts 2: -50 % off.")
+
+
+def test_a_sweep_over_the_kl_weight_speaks_of_it():
+    sweep = gaussian_sweep(seed=0)
+    over_beta = sweep.assign(beta=sweep["beta"] * sweep["sigma2"], sigma2=1.0)
+    point = fit_critical_point(over_beta, spectrum_of(), 4)
+    assert point.critical_variance == pytest.approx(fit_critical_point(sweep, spectrum_of(), 4).critical_variance)
+    sentence = verdict(point)
+    assert sentence.startswith(f"Every latent is collapsed from beta = {point.critical_variance:.4g} on")
+    assert "Choose a smaller KL weight to keep" in sentence and "The spectrum of the scores predicts 1" in sentence

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from gaussian_sweeps import spectrum_of
+from hierarchy_sweeps import hierarchy_sweep
 
 from phasevae.analysis.bracketing import compare_bracketing, summarise_bracketing
 from phasevae.analysis.kl_fit.critical_point import fit_critical_point
@@ -13,6 +14,8 @@ from phasevae.artifacts.figures import write_figure
 from phasevae.errors import InputError
 from phasevae.figures import marks
 from phasevae.figures.registry import FIGURES, render_figure
+from phasevae.spectrum.spectrum import LikelihoodRecord
+from phasevae.theory.hierarchical import Hierarchy, critical_beta, critical_beta_top
 from phasevae.theory.linear_vae import linear_vae_elbo
 from phasevae.theory.ppca import (
     collapsed_elbo,
@@ -101,8 +104,15 @@ def bracketed(sweep, spectrum):
 
 
 @pytest.fixture(scope="module")
-def inputs():
+def shared():
     return make_inputs()
+
+
+@pytest.fixture
+def inputs(shared, request):
+    if getattr(request.node, "callspec", None) and request.node.callspec.params.get("name") == "hierarchy":
+        return shared | {"sweep": hierarchy_sweep(EIGENVALUES, [0.2, 0.8, 4.0, 12.0], [0.1, 0.3, 0.7, 1.5, 4.0], 0.2)}
+    return shared
 
 
 def labels(figure):
@@ -158,6 +168,33 @@ def test_non_gaussian_data_have_no_likelihood_line_and_no_bound():
     gaussian, skewed = (render_figure("elbo", **make_inputs(skewness=value)) for value in (0.0, 0.6))
     assert "data log likelihood" in labels(gaussian) and "linear bound" in labels(gaussian)
     assert not {"data log likelihood", "linear bound", "theory (pPCA)"} & set(labels(skewed))
+
+
+def over_the_kl_weight():
+    """The inputs of a likelihood other than the Gaussian one: the same curve over beta at sigma2 = 1."""
+    inputs = make_inputs()
+    likelihood = LikelihoodRecord("poisson", {}, 3.0)
+    inputs["spectrum"] = replace(inputs["spectrum"], likelihood=likelihood, variance_proxy=None)
+    for name in ("sweep", "dimensions", "hysteresis"):
+        inputs[name] = inputs[name].assign(beta=inputs[name]["sigma2"], sigma2=1.0)
+    inputs["fit"] = analyse(
+        inputs["sweep"], inputs["spectrum"], N_LATENT, inputs["dimensions"], histories_of(inputs["sweep"])
+    )
+    return inputs | bracketed(inputs["sweep"], inputs["spectrum"])
+
+
+def test_figures_of_a_sweep_over_the_kl_weight_say_so():
+    inputs = over_the_kl_weight()
+    for name in ("elbo", "latent_variance", "kl", "kl_derivatives", "cascade", "hysteresis", "bracketing"):
+        figure = render_figure(name, **inputs)
+        assert r"KL weight $\beta$" in [axes.get_xlabel() for axes in figure.axes], name
+        assert not any("sigma" in text or "data$" in text for text in labels(figure)), name
+    assert any(r"fitted $\beta_c" in text for text in labels(render_figure("kl", **inputs)))
+    assert r"\beta / \beta_c" in render_figure("exponents", **inputs).axes[0].get_xlabel()
+    assert any("critical KL weight" in text for text in labels(render_figure("spectrum", **inputs)))
+    elbo = render_figure("elbo", **inputs).axes[0]
+    collapsed = next(line for line in elbo.lines if line.get_label() == "collapsed")
+    assert set(collapsed.get_ydata()) == {-3.0}
 
 
 def test_latents_are_ranked_by_information(inputs):
@@ -270,3 +307,31 @@ def test_landscape_marks_lie_on_the_extrema():
     for du, dv in ((step, 0), (-step, 0), (0, step), (0, -step)):
         assert np.all(linear_vae_elbo(u + du, v + dv, 0.4) < peak)
     assert [line.get_marker() for line in right.lines] == ["o"]
+
+
+@pytest.mark.parametrize("variance", [0.2, None])
+def test_the_phase_diagram_shows_each_phase_on_its_side_of_the_boundaries(variance, shared):
+    sweep = hierarchy_sweep(EIGENVALUES, [0.2, 0.8, 4.0, 12.0], [0.1, 0.3, 0.7, 1.5, 4.5, 14.0], variance)
+    figure = render_figure("hierarchy", sweep=sweep, spectrum=shared["spectrum"])
+    drawn = {line.get_label(): line for line in figure.axes[0].lines}
+    both = drawn["both levels active"].get_xydata()
+    unit = Hierarchy(1, 1, 1.0, posterior_variance=variance)
+    assert (both[:, 1] < critical_beta_top(unit, 1.0, both[:, 0])).all()
+    neither = drawn["both collapsed"].get_xydata()
+    assert (neither[:, 1] > critical_beta_top(unit, 1.0, neither[:, 0])).all()
+    assert (neither[:, 0] > critical_beta(unit, 1.0, neither[:, 1])).all()
+    assert variance is None or "top level active" in drawn
+
+
+def test_a_phase_diagram_needs_a_hierarchy(shared):
+    with pytest.raises(InputError, match=r"^figure 'hierarchy': sweep has no 'beta_top', must be that of a two-level"):
+        render_figure("hierarchy", sweep=shared["sweep"], spectrum=shared["spectrum"])
+
+
+def test_other_figures_of_a_hierarchy_show_level_1_at_the_dearest_top_level(shared):
+    sweep = shared["sweep"]
+    parts = [sweep.assign(beta_top=beta_top, kl=sweep["kl"] + 9 / beta_top) for beta_top in (1.0, 2.0)]
+    tables = pd.concat(parts), parts[1].reset_index(drop=True)
+    drawn = [render_figure("kl", **shared | {"sweep": table}).axes for table in tables]
+    lines = [[line.get_xydata() for axes in figure for line in axes.lines] for figure in drawn]
+    assert all(np.array_equal(a, b) for a, b in zip(*lines, strict=True))

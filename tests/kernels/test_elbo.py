@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch.autograd import gradcheck
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from phasevae import InputError
 from phasevae.kernels import noise
-from phasevae.kernels.elbo import gaussian_nll, posterior_draws, reparam_kl
-from phasevae.kernels.reference import width
+from phasevae.kernels.elbo import bernoulli_nll, gaussian_nll, posterior_draws, reparam_kl
+from phasevae.kernels.reference import softplus, width
 
 KEYS = torch.tensor([1, -2, 3])
 
@@ -92,12 +93,33 @@ def test_gaussian_nll_is_the_log_density_up_to_its_constant():
     assert torch.allclose(constant - gaussian_nll(x, xhat, sigma2)[:, 0], density)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_bernoulli_nll_and_its_gradient(shared):
+    x = ensemble(1 if shared else 3, 4, 5).sigmoid()
+    logits = ensemble(3, 2, 4, 5, scale=3.0).requires_grad_()
+    sigma2 = torch.tensor([0.1, 1.0, 30.0], dtype=torch.float64)
+    target = x[:, None].expand_as(logits)
+    expected = binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1) / sigma2[:, None, None]
+    assert torch.allclose(bernoulli_nll(x, logits, sigma2), expected)
+    assert gradcheck(lambda f: bernoulli_nll(x, f, sigma2), (logits,))
+
+
+@given(st.floats(-100, 100, width=32))
+def test_softplus_keeps_its_digits_in_float32(t):
+    value, slope = softplus(torch.tensor(t, dtype=torch.float32))
+    exact = mpmath.log1p(mpmath.exp(t))
+    tiny = torch.finfo(torch.float32).tiny
+    assert float(value) == pytest.approx(float(exact), rel=1e-6, abs=tiny)
+    assert float(slope) == pytest.approx(float(1 / (1 + mpmath.exp(-t))), rel=1e-6, abs=tiny)
+
+
 @given(arrays.arrays("float32", (1, 3, 2), elements=st.just(float("nan"))))
 def test_nan_stays_visible(values):
     mu = torch.zeros(1, 3, 2)
     z, kl = reparam_kl(mu, torch.from_numpy(values), KEYS[:1], 0)
     assert z.isnan().all()
     assert kl.isnan().all()
+    assert bernoulli_nll(mu, torch.from_numpy(values)[None], torch.ones(1)).isnan().all()
 
 
 @pytest.mark.parametrize(
@@ -110,6 +132,7 @@ def test_nan_stays_visible(values):
         lambda: gaussian_nll(torch.zeros(2, 4, 5), torch.zeros(3, 1, 4, 5), torch.ones(3)),
         lambda: gaussian_nll(torch.zeros(3, 4, 5), torch.zeros(3, 1, 4, 6), torch.ones(3)),
         lambda: gaussian_nll(torch.zeros(3, 4, 5), torch.zeros(3, 1, 4, 5), torch.ones(2)),
+        lambda: bernoulli_nll(torch.zeros(2, 4, 5), torch.zeros(3, 1, 4, 5), torch.ones(3)),
     ],
 )
 def test_wrong_shapes_are_refused_with_the_right_ones(call):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -113,6 +115,32 @@ def test_gaussian_nll_and_its_gradient_agree_with_float64(device, shape, shared,
 
 
 @on_devices
+@settings(max_examples=40)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 2), st.integers(1, 40), st.integers(1, 70)),
+    shared=st.booleans(),
+    exponent=st.integers(-2, 2),
+)
+def test_bernoulli_nll_and_its_gradient_agree_with_float64_and_the_twin(device, shape, shared, exponent):
+    models, draws, rows, features = shape
+    x = numbers(0, 1 if shared else models, rows, features).sigmoid()
+    logits, grad = 10.0**exponent * numbers(1, *shape), numbers(2, models, draws, rows)
+    sigma2 = 0.5 + torch.arange(models) / models
+
+    def evaluate(module, dtype, device):
+        leaf = logits.to(device, dtype).requires_grad_()
+        nll = module.bernoulli_nll(x.to(device, dtype), leaf, sigma2.to(device, dtype))
+        return nll, torch.autograd.grad(nll, leaf, grad.to(device, dtype))[0]
+
+    nll, gradient = (t.detach() for t in evaluate(native, torch.float32, device))
+    exact_nll, exact_gradient = (t.detach() for t in evaluate(reference, torch.float64, "cpu"))
+    assert torch.allclose(nll.double().cpu(), exact_nll, rtol=1e-5, atol=1e-5)
+    assert distance(gradient, exact_gradient) < 1e-5
+    if device == "cpu":
+        assert torch.equal(gradient, evaluate(reference, torch.float32, "cpu")[1].detach())
+
+
+@on_devices
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", [1, 3, 4, 6, 16, 515, 1030])
 def test_the_noise_is_that_of_the_twin_with_a_step_for_each_stream(device, dtype, n):
@@ -195,8 +223,9 @@ def test_numbers_that_are_not_finite_stay_visible(device, bad, dtype):
         assert part.isfinite().sum() == 14
     xhat = torch.zeros(1, 1, 3, 5, dtype=dtype, device=device)
     xhat[0, 0, 1, 2] = bad
-    nll = native.gaussian_nll(mu, xhat, mu.new_ones(1))
-    assert nll.isfinite().flatten().tolist() == [True, False, True]
+    for operation in (native.gaussian_nll, native.bernoulli_nll):
+        nll = operation(mu, xhat, mu.new_ones(1))
+        assert nll.isfinite().flatten().tolist() == [True, False, True]
 
 
 @on_devices
@@ -209,6 +238,7 @@ def test_empty_tensors_give_empty_tensors(device, shape):
     nll = native.gaussian_nll(mu, z, torch.ones(shape[0], device=device))
     assert nll.shape == z.shape[:3]
     assert (nll == 0).all()
+    assert native.bernoulli_nll(mu, z, torch.ones(shape[0], device=device)).shape == z.shape[:3]
 
 
 @on_devices
@@ -218,7 +248,8 @@ def test_gradcheck(device, antithetic):
     mu, logvar = (numbers(seed, 2, 3, 2).to(device, torch.float64).requires_grad_() for seed in (0, 1))
     assert gradcheck(lambda m, v: native.reparam_kl(m, v, keys, step, antithetic), (mu, logvar))
     x, sigma2 = torch.zeros(1, 3, 2).to(mu), torch.tensor([0.3, 4.0]).to(mu)
-    assert gradcheck(lambda y: native.gaussian_nll(x, y, sigma2), (mu[:, None].detach().requires_grad_(),))
+    for operation in (native.gaussian_nll, native.bernoulli_nll):
+        assert gradcheck(partial(operation, x, sigma2=sigma2), (mu[:, None].detach().requires_grad_(),))
 
 
 @on_devices
@@ -234,6 +265,8 @@ def test_opcheck(device):
         (ops.normals, (keys, keys, 3, 2, torch.float32)),
         (ops.gaussian_nll, (mu.detach(), xhat, sigma2)),
         (ops.gaussian_nll_backward, (mu.detach()[:, None, :, 0], mu.detach(), xhat.detach(), sigma2)),
+        (ops.bernoulli_nll, (mu.detach(), xhat, sigma2)),
+        (ops.bernoulli_nll_backward, (mu.detach()[:, None, :, 0], mu.detach(), xhat.detach(), sigma2)),
     ]
     if device == "cuda":
         calls.append((ops.adam_step, steps(device)))

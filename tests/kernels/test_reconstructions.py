@@ -198,7 +198,7 @@ def test_the_means_are_the_expected_statistics(case):
     assert means.shape[-1] == case.term.statistics(torch.from_numpy(case.x[:1])).shape[-1]
     if case.name == "multinomial":
         assert float(means.sum()) == pytest.approx(case.fit.mean_total)
-    energy = case.term.energy(means, outputs, torch.ones(1, dtype=torch.float64))
+    energy = case.term.energy(means[:, 0], outputs, torch.ones(1, dtype=torch.float64))
     (gradient,) = torch.autograd.grad(energy.sum(), outputs)
     scale = means.abs().max()
     assert float(gradient.abs().max()) < 1e-9 * float(1 + scale)

@@ -42,5 +42,17 @@ def test_other_things_are_refused(tmp_path):
         network_of(3)
     with pytest.raises(InputError, match=r"gone.py: no such file"):
         network_of(tmp_path / "gone.py")
-    with pytest.raises(InputError, match="its source cannot be read"):
-        network_of(eval("lambda shape, n: None"))
+
+
+def made_around(width: int):
+    def build(input_shape, n_latent):
+        return nn.Linear(8, 2 * n_latent), nn.Sequential(nn.Linear(n_latent, width), nn.Linear(width, 8))
+
+    return build
+
+
+def test_functions_that_their_source_does_not_tell_apart_are_told_apart():
+    for one, other in ((made_around(3), made_around(4)), [eval("lambda shape, n: None") for _ in range(2)]):
+        first, again, second = (NetworkFile.of_function(function) for function in (one, one, other))
+        assert first.sha256 == again.sha256 != second.sha256
+    assert NetworkFile.of_function(build_flat).text == NetworkFile.of_function(build_flat).text

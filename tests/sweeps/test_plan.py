@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from phasevae.artifacts.files import canonical_json
 from phasevae.config import validate
 from phasevae.errors import InputError
+from phasevae.sweeps.digest import training_code_hash
 from phasevae.sweeps.plan import Point, make_plan, plan_text, read_plan, write_plan
-from phasevae.sweeps.settings import plan_keys, training_keys
+from phasevae.sweeps.points import Source, make_tasks
+from phasevae.sweeps.settings import Member, Settings, plan_keys, training_keys
 
 
 def settings(**changes):
@@ -31,6 +33,39 @@ def test_a_relative_grid_and_a_beta_sweep_have_their_own_paths():
     assert (point.sigma2, point.ratio, point.path) == (None, 1.0, "points/ratio=1.0,seed=0")
     points = make_plan(settings(sigma2=[1], beta=[2, 0.5]))
     assert [point.path for point in points] == [f"points/beta={beta},sigma2=1.0,seed=0" for beta in (0.5, 2.0)]
+
+
+@pytest.mark.parametrize(("key", "column"), [("beta", "beta"), ("beta_ratio", "beta_ratio")])
+def test_a_sweep_of_another_likelihood_is_over_beta_at_a_decoder_variance_of_one(key, column, tmp_path):
+    points = make_plan(settings(sigma2=None, likelihood="poisson", **{key: [2, 0.5]}, seeds=[1]), {1.0: [0.75]})
+    assert [getattr(point, column) for point in points] == [0.5, 0.75, 2.0]
+    assert {(point.sigma2, point.ratio) for point in points} == {(1.0, None)}
+    assert [point.path for point in points] == [f"points/{column}={value},seed=1" for value in (0.5, 0.75, 2.0)]
+    write_plan(tmp_path / "plan.csv", points)
+    assert read_plan(tmp_path / "plan.csv") == points
+    known = Source("data", 4.0, ("poisson", {}))
+    chosen = Settings.from_keys(training_keys(settings(sigma2=None, likelihood="poisson", beta=1.0)))
+    members = [task.member for task in make_tasks(points, tmp_path, chosen, known)]
+    unit = 4.0 if key == "beta_ratio" else 1.0
+    assert members == [Member(1.0, unit * value, 1) for value in (0.5, 0.75, 2.0)]
+    if key == "beta_ratio":
+        with pytest.raises(
+            InputError, match="the spectrum is that of the likelihood gaussian, must be that of poisson"
+        ):
+            make_tasks(points, tmp_path, chosen, Source("data", 4.0))
+
+
+def test_the_content_of_an_own_likelihood_counts_in_the_digest(tmp_path):
+    module = tmp_path / "my.py"
+    keys = training_keys(settings(sigma2=None, likelihood=f"module:{module}:loss", beta=1.0))
+    own, hashes = Settings.from_keys(keys), set()
+    for text in ("a = 1", "a = 2"):
+        module.write_text(text)
+        hashes.add(training_code_hash(own))
+    assert len(hashes | {training_code_hash()}) == 3
+    module.unlink()
+    with pytest.raises(InputError, match=r"my\.py: no such file"):
+        training_code_hash(own)
 
 
 @hypothesis_settings(deadline=None)

@@ -10,6 +10,7 @@ import torch
 from job_runs import files_of, job_in, relative
 from small import recipe
 
+from phasevae.datasets.conditions import Condition, make_condition
 from phasevae.datasets.row_file import RowFile
 from phasevae.errors import InputError
 from phasevae.file_rows import FileRows, load_rows
@@ -52,12 +53,12 @@ def test_rows_of_a_file_are_those_in_memory(x):
     assert held.mean == pytest.approx(x.mean(0, dtype=np.float64), rel=1e-6)
 
 
-def assert_same_bytes(folder, x: np.memmap, changes: dict[str, object]) -> None:
+def assert_same_bytes(folder, x: np.memmap, changes: dict[str, object], condition: Condition | None = None) -> None:
     files = []
     for name, memory in (("memory", None), ("file", SMALL)):
         settings = recipe(hidden=(8,), samples=3200.0, **changes)
         job = job_in(folder / name, x=x, sigma2=[0.5], settings=settings)
-        run_job(replace(job, data_memory=memory))
+        run_job(replace(job, data_memory=memory, condition=condition))
         files.append(relative(job, files_of(job)))
     assert files[0] == files[1]
 
@@ -66,6 +67,12 @@ def counts(folder) -> np.memmap:
     drawn = np.random.default_rng(0).poisson(3.0, size=(800, 4))
     np.save(folder / "counts.npy", drawn.astype(np.float32))
     return np.load(folder / "counts.npy", mmap_mode="r")
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_conditions_have_the_bytes_of_memory_too(tmp_path, x, sees):
+    condition = make_condition(np.arange(len(x)) % 3, len(x), "")
+    assert_same_bytes(tmp_path, x, {"encoder_sees_condition": sees, "holdout": 0.1}, condition)
 
 
 def test_likelihoods_of_counts_have_the_bytes_of_memory_too(tmp_path):
