@@ -394,8 +394,6 @@ def load(
     path = path / "weights.safetensors" if path.is_dir() else path
     tensors, metadata = read_tensors(path)
     check_tensors(path, tensors, metadata, "weights", {})
-    coding = Coding.from_json(metadata["condition"]) if metadata.get("condition") else None
-    n_condition = 0 if coding is None else coding.n_columns
     architecture = _recorded_architecture(path, metadata["architecture"], build, trust_code)
     row = torch.from_numpy(architecture.row(tensors, str(path)))[None]
     mean, family = tensors.get("mean"), _family_of(tensors, metadata)
@@ -403,15 +401,15 @@ def load(
         raise InputError(
             f"{path}: the mean of the data is missing or not [{architecture.dimension}], train the point again"
         )
-    offsets = tensors.get("offsets") if n_condition else None
-    if n_condition and (offsets is None or offsets.shape != (n_condition, architecture.dimension)):
-        raise InputError(f"{path}: offsets are missing or not [{n_condition}, {architecture.dimension}]")
+    offsets, n_condition = tensors.get("offsets"), architecture.n_condition
+    if n_condition and (offsets is None or offsets.shape != (n_condition, mean.size)):
+        raise InputError(f"{path}: offsets are missing or not [{n_condition}, {mean.size}]")
     return TrainedVAE(
         VAEEnsemble(architecture, padded(row, architecture)),
         torch.from_numpy(mean),
         metadata,
         family,
-        None if offsets is None else torch.from_numpy(offsets),
+        torch.from_numpy(offsets) if n_condition else None,
     )
 
 
@@ -457,7 +455,8 @@ def architecture_of(
     Raises
     ------
     InputError
-        If the user's networks are for samples of another size, or come without their file.
+        If the user's networks are for samples of another size, come without their file, or are not to see the
+        condition.
     """
     if spec is None:
         return Architecture(dimension, n_latent, tuple(hidden), n_outputs, n_condition, encoder_sees_condition)
