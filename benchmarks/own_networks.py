@@ -33,11 +33,11 @@ from phasevae.artifacts.tables import read_table, write_table
 from phasevae.theory.ppca import ppca_kl
 
 ROOT = Path(__file__).parents[1]
-RATIOS = [0.78, 0.86, 0.91, 0.945, 0.975, 1.03]
+RATIOS = [0.7, 0.8, 0.86, 0.9, 0.94, 0.97, 1.03, 1.1]
 """Decoder variances of the sweeps, in units of the largest eigenvalue."""
 
 NETWORKS = {"conv": ["--network", f"{ROOT / 'config' / 'conv_vae.py'}:build"], "mlp": []}
-ANNEAL_FROM, ANNEAL_FRACTION = 0.1, 0.5
+ANNEAL_FROM, ANNEAL_FRACTION = 0.1, 0.3
 """Convolutions leave the collapsed state, next to which they are initialised, later than an MLP. They need a beginning
 deeper on the active side."""
 
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of all files")
     parser.add_argument("--images", type=Path, help="folder or archive of images for the second data set")
     parser.add_argument("--only", type=some_of(DATA), default=list(DATA), help="some of: digits,images")
-    parser.add_argument("--samples", type=float, default=2e5, help="training samples of a model")
+    parser.add_argument("--samples", type=float, default=4e5, help="training samples of a model")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--seeds", default="0,1,2")
     args = parser.parse_args()

@@ -228,8 +228,6 @@ def _check_hierarchy(where: str, settings: Mapping[str, Any]) -> None:
         raise InputError(f"{where}.likelihood: {settings['likelihood']}, must be {GAUSSIAN} with hierarchy")
     if (settings.get("network") or {"kind": "mlp"}).get("kind") != "mlp":
         raise InputError(f"{where}.network: {settings['network']}, must be {{kind: mlp}} with hierarchy")
-    if settings.get("condition") is not None:
-        raise InputError(f"{where}.condition: {settings['condition']}, must be left out with hierarchy")
     if "hysteresis_ratio" in settings:
         raise InputError(f"{where}.hysteresis_ratio: goes with one level of latents, must be left out with hierarchy")
     if settings["bracket"] and isinstance(hierarchy["beta_top"], list):

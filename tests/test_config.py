@@ -113,6 +113,14 @@ def test_null_removes_a_key():
         ),
         ({"kind": None}, "datasets.toy: key 'kind' is missing; write one of " + ", ".join(SETTINGS["kind"]["enum"])),
         ({"n_latent": None}, "datasets.toy: key 'n_latent' is missing; it is a whole number"),
+        ({"network": "mlp"}, "datasets.toy.network: 'mlp', must be a mapping of keys"),
+        ({"network": {"kind": "cnn"}}, "datasets.toy.network.kind: 'cnn', must be one of mlp"),
+        (
+            {"network": {"module": "a.py", "kind": "mlp"}},
+            "datasets.toy.network: kind and module: both are given; write {kind: mlp} or {module: FILE} "
+            "(null in an overriding file removes one)",
+        ),
+        ({"network": {"kind": "mlp", "build": "b"}}, "datasets.toy.network.build: 'b', goes with module: FILE"),
     ],
 )
 def test_an_error_says_what_to_write_instead(changes, expected):

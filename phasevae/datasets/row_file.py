@@ -9,9 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,8 @@ class RowFile:
         self._row_bytes = x.strides[0]
         self._offset = x.offset
         # The file is kept open: if it is replaced, the rows are still those of the old one.
-        self._file = Path(x.filename).open("rb", buffering=0)  # noqa: SIM115
+        self._descriptor = os.open(x.filename, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._descriptor)
         self._lock = threading.Lock()
 
     @classmethod
@@ -100,10 +101,12 @@ class RowFile:
 
     def _read_at(self, view: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [view], offset)
+            return os.preadv(self._descriptor, [view], offset)
         with self._lock:
-            self._file.seek(offset)
-            return self._file.readinto(view)
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            read = os.read(self._descriptor, len(view))
+        view[: len(read)] = read
+        return len(read)
 
 
 def row_blocks(x: NDArray | RowFile) -> Iterator[NDArray]:

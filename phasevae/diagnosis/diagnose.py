@@ -14,6 +14,7 @@ from phasevae.artifacts.files import read_json
 from phasevae.diagnosis.networks import Networks, load_trained, networks_of
 from phasevae.diagnosis.report import Diagnosis, Latent
 from phasevae.errors import InputError
+from phasevae.hierarchy import TrainedHierarchy
 from phasevae.kernels import noise
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
 from phasevae.kernels.reconstructions import make_reconstruction
@@ -90,6 +91,8 @@ def diagnose(
     described = (sigma2, beta, loss, library, kl_weight, loss_options)
     with networks_of(trained, encode, decode, x, samples.shape) as networks:
         if isinstance(trained, TrainedVAE):
+            if trained.coding is not None or isinstance(trained, TrainedHierarchy):
+                raise InputError("model: has a condition or two levels, must be a plain VAE; point.json has its edge")
             if any(option is not None for option in described):
                 raise InputError("loss: must be left out for a trained point, which records sigma2 and beta")
             return _diagnosed(networks, _of_point(trained, x, networks), samples)
@@ -157,6 +160,7 @@ class _Problem:
 
 
 def _of_point(model: TrainedVAE, x: Tensor, networks: Networks) -> _Problem:
+    """Return the problem of a trained point. Raises InputError for data of another width."""
     if x.shape[1] != model.mean.numel():
         raise InputError(f"data: {x.shape[1]} features, must be {model.mean.numel()} as the point was trained on")
     reconstruction = model.family or GaussianReconstruction(x.shape[1])

@@ -161,7 +161,8 @@ class Diagnosis:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What else the user should know: the next threshold, and signs that the model has not converged."""
-        found = [self._next()]
+        weight, own = plain(self.critical_kl_weight), plain(self.kl_weight)
+        found = [f"A further latent would live below a KL weight of {weight}; it is {own}."]
         shift = self.corrected_edge - self.edge
         moved = abs(shift) > max(SHIFT * self.edge, CERTAIN * self.standard_error)
         if self.decoder_gap > GAP or moved:
@@ -179,12 +180,6 @@ class Diagnosis:
                 )
                 break
         return tuple(found)
-
-    def _next(self) -> str:
-        weight = plain(self.critical_kl_weight)
-        if self.n_more:
-            return f"Only above a KL weight of {weight} would no further latent live; it is {plain(self.kl_weight)}."
-        return f"The next latent would live below a KL weight of {weight}; it is {plain(self.kl_weight)}."
 
     def summary(self) -> list[tuple[str, str]]:
         """Return names and values of the headline numbers."""

@@ -32,7 +32,7 @@ def draw_diagnosis(diagnosis: Diagnosis) -> list[Figure]:
     active = {f"latent {latent.number}": latent.direction for latent in diagnosis.active[:MOST_DRAWN]}
     above = diagnosis.eigenvalues > diagnosis.effective_variance
     words = {True: "would live", False: "stays dead"}
-    further = {f"mode {i + 1}: {words[bool(above[i])]}": direction for i, direction in enumerate(diagnosis.directions)}
+    further = {f"mode {i + 1}\n{words[bool(above[i])]}": direction for i, direction in enumerate(diagnosis.directions)}
     with matplotlib.rc_context(STYLE):
         figures = [kl(diagnosis), residual_spectrum(diagnosis)]
         figures += [directions(diagnosis, shown) for shown in (active, further) if shown]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -269,16 +269,3 @@ def _exact() -> Iterator[None]:
     """Let cuDNN use kernels that give the same bits in each call, in full single precision."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield
-
-
-def row_of(tensors: dict[str, Tensor], fields: Sequence[Field], place: Callable[[str], str] = str) -> Tensor:
-    """Flatten tensors of a module, by name, into one row in the order of `fields`, in float32.
-
-    Parameters
-    ----------
-    tensors : dict of str to Tensor
-    fields : sequence of Field
-    place : callable
-        The key of `tensors` for the name of a field.
-    """
-    return torch.cat([tensors[place(field.name)].detach().cpu().float().flatten() for field in fields])

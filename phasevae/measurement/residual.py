@@ -9,8 +9,9 @@ beta * sigma2 is below
 with the score g, minus the derivative of the energy by the decoder's outputs, and its curvature H, both at sigma2 = 1.
 For a Gaussian decoder g = x - f and H = 1. Without active latents Lambda_A is the largest eigenvalue of the data.
 
-Here h is linear in the whitened inputs of the encoder, and e a polynomial of degree 2 in the active latents. Both are
-restrictions (Rayleigh-Ritz), so the result bounds Lambda_A from below. For Gaussian data h is linear and e constant.
+Here h is linear in the whitened inputs of the encoder (and, for other families than the Gaussian one, in the scores of
+the constant decoder), and e is a polynomial of degree 2 in the active latents. Both are restrictions (Rayleigh-Ritz),
+so the result bounds Lambda_A from below. For Gaussian data h is linear and e constant.
 
 The operator is that of Li, "Residual spectral instabilities in representation learning", arXiv:2610.11257.
 """
@@ -288,4 +289,5 @@ def _eigen(fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     others = torch.linalg.eigvalsh(without / ((n - 1) * (n - 2)))
     errors = ((n - 1) / n * (others - others.mean(0)).square().sum(0)).sqrt()
     corrected = n * values - (n - 1) * others.mean(0)
-    return corrected.flip(0), errors.flip(0), vectors.flip(1)
+    order = corrected.argsort(descending=True)
+    return corrected[order], errors[order], vectors[:, order]

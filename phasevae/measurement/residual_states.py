@@ -48,8 +48,8 @@ class States:
     Attributes
     ----------
     inputs : Tensor [N, K']
-        What a new latent could be a function of: the inputs of the encoder along `axes`, less their mean over all
-        rows. With a condition, the inputs are followed by their products with it.
+        What a new latent could be a function of, along `axes` and less its mean over all rows: what the encoder sees,
+        the scores of the constant decoder where they are not the rows, and products with a condition.
     axes : Tensor [E, K']
         float64, orthonormal directions of the inputs.
     covariance : Tensor [K', K']
@@ -128,29 +128,38 @@ def draw_states(
             condition = batch.condition.repeat(len(z), 1)
         outputs = decode(z.flatten(0, 1), condition).unflatten(0, z.shape[:2])
         scores, curved = curvature.at(batch.x, outputs)
-        parts.append((features(batch), z[..., list(active)], scores, *(() if curved is None else (curved,))))
+        parts.append(
+            (_features(batch, rows, curvature), z[..., list(active)], scores, *(() if curved is None else (curved,)))
+        )
     inputs = torch.cat([part[0] for part in parts])
     latents, scores, *curved = (torch.cat(column, 1) for column in list(zip(*parts, strict=True))[1:])
     axes = input_axes(inputs)
-    mean, covariance = _moments(rows, axes)
+    mean, covariance = _moments(rows, axes, curvature)
     inputs = inputs @ axes.to(inputs.dtype) - mean.to(inputs.dtype)
     condition = torch.cat(conditions) if conditions else None
     return States(inputs, axes, covariance, latents, scores, curved[0] if curved else None, condition)
 
 
-def features(batch: Batch) -> Tensor:
-    """Return what h may be linear in [B, E]: the inputs of some rows, and their products with the condition."""
-    if batch.condition is None:
-        return batch.inputs
-    return torch.cat([batch.inputs, (batch.inputs[:, :, None] * batch.condition[:, None, :]).flatten(1)], 1)
+def _features(batch: Batch, rows: AnyRows, curvature: _Curvature) -> Tensor:
+    """Return what h may be linear in [B, E].
+
+    This is what the encoder sees, the scores of the constant decoder where they are not the rows, and the products of
+    all these with the condition, if the encoder sees it.
+    """
+    features = torch.cat([batch.inputs, *curvature.collapsed_scores(batch.x)], 1)
+    if batch.condition is None or not (rows.conditioning is None or rows.conditioning.encoder_sees):
+        return features
+    return torch.cat([features, (features[:, :, None] * batch.condition[:, None, :]).flatten(1)], 1)
 
 
-def _moments(rows: AnyRows, axes: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(rows: AnyRows, axes: Tensor, curvature: _Curvature) -> tuple[Tensor, Tensor]:
     """Return mean and covariance of the inputs along the axes over all rows, in float64."""
     total, products = axes.new_zeros(axes.shape[1]), axes.new_zeros(axes.shape[1], axes.shape[1])
     shift = None
     for _, batch in rows.blocks(_BLOCK):
-        along = features(Batch(*(None if part is None else part[0] for part in batch))).double() @ axes
+        along = (
+            _features(Batch(*(None if part is None else part[0] for part in batch)), rows, curvature).double() @ axes
+        )
         # Data far from zero keep their digits.
         shift = along.mean(0) if shift is None else shift
         along = along - shift
@@ -196,6 +205,14 @@ class _Curvature:
         units = torch.eye(outputs.shape[-1], dtype=outputs.dtype, device=outputs.device)
         columns = [self.product(statistics, outputs, unit.expand_as(outputs)) for unit in units]
         return scores, torch.stack(columns, -1)
+
+    def collapsed_scores(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the scores [B, P] of rows x [B, D] under the constant decoder; nothing where they are the rows."""
+        reconstruction = self._reconstruction
+        if isinstance(reconstruction, GaussianReconstruction):
+            return ()
+        outputs = reconstruction.with_offset(x.new_zeros(1, len(x), reconstruction.n_outputs))
+        return (-self._derivative(reconstruction.statistics(x[None]), outputs)[0],)
 
     def product(self, statistics: Tensor, outputs: Tensor, vector: Tensor) -> Tensor:
         """Return the curvature times a vector [A, B, P]."""

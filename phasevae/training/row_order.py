@@ -161,8 +161,12 @@ def _blocks(take: Callable[[Tensor], Tensor], rows: Tensor) -> Iterator[Tensor]:
 def _features(take: Callable[[Tensor], Tensor], rows: Tensor, axes: Tensor) -> Tensor:
     """Return the coordinates of rows and their products, standardised, [N, k (k + 3) / 2]."""
     k = axes.shape[1]
-    coordinates = torch.cat([block @ axes for block in _blocks(take, rows)]).T
-    columns = [_standardised(column) for column in coordinates]
+    # One tensor from the start: small ones kept between the large blocks would leave the heap in pieces.
+    coordinates, start = axes.new_empty(rows.numel(), k), 0
+    for block in _blocks(take, rows):
+        coordinates[start : start + len(block)] = block @ axes
+        start += len(block)
+    columns = [_standardised(column) for column in coordinates.T]
     # Rounded one by one to float32: all features in float64 would take twice the memory.
     features = [_rounded(column) for column in columns]
     features += [_rounded(_standardised(columns[i] * columns[j])) for i in range(k) for j in range(i, k)]

@@ -1,4 +1,4 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from phasevae.analysis.records import Estimate
 from phasevae.analysis.sweep_table import Points
 from phasevae.artifacts.files import read_json, write_json
 from phasevae.errors import InputError
-from phasevae.spectrum.spectrum import looks_gaussian
+from phasevae.spectrum.spectrum import LikelihoodRecord, looks_gaussian
 from phasevae.theory.ppca import ppca_active_dims, ppca_kl, ppca_kl_curvature, ppca_kl_slope
 
 DEFAULT = np.exp(-0.1 * np.arange(8))
@@ -324,3 +324,18 @@ def test_profiles_find_the_parameters_of_their_own_curve(name, parameters):
     assert c == 1.0 and fits.chi2[1] < 1e-9
     assert min(fits.chi2[0], fits.chi2[2]) > 1e-2
     assert fitted == pytest.approx(parameters, rel=1e-5)
+
+
+def test_absolute_errors_are_fitted_with_a_free_power():
+    """Their KL vanishes with the square of the distance; for other likelihoods one mode is the default."""
+    x = np.array([0.6, 0.68, 0.75, 0.8, 0.85, 0.9, 0.94, 0.97, 1.02, 1.06, 1.1])
+    kl = 1.2 * np.maximum(1 - x, 0) ** 2
+    sweep = pd.DataFrame({"sigma2": 1.0, "beta": x, "seed": 0, "kl": kl, "active_dims": (kl > 1e-3).astype(int)})
+    for name, form in (("laplace", "power"), ("poisson", "log")):
+        spectrum = replace(spectrum_of([1.0, 0.5]), likelihood=LikelihoodRecord(name, {}, 1.0))
+        fit = fit_critical_point(sweep, spectrum, 1)
+        assert fit.model == form
+        if form == "power":
+            assert fit.critical_variance == pytest.approx(1, rel=0.01)
+            assert fit.models["power"].parameters["exponent"] == pytest.approx(2, abs=0.3)
+            assert not any(line.startswith("power") for line in fit.warnings)

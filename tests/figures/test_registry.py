@@ -244,7 +244,7 @@ def test_the_residual_edge_meets_the_marginal_line_where_latents_die(inputs):
     with pytest.raises(InputError, match="train the points again"):
         render_figure("residual", **inputs | {"sweep": inputs["sweep"].drop(columns="residual_edge")})
     without = inputs["sweep"].assign(residual_edge=np.nan, residual_margin=np.nan)
-    assert "no curvature" in render_figure("residual", **inputs | {"sweep": without}).axes[0].get_title()
+    assert "not defined for this loss" in render_figure("residual", **inputs | {"sweep": without}).axes[0].get_title()
 
 
 def test_sweeps_at_two_betas_are_one_curve_of_kl():

@@ -35,6 +35,13 @@ def test_a_network_is_counted_by_hand():
     assert cost["flops"] == 7 * (6 * 60 * 1000 + (2 * 35 + 32 * 25) * 100 + 2 * 25 * 256 * 100)
 
 
+def test_networks_of_the_users_own_are_a_multiple_of_the_mlp():
+    own, mlp = SMALL | {"network": {"module": "mine.py"}}, SMALL | {"network": {"kind": "mlp"}}
+    costs = [estimate_cost(settings, 2, dimension=3, n_samples=100) for settings in (own, mlp, SMALL)]
+    assert costs[1] == costs[2] and costs[0]["flops"] == resources.OWN_NETWORKS * costs[1]["flops"]
+    assert costs[0]["memory_bytes"] >= costs[1]["memory_bytes"]
+
+
 def test_measuring_is_counted_as_it_is_done():
     for name in ("MOST_PAIRS", "ENOUGH_PAIRS", "LIKELIHOOD_ROWS", "LIKELIHOOD_DRAWS"):
         assert getattr(resources, name) == getattr(measure, name)

@@ -11,8 +11,10 @@ from phasevae.datasets.streams import sample_stream
 from phasevae.errors import InputError
 from phasevae.likelihoods.registry import find_likelihood
 from phasevae.measurement.measure import measure_model
+from phasevae.measurement.residual import measure_residual
 from phasevae.model import load, save_model
 from phasevae.prediction.own_likelihood import own_likelihood
+from phasevae.prediction.predict import predict
 from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.rows import Batch
 from phasevae.sweeps.settings import Member, Settings
@@ -187,3 +189,15 @@ def test_gaussian_rows_are_centred_and_others_are_not():
     assert abs(float(rows.inputs.mean())) < 1e-5
     assert float(rows.inputs.square().mean()) == pytest.approx(1, rel=1e-5)
     assert isinstance(rows.gather(torch.zeros(1, 2, dtype=torch.int64)), Batch)
+
+
+@each_family
+def test_the_residual_edge_of_a_collapsed_model_is_the_critical_weight(name):
+    """The scores and curvatures of the kernels against those of the likelihoods' own fits."""
+    x = np.concatenate([ROWS[name]] * 8)
+    problem = Problem.of(x, settings(name))
+    trainer = Trainer(problem, [Member(1.0, 1.0, 0)], settings(name))
+    trainer.model.parameters.zero_()
+    found = measure_residual(trainer.model, problem.rows, Member(1.0, 1.0, 0), [], problem.reconstruction)
+    expected = predict(x, 2, loss="bce" if name == "bernoulli" else name).critical_variance
+    assert found.edge == pytest.approx(expected, rel=0.3 if name == "laplace" else 0.03)

@@ -184,7 +184,7 @@ def _warnings(name: str, models: Mapping[str, FormFit], spectrum: Spectrum | Non
     if name == "cascade" and spectrum is not None and not looks_gaussian(spectrum):
         warnings.append("cascade: the leading components are not Gaussian, its amplitude 1/2 is not theirs")
     exponent = (power.parameters or {}).get("exponent", 0.0)
-    if (power.weight or 0) > 10 * (log.weight or 0) and exponent > 1.5:
+    if (power.weight or 0) > 10 * (log.weight or 0) and exponent > 1.5 and not _has_kinks(spectrum):
         warnings.append(f"power: exponent {exponent:.2f} is favoured; a power above 1 is what several hinges look like")
     return warnings
 
@@ -210,12 +210,19 @@ def _default_model(models: Mapping[str, FormFit], spectrum: Spectrum | None) -> 
         return "cascade", "no form can be fitted"
     if spectrum is not None and spectrum.conditions and "log" in usable:
         return "log", "the data have classes: the amplitude of a class is half its share, not the cascade's 1/2"
+    if _has_kinks(spectrum) and "power" in usable:
+        return "power", "absolute errors: KL vanishes with about the square of the distance"
     gaussian = spectrum is None or looks_gaussian(spectrum)
     if gaussian and "cascade" in usable:
         return "cascade", "the data look Gaussian" if spectrum is not None else "no spectrum is given"
     if not gaussian and "log" in usable:
         return "log", "the leading components are not Gaussian: the cascade's amplitude 1/2 is not theirs"
     return usable[0], "the form that suits the data has too few points in its window"
+
+
+def _has_kinks(spectrum: Spectrum | None) -> bool:
+    """Whether the reconstruction term is an absolute error, whose mean is smooth in the data's density alone."""
+    return spectrum is not None and spectrum.likelihood is not None and spectrum.likelihood.name == "laplace"
 
 
 def _hull(profile: Interval, bootstrap: Interval | None) -> Interval:
