@@ -409,7 +409,7 @@ def load(
         torch.from_numpy(mean),
         metadata,
         family,
-        torch.from_numpy(offsets) if n_condition else None,
+        None if offsets is None else torch.from_numpy(offsets),
     )
 
 
@@ -455,8 +455,7 @@ def architecture_of(
     Raises
     ------
     InputError
-        If the user's networks are for samples of another size, come without their file, or are not to see the
-        condition.
+        If the user's networks are for samples of another size, or come without their file.
     """
     if spec is None:
         return Architecture(dimension, n_latent, tuple(hidden), n_outputs, n_condition, encoder_sees_condition)
