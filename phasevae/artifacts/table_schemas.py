@@ -126,7 +126,8 @@ _DIMENSIONS = {
     "condition": _or_empty(_TEXT),
 }
 
-_COURSE = {"elbo": _NUMBER, "kl": _needed(_KL), "mse": _or_empty(_LEAST_0)}
+# The divergence of a hierarchy is an average over draws: over the few rows of a record it may be well below zero.
+_COURSE = {"elbo": _NUMBER, "kl": _needed(_NUMBER), "mse": _or_empty(_LEAST_0)}
 _HISTORY = {"step": _needed(_COUNT), "samples": _COUNT, "sigma2": _needed(_POSITIVE), **_COURSE}
 _HISTORIES = {
     **_POINT,

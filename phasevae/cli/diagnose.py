@@ -9,7 +9,7 @@ import typer
 
 from phasevae.artifacts.files import readable_json, replacing
 from phasevae.cli.arguments import named_values, shape
-from phasevae.cli.options import Drop, Grey, Header, Json, Key, Size, SkipDamaged, Standardize
+from phasevae.cli.options import Drop, Grey, Header, Json, Key, NetworkChoice, Size, SkipDamaged, Standardize
 from phasevae.prediction.libraries import LIBRARIES
 
 
@@ -27,6 +27,7 @@ def diagnose(
     kl_weight: Annotated[
         float | None, typer.Option(help="Weight of KL in the loss (default 1, or the library's).")
     ] = None,
+    network: NetworkChoice = None,
     input_shape: Annotated[str | None, typer.Option(help="Shape of a sample for your model, such as 3,64,64.")] = None,
     size: Size = None,
     grey: Grey = None,
@@ -46,9 +47,10 @@ def diagnose(
     Example: phasevae diagnose points/sigma2=0.8,seed=0 results/mine --html diagnosis.html
     """
     from phasevae.diagnosis.diagnose import diagnose
+    from phasevae.stored import load
 
     diagnosis = diagnose(
-        model,
+        model if network is None else load(model, network),
         data,
         sigma2=sigma2,
         beta=beta,
