@@ -22,9 +22,9 @@ from contenders.phasevae_trainer import train_steps
 from shared import ARCHITECTURES, Steps, make_parser, paper_problem, repeated, seconds_for, seconds_per_step
 from torch import Tensor
 
+from phasevae.architecture import Architecture
 from phasevae.kernels.dispatch import backend
 from phasevae.measurement.measure import measure_model
-from phasevae.model import Architecture
 from phasevae.spectrum.spectrum import compute_spectrum
 from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ppca_kl

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phasevae.architecture import Architecture
 from phasevae.artifacts.tensors import check_tensors, read_tensors
 from phasevae.errors import InputError
 from phasevae.kernels.mlp import Network
-from phasevae.model import Architecture, TrainedVAE, VAEEnsemble, padded, posterior
+from phasevae.model import VAEEnsemble, padded, posterior
+from phasevae.trained import TrainedVAE
 
 
 @dataclass(frozen=True)

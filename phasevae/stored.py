@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from phasevae import hierarchy, model
+from phasevae import hierarchy, trained
 from phasevae.artifacts.tensors import read_tensors
 
 
 def load(
     point: Path | str, build: Callable[..., Any] | Path | str | None = None, trust_code: bool = False
-) -> model.TrainedVAE | hierarchy.TrainedHierarchy:
+) -> trained.TrainedVAE | hierarchy.TrainedHierarchy:
     """Load a trained model from the folder of a point, or from its weights.safetensors.
 
     Parameters
@@ -35,4 +35,4 @@ def load(
     architecture = read_tensors(path)[1].get("architecture")
     if isinstance(architecture, dict) and "n_top" in architecture:
         return hierarchy.load_hierarchy(path)
-    return model.load(path, build, trust_code)
+    return trained.load(path, build, trust_code)

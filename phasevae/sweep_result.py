@@ -25,7 +25,7 @@ from phasevae.wording import counted, plain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from phasevae.model import TrainedVAE
+    from phasevae.trained import TrainedVAE
 
 _CLOSE = 1e-9
 

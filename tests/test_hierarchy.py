@@ -10,7 +10,8 @@ import phasevae
 from phasevae.errors import InputError
 from phasevae.hierarchy import HierarchyArchitecture, HierarchyEnsemble, TrainedHierarchy
 from phasevae.measurement.stability import measure_stability
-from phasevae.model import initialise, save_model
+from phasevae.model import initialise
+from phasevae.trained import save_model
 
 MEAN = np.array([1.0, -2.0, 0.5], dtype=np.float32)
 

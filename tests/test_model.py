@@ -7,8 +7,10 @@ from torch import nn
 
 import phasevae
 from phasevae import InputError
+from phasevae.architecture import Architecture
 from phasevae.artifacts.tensors import write_tensors
-from phasevae.model import Architecture, VAEEnsemble, initialise, save_model
+from phasevae.model import VAEEnsemble, initialise
+from phasevae.trained import save_model
 
 ARCHITECTURE = Architecture(dimension=5, n_latent=2, hidden=(7, 3))
 MEAN = np.array([1.0, -2.0, 0.0, 30.0, 0.5], dtype=np.float32)

@@ -81,7 +81,7 @@ class Contender(Protocol):
         """Train every model for this many further steps, and return when they are done."""
 
     def parameters(self) -> NDArray[np.float32]:
-        """All weights [M, P], in the order of `phasevae.model.Architecture`."""
+        """All weights [M, P], in the order of `phasevae.architecture.Architecture`."""
 
 
 def settings_of(protocol: str, n_latent: int, hidden: Sequence[int], samples: float) -> Settings:

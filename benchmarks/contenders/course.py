@@ -105,7 +105,8 @@ def kl_per_dim(parameters: NDArray, run: Run) -> NDArray:
     """
     import torch
 
-    from phasevae.model import Architecture, VAEEnsemble, padded
+    from phasevae.architecture import Architecture
+    from phasevae.model import VAEEnsemble, padded
 
     architecture = Architecture(run.x.shape[1], run.settings.n_latent, run.settings.hidden)
     ensemble = VAEEnsemble(architecture, padded(torch.from_numpy(parameters), architecture))

@@ -20,13 +20,13 @@ from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstructi
 from phasevae.kernels.reconstructions import make_reconstruction
 from phasevae.measurement.residual import residual_spectrum
 from phasevae.measurement.residual_states import States, draw_states
-from phasevae.model import TrainedVAE
 from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, Loss
 from phasevae.prediction.options import chosen_loss
 from phasevae.prediction.own_loss.rows import Rows as Samples
 from phasevae.prediction.own_loss.rows import rows_of
 from phasevae.rows import Rows
 from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl
+from phasevae.trained import TrainedVAE
 
 _MOST_NUMBERS = 2**28
 """Numbers of the data that are kept in memory; larger data are thinned evenly."""

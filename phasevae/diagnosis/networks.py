@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from phasevae.errors import InputError
-from phasevae.model import TrainedVAE, load
 from phasevae.prediction.encoder_outputs import PosteriorReader, named_posterior
 from phasevae.prediction.own_loss.function import load_function
+from phasevae.trained import TrainedVAE, load
 
 _PYTHAE_FILES = ("model.pt", "model_config.json")
 _RECONSTRUCTIONS = ("reconstruction", "recon_x", "recon", "x_hat", "xhat", "mean", "loc", "logits", "probs", "sample")

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from phasevae.errors import InputError
-from phasevae.model import TrainedVAE
 from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl
 from phasevae.theory.stability import stability_blocks
+from phasevae.trained import TrainedVAE
 
 PAIRS = 16
 """Antithetic pairs of latent draws per row."""

@@ -33,7 +33,7 @@ _WIDENING = 16
 
 @dataclass(frozen=True)
 class OwnArchitecture:
-    """The networks of a user's function, with the interface of `phasevae.model.Architecture`.
+    """The networks of a user's function, with the interface of `phasevae.architecture.Architecture`.
 
     Attributes
     ----------

@@ -14,10 +14,10 @@ from phasevae.artifacts.tables import write_table
 from phasevae.measurement.hierarchy import measure_hierarchy
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.residual import residual_numbers
-from phasevae.model import save_model
 from phasevae.sweeps.convergence import assess_convergence, is_converged
 from phasevae.sweeps.points import POINT_CHECKSUMS, Task
 from phasevae.sweeps.settings import GAUSSIAN, Settings
+from phasevae.trained import save_model
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from phasevae.architecture import architecture_of
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import reparam_kl
-from phasevae.model import VAEEnsemble, architecture_of, decoder_input, initialise, posterior
+from phasevae.model import VAEEnsemble, decoder_input, initialise, posterior
 from phasevae.networks.trial import TRIAL_ROWS
 from phasevae.rows import Batch
 from phasevae.sweeps.settings import Member, Settings, rows_sharing

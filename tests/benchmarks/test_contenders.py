@@ -11,7 +11,8 @@ from contenders import common, course
 from networks import recorded
 from numpy.typing import NDArray
 
-from phasevae.model import Architecture, posterior
+from phasevae.architecture import Architecture
+from phasevae.model import posterior
 from phasevae.theory.ppca import gaussian_kl
 from phasevae.training.variance_reduction import rao_blackwell_targets
 

@@ -20,9 +20,10 @@ from contenders import common, course, loop, phasevae_trainer, report, throughpu
 from matplotlib.figure import Figure
 from shared import gaussian_spectrum
 
+from phasevae.architecture import Architecture
 from phasevae.config import completed_settings
 from phasevae.errors import InputError
-from phasevae.model import Architecture, VAEEnsemble, padded
+from phasevae.model import VAEEnsemble, padded
 from phasevae.theory.ppca import gaussian_kl, ppca_exact_above, ppca_kl_per_dim
 
 SIGMA2 = (0.3, 0.6, 0.9)

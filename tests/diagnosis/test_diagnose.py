@@ -15,7 +15,7 @@ from phasevae.cli import main
 from phasevae.diagnosis.diagnose import diagnose
 from phasevae.errors import InputError
 from phasevae.figures.diagnosis import draw_diagnosis
-from phasevae.model import save_model
+from phasevae.trained import save_model
 
 EIGENVALUES = np.array([2.0, 1.2, 0.7, 0.3])
 

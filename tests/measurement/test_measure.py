@@ -5,11 +5,12 @@ import pytest
 import torch
 from scipy import stats
 
+from phasevae.architecture import Architecture
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import gaussian_nll, reparam_kl
 from phasevae.measurement import measure
 from phasevae.measurement.measure import LIKELIHOOD_DRAWS, LIKELIHOOD_ROWS, log_likelihood, measure_model
-from phasevae.model import Architecture, VAEEnsemble, initialise
+from phasevae.model import VAEEnsemble, initialise
 from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import (
     collapsed_elbo,

@@ -7,11 +7,12 @@ import pytest
 import torch
 from linear_vaes import linear_vae
 
+from phasevae.architecture import Architecture
 from phasevae.kernels.reconstruction import Reconstruction
 from phasevae.measurement.residual import measure_residual, residual_numbers
 from phasevae.measurement.residual_bases import input_axes, latent_basis, unbiased_square
 from phasevae.measurement.residual_power import extrapolated_spectrum
-from phasevae.model import Architecture, VAEEnsemble, initialise
+from phasevae.model import VAEEnsemble, initialise
 from phasevae.rows import Rows
 from phasevae.sweeps.settings import Member
 from phasevae.theory.residual import ppca_residual_edge

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phasevae.model import Architecture, VAEEnsemble
+from phasevae.architecture import Architecture
+from phasevae.model import VAEEnsemble
 
 
 def linear_vae(eigenvalues: NDArray, vectors: NDArray, s: float, n_active: int, n_latent: int) -> VAEEnsemble:

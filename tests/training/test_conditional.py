@@ -11,11 +11,11 @@ from phasevae.datasets.registry import build_dataset
 from phasevae.errors import InputError
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.tables import dimensions_table
-from phasevae.model import load, save_model
 from phasevae.rows import Rows, given_condition
 from phasevae.spectrum.spectrum import spectrum_of
 from phasevae.sweeps.settings import Member, Settings, training_keys
 from phasevae.theory import conditional
+from phasevae.trained import load, save_model
 from phasevae.training.problem import Problem
 from phasevae.training.row_order import balanced_groups, principal_axes
 from phasevae.training.trainer import Trainer

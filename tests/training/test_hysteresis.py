@@ -9,12 +9,14 @@ from typer.testing import CliRunner
 import phasevae
 from phasevae import InputError
 from phasevae.analysis.hysteresis import measured_hysteresis
+from phasevae.architecture import Architecture
 from phasevae.artifacts.files import read_json, write_json
 from phasevae.artifacts.tables import read_table
 from phasevae.cli.main import app
 from phasevae.measurement.stability import measure_stability
-from phasevae.model import Architecture, initialise, save_model
+from phasevae.model import initialise
 from phasevae.sweeps.settings import Settings
+from phasevae.trained import save_model
 from phasevae.training.hysteresis import hysteresis_sweep
 
 SETTINGS = Settings(

@@ -12,12 +12,12 @@ from phasevae.errors import InputError
 from phasevae.likelihoods.registry import find_likelihood
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.residual import measure_residual
-from phasevae.model import load, save_model
 from phasevae.prediction.own_likelihood import own_likelihood
 from phasevae.prediction.predict import predict
 from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.rows import Batch
 from phasevae.sweeps.settings import Member, Settings
+from phasevae.trained import load, save_model
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 from phasevae.training.vae_step import VAEStep

@@ -11,10 +11,11 @@ from networks import recorded
 from small import gaussian_rows, recipe
 
 from phasevae import InputError
+from phasevae.architecture import Architecture
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import gaussian_nll, reparam_kl
 from phasevae.measurement.measure import measure_model
-from phasevae.model import Architecture, initialise
+from phasevae.model import initialise
 from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ppca_elbo, ppca_kl
 from phasevae.training.chapters import Chapters
