@@ -5,8 +5,8 @@
 
 takes about a quarter of an hour on one core. The data are 20,000 Gaussian samples of eigenvalues 4, 2, 1 and 0.5, and
 two clusters. Fixed posterior variance: five boundaries of the top level and three of level 1, each crossed by seven
-weights; a hinge in the logarithm of the weight is fitted to the KL of the level. Learned: the top level on both sides of
-equal weights.
+weights; a hinge in the logarithm of the weight is fitted to the KL of the level. Learned: the top level on both sides
+of equal weights.
 """
 
 from __future__ import annotations
