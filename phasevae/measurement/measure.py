@@ -29,6 +29,9 @@ MOST_PAIRS, ENOUGH_PAIRS = 8, 2**19
 
 LIKELIHOOD_ROWS = 4096
 LIKELIHOOD_DRAWS = 256
+_LIKELIHOOD_NUMBERS = 2**22
+"""The most numbers of the rows whose log likelihood is estimated together. Several copies of them are held."""
+
 _BLOCK = 2048
 # Several draws of all rows are decoded in one pass, because a pass over few rows is mostly overhead. The outputs of a
 # layer have at most this many numbers in a pass (8 MiB in float32): larger ones leave the cache.
@@ -199,8 +202,23 @@ def log_likelihood(
     """
     data = Rows.of(rows)
     reconstruction = reconstruction or GaussianReconstruction(data.n_features)
-    order = noise.subset(noise.key("likelihood", "rows"), LIKELIHOOD_ROWS, len(data))
-    batch = data.gather(order.to(data.order_device)[None])
+    order = noise.subset(noise.key("likelihood", "rows"), LIKELIHOOD_ROWS, len(data)).to(data.order_device)
+    size = max(1, _LIKELIHOOD_NUMBERS // data.n_features)
+    parts = [
+        _log_likelihoods(model, reconstruction, data.gather(part[None]), number * size, member)
+        for number, part in enumerate(order.split(size))
+    ]
+    per_row = torch.cat(parts)
+    return {
+        "log_likelihood": float(per_row.mean()),
+        "log_likelihood_standard_error": float(per_row.std()) / math.sqrt(per_row.numel()),
+    }
+
+
+def _log_likelihoods(
+    model: VAEEnsemble, reconstruction: Reconstruction, batch: Batch, start: int, member: Member
+) -> Tensor:
+    """Return the estimated log likelihood of some rows, [R] in nats; `start` is the number of the first."""
     key = noise.point_key("likelihood", member.seed, member.sigma2, member.beta)
     keys = torch.tensor([key], dtype=torch.int64, device=batch.x.device)
     sigma2 = torch.tensor([member.sigma2], dtype=batch.x.dtype, device=batch.x.device)
@@ -209,17 +227,14 @@ def log_likelihood(
     statistics = reconstruction.statistics(batch.x)
     weights = []
     for steps in _passes(model, batch.x.shape[1], LIKELIHOOD_DRAWS):
-        z = posterior_draws(mu, logvar, keys, steps.to(batch.x.device))
+        # As in `_block_terms`, each block of rows has draws of its own.
+        z = posterior_draws(mu, logvar, keys, steps.to(batch.x.device) + (start << 32))
         outputs = _decode_draws(model, reconstruction, z, batch.condition)
         energy = reconstruction.energy(statistics, outputs, sigma2)[0]
         log_ratio = 0.5 * ((z[0] - mu).square() / variance + logvar - z[0].square())
         weights.append(-energy.double() + log_ratio.double().sum(-1))
-    per_row = torch.logsumexp(torch.cat(weights), dim=0) - math.log(LIKELIHOOD_DRAWS)
-    per_row -= reconstruction.constant(batch.x[0].double(), member.sigma2)
-    return {
-        "log_likelihood": float(per_row.mean()),
-        "log_likelihood_standard_error": float(per_row.std()) / math.sqrt(per_row.numel()),
-    }
+    total = torch.logsumexp(torch.cat(weights), dim=0) - math.log(LIKELIHOOD_DRAWS)
+    return total - reconstruction.constant(batch.x[0].double(), member.sigma2)
 
 
 def _passes(model: VAEEnsemble, rows: int, draws: int) -> Iterator[Tensor]:

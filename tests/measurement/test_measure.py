@@ -176,3 +176,12 @@ def test_measuring_again_gives_the_same_numbers(rows, spectrum):
     first, second = (measure_model(ensemble, rows, MEMBER) for _ in range(2))
     assert first["elbo"] == second["elbo"]
     assert first["log_likelihood"] == second["log_likelihood"]
+
+
+def test_the_log_likelihood_of_blocks_of_rows_agrees_with_that_of_all_rows(rows, spectrum, monkeypatch):
+    model, some = ppca_model(rows, spectrum), rows[:900]
+    whole = log_likelihood(model, some, MEMBER)
+    monkeypatch.setattr(measure, "_LIKELIHOOD_NUMBERS", 5 * 200)
+    blocks = log_likelihood(model, some, MEMBER)
+    # The rows are the same, the draws are not: a posterior that is exact leaves no noise.
+    assert blocks == pytest.approx(whole, rel=1e-9)
