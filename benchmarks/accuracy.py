@@ -18,7 +18,8 @@ from shared import make_parser
 
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, fit_critical_point
 from phasevae.artifacts.tables import read_table
-from phasevae.spectrum.spectrum import Spectrum, read_spectrum
+from phasevae.spectrum.spectrum import Spectrum
+from phasevae.spectrum.spectrum_files import read_spectrum
 from phasevae.theory.ppca import ppca_exact_above, ppca_kl, ppca_latent_variance
 
 

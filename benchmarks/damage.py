@@ -178,7 +178,8 @@ def write_exact(folder: Path) -> None:
     """Write the tables and the spectrum of a sweep that follows probabilistic PCA."""
     from dataclasses import replace
 
-    from phasevae.spectrum.spectrum import assemble_spectrum, write_spectrum
+    from phasevae.spectrum.spectrum import assemble_spectrum
+    from phasevae.spectrum.spectrum_files import write_spectrum
 
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)

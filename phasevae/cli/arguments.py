@@ -98,7 +98,7 @@ def table_of(path: Path | None, kind: str) -> pd.DataFrame | None:
 
 def matching_spectrum(path: Path | None, sweep: pd.DataFrame | None) -> Spectrum | None:
     """Read spectrum.json; None when the option is not given. Raises InputError when the sweep is of other data."""
-    from phasevae.spectrum.spectrum import read_spectrum
+    from phasevae.spectrum.spectrum_files import read_spectrum
 
     if path is None:
         return None

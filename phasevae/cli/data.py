@@ -128,7 +128,8 @@ def spectrum(
     from phasevae.datasets.registry import dataset_from_path
     from phasevae.datasets.samples import given_options
     from phasevae.datasets.store import is_saved
-    from phasevae.spectrum.spectrum import spectrum_of, warn_of_reading, write_spectrum
+    from phasevae.spectrum.spectrum import spectrum_of, warn_of_reading
+    from phasevae.spectrum.spectrum_files import write_spectrum
 
     options = given_options(
         key=key,

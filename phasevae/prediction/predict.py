@@ -30,7 +30,8 @@ from phasevae.prediction.options import (
 )
 from phasevae.prediction.schedules import KlSchedule
 from phasevae.prediction.text import as_text
-from phasevae.spectrum.spectrum import Spectrum, read_spectrum
+from phasevae.spectrum.spectrum import Spectrum
+from phasevae.spectrum.spectrum_files import read_spectrum
 
 NO_SAMPLES = (
     "from a spectrum, without the samples: warnings about single features (constant ones, different scales) are missing"

@@ -21,10 +21,10 @@ class UnknownStageError(InputError):
 
 
 _STAGES = {
-    "spectrum": ("phasevae.spectrum.spectrum:spectrum_of", "phasevae.spectrum.spectrum:write_spectrum"),
+    "spectrum": ("phasevae.spectrum.spectrum:spectrum_of", "phasevae.spectrum.spectrum_files:write_spectrum"),
     "scores": (
         "phasevae.prediction.score_spectrum:spectrum_of_likelihood",
-        "phasevae.spectrum.spectrum:write_spectrum",
+        "phasevae.spectrum.spectrum_files:write_spectrum",
     ),
     "moments": ("phasevae.spectrum.sharded", "phasevae.datasets.store:load_dataset"),
     "plan": ("phasevae.sweeps.plan:make_plan", "phasevae.sweeps.plan:write_plan"),

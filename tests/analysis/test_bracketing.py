@@ -13,7 +13,7 @@ from phasevae.analysis.sweep_table import SD_ABSOLUTE, SD_RELATIVE
 from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table, write_table
 from phasevae.errors import InputError
-from phasevae.spectrum.spectrum import write_spectrum
+from phasevae.spectrum.spectrum_files import write_spectrum
 from phasevae.sweeps.plan import SECOND_SEEDS, make_plan, second_pass
 from phasevae.theory.ppca import collapsed_elbo, ppca_active_dims, ppca_elbo, ppca_kl
 

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from phasevae.cli import main
-from phasevae.spectrum.spectrum import assemble_spectrum, write_spectrum
+from phasevae.spectrum.spectrum import assemble_spectrum
+from phasevae.spectrum.spectrum_files import write_spectrum
 from phasevae.theory.ppca import collapsed_elbo, ppca_active_dims, ppca_elbo, ppca_kl
 
 EIGENVALUES = [1.0, 0.25, 0.25]

@@ -16,7 +16,7 @@ from phasevae.prediction.libraries import LIBRARIES
 from phasevae.prediction.measured import FULL_DIMENSION
 from phasevae.prediction.predict import predict
 from phasevae.prediction.text import summary
-from phasevae.spectrum.spectrum import read_spectrum, write_spectrum
+from phasevae.spectrum.spectrum_files import read_spectrum, write_spectrum
 from phasevae.theory.learned_variance import learned_variance
 from phasevae.theory.ppca import is_active, ppca_kl, ppca_mse
 

@@ -10,7 +10,8 @@ import pytest
 from phasevae.datasets.registry import build_dataset
 from phasevae.errors import InputError
 from phasevae.spectrum.sharded import part_of
-from phasevae.spectrum.spectrum import looks_gaussian, read_spectrum, spectrum_of, write_spectrum
+from phasevae.spectrum.spectrum import looks_gaussian, spectrum_of
+from phasevae.spectrum.spectrum_files import read_spectrum, write_spectrum
 from phasevae.theory.conditional import unaware_threshold
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from phasevae.analysis.kl_fit.critical_point import fit_critical_point
 from phasevae.errors import InputError
-from phasevae.spectrum.spectrum import Spectrum, write_spectrum
+from phasevae.spectrum.spectrum import Spectrum
+from phasevae.spectrum.spectrum_files import write_spectrum
 from phasevae.sweeps.plan import make_plan, read_plan
 from phasevae.sweeps.refine import FINEST_STEP, SAME, STEPS, Transition, refined_values, transitions
 from phasevae.theory.ppca import ppca_active_dims, ppca_kl

@@ -8,7 +8,7 @@ from workflow_runs import ROOT, snakemake
 
 from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table
-from phasevae.spectrum.spectrum import read_spectrum
+from phasevae.spectrum.spectrum_files import read_spectrum
 
 pytestmark = pytest.mark.workflow
 
