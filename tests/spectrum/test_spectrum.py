@@ -12,7 +12,7 @@ from phasevae import InputError
 from phasevae.datasets import repeats
 from phasevae.datasets.registry import build_dataset
 from phasevae.datasets.store import save_dataset
-from phasevae.spectrum import spectrum
+from phasevae.spectrum import spectrum, spectrum_files
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ def test_null_directions_have_no_moments(rng, tmp_path):
     actual = spectrum.compute_spectrum(x)
     assert actual.eigenvalues[2] == pytest.approx(0, abs=1e-12)
     assert np.isnan(actual.skewness[2]) and actual.standard_errors[2] == pytest.approx(0, abs=1e-12)
-    spectrum.write_spectrum(tmp_path / "spectrum.json", actual)
+    spectrum_files.write_spectrum(tmp_path / "spectrum.json", actual)
     assert json.loads((tmp_path / "spectrum.json").read_text())["skewness"][2] is None
-    np.testing.assert_array_equal(spectrum.read_spectrum(tmp_path / "spectrum.json").skewness, actual.skewness)
+    np.testing.assert_array_equal(spectrum_files.read_spectrum(tmp_path / "spectrum.json").skewness, actual.skewness)
 
 
 def test_memory_does_not_grow_with_the_samples(tmp_path, monkeypatch):
@@ -117,13 +117,13 @@ def test_of_a_data_set_saved_or_not(tmp_path):
 def test_round_trip_and_keys(tmp_path):
     path = tmp_path / "spectrum.json"
     made = spectrum.spectrum_of(build_dataset("synthetic", n_samples=500))
-    spectrum.write_spectrum(path, made)
+    spectrum_files.write_spectrum(path, made)
     assert json.loads(path.read_text()).keys() >= {
         "eigenvalues", "standard_errors", "trace", "n_samples", "critical_variance", "skewness", "excess_kurtosis",
         "dimension", "name", "data_sha256", "provenance",
     }  # fmt: skip
     first = path.read_bytes()
-    spectrum.write_spectrum(path, spectrum.read_spectrum(path))
+    spectrum_files.write_spectrum(path, spectrum_files.read_spectrum(path))
     assert path.read_bytes() == first
 
 
@@ -142,11 +142,11 @@ def test_round_trip_and_keys(tmp_path):
 )
 def test_reading_damaged_files(tmp_path, rng, change, message):
     path = tmp_path / "spectrum.json"
-    record = spectrum.to_json(spectrum.compute_spectrum(rng.normal(size=(10, 2))))
+    record = spectrum_files.to_json(spectrum.compute_spectrum(rng.normal(size=(10, 2))))
     record = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in record.items()}
     path.write_text(json.dumps({**record, **change}))
     with pytest.raises(InputError, match=message):
-        spectrum.read_spectrum(path)
+        spectrum_files.read_spectrum(path)
 
 
 @pytest.mark.parametrize(
