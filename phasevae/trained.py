@@ -76,6 +76,9 @@ class TrainedVAE:
         """
         batch = self._batch(x, self.mean.numel(), "x")
         inputs = batch - self.mean if self.family is None else self.family.inputs(batch)
+        if bad := (~inputs[0].isfinite()).nonzero().tolist():
+            row = bad[0][0]
+            raise InputError(f"x: row {row} (counted from 0), must be finite numbers that the likelihood can have")
         unaware = not self._ensemble.architecture.encoder_sees_condition
         columns = None if unaware else self._columns(condition, inputs.shape[1])
         if columns is not None:

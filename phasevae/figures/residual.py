@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phasevae.analysis.sweep_table import over_beta
 from phasevae.errors import InputError
 from phasevae.figures.marks import (
     BLACK,
@@ -51,11 +52,12 @@ def residual(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) 
     figure = figure_of(3.8)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1.4, 1])
     x = dense(sweep, spectrum, n_latent)
+    weight, unit = (r"\beta", "") if over_beta(sweep) else (r"\beta\sigma^2", " (data$^2$)")
     if not spectrum.conditions:  # the closed form is that of a single spectrum
         edge = ppca_residual_edge(spectrum.eigenvalues, x, n_latent)
         theory_line(top, x, edge, spectrum, n_latent)
         theory_line(bottom, x, x - edge, spectrum, n_latent)
-    top.plot(x, x, color=VERMILION, linestyle="-.", linewidth=0.8, label=r"marginal: $\Lambda_A = \beta\sigma^2$")
+    top.plot(x, x, color=VERMILION, linestyle="-.", linewidth=0.8, label=rf"marginal: $\Lambda_A = {weight}$")
     bottom.axhline(0, color=VERMILION, linestyle="-.", linewidth=0.8)
     bound = linear_bound(spectrum, n_latent)
     for active, rows in measured.groupby(np.minimum(measured["active_dims"], len(COLORS) - 1)):
@@ -67,7 +69,7 @@ def residual(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) 
         say_why_not(top, "residual spectrum", "not defined for this loss, or for two levels")
     for axes in (top, bottom):
         mark_prediction(axes, spectrum)
-    top.set_ylabel(r"edge $\Lambda_A$ (data$^2$)")
-    bottom.set(xlabel=x_label(sweep), ylabel=r"margin $\beta\sigma^2 - \Lambda_A$" "\n(data$^2$)")
+    top.set_ylabel(rf"edge $\Lambda_A${unit}")
+    bottom.set(xlabel=x_label(sweep), ylabel=rf"margin ${weight} - \Lambda_A$" + unit.replace(" ", "\n"))
     legend(figure, (top, bottom), 2)
     return figure

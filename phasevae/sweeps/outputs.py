@@ -266,8 +266,8 @@ class Outputs:
             "conditions": "condition" in settings or settings["kind"] == "conditional",
             "hierarchy": settings.get("hierarchy") is not None,
             "residual": settings.get("hierarchy") is None,
-            # Its curvatures are those of a Gaussian decoder.
-            "soft_modes": not grid_of(settings).over_beta,
+            # Its curvatures are those of a Gaussian decoder and one level of latents.
+            "soft_modes": not grid_of(settings).over_beta and settings.get("hierarchy") is None,
         }
         if isinstance((settings.get("hierarchy") or {}).get("posterior_variance"), float):
             optional |= dict.fromkeys(FREE_POSTERIOR, False)

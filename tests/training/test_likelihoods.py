@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from small import recipe
 
 from phasevae.datasets.registry import build_dataset
 from phasevae.datasets.streams import sample_stream
@@ -201,3 +202,19 @@ def test_the_residual_edge_of_a_collapsed_model_is_the_critical_weight(name):
     found = measure_residual(trainer.model, problem.rows, Member(1.0, 1.0, 0), [], problem.reconstruction)
     expected = predict(x, 2, loss="bce" if name == "bernoulli" else name).critical_variance
     assert found.edge == pytest.approx(expected, rel=0.3 if name == "laplace" else 0.03)
+
+
+def test_rows_that_the_likelihood_cannot_have_are_named(tmp_path):
+    x = np.random.default_rng(0).poisson(3.0, (200, 4)).astype(np.float32)
+    problem = Problem.of(x, recipe(likelihood="poisson"))
+    trainer = Trainer(problem, [Member(1.0, 1.0, 0)], recipe(likelihood="poisson"))
+    save_model(
+        tmp_path / "weights.safetensors",
+        trainer.model,
+        0,
+        problem.rows.mean,
+        {"sigma2": 1.0, "beta": 1.0},
+        ("poisson", problem.reconstruction),
+    )
+    with pytest.raises(InputError, match=r"^x: row 1 \(counted from 0\), must be finite numbers that the likelihood"):
+        load(tmp_path).encode(np.array([[1, 2, 3, 4], [1, -2, 0, 1]], np.float32))
