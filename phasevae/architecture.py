@@ -140,7 +140,7 @@ def architecture_of(
     Raises
     ------
     InputError
-        If the user's networks are for samples of another size, or come without their file.
+        If the user's networks are for samples of another size than the encoder's inputs, or come without their file.
     """
     if spec is None:
         return Architecture(dimension, n_latent, tuple(hidden), n_outputs, n_condition, encoder_sees_condition)
@@ -148,5 +148,8 @@ def architecture_of(
         raise InputError(f"network: the file with {spec.build}() is missing, must be given")
     if spec.sample.size != dimension:
         shape = " x ".join(map(str, spec.input_shape))
-        raise InputError(f"network: samples of {shape} numbers, must be of {dimension} as the data are")
+        raise InputError(
+            f"network: samples of {shape} numbers, but the encoder sees {dimension} (one-hot classes, if the "
+            "likelihood is categorical), must be left out for the MLP"
+        )
     return OwnArchitecture(spec.file, spec.sample, n_latent, n_outputs, n_condition, encoder_sees_condition)

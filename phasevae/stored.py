@@ -35,4 +35,4 @@ def load(
     architecture = read_tensors(path)[1].get("architecture")
     if isinstance(architecture, dict) and "n_top" in architecture:
         return hierarchy.load_hierarchy(path)
-    return trained.load(path, build, trust_code)
+    return trained.load_vae(path, build, trust_code)

@@ -178,14 +178,15 @@ def save_model(
     write_tensors(path, tensors, metadata)
 
 
-def load(
+def load_vae(
     point: Path | str, build: Callable[..., Any] | Path | str | None = None, trust_code: bool = False
 ) -> TrainedVAE:
-    """Load a trained model from the folder of a point, or from its weights.safetensors.
+    """Load a VAE with one level of latents; `phasevae.load` takes hierarchies as well.
 
     Parameters
     ----------
     point : Path or str
+        The folder of a point, or its weights.safetensors.
     build : callable, Path or str, optional
         For networks of your own: the function that built them, or the Python file that defines it.
     trust_code : bool
@@ -195,13 +196,15 @@ def load(
     Raises
     ------
     InputError
-        If the file is missing or damaged, has other layers than it records, or holds networks of somebody's own and
-        neither `build` nor `trust_code` is given.
+        If the file is missing or damaged, has other layers than it records or two levels of latents, or holds networks
+        of somebody's own and neither `build` nor `trust_code` is given.
     """
     path = Path(point)
     path = path / "weights.safetensors" if path.is_dir() else path
     tensors, metadata = read_tensors(path)
     check_tensors(path, tensors, metadata, "weights", {})
+    if "n_top" in metadata["architecture"]:
+        raise InputError(f"{path}: has two levels of latents, must have one; phasevae.load takes both")
     architecture = _recorded_architecture(path, metadata["architecture"], build, trust_code)
     row = torch.from_numpy(architecture.row(tensors, str(path)))[None]
     mean, family = tensors.get("mean"), _family_of(tensors, metadata)
@@ -224,7 +227,7 @@ def load(
 def _recorded_architecture(
     path: Path, record: Mapping[str, Any], build: Callable[..., Any] | Path | str | None, trust_code: bool
 ) -> Architecture | OwnArchitecture:
-    """The architecture of a weights file; see `load`."""
+    """The architecture of a weights file; see `load_vae`."""
     sizes = record.get("n_outputs"), record.get("n_condition", 0), record.get("encoder_sees_condition", True)
     own = record.get("network")
     if own is None:

@@ -11,7 +11,7 @@ from phasevae.errors import InputError
 from phasevae.hierarchy import HierarchyArchitecture, HierarchyEnsemble, TrainedHierarchy
 from phasevae.measurement.stability import measure_stability
 from phasevae.model import initialise
-from phasevae.trained import save_model
+from phasevae.trained import load_vae, save_model
 
 MEAN = np.array([1.0, -2.0, 0.5], dtype=np.float32)
 
@@ -52,3 +52,14 @@ def test_samples_come_through_both_levels(stored):
 def test_the_second_variation_of_a_hierarchy_is_refused(stored):
     with pytest.raises(InputError, match="stability: the model has two levels"):
         measure_stability(stored[1], np.zeros((4, 3)))
+
+
+def test_a_hierarchy_is_no_plain_vae(stored, tmp_path):
+    with pytest.raises(InputError, match=r"weights\.safetensors: has two levels of latents, must have one"):
+        load_vae(tmp_path)
+
+
+def test_the_diagnosis_of_a_hierarchy_is_refused(stored, tmp_path):
+    x = np.random.default_rng(0).normal(size=(100, 3))
+    with pytest.raises(InputError, match="model: has a condition or two levels, must be a plain VAE"):
+        phasevae.diagnose(tmp_path, x)

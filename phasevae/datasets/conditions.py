@@ -261,7 +261,7 @@ def _values(array: NDArray, label: str) -> list[Any]:
         raise InputError(f"{label}: shape {array.shape}, must be one value for each sample to be classes")
     values = array.tolist()
     for row, value in enumerate(values):
-        if value is None or value != value or (isinstance(value, str) and value.strip().lower() in _MISSING):  # noqa: PLR0124
+        if str(value).strip().lower() in _MISSING:
             raise InputError(f"{label}: missing in row {row}, must be given for each sample")
     if any(isinstance(value, str) for value in values):
         return [str(value) for value in values]

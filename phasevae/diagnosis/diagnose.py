@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from phasevae.artifacts.files import read_json
+from phasevae.datasets.store import is_saved, saved_digest
 from phasevae.diagnosis.networks import Networks, load_trained, networks_of
 from phasevae.diagnosis.report import Diagnosis, Latent
 from phasevae.errors import InputError
@@ -104,10 +105,10 @@ def _check_same_data(model: Any, data: Any) -> None:
     """Raise InputError for a point and a saved data set that it was not trained on."""
     if not isinstance(model, str | Path) or not isinstance(data, str | Path):
         return
-    point, saved = Path(model) / "point.json", Path(data) / "data.json"
-    if point.is_file() and saved.is_file():
+    point = Path(model) / "point.json"
+    if point.is_file() and is_saved(Path(data)):
         trained_on = read_json(point, ("provenance",), "point")["provenance"]["data_sha256"]
-        if trained_on != read_json(saved, ("sha256",), "data")["sha256"]:
+        if trained_on != saved_digest(Path(data)):
             raise InputError(f"{data}: are other data than those that {model} was trained on")
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from phasevae.errors import InputError
 from phasevae.prediction.encoder_outputs import PosteriorReader, named_posterior
 from phasevae.prediction.own_loss.function import load_function
-from phasevae.trained import TrainedVAE, load
+from phasevae.stored import load
+from phasevae.trained import TrainedVAE
 
 _PYTHAE_FILES = ("model.pt", "model_config.json")
 _RECONSTRUCTIONS = ("reconstruction", "recon_x", "recon", "x_hat", "xhat", "mean", "loc", "logits", "probs", "sample")

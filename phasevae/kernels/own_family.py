@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phasevae.errors import InputError
 from phasevae.kernels.family import Family
 
 
@@ -19,7 +20,7 @@ class OwnFamily(Family):
     arrays, options
         See `Family`.
     function : callable, optional
-        None for a stored model, which has no use for it.
+        None for a stored model: its file does not hold the function, and `energy` raises InputError.
     """
 
     is_linear = False
@@ -34,5 +35,10 @@ class OwnFamily(Family):
         self._function = function
 
     def _energy(self, statistics: Tensor, outputs: Tensor) -> Tensor:
+        if self._function is None:
+            raise InputError(
+                "likelihood: your own function is not stored with the weights, must be one of phasevae's likelihoods; "
+                "point.json has the edge (residual_edge) that the training measured"
+            )
         x = statistics.expand(*outputs.shape[:-1], -1)
         return self._function(outputs.flatten(0, -2), x.flatten(0, -2)).view(outputs.shape[:-1])

@@ -11,10 +11,11 @@ from phasevae.datasets.base import Dataset, write_npy
 from phasevae.datasets.feature_statistics import feature_statistics
 from phasevae.datasets.samples import read_samples
 from phasevae.datasets.store import load_dataset
+from phasevae.errors import InputError
 from phasevae.likelihoods.registry import find_likelihood
 from phasevae.prediction.measured import whitened_scores
 from phasevae.spectrum.spectrum import LikelihoodRecord, Spectrum, measure_spectrum
-from phasevae.sweeps.settings import OWN
+from phasevae.sweeps.settings import GAUSSIAN, OWN
 
 
 def spectrum_of_likelihood(
@@ -34,9 +35,11 @@ def spectrum_of_likelihood(
     Raises
     ------
     InputError
-        For an unknown family or option, and for data that it cannot have.
+        For an unknown family or option, for data that it cannot have, and for data with a condition.
     """
     dataset, options = source if isinstance(source, Dataset) else load_dataset(source), dict(options or {})
+    if dataset.condition is not None:
+        raise InputError(f"likelihood: {name}, must be {GAUSSIAN} for data with a condition")
     rows = read_samples(dataset)
     if name.startswith(OWN):
         from phasevae.prediction.own_likelihood import own_likelihood

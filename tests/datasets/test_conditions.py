@@ -65,6 +65,7 @@ def test_whole_numbers_can_be_numbers():
         ([*["a"] * (N - 1), "b"], None, "class 'b' has a single row"),
         ([*["a"] * (N - 1), None], None, f"missing in row {N - 1}"),
         ([*["a"] * (N - 1), ""], None, f"missing in row {N - 1}"),
+        (pd.Series(["a", None] * (N // 2), dtype="string"), None, "missing in row 1, must be given for each sample"),
         ([*[0.5] * (N - 1), np.nan], None, f"nan in row {N - 1}, must be finite"),
         ([0.5] * N, None, "the same number in all rows, must vary"),
         (np.arange(N) / 3, "classes", "holds fractions"),

@@ -11,10 +11,16 @@ import torch
 from linear_vaes import linear_vae
 from torch import nn
 
+from phasevae.architecture import Architecture
 from phasevae.cli import main
+from phasevae.datasets.registry import build_dataset
+from phasevae.datasets.store import save_dataset
 from phasevae.diagnosis.diagnose import diagnose
 from phasevae.errors import InputError
 from phasevae.figures.diagnosis import draw_diagnosis
+from phasevae.kernels.own_family import OwnFamily
+from phasevae.model import initialise
+from phasevae.rows import Rows, given_condition
 from phasevae.trained import save_model
 
 EIGENVALUES = np.array([2.0, 1.2, 0.7, 0.3])
@@ -207,6 +213,32 @@ def test_the_command_line(gaussian, point, tmp_path, capsys):
         diagnose(point, tmp_path / "x.npy", beta=1.0)
     with pytest.raises(InputError, match="3 features, must be 4"):
         diagnose(point, gaussian[0][:, :3])
+
+
+def test_a_point_with_an_own_likelihood_is_refused(gaussian, tmp_path):
+    x, values, vectors = gaussian
+    term = OwnFamily({"offset": np.zeros(4), "input_mean": np.zeros(4), "input_scale": np.ones(())}, {})
+    ensemble, path = linear_vae(values, vectors, 0.5, 3, 4), tmp_path / "weights.safetensors"
+    save_model(path, ensemble, 0, np.zeros(4, np.float32), {"sigma2": 1.0, "beta": 0.5}, ("module:mine.py:loss", term))
+    with pytest.raises(InputError, match="likelihood: your own function is not stored with the weights"):
+        diagnose(path, x)
+
+
+def test_a_conditional_point_is_refused_for_its_condition_and_not_for_its_data(tmp_path):
+    data = save_dataset(
+        build_dataset("conditional", condition_eigenvalues=[[1.0, 0.1], [0.4, 0.1]], n_samples=200), tmp_path / "data"
+    )
+    rows = given_condition(Rows.of(np.asarray(data.x)), data.condition)
+    ensemble = initialise(Architecture(2, 1, (4,), n_condition=2), [0])
+    metadata = {"sigma2": 0.5, "beta": 1.0}
+    point = tmp_path / "point"
+    point.mkdir()
+    save_model(point / "weights.safetensors", ensemble, 0, rows.mean, metadata, conditioning=rows.conditioning)
+    for digest, message in ((data.digest, "model: has a condition"), ("0" * 64, "are other data than those")):
+        provenance = {"data_sha256": digest, "code_hash": "0" * 64, "backend": "torch"}
+        (point / "point.json").write_text(json.dumps({"provenance": provenance}))
+        with pytest.raises(InputError, match=message):
+            diagnose(point, tmp_path / "data")
 
 
 def test_a_file_that_builds_the_model(gaussian, tmp_path):

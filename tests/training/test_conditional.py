@@ -13,9 +13,10 @@ from phasevae.measurement.measure import measure_model
 from phasevae.measurement.tables import dimensions_table
 from phasevae.rows import Rows, given_condition
 from phasevae.spectrum.spectrum import spectrum_of
+from phasevae.stored import load
 from phasevae.sweeps.settings import Member, Settings, training_keys
 from phasevae.theory import conditional
-from phasevae.trained import load, save_model
+from phasevae.trained import save_model
 from phasevae.training.problem import Problem
 from phasevae.training.row_order import balanced_groups, principal_axes
 from phasevae.training.trainer import Trainer

@@ -17,8 +17,9 @@ from phasevae.prediction.own_likelihood import own_likelihood
 from phasevae.prediction.predict import predict
 from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.rows import Batch
+from phasevae.stored import load
 from phasevae.sweeps.settings import Member, Settings
-from phasevae.trained import load, save_model
+from phasevae.trained import save_model
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 from phasevae.training.vae_step import VAEStep
@@ -175,6 +176,13 @@ def test_an_own_function_that_cannot_be_used_gives_one_line_with_its_name(tmp_pa
     with pytest.raises(InputError, match=message) as caught:
         own_likelihood(own(tmp_path, text), {}, VALUES)
     assert "my_loss.py" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["poisson", "module:mine.py:loss"])
+def test_data_with_a_condition_have_no_spectrum_of_scores(name):
+    data = build_dataset("conditional", condition_eigenvalues=[[1.0, 0.1], [0.4, 0.1]], n_samples=200)
+    with pytest.raises(InputError, match=f"likelihood: {name}, must be gaussian for data with a condition"):
+        spectrum_of_likelihood(data, name)
 
 
 def test_wrong_values_are_an_error_of_the_family():

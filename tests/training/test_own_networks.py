@@ -42,6 +42,13 @@ def test_a_resumed_part_of_an_ensemble_trains_as_the_whole(name):
     assert measured[0]["elbo"] == measured[1]["elbo"] and measured[0]["log_likelihood"] == measured[1]["log_likelihood"]
 
 
+def test_one_hot_classes_are_for_the_mlp():
+    classes = np.arange(128, dtype=np.float32).reshape(32, 4) % 3
+    settings = recipe(network=spec_of(GOOD["plain"]), likelihood="categorical")
+    with pytest.raises(InputError, match=r"network: samples of 4 numbers, but the encoder sees 12 \(one-hot classes"):
+        Trainer(classes, MEMBERS[:1], settings)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_training_lowers_the_loss(name):
     trainer = Trainer(gaussian_rows(), [Member(0.05, 1.0, 0)], short(name, samples=32 * 60.0, learning_rate=2e-2))

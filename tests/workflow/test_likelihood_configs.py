@@ -9,7 +9,7 @@ from workflow_runs import ROOT, snakemake
 from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table
 from phasevae.likelihoods.registry import find_likelihood
-from phasevae.trained import load
+from phasevae.stored import load
 
 pytestmark = pytest.mark.workflow
 
