@@ -18,6 +18,7 @@ from phasevae.datasets.registry import CONDITION_OPTIONS
 from phasevae.datasets.sample_shape import sample_shape
 from phasevae.datasets.store import is_saved, load_dataset, save_dataset, saved_digest
 from phasevae.errors import InputError
+from phasevae.prediction.conditional import ConditionalPrediction
 from phasevae.prediction.libraries import find_loss
 from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
 from phasevae.prediction.predict import Prediction, predict
@@ -40,6 +41,9 @@ READ_OPTIONS = (
     *("key", "size", "grey", "standardize", "skip_damaged", "drop", "header"),
     *CONDITION_OPTIONS,
 )
+
+_ARGUMENTS = {"network": "it as build", "likelihood": "loss=", "likelihood_options": "loss= and loss_options="}
+"""Keys of the configuration that are arguments of `sweep` under another name, and how to give them."""
 
 
 def sweep(
@@ -131,6 +135,7 @@ def sweep(
         **write_tables(tasks, home),
         spectrum=spectrum,
         prediction=prediction,
+        n_latent=n_latent,
         weights=weights,
         unit=unit,
         folder=home,
@@ -152,6 +157,8 @@ def _checked_loss(name: str, options: Mapping[str, Any] | None) -> Loss:
 def _checked_keys(own: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return keys as a configuration has them. Raises InputError for mistakes, before the data are read."""
     for key in settings:
+        if key in _ARGUMENTS:
+            raise InputError(f"{key}: is no setting of phasevae.sweep; give {_ARGUMENTS[key]}")
         if key in DataSection.model_fields or key in SweepSection.model_fields:
             raise InputError(f"{key}: is no setting of phasevae.sweep; weights and seeds make the grid")
     keys = {key: _plain(value) for key, value in {**own, **settings}.items()}
@@ -198,7 +205,9 @@ def _saved_spectrum(dataset: Dataset, loss: Loss, folder: Path) -> Spectrum:
     return spectrum
 
 
-def _predicted(dataset: Dataset, n_latent: int, loss: str, options: Mapping[str, Any] | None) -> Prediction:
+def _predicted(
+    dataset: Dataset, n_latent: int, loss: str, options: Mapping[str, Any] | None
+) -> Prediction | ConditionalPrediction:
     name = "half-sse" if loss in VARIANCE_LOSSES else loss
     return predict(dataset, n_latent, loss=name, loss_options=options)
 

@@ -16,6 +16,7 @@ from phasevae.artifacts.files import write_json
 from phasevae.artifacts.tables import write_table
 from phasevae.errors import InputError
 from phasevae.figures.registry import render_figure
+from phasevae.prediction.conditional import ConditionalPrediction
 from phasevae.prediction.predict import Prediction
 from phasevae.provenance.stages import provenance_record
 from phasevae.spectrum.spectrum import Spectrum
@@ -39,8 +40,9 @@ class SweepResult:
     sweep, dimensions, histories, timing : DataFrame
         One row for each model, latent, record of a training, and model; the columns are those of the workflow's files.
     spectrum : Spectrum
-    prediction : Prediction
+    prediction : Prediction or ConditionalPrediction
         That of `phasevae.predict` for the loss.
+    n_latent : int
     weights : list of float
         In the units of the loss, ascending.
     unit : float
@@ -54,7 +56,8 @@ class SweepResult:
     histories: pd.DataFrame
     timing: pd.DataFrame
     spectrum: Spectrum
-    prediction: Prediction
+    prediction: Prediction | ConditionalPrediction
+    n_latent: int
     weights: list[float]
     unit: float
     folder: Path
@@ -80,7 +83,7 @@ class SweepResult:
             The content of fit.json: `critical_variance` with `ci95`, order, exponents, thresholds, warnings.
         """
         tables = {"dimensions": self.dimensions, "histories": self.histories}
-        return analyse(self.sweep, self.spectrum, self.prediction.setting.n_latent, **tables, **options)
+        return analyse(self.sweep, self.spectrum, self.n_latent, **tables, **options)
 
     def plot(self, figure: str = "kl") -> Figure:
         """Draw a figure of `phasevae plot`: kl, elbo, latent_variance, kl_derivatives, spectrum, cascade, ...

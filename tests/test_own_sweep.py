@@ -128,6 +128,25 @@ def test_default_weights_go_around_the_predicted_thresholds():
         assert min(near) < 0.99 and max(near) > 1.01
 
 
+def test_a_sweep_with_classes_has_default_weights_fit_and_figures(tmp_path):
+    classes = np.arange(300) % 2
+    x = rows() * np.where(classes[:, None] == 0, [1, 1, 1], [2.0, 0.5, 0.5])
+    made = sweep(None, x, condition=classes, **{**SMALL, "samples": 32})
+    expected = [threshold for each in made.prediction.classes for threshold in each.prediction.thresholds]
+    found = [threshold.kl_weight for threshold in made.prediction.thresholds]
+    assert found == sorted((threshold.kl_weight for threshold in expected), reverse=True)
+    for value in found:
+        near = [weight / value for weight in made.weights if 0.9 < weight / value < 1.1]
+        assert min(near) < 0.99 and max(near) > 1.01
+    assert made.fit().n_points == len(made.weights)
+    assert isinstance(made.plot("kl"), Figure)
+    assert (made.save(tmp_path / "saved") / "fit.json").is_file()
+
+
+def build(input_shape, n_latent):
+    return torch.nn.Linear(3, 2 * n_latent), torch.nn.Linear(n_latent, 3)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -139,6 +158,15 @@ def test_default_weights_go_around_the_predicted_thresholds():
         ({"weights": [0.1, 0.1]}, "0.1 is given twice"),
         ({"weights": [-1.0]}, "sigma2"),
         ({"sigma2": [1.0]}, "sigma2: is no setting of phasevae.sweep"),
+        ({"network": {"kind": "mlp"}}, "network: is no setting of phasevae.sweep; give it as build"),
+        ({"likelihood": "laplace"}, "likelihood: is no setting of phasevae.sweep; give loss="),
+        ({"likelihood_options": {}}, "likelihood_options: is no setting of phasevae.sweep; give loss="),
+        ({"hierarchy": {"n_top": 1}, "build": build}, "hierarchy: must be left out for networks of your own"),
+        (
+            {"hierarchy": {"n_top": 1}, "condition": [0, 1] * 150},
+            "hierarchy: must be left out for data with a condition",
+        ),
+        ({"hierarchy": {"n_top": 1}, "loss": "laplace"}, "likelihood: laplace, must be gaussian with hierarchy"),
         ({"sampels": 10}, "sampels"),
         ({"batch": 0}, "batch: 0"),
         ({"n_latent": 0}, "n_latent: 0"),

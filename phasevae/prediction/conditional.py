@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from phasevae.datasets.reading import Reading
     from phasevae.prediction.explained import Explained
+    from phasevae.prediction.optimum import Threshold
 
 _WIDTH = 120
 
@@ -73,6 +74,12 @@ class ConditionalPrediction:
     def critical_kl_weight(self) -> float:
         """Weight of KL above which every class is collapsed."""
         return self.leading.prediction.critical_kl_weight
+
+    @property
+    def thresholds(self) -> list[Threshold]:
+        """Where a latent of some class dies, the largest KL weight first; `latents` and `keeps` are of its class."""
+        found = [threshold for each in self.classes for threshold in each.prediction.thresholds]
+        return sorted(found, key=lambda threshold: threshold.kl_weight, reverse=True)
 
     @property
     def active_dims(self) -> int:

@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import inspect
 import shlex
-import uuid
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from phasevae.datasets.sample_shape import SampleShape
 from phasevae.errors import InputError
-
-_MARKS: weakref.WeakKeyDictionary[Callable[..., Any], str] = weakref.WeakKeyDictionary()
+from phasevae.sweeps.function_uses import FunctionUses, mark_of
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,8 @@ class NetworkFile:
     def of_function(cls, function: Callable[..., Any]) -> NetworkFile:
         """The file that defines a function; of a function that is typed in, its own source.
 
-        A function whose source cannot be read, or that uses variables of a function around it, is identified by a mark
-        of this process instead: no other process takes its points for those of another function.
+        The values of constants that it uses are added, and marks of this process for what the text does not tell: no
+        other process takes such points for those of another function. See docs/guide/sweep.md.
         """
         name = getattr(function, "__name__", type(function).__name__)
         try:
@@ -67,8 +64,12 @@ class NetworkFile:
             text = Path(path).read_text(encoding="utf-8") if in_file else inspect.getsource(function)
         except (OSError, TypeError, UnicodeDecodeError):
             path, in_file, text = None, False, ""
-        if not text or getattr(function, "__closure__", None):
-            text = f"# {name} cannot be built from its source ({_mark_of(function)})\n{text}"
+        uses = FunctionUses(function, in_file)
+        lines = [f"# {place} = {value}\n" for place, value in sorted(uses.values.items())]
+        lines += [f"# {place}: not in the source ({mark})\n" for place, mark in sorted(uses.marks.items())]
+        if not text and not uses.marks:
+            lines.append(f"# {name}: has no source ({mark_of(function)})\n")
+        text = "".join(lines) + text
         return cls(Path(path).name if in_file else name, name, text, function)
 
     @property
@@ -112,11 +113,6 @@ class NetworkSpec(BaseModel):
     def sample(self) -> SampleShape:
         """The shape of a sample."""
         return SampleShape(self.input_shape, self.channels_last)
-
-
-def _mark_of(function: Callable[..., Any]) -> str:
-    """A mark of a function, the same as long as the process has the function."""
-    return _MARKS.setdefault(function, uuid.uuid4().hex)
 
 
 def network_of(build: Callable[..., Any] | Path | str, name: str = "build") -> NetworkFile:

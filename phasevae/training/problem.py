@@ -73,8 +73,11 @@ class Problem:
         Raises
         ------
         InputError
-            If `settings.holdout` leaves no rows on one side, and for data that the likelihood cannot have.
+            If `settings.holdout` leaves no rows on one side, for data that the likelihood cannot have, and for a
+            hierarchy with anything but the Gaussian likelihood, the MLP and no condition.
         """
+        if settings.hierarchy is not None:
+            _check_hierarchy(settings, condition)
         if settings.likelihood == GAUSSIAN:
             rows = Rows.of(x) if isinstance(x, Tensor) else load_rows(x, device, data_memory)
             reconstruction = GaussianReconstruction(rows.n_features)
@@ -94,3 +97,13 @@ class Problem:
         The rows are centred, but those to train with need not be, where some are held out.
         """
         return mean_over(self.rows, self.reconstruction.statistics, self.held_out)
+
+
+def _check_hierarchy(settings: Settings, condition: Condition | None) -> None:
+    """Raise InputError for what a second level of latents does not go with."""
+    if settings.likelihood != GAUSSIAN:
+        raise InputError(f"likelihood: {settings.likelihood}, must be {GAUSSIAN} with hierarchy")
+    if settings.network is not None:
+        raise InputError("hierarchy: must be left out for networks of your own")
+    if condition is not None:
+        raise InputError("hierarchy: must be left out for data with a condition")
