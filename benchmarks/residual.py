@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from residual_power import extrapolated_spectrum
 from shared import make_parser, markdown_table
 
 from phasevae.datasets.synthetic import mixture, synthetic
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.residual import measure_residual, residual_numbers
-from phasevae.measurement.residual_power import extrapolated_spectrum
 from phasevae.rows import Rows
 from phasevae.spectrum.spectrum import compute_spectrum
 from phasevae.sweeps.config_keys import NetworkSection, TrainingSection

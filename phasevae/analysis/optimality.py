@@ -127,14 +127,24 @@ def convergence_warning(convergence: Convergence, n_points: int) -> str | None:
 def shortfall(sweep: pd.DataFrame) -> NDArray[np.float64]:
     """Return by how many nats of ELBO the best network of the sweep, measured at each point, beats the point's own.
 
-    The sweep has the columns sigma2, beta, kl, and mse or reconstruction, all of one data set. The shortfall, shape
-    [points], is 0 where the point's own network is the best; it is a lower bound of the distance from the optimum.
+    The sweep has the columns sigma2, beta, kl, and mse or reconstruction, all of one data set; that of a hierarchy has
+    kl_top and beta_top as well. The shortfall, shape [points], is 0 where the point's own network is the best; it is a
+    lower bound of the distance from the optimum.
     """
     sigma2, beta, kl = (sweep[column].to_numpy() for column in ("sigma2", "beta", "kl"))
+    # Of a hierarchy, `kl` is the divergence of both levels, and each level has a weight of its own.
+    is_hierarchy = "kl_top" in sweep and "beta_top" in sweep
+    kl_top, beta_top = (
+        sweep[column].to_numpy() if is_hierarchy else np.zeros_like(kl) for column in ("kl_top", "beta_top")
+    )
     energy = sweep["reconstruction"].to_numpy() if "reconstruction" in sweep else sweep["mse"].to_numpy() / 2
-    own = energy / sigma2 + beta * kl
+    own = energy / sigma2 + beta * (kl - kl_top) + beta_top * kl_top
     best = np.array(
-        [np.min(energy / value + weight * kl) for value, weight in zip(sigma2, beta, strict=True)], dtype=float
+        [
+            np.min(energy / value + weight * (kl - kl_top) + weight_top * kl_top)
+            for value, weight, weight_top in zip(sigma2, beta, beta_top, strict=True)
+        ],
+        dtype=float,
     )
     return own - best
 

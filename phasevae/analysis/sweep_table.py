@@ -100,6 +100,11 @@ def level_1(table: pd.DataFrame) -> pd.DataFrame:
     return table[chosen & (table["level"] == 1) if "level" in table else chosen].reset_index(drop=True)
 
 
+def sees_condition(sweep: pd.DataFrame) -> bool:
+    """Whether the encoder sees the condition of the data, as it does where the data have none."""
+    return "encoder_sees_condition" not in sweep or bool(sweep["encoder_sees_condition"].all())
+
+
 def fixed_variance(sweep: pd.DataFrame) -> float | None:
     """Return the fixed posterior variance of level 1 in a hierarchy's sweep; None if it is learned."""
     values = sweep["posterior_variance"].dropna() if "posterior_variance" in sweep else ()

@@ -173,6 +173,7 @@ SCHEMAS = {
         **dict.fromkeys(("residual_edge", "residual_edge_standard_error", "residual_margin"), _ANY),
         **_OF_LATENTS,
         conditions=_list(_OF_CLASS),
+        encoder_sees_condition=_FLAG,
         beta_top=_POSITIVE | {"type": ["number", "null"]},
         top=_object(
             ("kl", "active_dims", *_OF_LATENTS), kl=_KL, active_dims={"type": "integer", "minimum": 0}, **_OF_LATENTS
@@ -239,7 +240,9 @@ SCHEMAS = {
         model={"type": ["string", "null"]},
         reason={"type": ["string", "null"]},
         models={"type": "object", "additionalProperties": _MODEL},
-        predicted=_object(null=True, critical_variance=_ANY, slope_below=_ANY),
+        predicted=_object(
+            null=True, critical_variance=_ANY, slope_below=_ANY, unaware_variance=_ANY, is_upper_bound=_FLAG
+        ),
         exponents=_object(null=True, window=_PAIR, reason={"type": ["string", "null"]}),
         cascade=_object(null=True, modes=_list(_object(mode=_WHOLE, threshold=_ANY, ci95=_PAIR))),
         derivatives=_object(null=True, x=_list(_NUMBER)),

@@ -106,6 +106,7 @@ _SWEEP = {
     "converged": _or_empty(_FLAG),
     "schedule": _TEXT,
     "likelihood": _TEXT,
+    "encoder_sees_condition": _FLAG,
     **_ORIGIN,
     **_OF_HIERARCHY,
     "kl_top": _KL,

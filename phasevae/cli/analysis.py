@@ -42,8 +42,8 @@ def fit(
     Example: phasevae fit sweep.csv --spectrum spectrum.json --dimensions dimensions.csv -o fit.json
     """
     from phasevae.analysis.pipeline import analyse
-    from phasevae.analysis.sweep_table import BETA_SIGMA2
     from phasevae.analysis.verdict import verdict
+    from phasevae.sweeps.settings import GAUSSIAN
 
     table, upward = read_table(sweep, "sweep"), table_of(hysteresis, "hysteresis")
     if upward is not None:
@@ -73,7 +73,7 @@ def fit(
     else:
         low, high = ("open" if edge is None else f"{edge:.6g}" for edge in result.ci95)
         order = f"order {result.order.value}" if result.order.value else "order not determined"
-        what = "critical variance" if result.abscissa == BETA_SIGMA2 else "critical KL weight"
+        what = "critical variance" if result.likelihood == GAUSSIAN else "critical KL weight"
         print(f"{output}: {what} {result.critical_variance:.6g} [{low}, {high}], {result.model}, {order}")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phasevae.artifacts.files import json_sha256
+from phasevae.artifacts.names import OWN
 from phasevae.artifacts.tables import write_table
 from phasevae.cli.options import DataMemory, NetworkChoice, PlanFile, SettingsJson, SpectrumFile, in_bytes
 from phasevae.cli.settings import given_settings, setting, sweep_settings, training_settings
@@ -16,7 +17,6 @@ from phasevae.config import completed_settings
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
-from phasevae.sweeps.settings import OWN
 from phasevae.wording import counted
 
 if TYPE_CHECKING:

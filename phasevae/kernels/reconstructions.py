@@ -7,15 +7,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from phasevae.artifacts.names import OWN
 from phasevae.errors import no_such_choice
 from phasevae.kernels.class_families import Bernoulli, Categorical
 from phasevae.kernels.count_families import Multinomial, NegativeBinomial, Poisson, SizedNegativeBinomial, ZeroInflated
 from phasevae.kernels.error_families import GaussianVariance, Laplace, StudentT
 from phasevae.kernels.family import Family
 from phasevae.kernels.own_family import OwnFamily
-
-OWN = "module:"
-"""The name of a likelihood of the user's own begins with it: module:FILE.py:NAME."""
 
 FAMILIES: dict[str, type[Family]] = {
     "bernoulli": Bernoulli,

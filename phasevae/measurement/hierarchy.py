@@ -6,6 +6,7 @@ noise are as in `phasevae.measurement.measure`.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -17,7 +18,13 @@ from phasevae.hierarchy import HierarchyEnsemble
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import posterior_draws, reparam_kl
 from phasevae.kernels.reconstruction import Reconstruction
-from phasevae.measurement.measure import ENOUGH_PAIRS, LIKELIHOOD_DRAWS, LIKELIHOOD_ROWS, MOST_PAIRS
+from phasevae.measurement.measure import (
+    ENOUGH_PAIRS,
+    LIKELIHOOD_DRAWS,
+    MOST_PAIRS,
+    collapsed_energy,
+    importance_weighted,
+)
 from phasevae.measurement.row_means import RowMeans
 from phasevae.rows import AnyRows, Batch, part_of
 from phasevae.sweeps.settings import Member
@@ -94,7 +101,10 @@ def measure_hierarchy(
     result = _result(of_all, bottom, top, residual, kl_top_dims)
     if held_out.numel():
         result["holdout"] = {"n_samples": held_out.numel(), **_summary(of_held)}
-    return result | (_log_likelihood(model, rows, member, reconstruction) if with_likelihood else {})
+    if with_likelihood:
+        log_weights = functools.partial(_log_weights, model, reconstruction, member)
+        result |= importance_weighted(rows, reconstruction, member, log_weights)
+    return result
 
 
 def _terms(
@@ -111,7 +121,7 @@ def _terms(
     each [R], and the log variance of level 1 [1, R, n]."""
     collapsed_kl = model.architecture.collapsed_kl
     kl_bottom = 0.5 * (error - (logvar[0].double() + 1).sum(-1))
-    collapsed = 0.5 * batch.x[0].double().square().sum(-1)
+    collapsed = collapsed_energy(reconstruction, batch)
     constant = reconstruction.constant(batch.x[0].double(), member.sigma2)
     penalty = member.beta * kl_bottom + member.beta_top * kl_top
     return {
@@ -178,18 +188,16 @@ def _result(means: RowMeans, bottom: _Latents, top: _Latents, residual: Tensor, 
     }
 
 
-def _log_likelihood(
-    model: HierarchyEnsemble, rows: AnyRows, member: Member, reconstruction: Reconstruction
-) -> dict[str, float]:
-    """Estimate the log likelihood by importance weighting, with draws of both levels; see `measure.log_likelihood`."""
-    order = noise.subset(noise.key("likelihood", "rows"), LIKELIHOOD_ROWS, len(rows))
-    batch: Batch = rows.gather(order.to(rows.order_device)[None])
-    keys = [torch.tensor([_key("likelihood", member, level)], device=rows.device) for level in (1, 2)]
+def _log_weights(
+    model: HierarchyEnsemble, reconstruction: Reconstruction, member: Member, batch: Batch, start: int
+) -> Tensor:
+    """Return the log weights of draws of both levels, [K, R]; see `measure.importance_weighted`."""
+    keys = [torch.tensor([_key("likelihood", member, level)], device=batch.x.device) for level in (1, 2)]
     statistics = reconstruction.statistics(batch.x)
     mu, logvar = model.encode(batch.inputs)
     weights = []
     for draw in range(LIKELIHOOD_DRAWS):
-        step = torch.tensor([draw], dtype=torch.int64, device=rows.device)
+        step = torch.tensor([(start << 32) + draw], dtype=torch.int64, device=batch.x.device)
         z1 = posterior_draws(mu, logvar, keys[0], step)
         mu2, logvar2, _, z2 = _top_draws(model, z1, keys[1], step)
         of_prior = (z1[0] - model.decode_top(z2)).square().sum(-1) + z2.square().sum(-1)
@@ -197,12 +205,7 @@ def _log_likelihood(
         of_z2 = ((z2 - mu2).square() / logvar2.exp() + logvar2).sum(-1)
         log_ratio = 0.5 * (of_z1 + of_z2 - of_prior)
         weights.append(log_ratio[0].double() - _energy(model, reconstruction, statistics, z1, member.sigma2)[0])
-    per_row = torch.logsumexp(torch.stack(weights), 0) - math.log(LIKELIHOOD_DRAWS)
-    per_row -= reconstruction.constant(batch.x[0].double(), member.sigma2)
-    return {
-        "log_likelihood": float(per_row.mean()),
-        "log_likelihood_standard_error": float(per_row.std()) / math.sqrt(per_row.numel()),
-    }
+    return torch.stack(weights)
 
 
 def _key(purpose: str, member: Member, level: int) -> int:

@@ -6,8 +6,9 @@ a point do not depend on the ensemble that it was trained in.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def measure_model(
         variance_sum += logvar[0].double().exp().sum(0)
         mu_sum += mu[0].double().sum(0)
         mu_products += mu[0].double().T @ mu[0].double()
-        collapsed = _collapsed_energy(reconstruction, batch)
+        collapsed = collapsed_energy(reconstruction, batch)
         constant = reconstruction.constant(batch.x[0].double(), member.sigma2)
         if of_classes is not None:
             product = mu[0, :, :, None].double() * mu[0, :, None].double()
@@ -165,7 +166,7 @@ def _block_terms(
     return kl[0].double(), total / pairs
 
 
-def _collapsed_energy(reconstruction: Reconstruction, batch: Batch) -> Tensor:
+def collapsed_energy(reconstruction: Reconstruction, batch: Batch) -> Tensor:
     """Return the energy of the constant decoder at sigma2 = 1 for some rows, [R]."""
     statistics = reconstruction.statistics(batch.x.double())
     outputs = reconstruction.with_offset(statistics.new_zeros(1, 1, 1, reconstruction.n_outputs))
@@ -202,12 +203,33 @@ def log_likelihood(
     """
     data = Rows.of(rows)
     reconstruction = reconstruction or GaussianReconstruction(data.n_features)
-    order = noise.subset(noise.key("likelihood", "rows"), LIKELIHOOD_ROWS, len(data)).to(data.order_device)
-    size = max(1, _LIKELIHOOD_NUMBERS // data.n_features)
-    parts = [
-        _log_likelihoods(model, reconstruction, data.gather(part[None]), number * size, member)
-        for number, part in enumerate(order.split(size))
-    ]
+    return importance_weighted(
+        data, reconstruction, member, functools.partial(_log_weights, model, reconstruction, member)
+    )
+
+
+def importance_weighted(
+    rows: AnyRows, reconstruction: Reconstruction, member: Member, log_weights: Callable[[Batch, int], Tensor]
+) -> dict[str, float]:
+    """Return the numbers of `log_likelihood` from the weights of the draws.
+
+    Parameters
+    ----------
+    rows : Rows or FileRows
+        The full data set.
+    reconstruction : Reconstruction
+    member : Member
+    log_weights : callable
+        Of some rows and the number of the first; returns ln p(x|z_k) p(z_k) / q(z_k|x) without the constant of the
+        reconstruction, [K, R].
+    """
+    order = noise.subset(noise.key("likelihood", "rows"), LIKELIHOOD_ROWS, len(rows)).to(rows.order_device)
+    size = max(1, _LIKELIHOOD_NUMBERS // rows.n_features)
+    parts = []
+    for number, part in enumerate(order.split(size)):
+        batch = rows.gather(part[None])
+        total = torch.logsumexp(log_weights(batch, number * size), dim=0) - math.log(LIKELIHOOD_DRAWS)
+        parts.append(total - reconstruction.constant(batch.x[0].double(), member.sigma2))
     per_row = torch.cat(parts)
     return {
         "log_likelihood": float(per_row.mean()),
@@ -215,10 +237,10 @@ def log_likelihood(
     }
 
 
-def _log_likelihoods(
-    model: VAEEnsemble, reconstruction: Reconstruction, batch: Batch, start: int, member: Member
+def _log_weights(
+    model: VAEEnsemble, reconstruction: Reconstruction, member: Member, batch: Batch, start: int
 ) -> Tensor:
-    """Return the estimated log likelihood of some rows, [R] in nats; `start` is the number of the first."""
+    """Return the log weights of the draws for some rows, [K, R] in nats; `start` is the number of the first."""
     key = noise.point_key("likelihood", member.seed, member.sigma2, member.beta)
     keys = torch.tensor([key], dtype=torch.int64, device=batch.x.device)
     sigma2 = torch.tensor([member.sigma2], dtype=batch.x.dtype, device=batch.x.device)
@@ -233,8 +255,7 @@ def _log_likelihoods(
         energy = reconstruction.energy(statistics, outputs, sigma2)[0]
         log_ratio = 0.5 * ((z[0] - mu).square() / variance + logvar - z[0].square())
         weights.append(-energy.double() + log_ratio.double().sum(-1))
-    total = torch.logsumexp(torch.cat(weights), dim=0) - math.log(LIKELIHOOD_DRAWS)
-    return total - reconstruction.constant(batch.x[0].double(), member.sigma2)
+    return torch.cat(weights)
 
 
 def _passes(model: VAEEnsemble, rows: int, draws: int) -> Iterator[Tensor]:

@@ -34,6 +34,7 @@ _SWEEP = (
 )
 _COLUMNS = (*_SWEEP, "converged")
 _RESIDUAL = ("residual_edge", "residual_edge_standard_error", "residual_margin")
+_OF_CONDITION = ("encoder_sees_condition",)
 _LATENT = {"kl": "kl_per_dim", "latent_variance": "latent_variance", "mean_variance": "mean_variance"}
 _REQUIRED = (*_SWEEP, *_LATENT.values(), "mean_covariance", "convergence", "settings", "config_digest", "provenance")
 
@@ -132,6 +133,7 @@ def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
         | {key: point["settings"][key] for key in ("n_latent", "schedule")}
         | {key: point["provenance"][key] for key in ("backend", "data_sha256")}
         | _of_likelihood(point)
+        | {key: point[key] for key in _OF_CONDITION if key in point}
         for point in points
     ]
     return _sorted(pd.DataFrame(rows), [])

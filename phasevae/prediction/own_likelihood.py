@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phasevae.artifacts.names import OWN
 from phasevae.errors import InputError
 from phasevae.kernels.own_family import OwnFamily
 from phasevae.prediction.own_loss.function import load_function
 from phasevae.prediction.own_loss.measure import understand
 from phasevae.prediction.own_loss.rows import rows_of
 from phasevae.spectrum.spectrum import Spectrum
-from phasevae.sweeps.settings import OWN
 
 _PROBE_ROWS = 8
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from phasevae.artifacts.names import OWN
 from phasevae.datasets.base import Dataset, write_npy
 from phasevae.datasets.feature_statistics import feature_statistics
 from phasevae.datasets.samples import read_samples
@@ -15,7 +16,7 @@ from phasevae.errors import InputError
 from phasevae.likelihoods.registry import find_likelihood
 from phasevae.prediction.measured import whitened_scores
 from phasevae.spectrum.spectrum import LikelihoodRecord, Spectrum, measure_spectrum
-from phasevae.sweeps.settings import GAUSSIAN, OWN
+from phasevae.sweeps.settings import GAUSSIAN
 
 
 def spectrum_of_likelihood(

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from phasevae.artifacts.names import OWN
 from phasevae.errors import InputError
 from phasevae.sweeps.config_keys import (
     ExtensionSection,
@@ -28,9 +29,6 @@ HIERARCHY_KEYS = tuple(HierarchySection.model_fields)
 
 GAUSSIAN = "gaussian"
 """The likelihood whose sweeps are over the decoder variance; those of all others are over the weight of KL."""
-
-OWN = "module:"
-"""A likelihood of the user's own is called module:FILE.py:NAME."""
 
 GRID_KEYS = ("sigma2", "sigma2_ratio", "beta", "beta_ratio", "seeds", "n_buckets")
 TRAINING_KEYS = (

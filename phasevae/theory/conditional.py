@@ -10,8 +10,8 @@ A single part of share 1 gives the curves without conditions. Collapsed, the dec
 so traces and squared errors are those of the rows less that mean.
 
 A decoder that adds its condition, f(z) + B c, has the same directions for all conditions. Its threshold is the largest
-eigenvalue of the covariance of the residual of the regression of x on c (`regression_residual`; Dang et al., "Beyond
-vanilla variational autoencoders", ICLR 2024, for linear networks). For a decoder that is free to multiply z and c this
+eigenvalue of the covariance of the residual of the regression of x on c (Dang et al., "Beyond vanilla variational
+autoencoders", ICLR 2024, for linear networks). For a decoder that is free to multiply z and c this
 is the threshold only where Cov(x | c) is the same for all c.
 """
 
@@ -141,26 +141,6 @@ def exact_above(parts: Sequence[ConditionModes], n_latent: int) -> float:
     """Return the beta * sigma2 above which these curves are the optimum over all decoders of data that are Gaussian
     given the condition (`ppca.ppca_exact_above`)."""
     return max(ppca.ppca_exact_above(_positive(part), n_latent) for part in _checked(parts))
-
-
-def regression_residual(of_x: ArrayLike, of_x_and_c: ArrayLike, of_c: ArrayLike) -> NDArray:
-    """Return the covariance of what linear regression on a condition leaves, Sigma_x - Sigma_xc Sigma_c^-1 Sigma_cx.
-
-    Parameters
-    ----------
-    of_x : array [D, D]
-        Covariance of the data.
-    of_x_and_c : array [D, C]
-        Covariance of the data with the condition.
-    of_c : array [C, C]
-        Covariance of the condition; it may be singular, as that of one-hot classes is.
-
-    Returns
-    -------
-    array [D, D]
-    """
-    cross = np.asarray(of_x_and_c, dtype=float)
-    return np.asarray(of_x, dtype=float) - cross @ np.linalg.pinv(of_c, hermitian=True) @ cross.T
 
 
 def unaware_threshold(of_x: ArrayLike, shares: ArrayLike, given_c: ArrayLike) -> float:

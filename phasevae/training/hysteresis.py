@@ -127,5 +127,6 @@ def _measured(branch: str, trainer: Trainer, problem: Problem) -> list[dict[str,
             reconstruction=problem.reconstruction,
         )
         samples = trainer.step * trainer.settings.batch
-        rows.append({"branch": branch, **asdict(member), **{key: numbers[key] for key in _NUMBERS}, "samples": samples})
+        identity = {key: value for key, value in asdict(member).items() if value is not None}
+        rows.append({"branch": branch, **identity, **{key: numbers[key] for key in _NUMBERS}, "samples": samples})
     return rows

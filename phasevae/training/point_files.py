@@ -75,6 +75,7 @@ def write_point(
     point = {
         **identity,
         **numbers,
+        **({} if rows.conditioning is None else {"encoder_sees_condition": rows.conditioning.encoder_sees}),
         "samples": trainer.settings.n_steps * trainer.settings.batch,
         "extended": budget,
         "converged": is_converged(convergence),

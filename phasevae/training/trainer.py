@@ -17,7 +17,7 @@ from torch import Tensor
 from phasevae.errors import InputError
 from phasevae.kernels.adam import Adam
 from phasevae.model import VAEEnsemble
-from phasevae.rows import mean_over
+from phasevae.rows import mean_over, part_of
 from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
@@ -37,7 +37,7 @@ TINY_SIGMA2 = 1e-12
 
 
 class Trainer:
-    """Trains an ensemble on data in memory.
+    """Trains an ensemble on the rows of a problem, which are in memory or read from their file.
 
     Parameters
     ----------
@@ -80,6 +80,7 @@ class Trainer:
         self._seed_of_member = torch.tensor([seeds.index(member.seed) for member in members], device=device)
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=rows.dtype, device=device)
         self._reconstruction = problem.reconstruction
+        self._held_out = problem.held_out
         self._vae = (VAEStep if settings.hierarchy is None else HierarchyStep)(problem, members, settings)
         self._adam = Adam(self.model.parameters)
         self._window = torch.zeros(3, len(members), dtype=torch.float64, device=device)
@@ -197,9 +198,13 @@ class Trainer:
 
     @functools.cached_property
     def _mean_constant(self) -> float:
-        """The mean over the data of what the energy leaves out, in nats, for families whose sigma2 is 1."""
-        blocks = self._rows.blocks(_BLOCK)
-        return sum(float(self._reconstruction.constant(batch.x[0], 1.0).sum()) for _, batch in blocks) / len(self._rows)
+        """The mean over the rows to train with of what the energy leaves out, in nats, for families of sigma2 = 1."""
+        total = 0.0
+        for start, batch in self._rows.blocks(_BLOCK):
+            constant = self._reconstruction.constant(batch.x[0], 1.0)
+            held = part_of(self._held_out, start, len(constant)).to(constant.device)
+            total += float(constant.sum()) - float(constant[held].sum())
+        return total / (len(self._rows) - self._held_out.numel())
 
     def _remedy(self, member: Member) -> str:
         """What to choose instead where the training of a model diverges."""

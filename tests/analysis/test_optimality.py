@@ -51,3 +51,12 @@ def test_a_sweep_over_the_kl_weight_compares_reconstructions():
     consistency = optimality_summary(over_beta)
     assert (consistency.sigma2, consistency.beta) == ([], [0.5])
     assert optimality_warning(consistency).startswith("at beta = 0.5 the network of another point has a better ELBO")
+
+
+def test_the_levels_of_a_hierarchy_have_weights_of_their_own():
+    levels = {"sigma2": 1.0, "beta": [1.0, 2.0], "beta_top": 4.0, "kl": [3.0, 2.5], "kl_top": [0.5, 0.5]}
+    sweep = pd.DataFrame({**levels, "mse": [2.0, 3.5]})
+    assert optimality_warning(optimality_summary(sweep)) is None
+    lively = pd.DataFrame({**levels, "kl": [3.0, 3.0], "kl_top": [1.5, 0.5], "mse": [2.0, 2.0]})
+    # Point 1 pays 1.5 + 4 * 1.5, with the network of point 2 only 2.5 + 4 * 0.5.
+    assert optimality_summary(lively) == Consistency(pytest.approx(3.0), [], [1.0])

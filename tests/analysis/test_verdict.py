@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from gaussian_sweeps import gaussian_sweep, spectrum_of
 
@@ -48,9 +50,23 @@ def test_an_open_interval_confirms_no_prediction():
 
 def test_a_sweep_over_the_kl_weight_speaks_of_it():
     sweep = gaussian_sweep(seed=0)
-    over_beta = sweep.assign(beta=sweep["beta"] * sweep["sigma2"], sigma2=1.0)
+    over_beta = sweep.assign(beta=sweep["beta"] * sweep["sigma2"], sigma2=1.0, likelihood="poisson")
     point = fit_critical_point(over_beta, spectrum_of(), 4)
     assert point.critical_variance == pytest.approx(fit_critical_point(sweep, spectrum_of(), 4).critical_variance)
     sentence = verdict(point)
     assert sentence.startswith(f"Every latent is collapsed from beta = {point.critical_variance:.4g} on")
     assert "Choose a smaller KL weight to keep" in sentence and "The spectrum of the scores predicts 1" in sentence
+    gaussian = verdict(fit_critical_point(over_beta.drop(columns="likelihood"), spectrum_of(), 4))
+    assert "decoder variance or KL weight" in gaussian and "The spectrum of the data predicts 1" in gaussian
+
+
+def test_an_encoder_that_does_not_see_the_condition_has_bounds():
+    spectrum = replace(spectrum_of(), unaware_variance=0.8)
+    sweep = gaussian_sweep(seed=0).assign(encoder_sees_condition=False)
+    point = fit_critical_point(sweep, spectrum, 4)
+    assert point.predicted == Predicted(1.0, None, 0.8, is_upper_bound=True)
+    assert verdict(point).endswith("predicts 0.8 for a linear encoder, which others can exceed, up to 1.")
+    without = verdict(fit_critical_point(sweep, spectrum_of(), 4))
+    assert without.endswith("The encoder does not see the condition: the spectrum of the data gives the upper bound 1.")
+    aware = fit_critical_point(sweep.assign(encoder_sees_condition=True), spectrum, 4)
+    assert verdict(aware).endswith("The spectrum of the data predicts 1: within the interval.")

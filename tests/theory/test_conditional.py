@@ -74,18 +74,6 @@ def test_collapsed_value_is_that_of_the_conditional_means():
     assert conditional.collapsed_elbo(parts, 0.3) == pytest.approx(likelihood)
 
 
-def test_regression_residual_is_that_of_least_squares():
-    rng = np.random.default_rng(1)
-    labels = rng.integers(0, 3, 500)
-    x = rng.standard_normal((500, 4)) @ rng.standard_normal((4, 4)) + rng.standard_normal((3, 4))[labels]
-    for c in (np.eye(3)[labels], np.column_stack([x[:, 0] + rng.standard_normal(500), rng.standard_normal(500)])):
-        design = np.column_stack([np.ones(500), c])
-        left = x - design @ np.linalg.lstsq(design, x, rcond=None)[0]
-        joint = np.cov(np.column_stack([x, c]).T, bias=True)
-        found = conditional.regression_residual(joint[:4, :4], joint[:4, 4:], joint[4:, 4:])
-        np.testing.assert_allclose(found, left.T @ left / 500, atol=1e-10)
-
-
 def _linear_kl(of_x: np.ndarray, shares: np.ndarray, given_c: np.ndarray, sigma2: float) -> float:
     """KL of one latent of the best VAE with a linear encoder of x alone and a linear decoder for each condition."""
 

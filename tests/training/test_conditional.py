@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from phasevae.artifacts.files import read_json
 from phasevae.config import completed_settings
 from phasevae.datasets.registry import build_dataset
 from phasevae.errors import InputError
 from phasevae.measurement.measure import measure_model
-from phasevae.measurement.tables import dimensions_table
+from phasevae.measurement.tables import dimensions_table, sweep_table
 from phasevae.rows import Rows, given_condition
 from phasevae.spectrum.spectrum import spectrum_of
 from phasevae.stored import load
+from phasevae.sweeps.points import Task
 from phasevae.sweeps.settings import Member, Settings, training_keys
 from phasevae.theory import conditional
 from phasevae.trained import save_model
+from phasevae.training.point_files import write_point
 from phasevae.training.problem import Problem
 from phasevae.training.row_order import balanced_groups, principal_axes
 from phasevae.training.trainer import Trainer
@@ -140,6 +144,19 @@ def test_each_class_has_rows_of_its_own_in_the_table():
     assert table["condition"].tolist() == ["", "", "a", "a", "b", "b"]
     assert table["kl"].tolist() == [0.3, 0.3, 0.4, 0.4, 0.2, 0.2]
     assert "condition" not in dimensions_table([point])
+
+
+def test_the_sweep_table_tells_whether_the_encoder_sees_the_condition(data, tmp_path):
+    for condition, sees in ((data.condition, False), (data.condition, True), (None, True)):
+        chosen = settings(samples=1000, encoder_sees_condition=sees)
+        problem = Problem.of(data.x, chosen, condition=condition)
+        trainer = Trainer(problem, [Member(0.3, 1.0, 0)], chosen)
+        trainer.run()
+        task = Task(trainer.members[0], tmp_path, "digest")
+        origin = {"backend": "torch", "data_sha256": "", "code_hash": ""}
+        write_point(trainer, 0, task, problem, chosen, 1, 0.0, origin)
+        table = sweep_table([read_json(tmp_path / "point.json", kind="point")])
+        assert table.get("encoder_sees_condition", pd.Series()).tolist() == ([] if condition is None else [sees])
 
 
 def _of_latents(kl):

@@ -48,6 +48,7 @@ def test_an_active_branch_survives_where_fresh_networks_collapse():
     table = hysteresis_sweep(x, SETTINGS, [0.6 * critical, 1.2 * critical, 3.0 * critical], [0])
     assert list(table["branch"]) == ["up"] * 3 + ["fresh"] * 3
     assert list(table["samples"]) == [64 * 400] * 6
+    assert "beta_top" not in table
     up = table[table["branch"] == "up"]["kl"].to_numpy()
     # Two clusters of weight 0.1 are distinguished at ln 2 nats at most, and the variance proxy ends at 2.02.
     assert up[0] > 0.1 and up[1] > 0.1 and up[2] < 0.02

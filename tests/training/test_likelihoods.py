@@ -48,6 +48,18 @@ def settings(name: str, **changes) -> Settings:
     return Settings(**(keys | changes))
 
 
+def test_the_history_does_not_depend_on_held_out_rows():
+    chosen = settings("poisson", holdout=0.2, balanced_order=False)
+    histories = []
+    for added in (0.0, 50.0):
+        problem = Problem.of(ROWS["poisson"], chosen)
+        problem.rows.x[problem.held_out] += added
+        trainer = Trainer(problem, [Member(1.0, 2.0, 0)], chosen)
+        trainer.run()
+        histories.append(np.stack(trainer.history))
+    np.testing.assert_allclose(*histories, rtol=1e-6)
+
+
 @each_family
 def test_the_collapsed_value_is_minus_the_loss_of_the_fit(name):
     x = ROWS[name]

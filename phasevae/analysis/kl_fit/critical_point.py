@@ -24,9 +24,17 @@ from phasevae.analysis.kl_fit.fit import (
 from phasevae.analysis.kl_fit.forms import NAMES, SINGLE_MODE
 from phasevae.analysis.kl_fit.profile_likelihood import slope_below
 from phasevae.analysis.records import Estimate, Interval
-from phasevae.analysis.sweep_table import BETA_SIGMA2, abscissa_name, kl_by_seed, sweep_points, undetermined
+from phasevae.analysis.sweep_table import (
+    BETA_SIGMA2,
+    abscissa_name,
+    kl_by_seed,
+    sees_condition,
+    sweep_points,
+    undetermined,
+)
 from phasevae.errors import InputError, no_such_choice
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
+from phasevae.sweeps.settings import GAUSSIAN
 from phasevae.theory.conditional import kl_slope_below
 
 if TYPE_CHECKING:
@@ -57,10 +65,16 @@ class SlopeJump(Estimate):
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the spectrum of the data predicts (Eq. 26); None without a spectrum."""
+    """What the spectrum of the data predicts (Eq. 26); None without a spectrum.
+
+    Where the encoder does not see the condition of the data, the critical variance of an encoder that sees it is an
+    upper bound, `unaware_variance`, the threshold of a linear encoder, is a lower one, and no slope is predicted.
+    """
 
     critical_variance: float | None = None
     slope_below: float | None = None
+    unaware_variance: float | None = None
+    is_upper_bound: bool = False  # of critical_variance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +96,7 @@ class CriticalPoint:
     n_points: int  # trained models
     n_seeds: int
     abscissa: str = BETA_SIGMA2
+    likelihood: str = GAUSSIAN
     warnings: list[str] = field(default_factory=list)
     reason: str | None = None
     model_reason: str | None = None
@@ -123,10 +138,11 @@ def fit_critical_point(
             f"{points.x.min():g} to {points.x.max():g}"
         )
     result = CriticalPoint(
-        predicted=_predicted(spectrum),
+        predicted=_predicted(spectrum, sees_condition(sweep)),
         n_points=int(points.count.sum()),
         n_seeds=int(sweep["seed"].nunique()),
         abscissa=abscissa_name(sweep),
+        likelihood=sweep["likelihood"].iloc[0] if "likelihood" in sweep else GAUSSIAN,
         reason=undetermined(points),
     )
     if result.reason:
@@ -189,9 +205,11 @@ def _warnings(name: str, models: Mapping[str, FormFit], spectrum: Spectrum | Non
     return warnings
 
 
-def _predicted(spectrum: Spectrum | None) -> Predicted:
+def _predicted(spectrum: Spectrum | None, sees_condition: bool) -> Predicted:
     if spectrum is None:
         return Predicted()
+    if not sees_condition:
+        return Predicted(spectrum.critical_variance, unaware_variance=spectrum.unaware_variance, is_upper_bound=True)
     return Predicted(spectrum.critical_variance, kl_slope_below(spectrum.modes))
 
 
