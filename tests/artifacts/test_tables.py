@@ -29,6 +29,7 @@ def right_rows(kind: str) -> pd.DataFrame:
     """Two rows of a kind of table that meet its schema."""
     columns = TABLES[kind].columns
     row = {name: RIGHT_TEXTS.get(name, RIGHT[column.kind]) for name, column in columns.items()}
+    row |= {name: each.high for name, each in columns.items() if each.kind == "whole" and row[name] > each.high}
     key = TABLES[kind].key[-1]
     return pd.DataFrame([row, row | {key: f"{row[key]}1" if isinstance(row[key], str) else row[key] + 1}])
 
