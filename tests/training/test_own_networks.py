@@ -115,7 +115,7 @@ def test_another_file_is_another_point(tmp_path):
 
 
 def test_networks_for_other_data_are_refused():
-    with pytest.raises(InputError, match="network: samples of 2 x 3 numbers, must be of 4"):
+    with pytest.raises(InputError, match="network: samples of 2 x 3 numbers, but the encoder sees 4"):
         Trainer(gaussian_rows(), MEMBERS[:1], short("plain", network=spec_of(GOOD["plain"], (2, 3))))
     with pytest.raises(InputError, match="network: the file with"):
         lost = type(spec_of(GOOD["plain"]))(**spec_of(GOOD["plain"]).model_dump())

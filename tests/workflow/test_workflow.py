@@ -35,6 +35,7 @@ FIGURES = [
     "slowing",
     "cascade",
     "soft_modes",
+    "residual",
 ]
 EXTENDED = [2.0, 1.0, 3.5, 5.0]
 
