@@ -242,8 +242,12 @@ def given_condition(rows: AnyRows, condition: Condition, encoder_sees: bool = Tr
 
 def classes_of(rows: AnyRows) -> Tensor | None:
     """Return the class of each row [N], int64; None where the condition is not one of classes."""
-    has_classes = rows.conditioning is not None and rows.conditioning.has_classes
-    return rows.condition.argmax(1) if has_classes else None
+    return rows.condition.argmax(1) if has_classes(rows) else None
+
+
+def has_classes(rows: AnyRows) -> bool:
+    """Whether the rows have a condition of classes."""
+    return rows.conditioning is not None and rows.conditioning.has_classes
 
 
 def mean_of_rows(x: np.ndarray | RowFile) -> np.ndarray:
@@ -268,10 +272,10 @@ def mean_over(rows: AnyRows, function: Callable[[Tensor], Tensor], left_out: Ten
     Tensor [S], or [C, S] where the rows have classes
         Summed in float64, in the type of the rows.
     """
-    has_classes = rows.conditioning is not None and rows.conditioning.has_classes
+    with_classes = has_classes(rows)
     total, counts = 0.0, 0.0
     for start, batch in rows.blocks(block_rows(rows.n_features)):
-        x, columns = batch.x[0], batch.condition[0] if has_classes else None
+        x, columns = batch.x[0], batch.condition[0] if with_classes else None
         if left_out.numel():
             kept = torch.ones(len(x), dtype=torch.bool)
             kept[part_of(left_out, start, len(x))] = False
@@ -281,7 +285,7 @@ def mean_over(rows: AnyRows, function: Callable[[Tensor], Tensor], left_out: Ten
         else:
             total = total + columns.double().mT @ function(x).double()
             counts = counts + columns.sum(0, dtype=torch.float64)
-    if has_classes:
+    if with_classes:
         return (total / counts[:, None].clamp(min=1)).to(rows.dtype)
     return (total / (len(rows) - left_out.numel())).to(rows.dtype)
 

@@ -19,6 +19,7 @@ from phasevae.kernels import noise
 from phasevae.kernels.elbo import posterior_draws, reparam_kl
 from phasevae.kernels.reconstruction import Reconstruction
 from phasevae.measurement.measure import (
+    BLOCK,
     ENOUGH_PAIRS,
     LIKELIHOOD_DRAWS,
     MOST_PAIRS,
@@ -30,7 +31,6 @@ from phasevae.rows import AnyRows, Batch, part_of
 from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ACTIVE_KL
 
-_BLOCK = 2048
 _TERMS = ("kl", "kl_top", "energy", "elbo", "collapsed", "gap")
 
 
@@ -77,7 +77,7 @@ def measure_hierarchy(
     bottom, top = (_Latents(rows.device, size) for size in (architecture.n_latent, architecture.n_top))
     residual, kl_top_dims = bottom.zeros(), top.zeros()
     of_all, of_held = (RowMeans(_TERMS, count, rows.device) for count in (n, held_out.numel()))
-    for start, batch in rows.blocks(_BLOCK):
+    for start, batch in rows.blocks(BLOCK):
         mu, logvar = model.encode(batch.inputs)
         bottom.add(mu, logvar)
         statistics = reconstruction.statistics(batch.x)

@@ -21,7 +21,7 @@ from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstructi
 from phasevae.measurement.conditions import ClassSums, class_numbers
 from phasevae.measurement.row_means import RowMeans
 from phasevae.model import VAEEnsemble
-from phasevae.rows import AnyRows, Batch, Rows, part_of
+from phasevae.rows import AnyRows, Batch, Rows, has_classes, part_of
 from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ACTIVE_KL
 
@@ -33,7 +33,9 @@ LIKELIHOOD_DRAWS = 256
 _LIKELIHOOD_NUMBERS = 2**22
 """The most numbers of the rows whose log likelihood is estimated together. Several copies of them are held."""
 
-_BLOCK = 2048
+BLOCK = 2048
+"""Rows that are measured together."""
+
 # Several draws of all rows are decoded in one pass, because a pass over few rows is mostly overhead. The outputs of a
 # layer have at most this many numbers in a pass (8 MiB in float32): larger ones leave the cache.
 _PASS_NUMBERS = 2**21
@@ -70,11 +72,11 @@ def measure_model(
     Returns
     -------
     dict
-        `mse` is E|x - f(z)|^2 summed over features, None for other families; `reconstruction`, for these, is
-        -E ln p(x|z); `elbo` is E ln p(x|z) - beta kl (Eq. 17); `elbo_gap` is its
-        distance from the value of the constant decoder (Eq. 24), paired row by row; `log_likelihood` is that of
-        `log_likelihood`. Keys that end in `_standard_error` are over rows. `conditions` is that of `class_numbers`,
-        where the rows have classes. `holdout` has the numbers of the held-out rows.
+        `mse` is E|x - f(z)|^2 summed over features, None for other families; `reconstruction`, for these, is -E ln
+        p(x|z); `elbo` is E ln p(x|z) - beta kl (Eq. 17); `elbo_gap` is its distance from the value of the constant
+        decoder (Eq. 24), paired row by row; `log_likelihood` is that of `log_likelihood`. Keys that end in
+        `_standard_error` are over rows. `conditions` is that of `class_numbers`, where the rows have classes. `holdout`
+        has the numbers of the held-out rows.
     """
     data = Rows.of(rows)
     reconstruction = reconstruction or GaussianReconstruction(data.n_features)
@@ -85,12 +87,11 @@ def measure_model(
     pairs = min(MOST_PAIRS, math.ceil(ENOUGH_PAIRS / n))
     held_out = torch.empty(0, dtype=torch.int64) if held_out is None else held_out
     of_all, of_held = (RowMeans(_TERMS, count, data.device) for count in (n, held_out.numel()))
-    has_classes = data.conditioning is not None and data.conditioning.has_classes
-    of_classes = ClassSums(data.conditioning.coding) if has_classes else None
+    of_classes = ClassSums(data.conditioning.coding) if has_classes(data) else None
     kl_sum = torch.zeros(n_latent, dtype=torch.float64, device=data.device)
     variance_sum, mu_sum = kl_sum.clone(), kl_sum.clone()
     mu_products = kl_sum.new_zeros(n_latent, n_latent)
-    for start, batch in data.blocks(_BLOCK):
+    for start, batch in data.blocks(BLOCK):
         mu, logvar = model.encode(batch.inputs)
         kl, energy = _block_terms(model, reconstruction, batch, mu, logvar, key, start, pairs)
         kl_sum += kl.sum(0)
