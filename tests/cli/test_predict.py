@@ -222,7 +222,7 @@ def test_anndata_files(tmp_path):
     for options, expected in (({}, x), ({"key": "dense"}, 2 * x)):
         np.testing.assert_array_equal(dataset_from_path(tmp_path / "cells.h5ad", **options).x, expected)
     done = phasevae("cells.h5ad", "--latent", 2, "--beta", 1, "--key", "absent", folder=tmp_path)
-    assert done.returncode == 2 and "must be one of its layers (dense)" in done.stderr
+    assert done.returncode == 2 and "must be one of X, layers/dense" in done.stderr
     (tmp_path / "bad.h5ad").write_bytes(b"no")
     done = phasevae("bad.h5ad", "--latent", 2, "--beta", 1, folder=tmp_path)
     assert done.returncode == 2 and "not a .h5ad file" in done.stderr
