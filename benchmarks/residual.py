@@ -3,6 +3,7 @@
     python benchmarks/residual.py gaussian        edges of trained models against max(lambda_{k+1}, s^2 / lambda_k)
     python benchmarks/residual.py mixture         the mixture of arXiv:2610.11257, also by power iteration
     python benchmarks/residual.py brute-force     dead latents perturbed and trained on, 20 cases
+    python benchmarks/residual.py curvature       second differences of the loss along the modes against their prediction
     python benchmarks/residual.py seconds         seconds a point beside those of the training, 60,000 rows of 64
 
 Each prints a Markdown table; -o DIR also writes it as CSV. Each takes about a minute on one core.
@@ -24,12 +25,14 @@ from phasevae.datasets.store import load_dataset
 from phasevae.datasets.synthetic import mixture, synthetic
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.residual import measure_residual, residual_numbers
+from phasevae.measurement.stability import measure_stability
 from phasevae.rows import Rows
 from phasevae.spectrum.spectrum import compute_spectrum
 from phasevae.sweeps.config_keys import NetworkSection, TrainingSection
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl
 from phasevae.theory.residual import ppca_residual_edge
+from phasevae.trained import TrainedVAE
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 
@@ -41,6 +44,12 @@ CHECKED = (0.75, 0.84, 0.93, 1.02)
 SEEDS = 3
 
 SEPARATED = (1.0, 0.6, 0.36, 0.216, 0.13, 0.078)
+MIDDLES = (1.25, *((SEPARATED[k] * SEPARATED[k - 1]) ** 0.5 for k in range(1, 4)))
+"""Decoder variances in the middle of the branches with 0 to 3 of 4 latents active."""
+
+ENTRIES = {"uu": (0, 0), "uv": (0, 1), "vv": (1, 1)}
+"""Of a block: decoder, coupling, encoder."""
+
 RATIOS = (0.85, 1.15)
 """Of the edge: below it a dead latent comes back, above it stays dead."""
 
@@ -147,9 +156,7 @@ def brute_force(samples: float) -> pd.DataFrame:
     table = []
     for name, kind in (("gaussian", synthetic), ("mixture", mixture)):
         rows = Rows.of(kind(eigenvalues=list(SEPARATED), n_samples=64_000).x)
-        # In the middle of the branches with 0 to 3 of 4 latents active.
-        middles = [1.25, *((SEPARATED[k] * SEPARATED[k - 1]) ** 0.5 for k in range(1, 4))]
-        members = [Member(float(s), 1.0, 0) for s in middles] + [Member(float(middles[1]), 1.0, 1)]
+        members = [Member(float(s), 1.0, 0) for s in MIDDLES] + [Member(float(MIDDLES[1]), 1.0, 1)]
         first = trained(rows, members, settings)
         cases, starts, after = [], [], []
         for index, member in enumerate(members):
@@ -174,6 +181,36 @@ def brute_force(samples: float) -> pd.DataFrame:
                     "right": (now > before) == (ratio < 1),
                 }
             )
+    return pd.DataFrame(table)
+
+
+def curvature(samples: float) -> pd.DataFrame:
+    """Measured and predicted curvature along the residual modes of trained models with 0 to 3 of 4 latents active."""
+    table = []
+    for name, kind in (("gaussian", synthetic), ("mixture", mixture)):
+        rows = Rows.of(kind(eigenvalues=list(SEPARATED), n_samples=64_000).x)
+        members = [Member(float(s), 1.0, 0) for s in MIDDLES]
+        trainer = trained(rows, members, settings_of(samples))
+        for index, member in enumerate(members):
+            metadata = {"sigma2": member.sigma2, "beta": member.beta}
+            model = TrainedVAE(trainer.model.member(index), torch.zeros(rows.n_features), metadata)
+            dead = np.flatnonzero(kl_per_dim(trainer, index, rows) <= ACTIVE_KL)
+            found = measure_stability(model, rows.x.numpy(), latents=dead[:1].tolist())
+            for block in found["blocks"]:
+                measured, predicted = np.array(block["measured"]), np.array(block["predicted"])
+                table.append(
+                    {
+                        "data": name,
+                        "sigma2": member.sigma2,
+                        "active": len(found["active"]),
+                        "mode": block["mode"],
+                        "channel": block["channel"],
+                        **{key: measured[at] for key, at in ENTRIES.items()},
+                        **{f"{key}_predicted": predicted[at] for key, at in ENTRIES.items()},
+                        "soft_mode": block["soft_mode"],
+                        "soft_mode_predicted": block["predicted_soft_mode"],
+                    }
+                )
     return pd.DataFrame(table)
 
 
@@ -203,6 +240,7 @@ PARTS = {
     "gaussian": (gaussian, 3e5),
     "mixture": (mixed, 1e6),
     "brute-force": (brute_force, 4e5),
+    "curvature": (curvature, 4e5),
     "seconds": (seconds, 2e4),
 }
 """The function of each part, and the samples that each model is trained with."""
