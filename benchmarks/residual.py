@@ -3,7 +3,7 @@
     python benchmarks/residual.py gaussian        edges of trained models against max(lambda_{k+1}, s^2 / lambda_k)
     python benchmarks/residual.py mixture         the mixture of arXiv:2610.11257, also by power iteration
     python benchmarks/residual.py brute-force     dead latents perturbed and trained on, 20 cases
-    python benchmarks/residual.py curvature       second differences of the loss along the modes against their prediction
+    python benchmarks/residual.py curvature       second differences of the loss along the modes, predicted and measured
     python benchmarks/residual.py seconds         seconds a point beside those of the training, 60,000 rows of 64
 
 Each prints a Markdown table; -o DIR also writes it as CSV. Each takes about a minute on one core.

@@ -21,6 +21,7 @@ from phasevae.analysis.optimality import (
     rows_of,
 )
 from phasevae.analysis.order import Order, transition_order
+from phasevae.analysis.residual import Branches, fit_branches
 from phasevae.analysis.slowing import Slowing, fit_slowing
 from phasevae.analysis.sweep_table import check_belongs, fixed_variance, level_1
 from phasevae.analysis.thresholds import Thresholds, fit_thresholds
@@ -40,6 +41,7 @@ class Analysis(CriticalPoint):
     order: Order
     exponents: Exponents
     cascade: Thresholds
+    residual: Branches | None = None  # None in a file of an earlier version
     conditions: list[ClassThresholds] = field(default_factory=list)  # of data with classes
     beta_equivalence: BetaEquivalence | None  # None for a single beta
     slowing: Slowing
@@ -128,6 +130,7 @@ def analyse(
         order=_with_hysteresis(order, hysteresis.measured),
         exponents=exponents,
         cascade=cascade,
+        residual=Branches([], CASCADE_REASON) if conditions else fit_branches(sweep, cascade),
         conditions=conditions,
         beta_equivalence=equivalence,
         slowing=slowing,
