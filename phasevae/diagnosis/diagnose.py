@@ -93,8 +93,10 @@ def diagnose(
     described = (sigma2, beta, loss, library, kl_weight, loss_options)
     with networks_of(trained, encode, decode, x, samples.shape) as networks:
         if isinstance(trained, TrainedVAE):
-            if trained.coding is not None or isinstance(trained, TrainedHierarchy):
-                raise InputError("model: has a condition or two levels, must be a plain VAE; point.json has its edge")
+            if trained.coding is not None:
+                raise InputError("model: has a condition, must be a plain VAE; see residual_edge in its point.json")
+            if isinstance(trained, TrainedHierarchy):
+                raise InputError("model: has two levels of latents, must be a plain VAE; see top in its point.json")
             if any(option is not None for option in described):
                 raise InputError("loss: must be left out for a trained point, which records sigma2 and beta")
             return _diagnosed(networks, _of_point(trained, x, networks), samples)

@@ -132,6 +132,7 @@ class _State:
         self._model, self._x, self._mu, self._sigma = model, x, mu, (0.5 * logvar).exp()
         generator = torch.Generator().manual_seed(0)
         drawn = torch.randn(PAIRS, *mu.shape, dtype=torch.float64, generator=generator)
+        drawn /= drawn.square().mean((0, 1)).sqrt()
         self._noise = torch.cat([drawn, -drawn])
         self._spectrum, self._active = spectrum, list(active)
         self._encoded = (x - x.mean(0)) @ torch.from_numpy(spectrum.functions).T
