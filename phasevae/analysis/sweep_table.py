@@ -92,12 +92,16 @@ def seed_means(table: pd.DataFrame, columns: Iterable[str], by: Iterable[str] = 
 def level_1(table: pd.DataFrame) -> pd.DataFrame:
     """Return the part of a hierarchy's table that is an ordinary sweep: level 1, at the top level's largest weight.
 
-    Tables of other sweeps are returned as they are.
+    Where level 1 has a larger weight than that, it is left out, because a learned posterior variance then grows without
+    bound. Tables of other sweeps are returned as they are.
     """
     if "beta_top" not in table:
         return table
-    chosen = table["beta_top"] == table["beta_top"].max()
-    return table[chosen & (table["level"] == 1) if "level" in table else chosen].reset_index(drop=True)
+    table = table[table["beta_top"] == table["beta_top"].max()]
+    if "level" in table:
+        table = table[table["level"] == 1]
+    bounded = table["beta"] <= table["beta_top"]
+    return table[bounded if bounded.any() else ~bounded].reset_index(drop=True)
 
 
 def sees_condition(sweep: pd.DataFrame) -> bool:

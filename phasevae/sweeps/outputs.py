@@ -55,8 +55,10 @@ FIGURE_INPUTS = {
 }
 """The file of each input of a figure."""
 
-FREE_POSTERIOR = ("elbo", "latent_variance", "kl", "kl_derivatives", "cascade", "beta_equivalence")
-"""Figures that compare with the closed forms of an encoder whose posterior variance is learned."""
+FREE_POSTERIOR = (
+    *("elbo", "latent_variance", "kl", "kl_derivatives", "exponents", "slowing", "cascade", "beta_equivalence"),
+)
+"""Figures of a fit, or of closed forms, of an encoder whose posterior variance is learned."""
 
 UNKNOWN_SHAPE = 100_000, 64
 """(samples, features) that costs are estimated from while the shape of the data is not known."""

@@ -137,14 +137,7 @@ def fit_critical_point(
             f"window: {window[0]:g} to {window[1]:g} holds no point, the sweep's are at "
             f"{points.x.min():g} to {points.x.max():g}"
         )
-    result = CriticalPoint(
-        predicted=_predicted(spectrum, sees_condition(sweep)),
-        n_points=int(points.count.sum()),
-        n_seeds=int(sweep["seed"].nunique()),
-        abscissa=abscissa_name(sweep),
-        likelihood=sweep["likelihood"].iloc[0] if "likelihood" in sweep else GAUSSIAN,
-        reason=undetermined(points),
-    )
+    result = not_fitted(sweep, undetermined(points), spectrum)
     if result.reason:
         return result
     n_modes = most_modes(sweep, n_latent)
@@ -176,6 +169,28 @@ def fit_critical_point(
         slope = slope_below(inside_window(points, log.window), log.parameters, log.ci95)
         result = replace(result, slope_below=slope, slope_jump=_slope_jump(slope, result.predicted))
     return result
+
+
+def not_fitted(sweep: pd.DataFrame, reason: str | None, spectrum: Spectrum | None = None) -> CriticalPoint:
+    """Return what is known of a sweep without a fit.
+
+    Parameters
+    ----------
+    sweep
+        Sweep table.
+    reason
+        Why no fit is made.
+    spectrum
+        Spectrum of the data, for the prediction.
+    """
+    return CriticalPoint(
+        predicted=_predicted(spectrum, sees_condition(sweep)),
+        n_points=len(sweep),
+        n_seeds=int(sweep["seed"].nunique()),
+        abscissa=abscissa_name(sweep),
+        likelihood=sweep["likelihood"].iloc[0] if "likelihood" in sweep else GAUSSIAN,
+        reason=reason,
+    )
 
 
 def _spread(models: Mapping[str, FormFit]) -> Spread | None:
