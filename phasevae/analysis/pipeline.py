@@ -23,7 +23,7 @@ from phasevae.analysis.optimality import (
 )
 from phasevae.analysis.order import Order, transition_order
 from phasevae.analysis.slowing import Slowing, fit_slowing
-from phasevae.analysis.sweep_table import check_belongs, level_1
+from phasevae.analysis.sweep_table import check_belongs, level_1, spectrum_of_sweep
 from phasevae.analysis.thresholds import Thresholds, fit_thresholds
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def analyse(
     for table, name in ((dimensions, "dimensions"), (histories, "histories")):
         if table is not None:
             check_belongs(table, name, sweep)
+    spectrum = spectrum_of_sweep(spectrum, sweep)
     beta_top = phases = None
     if "beta_top" in sweep:
         chosen = converged_points(sweep) if converged_only else sweep

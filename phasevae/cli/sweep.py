@@ -260,6 +260,8 @@ def hysteresis(
     )
     if chosen.likelihood != GAUSSIAN:
         table = table.assign(likelihood=chosen.likelihood)
+    if dataset.condition is not None:
+        table = table.assign(encoder_sees_condition=chosen.encoder_sees_condition)
     write_table(output, table.assign(data_sha256=source.data_sha256), record)
     print(f"{output}: {counted(len(table), 'model')} on two branches")
 

@@ -87,6 +87,7 @@ class Spectrum:
     conditions: tuple[ConditionSpectrum, ...] = ()  # of the classes of the condition
     unaware_variance: float | None = None  # threshold of a linear encoder that does not see the condition
     likelihood: LikelihoodRecord | None = None  # None for a Gaussian decoder: the spectrum of the data themselves
+    is_bound: bool = False  # of a sweep whose encoder does not see the condition (analysis.sweep_table); in no file
 
     @property
     def dimension(self) -> int:
@@ -333,9 +334,11 @@ def looks_gaussian(spectrum: Spectrum) -> bool:
     """Return whether |skewness| and |excess kurtosis| of the leading components are within 0.1 or 4 standard errors.
 
     The standard errors are those of Gaussian samples, sqrt(6 / N) and sqrt(24 / N). Undefined moments (NaN) count as
-    Gaussian. Of data with classes, each class must look so. Scores of another likelihood never do: the curves of
-    Gaussian data are not theirs.
+    Gaussian. Of data with classes, each class must look so. Scores of another likelihood never do, and a bound does
+    not: the curves of Gaussian data are not theirs.
     """
+    if spectrum.is_bound:
+        return False
     if spectrum.conditions:
         return all(looks_gaussian(each.spectrum) for each in spectrum.conditions)
     return spectrum.likelihood is None and not any(

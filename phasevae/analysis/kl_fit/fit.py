@@ -71,7 +71,7 @@ def fit_models(
     dict
         Fits by the names of the forms. The cascade has no Akaike weight, as its AICc is that of other points.
     """
-    if spectrum is not None and spectrum.conditions:
+    if _has_own_amplitudes(spectrum):
         models = {"cascade": FormFit(reason="the data have classes, whose modes have other amplitudes than 1/2")}
     else:
         cascade_points = points.above(_exact_above(spectrum, n_latent))
@@ -105,7 +105,7 @@ def weighted_points(sweep: pd.DataFrame, spectrum: Spectrum | None, n_latent: in
         Number of latents, if known.
     """
     points = sweep_points(sweep)
-    if spectrum is not None and spectrum.conditions:
+    if _has_own_amplitudes(spectrum):
         return weighted(points, spectrum.critical_variance)
     starts = _free_cascade(points.above(_exact_above(spectrum, n_latent)), most_modes(sweep, n_latent), spectrum)
     return weighted(points, starts[0][0] if starts else None)
@@ -130,7 +130,7 @@ def _free_cascade(points: Points, n_modes: int, spectrum: Spectrum | None) -> li
     after two that are worse, and those of the spectrum as a further start; none with too few points."""
     if points.x.size < MIN_POINTS:
         return []
-    predicted = [] if spectrum is None else np.maximum(spectrum.eigenvalues, points.x.min())
+    predicted = [] if spectrum is None or spectrum.is_bound else np.maximum(spectrum.eigenvalues, points.x.min())
     lowest, starts, worse = np.inf, [], 0
     for m in range(1, min(n_modes, points.x.size - 3) + 1):
         guesses = [predicted[:m].tolist()] if len(predicted) >= m else []
@@ -196,12 +196,26 @@ def _beats_constant(points: Points, chi2: float, dof: int, n_parameters: int) ->
 
 
 def _exact_above(spectrum: Spectrum | None, n_latent: int | None) -> float:
-    return 0.0 if spectrum is None or n_latent is None else exact_above(spectrum.modes, n_latent)
+    unknown = spectrum is None or spectrum.is_bound or n_latent is None
+    return 0.0 if unknown else exact_above(spectrum.modes, n_latent)
+
+
+def _has_own_amplitudes(spectrum: Spectrum | None) -> bool:
+    """Whether the data have classes whose modes are known, with amplitudes of half their share."""
+    return spectrum is not None and bool(spectrum.conditions) and not spectrum.is_bound
 
 
 def second_eigenvalue(spectrum: Spectrum | None, cascade: FormFit) -> float | None:
     """Return the x below which a second mode is active: the second threshold of the spectrum, of all classes, else that
-    of the fitted cascade."""
+    of the fitted cascade.
+
+    A bound counts as long as it is below the least critical point, the threshold of a linear encoder.
+    """
+    if spectrum is not None and spectrum.is_bound:
+        second = thresholds(spectrum.modes, spectrum.dimension)[1:2]
+        if second.size and spectrum.unaware_variance is not None and second[0] < spectrum.unaware_variance:
+            return float(second[0])
+        spectrum = None
     if spectrum is not None and spectrum.conditions:
         eigenvalues = thresholds(spectrum.modes, spectrum.dimension)
     else:
