@@ -112,14 +112,12 @@ def test_an_unaware_encoder_is_fitted_without_the_thresholds_of_an_aware_one(una
     assert "does not see" in fit.hysteresis.predicted.reason
 
 
-def test_the_measured_cascade_places_the_window_where_the_bounds_do_not(unaware):
+def test_the_window_of_an_unaware_encoder_reaches_its_least_critical_point(unaware):
     sweep, _, spectrum = unaware
-    close = replace(spectrum, unaware_variance=0.3)
-    assert spectrum_of_sweep(close, sweep).is_bound
-    models = analyse(sweep, close, 1).models
-    assert models["cascade"].reason is None
-    edge = (models["cascade"].parameters["eigenvalues"] + [None])[1]
-    assert models["log"].window is None if edge is None else models["log"].window[0] >= edge
+    x = sweep["sigma2"]
+    for lowest, edge in ((0.3, 0.3), (0.6, 0.4)):
+        models = analyse(sweep, replace(spectrum, unaware_variance=lowest), 1).models
+        assert models["log"].window[0] == pytest.approx(x[x >= edge].min())
 
 
 def test_an_aware_sweep_keeps_its_spectrum(tables, spectrum):

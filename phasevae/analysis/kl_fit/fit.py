@@ -71,7 +71,7 @@ def fit_models(
     dict
         Fits by the names of the forms. The cascade has no Akaike weight, as its AICc is that of other points.
     """
-    if _has_own_amplitudes(spectrum):
+    if spectrum is not None and spectrum.conditions:
         models = {"cascade": FormFit(reason="the data have classes, whose modes have other amplitudes than 1/2")}
     else:
         cascade_points = points.above(_exact_above(spectrum, n_latent))
@@ -105,7 +105,7 @@ def weighted_points(sweep: pd.DataFrame, spectrum: Spectrum | None, n_latent: in
         Number of latents, if known.
     """
     points = sweep_points(sweep)
-    if _has_own_amplitudes(spectrum):
+    if spectrum is not None and spectrum.conditions:
         return weighted(points, spectrum.critical_variance)
     starts = _free_cascade(points.above(_exact_above(spectrum, n_latent)), most_modes(sweep, n_latent), spectrum)
     return weighted(points, starts[0][0] if starts else None)
@@ -200,27 +200,20 @@ def _exact_above(spectrum: Spectrum | None, n_latent: int | None) -> float:
     return 0.0 if unknown else exact_above(spectrum.modes, n_latent)
 
 
-def _has_own_amplitudes(spectrum: Spectrum | None) -> bool:
-    """Whether the data have classes whose modes are known, with amplitudes of half their share."""
-    return spectrum is not None and bool(spectrum.conditions) and not spectrum.is_bound
-
-
 def second_eigenvalue(spectrum: Spectrum | None, cascade: FormFit) -> float | None:
     """Return the x below which a second mode is active: the second threshold of the spectrum, of all classes, else that
     of the fitted cascade.
 
-    A bound counts as long as it is below the least critical point, the threshold of a linear encoder.
+    If the encoder does not see the condition it is at most the least critical point, that of a linear encoder.
     """
-    if spectrum is not None and spectrum.is_bound:
-        second = thresholds(spectrum.modes, spectrum.dimension)[1:2]
-        if second.size and spectrum.unaware_variance is not None and second[0] < spectrum.unaware_variance:
-            return float(second[0])
-        spectrum = None
-    if spectrum is not None and spectrum.conditions:
+    if spectrum is not None and (spectrum.conditions or spectrum.is_bound):
         eigenvalues = thresholds(spectrum.modes, spectrum.dimension)
     else:
         eigenvalues = (cascade.parameters or {}).get("eigenvalues", []) if spectrum is None else spectrum.eigenvalues
-    return float(eigenvalues[1]) if len(eigenvalues) > 1 else None
+    if len(eigenvalues) < 2:
+        return None
+    is_bound = spectrum is not None and spectrum.is_bound and spectrum.unaware_variance is not None
+    return float(min(eigenvalues[1], spectrum.unaware_variance) if is_bound else eigenvalues[1])
 
 
 def inside_window(points: Points, window: tuple[float, float] | list[float]) -> Points:
