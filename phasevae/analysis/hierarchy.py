@@ -37,7 +37,7 @@ class Boundary:
     last_active: float | None  # largest weight at which the level is active
     first_collapsed: float | None  # the next weight of the grid, from which on it is collapsed
     predicted: float | None  # None without a spectrum, where it never collapses, and where there is no minimum
-    agrees: bool | None  # whether the prediction lies between the two weights
+    agrees: bool | None  # whether theory has it collapse between the two weights
 
 
 @dataclass(frozen=True)
@@ -131,19 +131,19 @@ def _boundaries(sweep: pd.DataFrame, spectrum: Spectrum | None, level: int) -> I
         after = alive[-1] + 1 if alive.size else 0
         last = float(weights[after - 1]) if after else None
         first = float(weights[after]) if after < weights.size else None
-        predicted = None if spectrum is None else _predicted_weight(spectrum, variance, level, sigma2, held)
-        expected = predicted is not None and weights[0] < predicted < weights[-1]
-        if not expected and None in (last, first):
+        critical = None if spectrum is None else _predicted_weight(spectrum, variance, level, sigma2, held)
+        if None in (last, first) and (critical is None or not weights[0] < critical < weights[-1]):
             continue
-        agrees = None if predicted is None else (last or 0.0) <= predicted <= (np.inf if first is None else first)
+        agrees = None if critical is None else (last or 0.0) <= critical <= (np.inf if first is None else first)
+        predicted = None if critical == np.inf else critical
         yield Boundary(level, float(sigma2), float(held), last, first, predicted, agrees)
 
 
 def _predicted_weight(
     spectrum: Spectrum, variance: float | None, level: int, sigma2: float, held: float
 ) -> float | None:
-    """Return the weight from which on theory has a level collapsed."""
+    """Return the weight from which theory has a level collapsed, infinite where it never is; None without a minimum."""
     unit, largest = Hierarchy(1, 1, sigma2, posterior_variance=variance), float(spectrum.eigenvalues[0])
     critical = float((critical_beta if level == 1 else critical_beta_top)(unit, largest, held))
     # A learned variance has no minimum where level 1 has the larger weight.
-    return None if np.isinf(critical) or (variance is None and level == 1 and critical > held) else critical
+    return None if variance is None and level == 1 and critical > held else critical

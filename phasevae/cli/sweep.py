@@ -63,7 +63,7 @@ def train(
     bucket: Annotated[int | None, typer.Option(help="With --plan: train this bucket only.")] = None,
     spectrum: SpectrumFile = None,
     settings: SettingsJson = None,
-    sigma2: setting("sigma2") = None,
+    sigma2: setting("sigma2", words="Decoder variances; left out with a likelihood other than gaussian.") = None,
     beta: setting("beta") = None,
     beta_ratio: setting("beta_ratio") = None,
     seeds: setting("seeds") = None,
