@@ -53,7 +53,8 @@ def conditions(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
         axes.axvline(each.spectrum.critical_variance, color=color, linestyle=":", linewidth=0.7, zorder=0)
         label = f"class {each.value} ({100 * each.share:.3g} %)" if number in named else None
         points(axes, _total(of_condition(dimensions, str(each.value))), "kl", color, label, 0.0)
-    theory = AWARE if spectrum.is_bound else "all: theory"
+    theory = "all: theory" if spectrum.likelihood is None else "all: pPCA of the scores"
+    theory = AWARE if spectrum.is_bound else theory
     axes.plot(x, conditional.kl(spectrum.modes, x, n_latent), line, color=BLACK, linewidth=0.8, label=theory, zorder=2)
     points(axes, _total(of_condition(dimensions)), "kl", BLACK, "all: measured", 0.0, marker="s")
     if classes:

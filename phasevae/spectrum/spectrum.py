@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import Dataset, SampleStream
+from phasevae.datasets.class_streams import streams_of_classes
 from phasevae.datasets.feature_statistics import (
     FeatureStatistics,
     feature_statistics,
@@ -25,7 +26,7 @@ from phasevae.datasets.reading import Reading, ReadingWarning
 from phasevae.datasets.samples import read_samples
 from phasevae.datasets.store import load_dataset
 from phasevae.errors import InputError
-from phasevae.spectrum.conditional import residuals, streams_of_classes, unaware_variance
+from phasevae.spectrum.conditional import residuals, unaware_variance
 from phasevae.spectrum.moments import (
     covariance_matrix,
     eigendecomposition,
@@ -337,11 +338,11 @@ def looks_gaussian(spectrum: Spectrum) -> bool:
     Gaussian. Of data with classes, each class must look so. Scores of another likelihood never do, and a bound does
     not: the curves of Gaussian data are not theirs.
     """
-    if spectrum.is_bound:
+    if spectrum.is_bound or spectrum.likelihood is not None:
         return False
     if spectrum.conditions:
         return all(looks_gaussian(each.spectrum) for each in spectrum.conditions)
-    return spectrum.likelihood is None and not any(
+    return not any(
         np.any(np.abs(moments) > max(0.1, 4 * np.sqrt(variance / spectrum.n_samples)))
         for moments, variance in ((spectrum.skewness, 6.0), (spectrum.excess_kurtosis, 24.0))
     )
