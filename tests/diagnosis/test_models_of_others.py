@@ -170,9 +170,8 @@ def test_the_command_diagnoses_it(trained, tmp_path, capsys):
     )
     address, page = f"{tmp_path / 'mine.py'}:load", tmp_path / "page.html"
     given = ["phasevae", "diagnose", address, str(tmp_path / "x.npy"), "--loss", "sse", "--json", "--html", str(page)]
-    with mock.patch.object(sys, "argv", given):
-        with pytest.raises(SystemExit) as stop:
-            main.main()
+    with mock.patch.object(sys, "argv", given), pytest.raises(SystemExit) as stop:
+        main.main()
     assert not stop.value.code
     content = json.loads(capsys.readouterr().out)
     expected = phasevae.diagnose(model, x, loss="sse")
