@@ -33,6 +33,7 @@ RELEVANCE_HEADS = ("direction", "relevance", "nats", "dies at weight", "moves mo
 
 _FEATURES = 3
 _ONE_ACTIVE = "the latent is active, and no further one would live"
+_NOT_CONVERGED = "whether more would live can be said when the decoder has converged"
 _ONE_DEAD = "the latent is dead and cannot come back at this weight"
 
 
@@ -166,11 +167,19 @@ class Diagnosis:
         return self.kl_weight * self.edge / self.effective_variance
 
     @property
+    def _shifted(self) -> bool:
+        """Whether correcting the decoder moves the edge by more than its error."""
+        shift = abs(self.corrected_edge - self.edge)
+        return shift > max(SHIFT * self.edge, CERTAIN * self.standard_error)
+
+    @property
     def verdict(self) -> str:
         """The answer in a sentence."""
         n, dead, more = self.n_latent, self.n_dead, self.n_more
         least = "at least " if more == len(self.eigenvalues) else ""
-        if more and not dead:
+        if more and self._shifted and self.corrected_edge < self.effective_variance:
+            text = f"{len(self.active)} of {counted(n, 'latent')} are active; {_NOT_CONVERGED}"
+        elif more and not dead:
             text = f"{least}{counted(more, 'more latent')} would live: n = {n} was too small"
         elif more:
             which = "a dead latent" if dead == 1 else f"{min(more, dead)} of {counted(dead, 'dead latent')}"
@@ -194,9 +203,7 @@ class Diagnosis:
         """What else the user should know: the next threshold, and signs that the model has not converged."""
         weight, own = plain(self.critical_kl_weight), plain(self.kl_weight)
         found = [f"A further latent would live below a KL weight of {weight}; it is {own}."]
-        shift = self.corrected_edge - self.edge
-        moved = abs(shift) > max(SHIFT * self.edge, CERTAIN * self.standard_error)
-        if self.decoder_gap > GAP or moved:
+        if self.decoder_gap > GAP or self._shifted:
             found.append(
                 f"The decoder is not the conditional mean of the data given the active latents: it would gain "
                 f"{plain(self.decoder_gap, 2)} nats if its outputs moved by a polynomial of them. Lambda_A would then "

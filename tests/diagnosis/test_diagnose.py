@@ -192,6 +192,18 @@ def test_a_model_that_has_not_converged_is_said(gaussian):
     assert found.corrected_edge < found.edge
 
 
+def test_an_edge_that_the_decoder_alone_lifts_decides_nothing(gaussian):
+    """With a decoder that is too small the first component is in the residual again."""
+    module = vae(gaussian, 0.8, 2, 3)
+    module.body.weight.data *= 0.4
+    found = diagnose(module, gaussian[0], beta=0.8)
+    assert found.n_more and found.corrected_edge < 0.8
+    assert found.verdict == (
+        "2 of 3 latents are active; whether more would live can be said when the decoder has converged."
+    )
+    assert "not the conditional mean" in found.remarks[1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
