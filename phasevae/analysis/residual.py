@@ -76,6 +76,7 @@ def fit_branches(sweep: pd.DataFrame, cascade: Thresholds) -> Branches:
     if missing := [column for column in _COLUMNS if column not in sweep]:
         return Branches([], f"sweep: column '{missing[0]}' is missing; train the points again")
     points = sweep.assign(x=abscissa(sweep)).dropna(subset=_COLUMNS)
+    points = points[points["residual_edge"] > 0]  # noise may take an edge of zero below it
     if points.empty:
         return Branches([], "the residual spectrum is not defined for this loss, or for two levels")
     usual = points.groupby("x")["active_dims"].transform(lambda counts: counts.mode().iloc[0])

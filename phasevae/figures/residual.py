@@ -87,12 +87,10 @@ def _mark_ends(axes: Axes, residual: Branches) -> None:
     for branch in residual.branches:
         color = COLORS[min(branch.active, len(COLORS) - 1)]
         for end in (branch.lower, branch.upper):
-            if end is not None and end.value is not None:
-                low, high = end.ci95
-                axes.errorbar(
-                    end.value, 0, xerr=[[end.value - low], [high - end.value]], fmt="|", markersize=9,
-                    markeredgewidth=1.2, color=color, zorder=4, label=label,
-                )  # fmt: skip
+            if end is not None and end.value is not None and None not in (end.ci95 or (None,)):
+                look = {"color": color, "linewidth": 1.2, "zorder": 4}
+                axes.plot(end.ci95, [0, 0], **look)
+                axes.plot(end.value, 0, "|", markersize=9, markeredgewidth=1.2, label=label, **look)
                 label = None
         thresholds |= {threshold for threshold in branch.cascade if threshold is not None}
     if thresholds:

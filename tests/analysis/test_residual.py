@@ -93,5 +93,6 @@ def test_a_model_with_a_latent_that_should_have_died_is_left_out():
 def test_what_has_no_edge_has_a_reason():
     table = sweep([0.61, 0.79])
     assert "train the points again" in fit_branches(table.drop(columns="residual_edge"), CASCADE).reason
-    none = fit_branches(table.assign(residual_edge=np.nan), CASCADE)
-    assert none.branches == [] and "not defined" in none.reason
+    for nothing in (np.nan, 0.0):
+        none = fit_branches(table.assign(residual_edge=nothing), CASCADE)
+        assert none.branches == [] and "not defined" in none.reason
