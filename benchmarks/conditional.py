@@ -23,8 +23,9 @@ from phasevae.datasets.base import Dataset
 from phasevae.datasets.registry import build_dataset
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.tables import dimensions_table
+from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.spectrum.spectrum import spectrum_of
-from phasevae.sweeps.settings import Member, Settings
+from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 from phasevae.theory import conditional
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
@@ -53,7 +54,7 @@ GRID = (
     1.06,
     1.25,
 )
-"""Decoder variances."""
+"""Decoder variances, or weights of KL in units of the critical one."""
 
 N_SAMPLES = 20_000
 
@@ -81,6 +82,18 @@ def number() -> Dataset:
     return replace(drawn, x=(x - x.mean(0)).astype(np.float32), reading=None)
 
 
+def counts() -> Dataset:
+    """Counts of ten features in two classes, with other means and another direction in each class."""
+    rng = np.random.default_rng(0)
+    number = np.arange(N_SAMPLES) % 2
+    directions = np.linalg.qr(rng.standard_normal((10, 2)))[0].T
+    log_rates = rng.uniform(0, 1, (2, 10))[number]
+    latent = rng.standard_normal(N_SAMPLES) * np.array([1.2, 0.8])[number]
+    x = rng.poisson(np.exp(log_rates + latent[:, None] * directions[number]))
+    drawn = build_dataset("synthetic", eigenvalues=[1.0] * 10, n_samples=N_SAMPLES, condition=number)
+    return replace(drawn, x=x.astype(np.float32), reading=None)
+
+
 @dataclass(frozen=True)
 class Case:
     """Data and the number of latents."""
@@ -88,22 +101,43 @@ class Case:
     data: Callable[[], Dataset]
     n_latent: int
     sees: bool = True  # whether the encoder sees the condition
+    likelihood: str = GAUSSIAN
 
 
-CASES = {"two": Case(two, 1), "three": Case(three, 2), "number": Case(number, 2), "two-unseen": Case(two, 1, False)}
+CASES = {
+    "two": Case(two, 1),
+    "three": Case(three, 2),
+    "number": Case(number, 2),
+    "two-unseen": Case(two, 1, False),
+    "counts": Case(counts, 1, likelihood="poisson"),
+}
 
 
-def points_of(case: Case, data: Dataset, samples: float, seeds: list[int]) -> list[dict]:
-    """Train a case at every decoder variance with every seed; return the measured points."""
-    settings = Settings(n_latent=case.n_latent, hidden=(64, 64), samples=int(samples), encoder_sees_condition=case.sees)
+def points_of(case: Case, data: Dataset, samples: float, seeds: list[int], unit: float) -> list[dict]:
+    """Train a case at every value of the grid, times the unit, with every seed; return the measured points."""
+    settings = Settings(
+        n_latent=case.n_latent,
+        hidden=(64, 64),
+        samples=int(samples),
+        encoder_sees_condition=case.sees,
+        likelihood=case.likelihood,
+    )
     problem = Problem.of(np.asarray(data.x), settings, condition=data.condition)
-    members = [Member(value, 1.0, seed) for value in GRID for seed in seeds]
+    values = [unit * value for value in GRID]
+    places = [(value, 1.0) if case.likelihood == GAUSSIAN else (1.0, value) for value in values]
+    members = [Member(*place, seed) for place in places for seed in seeds]
     trainer = Trainer(problem, members, settings)
     trainer.run()
     points = []
     for index, member in enumerate(members):
-        found = measure_model(trainer.model.member(index), problem.rows, member, with_likelihood=False)
-        known = {"sigma2": member.sigma2, "beta": 1.0, "seed": member.seed}
+        found = measure_model(
+            trainer.model.member(index),
+            problem.rows,
+            member,
+            with_likelihood=False,
+            reconstruction=problem.reconstruction,
+        )
+        known = {"sigma2": member.sigma2, "beta": member.beta, "seed": member.seed}
         points.append(known | found | {"settings": settings.model_dump()})
     return points
 
@@ -118,9 +152,12 @@ def runs(name: str, samples: float, seeds: list[int]) -> pd.DataFrame:
     seeds : seeds of the networks, the order of the rows and the noise
     """
     case, data = CASES[name], CASES[name].data()
-    spectrum, points = spectrum_of(data), points_of(CASES[name], data, samples, seeds)
+    is_gaussian = case.likelihood == GAUSSIAN
+    spectrum = spectrum_of(data) if is_gaussian else spectrum_of_likelihood(data, case.likelihood)
+    # Decoder variances are those of the grid; weights of KL are in units of the critical one.
+    points = points_of(case, data, samples, seeds, 1.0 if is_gaussian else spectrum.critical_variance)
     rows = []
-    for seed in seeds:
+    for seed in seeds if is_gaussian else []:  # the KL of other families is not known below the threshold
         here = [point for point in points if point["seed"] == seed]
         error = np.array([p["kl"] - float(conditional.kl(spectrum.modes, p["sigma2"], case.n_latent)) for p in here])
         rows.append({"case": name, "what": f"KL, seed {seed}", "measured": float(np.sqrt(np.mean(error**2)))})
@@ -145,7 +182,9 @@ def markdown(rows: pd.DataFrame) -> str:
     for name in dict.fromkeys(rows["case"]):
         here = rows[rows["case"] == name]
         curves = here[here["predicted"].isna()]
-        cells.append((name, "KL, root mean square error (nats)", ", ".join(f"{v:.2g}" for v in curves["measured"]), ""))
+        if len(curves):
+            errors = ", ".join(f"{value:.2g}" for value in curves["measured"])
+            cells.append((name, "KL, root mean square error (nats)", errors, ""))
         for row in here[here["predicted"].notna()].itertuples():
             error = f" ({100 * (row.measured / row.predicted - 1):+.2f} %)" if row.measured == row.measured else ""
             found = f"{row.measured:.4g}{error}" if error else "none"

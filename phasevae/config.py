@@ -6,7 +6,7 @@ Keys, ranges and defaults stand in `phasevae.sweeps.config_keys`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from phasevae.artifacts.schema_errors import dotted_key, explain, shown
 from phasevae.errors import InputError, no_such_choice
 from phasevae.sweeps.config_schema import config_schema, dataset_rules
 from phasevae.sweeps.plan import make_plan, second_pass
-from phasevae.sweeps.settings import GAUSSIAN, check_likelihood
+from phasevae.sweeps.settings import GAUSSIAN, check_likelihood, check_with_condition
 from phasevae.wording import suggestion
 
 
@@ -176,9 +176,9 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
         raise InputError(f"{where}.hierarchy: must be left out for data with a condition")
     name = settings.get("likelihood", GAUSSIAN)
     if name != GAUSSIAN:
-        if has_condition:
-            raise InputError(f"{where}.likelihood: {name}, must be {GAUSSIAN} for data with a condition")
         _check_likelihood(where, name, settings)
+        if has_condition:
+            _checked_in(where, check_with_condition, name, settings.get("likelihood_options", {}))
         return
     for key in ("beta_ratio", "likelihood_options"):
         if settings.get(key):
@@ -194,8 +194,13 @@ def _check_likelihood(where: str, name: str, settings: Mapping[str, Any]) -> Non
     if settings.get("shards", 1) > 1:
         raise InputError(f"{where}.shards: {settings['shards']}, must be 1 with likelihood {name}")
     _check_one_of(where, ("beta", "beta_ratio"), settings)
+    _checked_in(where, check_likelihood, name, settings.get("likelihood_options", {}))
+
+
+def _checked_in(where: str, check: Callable[..., None], *values: Any) -> None:
+    """Call a check; name the data set in what it raises."""
     try:
-        check_likelihood(name, settings.get("likelihood_options", {}))
+        check(*values)
     except InputError as error:
         raise InputError(f"{where}.{error}") from None
 

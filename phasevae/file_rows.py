@@ -38,7 +38,7 @@ class FileRows:
     condition : Tensor [N, C], optional
         What the decoder sees besides the latents, in the host's memory.
     conditioning : Conditioning, optional
-        What that changes about the rows, instead of `inputs`.
+        What that changes about the rows.
     """
 
     dtype = torch.float32
@@ -72,9 +72,10 @@ class FileRows:
 
     def batch(self, x: Tensor, condition: Tensor | None) -> Batch:
         """Return rows x [..., D] with their condition [..., C] and what the encoder sees of both."""
+        seen = None if self._inputs is None else self._inputs(x, condition)
         if self.conditioning is not None:
-            return self.conditioning.batch(x, condition)
-        return Batch(x if self._inputs is None else self._inputs(x, condition), x, condition)
+            return self.conditioning.batch(x, seen, condition)
+        return Batch(x if seen is None else seen, x, condition)
 
     @property
     def classes(self) -> Tensor | None:
@@ -83,9 +84,7 @@ class FileRows:
 
     def conditioned(self, columns: Tensor, conditioning: Conditioning) -> FileRows:
         """Return the rows with a condition [N, C]."""
-        return FileRows(
-            self._file, self.device, self.window_bytes, self.mean, condition=columns, conditioning=conditioning
-        )
+        return FileRows(self._file, self.device, self.window_bytes, self.mean, self._inputs, columns, conditioning)
 
     def read_sorted(self, rows: Tensor, out: Tensor) -> None:
         """Fill `out` [n, D], in the host's memory, with x of the rows with these numbers [n], ascending."""
@@ -97,7 +96,7 @@ class FileRows:
         """Return what the encoder sees of the rows with these numbers [n], without their condition, [n, E], on their
         device."""
         batch = self.gather(rows[None])
-        return (batch.inputs if self.conditioning is None else batch.x)[0].to(rows.device)
+        return (batch.inputs if self.conditioning is None else self.conditioning.rest(batch))[0].to(rows.device)
 
     def gather(self, rows: Tensor) -> Batch:
         """Return the rows with these numbers [S, B]."""

@@ -48,16 +48,17 @@ class Batch(NamedTuple):
 class Conditioning:
     """What a condition changes about rows.
 
-    What rows have in common with their condition is subtracted: the decoder of a collapsed model gives these offsets,
-    for classes their means. An encoder that does not see the condition sees the rows as they are, because it could tell
-    them from the rest with the offsets alone.
+    What the encoder sees of rows has offsets in common with their condition, for classes the means. They are subtracted
+    where it sees the condition; an encoder that does not see it could tell the rows from the rest with the offsets
+    alone. A Gaussian decoder fits the rest of the rows, because that of a collapsed model gives the offsets. The other
+    families have offsets of their own (`Family.with_classes`) and fit the rows as they are.
 
     Attributes
     ----------
     coding : Coding
         How values of the condition become its columns.
-    offsets : Tensor [C, D]
-        The columns of a condition times these are the offset of their row.
+    offsets : Tensor [C, E]
+        The columns of a condition times these are the offset of what the encoder sees of their row.
     encoder_sees : bool
         Whether the encoder sees the condition.
     """
@@ -77,10 +78,27 @@ class Conditioning:
         n_columns, dimension = self.offsets.shape
         return dimension + (n_columns if self.encoder_sees else 0)
 
-    def batch(self, x: Tensor, columns: Tensor) -> Batch:
-        """Return rows x [..., D] with their condition [..., C], and what the encoder sees of both."""
-        rest = x - columns @ self.offsets
-        return Batch(torch.cat((rest, columns), -1) if self.encoder_sees else x, rest, columns)
+    def batch(self, x: Tensor, seen: Tensor | None, columns: Tensor) -> Batch:
+        """Return rows with their condition.
+
+        Parameters
+        ----------
+        x : Tensor [..., D]
+        seen : Tensor [..., E], optional
+            What the encoder sees of the rows; by default these are the rows of a Gaussian decoder.
+        columns : Tensor [..., C]
+            Their condition.
+        """
+        given = x if seen is None else seen
+        rest = given - columns @ self.offsets
+        inputs = torch.cat((rest, columns), -1) if self.encoder_sees else given
+        return Batch(inputs, rest if seen is None else x, columns)
+
+    def rest(self, batch: Batch) -> Tensor:
+        """Return what the encoder sees of a batch, without the condition and less its offsets, [..., E]."""
+        if self.encoder_sees:
+            return batch.inputs[..., : self.offsets.shape[1]]
+        return batch.inputs - batch.condition @ self.offsets
 
 
 @dataclass(frozen=True)
@@ -178,9 +196,8 @@ class Rows:
     def seen(self, rows: Tensor) -> Tensor:
         """Return what the encoder sees of the rows with these numbers [n], without their condition, [n, E], on their
         device."""
-        if self.conditioning is not None:
-            return self._batch(rows).x
-        return self.x[rows] if self.inputs is None else self.inputs[rows]
+        batch = self._batch(rows)
+        return batch.inputs if self.conditioning is None else self.conditioning.rest(batch)
 
     def gather(self, rows: Tensor) -> Batch:
         """Return the rows with these numbers [S, B]."""
@@ -193,9 +210,10 @@ class Rows:
 
     def _batch(self, rows: Tensor | tuple[None, slice]) -> Batch:
         x, condition = self.x[rows], None if self.condition is None else self.condition[rows]
+        seen = None if self.inputs is None else self.inputs[rows]
         if self.conditioning is not None:
-            return self.conditioning.batch(x, condition)
-        return Batch(x if self.inputs is None else self.inputs[rows], x, condition)
+            return self.conditioning.batch(x, seen, condition)
+        return Batch(x if seen is None else seen, x, condition)
 
 
 class AnyRows(Protocol):
@@ -227,7 +245,7 @@ class AnyRows(Protocol):
 
 
 def given_condition(rows: AnyRows, condition: Condition, encoder_sees: bool = True) -> AnyRows:
-    """Return centred rows with their condition.
+    """Return rows with their condition.
 
     Parameters
     ----------
@@ -237,7 +255,7 @@ def given_condition(rows: AnyRows, condition: Condition, encoder_sees: bool = Tr
     encoder_sees : bool
         Whether the encoder sees the condition.
     """
-    centred = (batch.x[0].double().cpu().numpy() for _, batch in rows.blocks(block_rows(rows.n_features)))
+    centred = (batch.inputs[0].double().cpu().numpy() for _, batch in rows.blocks(block_rows(rows.n_features)))
     found = torch.from_numpy(offsets(condition, centred)).to(rows.device, rows.dtype)
     columns = torch.from_numpy(condition.columns()).to(rows.dtype)
     return rows.conditioned(columns, Conditioning(condition.coding, found, encoder_sees))

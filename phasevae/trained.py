@@ -96,7 +96,7 @@ class TrainedVAE:
         columns = self._columns(condition, batch.shape[1])
         decoded = self._ensemble.decode(batch, columns)[0]
         if self.family is not None:
-            return self.family.with_offset(decoded)
+            return self.family.with_offset(decoded, None if columns is None else columns[0])
         return decoded + self.mean if columns is None else decoded + self.mean + columns[0] @ self._offsets
 
     def sample(self, n: int, seed: int = 0, condition: ArrayLike | None = None) -> Tensor:

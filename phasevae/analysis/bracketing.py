@@ -19,7 +19,14 @@ import numpy as np
 
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, fit_critical_point
 from phasevae.analysis.records import Interval
-from phasevae.analysis.sweep_table import BETA_SIGMA2, SD_ABSOLUTE, SD_RELATIVE, abscissa_name, seed_means
+from phasevae.analysis.sweep_table import (
+    BETA_SIGMA2,
+    SD_ABSOLUTE,
+    SD_RELATIVE,
+    abscissa_name,
+    seed_means,
+    spectrum_of_sweep,
+)
 from phasevae.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,9 +73,9 @@ class BracketingSummary:
 
     first: BracketingSweep
     second: BracketingSweep
-    predicted: float  # largest eigenvalue
+    predicted: float  # largest eigenvalue; an upper bound if the encoder does not see the condition
     bracket: list[float] | None  # both critical variances, ascending
-    holds_prediction: bool | None  # the predicted value lies between them, their 95 % intervals included
+    holds_prediction: bool | None  # the predicted value lies between them, their 95 % intervals included; no bound does
     n_points: int
     n_disagree: int
     disagreement: list[list[float]]  # [lowest, highest] x of each run of neighbouring points that disagree
@@ -127,6 +134,7 @@ def compare_bracketing(first: pd.DataFrame, second: pd.DataFrame, spectrum: Spec
         "disagree": disagree,
         "reading": np.where(disagree, np.where(coexist, "coexistence", "slowing down"), "agree"),
     }
+    columns |= {key: first[key].iloc[0] for key in ("encoder_sees_condition",) if key in first}
     return both[["sigma2", "beta"]].assign(**columns)
 
 
@@ -148,13 +156,13 @@ def summarise_bracketing(
     """
     fits = [fit_critical_point(sweep, spectrum, n_latent) for sweep in (first, second)]
     values = [fit.critical_variance for fit in fits]
-    predicted = spectrum.critical_variance
+    predicted, is_bound = spectrum.critical_variance, spectrum_of_sweep(spectrum, first).is_bound
     worst = table.loc[table["kl_difference"].abs().idxmax()]
     return BracketingSummary(
         *(_summary(fit, sweep) for fit, sweep in zip(fits, (first, second), strict=True)),
         predicted=predicted,
         bracket=None if None in values else sorted(values),
-        holds_prediction=None if None in values else _holds(fits, predicted),
+        holds_prediction=None if None in values or is_bound else _holds(fits, predicted),
         n_points=len(table),
         n_disagree=int(table["disagree"].sum()),
         disagreement=_runs(table),

@@ -114,6 +114,8 @@ def predicted_hysteresis(spectrum: Spectrum | None) -> PredictedHysteresis:
     """Predict from the data alone whether an active state can survive above lambda_1, and up to where."""
     if spectrum is None:
         return PredictedHysteresis(reason="no spectrum is given")
+    if spectrum.is_bound:
+        return PredictedHysteresis(reason="the encoder does not see the condition")
     critical, proxy, leading = spectrum.critical_variance, spectrum.variance_proxy, spectrum.leading
     ratio = None if proxy is None else float(proxy) / critical
     moments = float(leading.skewness[0]), float(leading.excess_kurtosis[0])

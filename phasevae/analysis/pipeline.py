@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from phasevae.analysis.beta_equivalence import BetaEquivalence, compare_sweeps
 from phasevae.analysis.conditions import CASCADE_REASON, ClassThresholds, fit_conditions
 from phasevae.analysis.exponents import Exponents, fit_exponents
-from phasevae.analysis.hysteresis import Hysteresis, MeasuredHysteresis, fit_hysteresis
-from phasevae.analysis.kl_fit.critical_point import CriticalPoint, fit_critical_point
+from phasevae.analysis.hierarchy import Phases, measure_phases, why_no_fit
+from phasevae.analysis.hysteresis import Hysteresis, MeasuredHysteresis, PredictedHysteresis, fit_hysteresis
+from phasevae.analysis.kl_fit.critical_point import CriticalPoint, fit_critical_point, not_fitted
 from phasevae.analysis.optimality import (
     Consistency,
     Convergence,
@@ -22,7 +23,7 @@ from phasevae.analysis.optimality import (
 )
 from phasevae.analysis.order import Order, transition_order
 from phasevae.analysis.slowing import Slowing, fit_slowing
-from phasevae.analysis.sweep_table import check_belongs, fixed_variance, level_1
+from phasevae.analysis.sweep_table import check_belongs, level_1, spectrum_of_sweep
 from phasevae.analysis.thresholds import Thresholds, fit_thresholds
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Analysis(CriticalPoint):
     slowing: Slowing
     hysteresis: Hysteresis
     beta_top: float | None = None  # of a hierarchy: the weight of the top level of the points that were fitted
+    hierarchy: Phases | None = None  # None for one level of latents
 
 
 def analyse(
@@ -60,8 +62,8 @@ def analyse(
 ) -> Analysis:
     """Fit the critical point of a sweep and analyse its tables.
 
-    Of a hierarchy the points at the largest weight of the top level are fitted. Where the posterior variance is fixed
-    the closed forms of an ordinary VAE do not hold, and nothing is predicted.
+    Of a hierarchy the phases are counted. Where the posterior variance of level 1 is learned, level 1 is fitted like an
+    ordinary VAE, at the largest weight of the top level. Where it is fixed nothing is fitted.
 
     Parameters
     ----------
@@ -90,12 +92,17 @@ def analyse(
     for table, name in ((dimensions, "dimensions"), (histories, "histories")):
         if table is not None:
             check_belongs(table, name, sweep)
-    beta_top = float(sweep["beta_top"].max()) if "beta_top" in sweep else None
+    spectrum = spectrum_of_sweep(spectrum, sweep)
+    beta_top = phases = None
+    if "beta_top" in sweep:
+        chosen = converged_points(sweep) if converged_only else sweep
+        phases, reason = measure_phases(chosen, spectrum), why_no_fit(chosen)
+        if reason is not None:
+            return _phases_alone(chosen, phases, reason, convergence_summary(sweep, converged_only), len(sweep))
+        beta_top = float(sweep["beta_top"].max())
     sweep, dimensions, histories = (
         None if table is None else level_1(table) for table in (sweep, dimensions, histories)
     )
-    if fixed_variance(sweep) is not None:
-        spectrum = None
     convergence = convergence_summary(sweep, converged_only)
     warning = convergence_warning(convergence, len(sweep))
     if converged_only:
@@ -133,6 +140,35 @@ def analyse(
         slowing=slowing,
         hysteresis=hysteresis,
         beta_top=beta_top,
+        hierarchy=phases,
+    )
+
+
+def _phases_alone(
+    sweep: pd.DataFrame, phases: Phases, reason: str, convergence: Convergence, n_points: int
+) -> Analysis:
+    """The analysis of a hierarchy to which the curves of an ordinary VAE cannot be fitted.
+
+    Parameters
+    ----------
+    sweep
+        The points that count, of a sweep of `n_points`.
+    phases, reason, convergence, n_points
+        What is known of them, and why they are not fitted.
+    """
+    point, consistency = not_fitted(sweep, reason), optimality_summary(sweep)
+    warnings = (convergence_warning(convergence, n_points), optimality_warning(consistency))
+    return Analysis(
+        **(vars(point) | {"warnings": [line for line in warnings if line is not None]}),
+        convergence=convergence,
+        consistency=consistency,
+        order=Order(None, reason),
+        exponents=Exponents(reason=reason),
+        cascade=Thresholds([], None, reason),
+        beta_equivalence=None,
+        slowing=Slowing(reason=reason),
+        hysteresis=Hysteresis(PredictedHysteresis(reason=reason), None, reason),
+        hierarchy=phases,
     )
 
 

@@ -15,6 +15,8 @@ from phasevae.theory.ppca import ACTIVE_KL
 if TYPE_CHECKING:
     import pandas as pd
 
+    from phasevae.spectrum.spectrum import Spectrum
+
 
 @dataclass(frozen=True)
 class Points:
@@ -92,17 +94,36 @@ def seed_means(table: pd.DataFrame, columns: Iterable[str], by: Iterable[str] = 
 def level_1(table: pd.DataFrame) -> pd.DataFrame:
     """Return the part of a hierarchy's table that is an ordinary sweep: level 1, at the top level's largest weight.
 
-    Tables of other sweeps are returned as they are.
+    Where level 1 has a larger weight than that, it is left out, because a learned posterior variance then grows without
+    bound. Tables of other sweeps are returned as they are.
     """
     if "beta_top" not in table:
         return table
-    chosen = table["beta_top"] == table["beta_top"].max()
-    return table[chosen & (table["level"] == 1) if "level" in table else chosen].reset_index(drop=True)
+    table = table[table["beta_top"] == table["beta_top"].max()]
+    if "level" in table:
+        table = table[table["level"] == 1]
+    bounded = table["beta"] <= table["beta_top"]
+    return table[bounded if bounded.any() else ~bounded].reset_index(drop=True)
 
 
-def sees_condition(sweep: pd.DataFrame) -> bool:
-    """Whether the encoder sees the condition of the data, as it does where the data have none."""
-    return "encoder_sees_condition" not in sweep or bool(sweep["encoder_sees_condition"].all())
+def spectrum_of_sweep(spectrum: Spectrum | None, table: pd.DataFrame) -> Spectrum | None:
+    """Return the spectrum of a sweep's data as what it predicts for this sweep.
+
+    The thresholds of an encoder that does not see the condition are known in closed form for linear encoders alone,
+    which are a lower bound. Those of an encoder that sees it, which are the eigenvalues, are an upper one, and the
+    spectrum that is returned says so.
+
+    Parameters
+    ----------
+    spectrum
+        Spectrum of the data.
+    table
+        Any table of the sweep.
+    """
+    if spectrum is None or "encoder_sees_condition" not in table or table["encoder_sees_condition"].all():
+        return spectrum
+    classes = (replace(each, spectrum=replace(each.spectrum, is_bound=True)) for each in spectrum.conditions)
+    return replace(spectrum, conditions=tuple(classes), is_bound=True)
 
 
 def fixed_variance(sweep: pd.DataFrame) -> float | None:

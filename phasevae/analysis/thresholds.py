@@ -93,14 +93,14 @@ def fit_thresholds(
     dimensions
         Content of dimensions.csv.
     spectrum
-        Spectrum of the data, for the predicted thresholds.
+        Spectrum of the data, for the predicted thresholds. A bound predicts none.
     n_latent
         Number of latents of the networks; taken from the table if not given.
     """
     if "mean_eigenvalue" not in dimensions:
         return Thresholds([], None, "dimensions: column 'mean_eigenvalue' is missing; collect the points again")
     x, kl = mode_kl(dimensions)
-    eigenvalues = None if spectrum is None else spectrum.eigenvalues
+    eigenvalues = None if spectrum is None or spectrum.is_bound else spectrum.eigenvalues
     gaussian = spectrum is None or looks_gaussian(spectrum)
     lower = 0.0 if eigenvalues is None else ppca_exact_above(eigenvalues, n_latent or kl.shape[1])
     exact = x >= lower

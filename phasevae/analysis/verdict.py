@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
+from phasevae.analysis.hierarchy import Phases
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted
+from phasevae.analysis.pipeline import Analysis
 from phasevae.sweeps.settings import GAUSSIAN
+from phasevae.wording import counted
+
+_ACTIVE = {
+    (True, True): ("both levels", "are"),
+    (True, False): ("level 1 alone", "is"),
+    (False, True): ("the top level alone", "is"),
+    (False, False): ("neither level", "is"),
+}
+"""Who is active in each phase of a hierarchy."""
 
 
 def verdict(point: CriticalPoint) -> str:
-    """Say in a sentence or two where the latents collapse, and whether this was predicted."""
+    """Say in a few sentences where the latents collapse, and whether this was predicted."""
+    if isinstance(point, Analysis) and point.hierarchy is not None:
+        return _of_hierarchy(point, point.hierarchy)
     critical = point.critical_variance
     if critical is None:
         return f"This sweep does not show where the latents collapse: {point.reason}."
+    advice = "KL weight" if point.likelihood != GAUSSIAN else "decoder variance or KL weight"
+    measured = f"Every latent is collapsed from {_place(point)}. Choose a smaller {advice} to keep latents active."
+    return f"{measured} {_compared(point)}".rstrip()
+
+
+def _place(point: CriticalPoint) -> str:
     low, high = (None if edge is None else f"{edge:.4g}" for edge in point.ci95)
     interval = f"{low} to {high}" if low and high else f"above {low}" if low else f"below {high}" if high else "open"
-    advice = "KL weight" if point.likelihood != GAUSSIAN else "decoder variance or KL weight"
-    measured = (
-        f"Every latent is collapsed from {point.abscissa} = {critical:.4g} on (95 % interval {interval}). "
-        f"Choose a smaller {advice} to keep latents active."
-    )
-    return f"{measured} {_compared(point)}".rstrip()
+    return f"{point.abscissa} = {point.critical_variance:.4g} on (95 % interval {interval})"
+
+
+def _of_hierarchy(point: Analysis, found: Phases) -> str:
+    """The phases of a hierarchy and, where it was fitted, the transition of level 1."""
+    parts = [f"{_ACTIVE[phase.level_1, phase.top][0]} in {phase.n_models}" for phase in found.phases[1:]]
+    first = found.phases[0]
+    who, verb = _ACTIVE[first.level_1, first.top]
+    counts = f"{who} {verb} active in {first.n_models} of {counted(found.n_models, 'model')}"
+    sentences = [f"{', '.join([counts[0].upper() + counts[1:], *parts])}."]
+    if found.n_compared:
+        some = found.n_compared < found.n_models
+        which = " with beta_top above beta; the others have no single optimum" if some else ""
+        sentences.append(f"Theory gives the same phase for {found.n_predicted} of {found.n_compared}{which}.")
+    if point.critical_variance is not None:
+        where = f"At beta_top = {point.beta_top:g} level 1 is collapsed from {_place(point)}."
+        sentences.append(f"{where} {_compared(point)}".rstrip())
+    return " ".join([*sentences, "The figure hierarchy shows the boundaries."])
 
 
 def _compared(point: CriticalPoint) -> str:

@@ -125,6 +125,7 @@ _DIMENSIONS = {
     "mean_variance": _VARIANCE,
     "mean_eigenvalue": _VARIANCE,
     "condition": _or_empty(_TEXT),
+    "encoder_sees_condition": _FLAG,
 }
 
 # The divergence of a hierarchy is an average over draws: over the few rows of a record it may be well below zero.
@@ -157,6 +158,7 @@ _HYSTERESIS = {
     "elbo_gap_standard_error": _needed(_LEAST_0),
     "active_dims": _INDEX,
     "samples": _COUNT,
+    "encoder_sees_condition": _FLAG,
     **_ORIGIN,
 }
 
@@ -175,6 +177,7 @@ _BRACKETING = {
     "elbo_standard_error": _or_empty(_LEAST_0),
     "disagree": _needed(_FLAG),
     "reading": _choice("agree", "slowing down", "coexistence"),
+    "encoder_sees_condition": _FLAG,
 }
 
 _PLANNED = Column("number", *PLANNED, words=f"a positive number from {PLANNED[0]:g} to {PLANNED[1]:g}")

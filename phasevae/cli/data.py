@@ -169,12 +169,13 @@ def spectrum(
     write_spectrum(output, result, made_by)
     if result.reading is not None:
         print(result.reading)
+    what = "critical variance" if result.likelihood is None else "critical KL weight"
     for each in result.conditions:
         critical = with_error(each.spectrum.critical_variance, float(each.spectrum.standard_errors[0]))
-        print(f"condition {each.value}: {100 * each.share:.3g} % of the samples, critical variance {critical}")
-    what = "critical variance" if result.likelihood is None else f"{likelihood}, critical KL weight"
+        print(f"condition {each.value}: {100 * each.share:.3g} % of the samples, {what} {critical}")
+    of = "" if result.likelihood is None else f"{likelihood}, "
     print(
-        f"{output}: {what} {result.critical_variance:.6g} +- {result.leading.standard_errors[0]:.2g}, "
+        f"{output}: {of}{what} {result.critical_variance:.6g} +- {result.leading.standard_errors[0]:.2g}, "
         f"trace {result.trace:.6g}, {counted(result.n_samples, 'sample')} of {counted(result.dimension, 'feature')}"
     )
 

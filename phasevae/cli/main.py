@@ -8,6 +8,7 @@ import warnings
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from phasevae import __version__
 from phasevae.cli import analysis, data, diagnose, doctor, predict, results, sweep
@@ -44,8 +45,22 @@ app = typer.Typer(
 )
 
 
+class _Verb(TyperCommand):
+    """A command that says how an argument is given when somebody writes it as an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        arguments = [parameter.name for parameter in self.params if parameter.param_type_name == "argument"]
+        options = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        for text in args:
+            option = text.partition("=")[0]
+            if option not in options and option.removeprefix("--").replace("-", "_") in arguments and "--" in option:
+                form = " ".join([ctx.command_path, *(name.upper() for name in arguments)])
+                raise InputError(f"{option}: is an argument, must be given by its place: {form}")
+        return super().parse_args(ctx, args)
+
+
 for verb in VERBS:
-    app.command()(verb)
+    app.command(cls=_Verb)(verb)
 
 
 def _print_version(wanted: bool) -> None:

@@ -21,7 +21,7 @@ _TYPES = {"integer": float, "number": float, "boolean": bool, "string": str, "ar
 """Whole numbers are read as float: 2e5 is one."""
 
 
-def setting(key: str, flag: str | None = None) -> Any:
+def setting(key: str, flag: str | None = None, words: str | None = None) -> Any:
     """Make the option of a configuration key of one data set; it is None when it is not given.
 
     Parameters
@@ -30,6 +30,8 @@ def setting(key: str, flag: str | None = None) -> Any:
         The key, such as "learning_rate".
     flag : str, optional
         The option's name where it is not the key's own, such as "--latent".
+    words : str, optional
+        Help instead of the key's description, where that names keys that are no options.
     """
     rule = dataset_rules()[key]
     kind = "array" if "array" in rule["type"] else rule["type"]
@@ -38,7 +40,8 @@ def setting(key: str, flag: str | None = None) -> Any:
     if kind == "boolean":
         name += f"/--no-{name.removeprefix('--')}"
     metavar = {"integer": "INTEGER", "array": "LIST", "object": "NAME=VALUE,..."}.get(kind)
-    return Annotated[_TYPES[kind] | None, typer.Option(name, help=rule["description"] + default, metavar=metavar)]
+    text = (words or rule["description"]) + default
+    return Annotated[_TYPES[kind] | None, typer.Option(name, help=text, metavar=metavar)]
 
 
 def given_settings(context: typer.Context, settings: str | None) -> dict[str, Any]:

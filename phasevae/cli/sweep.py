@@ -63,7 +63,7 @@ def train(
     bucket: Annotated[int | None, typer.Option(help="With --plan: train this bucket only.")] = None,
     spectrum: SpectrumFile = None,
     settings: SettingsJson = None,
-    sigma2: setting("sigma2") = None,
+    sigma2: setting("sigma2", words="Decoder variances; left out with a likelihood other than gaussian.") = None,
     beta: setting("beta") = None,
     beta_ratio: setting("beta_ratio") = None,
     seeds: setting("seeds") = None,
@@ -260,6 +260,8 @@ def hysteresis(
     )
     if chosen.likelihood != GAUSSIAN:
         table = table.assign(likelihood=chosen.likelihood)
+    if dataset.condition is not None:
+        table = table.assign(encoder_sees_condition=chosen.encoder_sees_condition)
     write_table(output, table.assign(data_sha256=source.data_sha256), record)
     print(f"{output}: {counted(len(table), 'model')} on two branches")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from phasevae.analysis.sweep_table import fixed_variance, seed_means
+from phasevae.analysis.hierarchy import level_means
+from phasevae.analysis.sweep_table import fixed_variance
 from phasevae.errors import InputError
 from phasevae.figures.marks import BLACK, BLUE, GREY, ORANGE, PALETTE, VERMILION, figure_of, legend
 from phasevae.theory.hierarchical import Hierarchy, critical_beta, critical_beta_top, hierarchy_optimum
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from phasevae.spectrum.spectrum import Spectrum
 
 _MARGIN = 1.25
-
-_AROUND = (0.25, 3.0)
-"""Weights of the top level in units of the critical one for which its KL is drawn."""
 
 
 class _Phase(NamedTuple):
@@ -55,15 +53,14 @@ def hierarchy(sweep: pd.DataFrame, spectrum: Spectrum) -> Figure:
         if column not in sweep:
             raise InputError(f"figure 'hierarchy': sweep has no '{column}', must be that of a two-level hierarchy")
     largest = float(spectrum.eigenvalues[0])
-    figure = figure_of(5.0)
+    figure = figure_of(5.4)
     diagram, kl = figure.subplots(2, 1, height_ratios=[1.7, 1])
-    points = seed_means(sweep, ["active_dims", "active_top", "kl_top"], ("sigma2", "beta", "beta_top"))
+    points, active = level_means(sweep, ("kl_top",))
     sigma2, beta, beta_top = (points.index.get_level_values(name).to_numpy() for name in points.index.names)
     x, y = beta * sigma2 / largest, beta_top * sigma2 / largest
-    active = [points[column, "mean"].to_numpy() >= 0.5 for column in ("active_dims", "active_top")]
     _boundaries(diagram, _edges(x), _edges(y), fixed_variance(sweep))
     for phase in _PHASES:
-        rows = (active[0] == phase.bottom) & (active[1] == phase.top)
+        rows = (active == (phase.bottom, phase.top)).all(1)
         face = phase.color if phase.filled else "none"
         look = {"markerfacecolor": face, "markeredgewidth": 0.7, "markersize": 4, "linestyle": "none"}
         if rows.any():
@@ -71,7 +68,7 @@ def hierarchy(sweep: pd.DataFrame, spectrum: Spectrum) -> Figure:
     diagram.set(xscale="log", yscale="log", xlim=_edges(x), ylim=_edges(y))
     diagram.set(xlabel=r"$\beta_1\sigma^2/\lambda_1$", ylabel=r"$\beta_2\sigma^2/\lambda_1$")
     _plain_numbers(diagram, "xy")
-    _top_kl(kl, sweep, points["kl_top", "mean"].to_numpy(), np.stack([sigma2, beta, beta_top]), spectrum)
+    _top_kl(kl, sweep, points["kl_top", "mean"].to_numpy(), np.stack([sigma2, beta, beta_top]), largest, spectrum)
     legend(figure, diagram, 2)
     return figure
 
@@ -85,40 +82,43 @@ def _boundaries(axes: Axes, x: tuple[float, float], y: tuple[float, float], vari
     unit = Hierarchy(1, 1, 1.0, posterior_variance=variance)
     weights = np.geomspace(*x, 400)
     axes.plot(weights, critical_beta_top(unit, 1.0, weights), color=BLACK, label="top level collapses (theory)")
-    heights = np.geomspace(*y, 400)
+    # Below the threshold of the data a cheap top level keeps level 1 active; with a learned posterior variance there is
+    # no optimum.
+    heights = np.geomspace(max(y[0], 1.0), y[1], 400) if y[1] > 1 else np.zeros(0)
     label = "level 1 collapses (theory)"
     axes.plot(critical_beta(unit, 1.0, heights), heights, "--", color=BLACK, label=label)
     own = float(critical_beta(unit, 1.0, np.inf))
     if variance is not None and own < x[1]:
-        # To the right of its own threshold level 1 lives on a top level that is cheap enough.
         axes.plot([own, x[1]], [1.0, 1.0], "--", color=BLACK)
 
 
-def _top_kl(axes: Axes, sweep: pd.DataFrame, kl: NDArray, weights: NDArray, spectrum: Spectrum) -> None:
-    """Draw the KL of the top level over its weight, in units of its critical weight, a colour for each beta."""
+def _top_kl(axes: Axes, sweep: pd.DataFrame, kl: NDArray, weights: NDArray, largest: float, spectrum: Spectrum) -> None:
+    """Draw the KL of the top level over its weight, in units of the largest eigenvalue: a colour for each weight of
+    level 1, a line for theory, and a dotted one where theory has the top level collapse."""
     first = sweep.iloc[0]
     variance = fixed_variance(sweep)
     sigma2, beta, beta_top = weights
     shown = np.unique(beta)[:: max(1, -(-np.unique(beta).size // len(PALETTE)))]
-    for i, value in enumerate(shown):
+    for value, color, marker in zip(shown, PALETTE, "os^Dv<", strict=False):
         rows = np.flatnonzero(beta == value)
-        unit = Hierarchy(int(first["n_latent"]), int(first["n_top"]), float(sigma2[rows][0]), value, 1.0, variance)
-        critical = float(critical_beta_top(unit, float(spectrum.eigenvalues[0]), value))
-        color = PALETTE[i % len(PALETTE)]
-        ratio = beta_top[rows] / critical
-        rows = rows[(ratio >= _AROUND[0]) & (ratio <= _AROUND[1])]
-        axes.plot(beta_top[rows] / critical, kl[rows], "o", color=color, markerfacecolor="none", zorder=3)
-        axes.plot([], [], "o", color=color, markerfacecolor="none", label=rf"$\beta_1 = {value:g}$")
+        scale = float(sigma2[rows][0])
+        unit = Hierarchy(int(first["n_latent"]), int(first["n_top"]), scale, value, 1.0, variance)
+        critical = float(critical_beta_top(unit, largest, value))
+        look = {"color": color, "markerfacecolor": "none", "label": rf"$\beta_1 = {value:g}$"}
+        axes.plot(beta_top[rows] * sigma2[rows] / largest, kl[rows], marker, zorder=3, **look)
+        axes.axvline(critical * scale / largest, color=color, linestyle=":", linewidth=0.8, zorder=1)
         if variance is None:
             continue
-        grid = np.append(np.geomspace(_AROUND[0], 1, 100), _AROUND[1]) * critical
+        grid = np.unique(np.append(np.geomspace(*_edges(beta_top[rows]), 200), critical))
         at_weights = (replace(unit, beta_top=weight) for weight in grid.tolist())
         curve = [hierarchy_optimum(spectrum.eigenvalues, each).top_kl.sum() for each in at_weights]
-        axes.plot(grid / critical, curve, color=color, linewidth=0.8)
-    axes.axvline(1, color=BLACK, linestyle=":", linewidth=0.8, zorder=1)
-    axes.set(xlabel=r"$\beta_2$ / critical $\beta_2$ (theory)", ylabel="KL of the top level\n(nats)", xscale="log")
+        axes.plot(grid * scale / largest, curve, color=color, linewidth=0.8)
+    if variance is not None:
+        axes.plot([], [], color=BLACK, linewidth=0.8, label="theory")
+    axes.plot([], [], ":", color=BLACK, linewidth=0.8, label="top level collapses")
+    axes.set(xlabel=r"$\beta_2\sigma^2/\lambda_1$", ylabel="KL of the top level\n(nats)", xscale="log")
     _plain_numbers(axes, "x")
-    axes.legend(ncols=2)
+    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.28))
 
 
 def _plain_numbers(axes: Axes, directions: str) -> None:

@@ -50,6 +50,9 @@ STYLE = {
     "ytick.right": True,
 }
 
+AWARE, AWARE_THRESHOLD = "encoder that sees $c$", r"its $\lambda_1$ (upper bound)"
+"""What theory shows if the encoder does not see the condition c."""
+
 BELOW = 1 - 1e-8
 """Just below a threshold, but farther than `theory.ppca.THRESHOLD_TOLERANCE`, so that jumps are drawn upright."""
 
@@ -184,6 +187,8 @@ def points(
 def theory_line(axes: Axes, x: NDArray, y: NDArray, spectrum: Spectrum, n_latent: int) -> None:
     """Draw the pPCA curve: for Gaussian data theory where it is exact and a dashed bound below, else a linear VAE.
 
+    If the encoder does not see the condition, the curve is that of one that does, dashed.
+
     Parameters
     ----------
     axes
@@ -196,6 +201,9 @@ def theory_line(axes: Axes, x: NDArray, y: NDArray, spectrum: Spectrum, n_latent
         Number of latents.
     """
     bound = linear_bound(spectrum, n_latent)
+    if spectrum.is_bound:
+        axes.plot(x, y, "--", color=GREY, linewidth=0.8, label=AWARE, zorder=2)
+        return
     label = "theory (pPCA)" if looks_gaussian(spectrum) else "linear VAE (pPCA)"
     if spectrum.likelihood is not None:
         label = "pPCA of the scores"
@@ -253,8 +261,18 @@ def derivative_band(axes: Axes, fit: CriticalPoint, order: int, left: float) -> 
 
 
 def mark_prediction(axes: Axes, spectrum: Spectrum, label: str | None = r"predicted $\lambda_1$") -> None:
-    """Draw a dotted line at the predicted critical variance or KL weight, with its label in the legend."""
-    axes.axvline(spectrum.critical_variance, color=BLACK, linestyle=":", linewidth=0.8, label=label, zorder=1)
+    """Draw a dotted line at the predicted critical variance or KL weight, with its label in the legend.
+
+    If the encoder does not see the condition, this is an upper bound, and the threshold of a linear encoder is another
+    line, the lower bound.
+    """
+    marks = [(spectrum.critical_variance, BLACK, label)]
+    if spectrum.is_bound:
+        marks[0] = (spectrum.critical_variance, GREY, label and AWARE_THRESHOLD)
+        if spectrum.unaware_variance is not None:
+            marks.append((spectrum.unaware_variance, BLACK, label and "linear encoder (lower bound)"))
+    for x, color, text in marks:
+        axes.axvline(x, color=color, linestyle=":", linewidth=0.8, label=text, zorder=1)
 
 
 def mark_fit(axes: Axes, fit: CriticalPoint) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from phasevae.analysis.sweep_table import level_1, of_condition
+from phasevae.analysis.sweep_table import level_1, of_condition, spectrum_of_sweep
 from phasevae.errors import InputError, no_such_choice
 from phasevae.figures import analysis, before_training, bracketing, conditions, hierarchy, residual, sweep
 from phasevae.figures.marks import STYLE
@@ -83,6 +83,9 @@ def render_figure(
         for column in COLUMNS.get(key, ()):
             if column not in given[key]:
                 raise InputError(f"figure '{name}': {key} has no '{column}'")
+    for table in (sweep, dimensions, hysteresis, bracketing):
+        if table is not None:
+            given["spectrum"] = spectrum_of_sweep(given["spectrum"], table)
     if name != "hierarchy":
         given |= {key: level_1(given[key]) for key in ("sweep", "dimensions") if given[key] is not None}
     if "dimensions" in needs and name not in OF_CONDITIONS:

@@ -8,6 +8,7 @@ import numpy as np
 
 from phasevae.analysis.sweep_table import over_beta, seed_means
 from phasevae.figures.marks import (
+    AWARE,
     BLACK,
     BLUE,
     GREEN,
@@ -120,11 +121,12 @@ def latent_variance(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
         largest = max((mode.eigenvalues[j] for mode in modes if j < mode.eigenvalues.size), default=0.0)
         if j < n_active and largest <= x.max():
             axes.axvline(largest, color=color, linestyle=":", linewidth=0.7, zorder=0)
-        axes.plot(x, curves[:, j], color=color, zorder=1)
+        axes.plot(x, curves[:, j], "--" if spectrum.is_bound else "-", color=color, zorder=1)
         label = f"latent {j + 1}" if j in named else "the others" if j == n_active else None
         points(axes, ranked[ranked["rank"] == j], "latent_variance", color, label, bound)
-    axes.plot([], [], color=BLACK, label="pPCA")
-    axes.plot([], [], ":", color=BLACK, linewidth=0.7, label=r"predicted $\lambda_j$")
+    theory, predicted = (AWARE, r"its $\lambda_j$") if spectrum.is_bound else ("pPCA", r"predicted $\lambda_j$")
+    axes.plot([], [], "--" if spectrum.is_bound else "-", color=BLACK, label=theory)
+    axes.plot([], [], ":", color=BLACK, linewidth=0.7, label=predicted)
     axes.set(xlabel=x_label(dimensions), ylabel=r"mean latent variance $\mathrm{E}_x\,\sigma_j^2$")
     axes.set_ylim(bottom=0)
     legend(figure, axes, 3)

@@ -30,7 +30,8 @@ class Family(Reconstruction):
     ----------
     arrays : mapping of str to array
         `offset` [P], and the parameters of the family. They are in float64 until `to` converts them. The encoder sees
-        rows less `input_mean` [E] in units of `input_scale`, where these are given.
+        rows less `input_mean` [E] in units of `input_scale`, where these are given. With `class_offsets` [C, P] each
+        class of a condition has a constant decoder of its own.
     options : mapping
         The options of the family, such as the degrees of freedom.
 
@@ -61,6 +62,16 @@ class Family(Reconstruction):
     def with_inputs(self, mean: Tensor, scale: Tensor) -> Self:
         """Return the same term with the centre [E] and the scale [] of the encoder's inputs."""
         return self._with(self.offset, {**self._tensors, "input_mean": mean, "input_scale": scale})
+
+    def with_classes(self, offsets: NDArray) -> Self:
+        """Return the same term with the constant decoder of each class of a condition, [C, P]."""
+        finite = np.clip(offsets, -ENDLESS, ENDLESS)
+        tensor = torch.from_numpy(finite).to(self.offset)
+        return self._with(self.offset, {**self._tensors, "class_offsets": tensor})
+
+    def with_offset(self, decoded: Tensor, condition: Tensor | None = None) -> Tensor:
+        of_classes = self._tensors.get("class_offsets")
+        return decoded + (self.offset if of_classes is None else condition @ of_classes)
 
     def _with(self, offset: Tensor, tensors: dict[str, Tensor]) -> Self:
         other = copy.copy(self)

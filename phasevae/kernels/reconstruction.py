@@ -67,8 +67,15 @@ class Reconstruction(ABC):
     def constant(self, x: Tensor, sigma2: float) -> Tensor:
         """Return what `energy` leaves out for rows x [B, D], [B], in nats: -ln p = energy + constant."""
 
-    def with_offset(self, decoded: Tensor) -> Tensor:
-        """Return the outputs of decoders from those of their networks."""
+    def with_offset(self, decoded: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the outputs of decoders from those of their networks.
+
+        Parameters
+        ----------
+        decoded : Tensor [..., B, P]
+        condition : Tensor [..., B, C], optional
+            The condition of the rows, where each class has a constant decoder of its own.
+        """
         return decoded if self.offset is None else decoded + self.offset
 
 

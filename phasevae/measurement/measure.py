@@ -170,7 +170,8 @@ def _block_terms(
 def collapsed_energy(reconstruction: Reconstruction, batch: Batch) -> Tensor:
     """Return the energy of the constant decoder at sigma2 = 1 for some rows, [R]."""
     statistics = reconstruction.statistics(batch.x.double())
-    outputs = reconstruction.with_offset(statistics.new_zeros(1, 1, 1, reconstruction.n_outputs))
+    condition = None if batch.condition is None else batch.condition[:, None]
+    outputs = reconstruction.with_offset(statistics.new_zeros(1, 1, 1, reconstruction.n_outputs), condition)
     outputs = outputs.double().expand(-1, -1, batch.x.shape[1], -1)
     return reconstruction.energy(statistics, outputs, statistics.new_ones(1))[0, 0]
 
@@ -268,4 +269,4 @@ def _passes(model: VAEEnsemble, rows: int, draws: int) -> Iterator[Tensor]:
 def _decode_draws(model: VAEEnsemble, reconstruction: Reconstruction, z: Tensor, condition: Tensor | None) -> Tensor:
     """Return the outputs of the decoder for draws [1, A, B, n] in one pass, [1, A, B, P]."""
     condition = None if condition is None else condition.repeat(1, z.shape[1], 1)
-    return reconstruction.with_offset(model.decode(z.flatten(1, 2), condition)).unflatten(1, z.shape[1:3])
+    return reconstruction.with_offset(model.decode(z.flatten(1, 2), condition), condition).unflatten(1, z.shape[1:3])

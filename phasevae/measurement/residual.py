@@ -115,7 +115,8 @@ def measure_residual(
         return mu[0], logvar[0]
 
     def decode(z: Tensor, condition: Tensor | None) -> Tensor:
-        return reconstruction.with_offset(model.decode(z[None], None if condition is None else condition[None]))[0]
+        columns = None if condition is None else condition[None]
+        return reconstruction.with_offset(model.decode(z[None], columns), columns)[0]
 
     key = noise.point_key("residual", member.seed, member.sigma2, member.beta)
     states = draw_states(encode, decode, data, active, key, reconstruction)

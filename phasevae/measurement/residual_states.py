@@ -110,7 +110,7 @@ def draw_states(
         None where more than MOST_INTERACTING outputs interact.
     """
     reconstruction = reconstruction or GaussianReconstruction(rows.n_features)
-    curvature = _curvature_of(reconstruction, rows.gather(_some(rows, _BLOCK)[None]).x[0])
+    curvature = _curvature_of(reconstruction, rows.gather(_some(rows, _BLOCK)[None]))
     if curvature.full and reconstruction.n_outputs > MOST_INTERACTING:
         return None
     per_output = reconstruction.n_outputs if curvature.full else 1
@@ -146,7 +146,7 @@ def _features(batch: Batch, rows: AnyRows, curvature: _Curvature) -> Tensor:
     This is what the encoder sees, the scores of the constant decoder where they are not the rows, and the products of
     all these with the condition, if the encoder sees it.
     """
-    features = torch.cat([batch.inputs, *curvature.collapsed_scores(batch.x)], 1)
+    features = torch.cat([batch.inputs, *curvature.collapsed_scores(batch)], 1)
     if batch.condition is None or not (rows.conditioning is None or rows.conditioning.encoder_sees):
         return features
     return torch.cat([features, (features[:, :, None] * batch.condition[:, None, :]).flatten(1)], 1)
@@ -206,12 +206,14 @@ class _Curvature:
         columns = [self.product(statistics, outputs, unit.expand_as(outputs)) for unit in units]
         return scores, torch.stack(columns, -1)
 
-    def collapsed_scores(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the scores [B, P] of rows x [B, D] under the constant decoder; nothing where they are the rows."""
+    def collapsed_scores(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the scores [B, P] of rows [B, D] under the constant decoder; nothing where they are the rows."""
         reconstruction = self._reconstruction
         if isinstance(reconstruction, GaussianReconstruction):
             return ()
-        outputs = reconstruction.with_offset(x.new_zeros(1, len(x), reconstruction.n_outputs))
+        x, condition = batch.x, batch.condition
+        columns = None if condition is None else condition[None]
+        outputs = reconstruction.with_offset(x.new_zeros(1, len(x), reconstruction.n_outputs), columns)
         return (-self._derivative(reconstruction.statistics(x[None]), outputs)[0],)
 
     def product(self, statistics: Tensor, outputs: Tensor, vector: Tensor) -> Tensor:
@@ -228,8 +230,9 @@ class _Curvature:
         return torch.autograd.grad(energy.sum(), outputs)[0][0]
 
 
-def _curvature_of(reconstruction: Reconstruction, x: Tensor) -> _Curvature:
-    """Return the curvature of a family, and whether its outputs interact."""
+def _curvature_of(reconstruction: Reconstruction, batch: Batch) -> _Curvature:
+    """Return the curvature of a family, and whether its outputs interact, from some rows as one stream."""
+    x, condition = batch.x[0], batch.condition
     if isinstance(reconstruction, GaussianReconstruction):
         return _Curvature(reconstruction, _WIDTH, full=False)
     of_data = not reconstruction.is_linear and reconstruction.n_outputs == x.shape[1]
@@ -239,7 +242,8 @@ def _curvature_of(reconstruction: Reconstruction, x: Tensor) -> _Curvature:
         return curvature
     # A diagonal times a vector of signs is the diagonal times these signs, whatever they are.
     few = x[None, :64]
-    outputs = reconstruction.with_offset(few.new_zeros(1, few.shape[1], reconstruction.n_outputs))
+    columns = None if condition is None else condition[:, :64]
+    outputs = reconstruction.with_offset(few.new_zeros(1, few.shape[1], reconstruction.n_outputs), columns)
     signs = torch.ones(reconstruction.n_outputs, dtype=x.dtype, device=x.device)
     signs[::2] = -1
     statistics = reconstruction.statistics(few)

@@ -34,7 +34,6 @@ _SWEEP = (
 )
 _COLUMNS = (*_SWEEP, "converged")
 _RESIDUAL = ("residual_edge", "residual_edge_standard_error", "residual_margin")
-_OF_CONDITION = ("encoder_sees_condition",)
 _LATENT = {"kl": "kl_per_dim", "latent_variance": "latent_variance", "mean_variance": "mean_variance"}
 _REQUIRED = (*_SWEEP, *_LATENT.values(), "mean_covariance", "convergence", "settings", "config_digest", "provenance")
 
@@ -133,7 +132,7 @@ def sweep_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
         | {key: point["settings"][key] for key in ("n_latent", "schedule")}
         | {key: point["provenance"][key] for key in ("backend", "data_sha256")}
         | _of_likelihood(point)
-        | {key: point[key] for key in _OF_CONDITION if key in point}
+        | _encoder(point)
         for point in points
     ]
     return _sorted(pd.DataFrame(rows), [])
@@ -152,6 +151,11 @@ def _top_level(point: dict[str, Any]) -> dict[str, Any]:
         "n_top": hierarchy["n_top"],
         "posterior_variance": None if variance == "learned" else variance,
     }
+
+
+def _encoder(point: dict[str, Any]) -> dict[str, Any]:
+    """The column that only tables of data with a condition have."""
+    return {key: point[key] for key in ("encoder_sees_condition",) if key in point}
 
 
 def _of_likelihood(point: dict[str, Any]) -> dict[str, Any]:
@@ -174,10 +178,11 @@ def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     for point in points:
         levels = _levels(point)
         for number, (level, size) in enumerate(levels, 1):
-            place = _identity(point) | ({} if len(levels) == 1 else {"level": number})
+            place = _identity(point) | _encoder(point) | ({} if len(levels) == 1 else {"level": number})
             rows += _latents(level, size, place | ({"condition": ""} if point.get("conditions") else {}))
         for each in point.get("conditions", []):
-            rows += _latents(each, levels[0][1], _identity(point) | {"condition": str(each["value"])})
+            place = _identity(point) | _encoder(point) | {"condition": str(each["value"])}
+            rows += _latents(each, levels[0][1], place)
     return _sorted(pd.DataFrame(rows), ["level", "condition", "latent"])
 
 

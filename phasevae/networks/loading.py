@@ -62,7 +62,7 @@ def call_build(
     seed : int
         Seed of torch's random numbers while the function runs.
     arguments : tuple
-        What every function takes.
+        What every function takes, the shape of a sample first.
     **optional
         What is given only to a function that has a parameter of this name.
 
@@ -71,14 +71,23 @@ def call_build(
     InputError
         If the function raises an exception.
     """
-    with own_code(source, source.label), reproducible(seed):
+    with own_code(source, source.label, arguments[0]), reproducible(seed):
         known = inspect.signature(function).parameters
         return function(*arguments, **{key: value for key, value in optional.items() if key in known})
 
 
 @contextmanager
-def own_code(source: NetworkFile, place: str) -> Iterator[None]:
-    """Turn any exception of the user's code into an InputError of one line, with the line of the file it came from."""
+def own_code(source: NetworkFile, place: str, shape: tuple[int, ...] = ()) -> Iterator[None]:
+    """Turn any exception of the user's code into an InputError of one line, with the line of the file it came from.
+
+    Parameters
+    ----------
+    source : NetworkFile
+    place : str
+        What the message begins with.
+    shape : tuple of int
+        Shape of a sample, where the code has to do with it: code for images fails on flat rows.
+    """
     try:
         yield
     except InputError:
@@ -91,6 +100,11 @@ def own_code(source: NetworkFile, place: str) -> Iterator[None]:
         hint = "; a file of networks stands alone: it may import installed packages only" * isinstance(
             error, ImportError
         )
+        if len(shape) == 1 and isinstance(error, RuntimeError | ValueError | TypeError | IndexError):
+            hint = (
+                f"; a sample has the shape {shape}, and images need (channels, height, width): they come from kind "
+                "images, or from kind array with a file of shape [samples, channels, height, width]"
+            )
         raise InputError(f"{place}: raised {type(error).__name__}{where}{said}{hint}") from None
 
 

@@ -159,7 +159,7 @@ class OwnArchitecture:
         condition = seen if self.encoder_sees_condition else inputs.new_zeros(len(inputs), self.n_condition)
         latents = torch.cat((latents, condition), 1)
         habits = (
-            tried(encoder, inputs, self.source, encoder.label),
+            tried(encoder, inputs, self.source, encoder.label, self.sample.shape),
             tried(decoder, latents, self.source, decoder.label),
         )
         return dataclasses.replace(

@@ -67,7 +67,7 @@ def check_tensors(module: nn.Module, label: str) -> None:
             raise InputError(f"{label}: buffer '{name}' holds numbers above {_LARGEST_INTEGER}, must be smaller")
 
 
-def tried(module: nn.Module, rows: Tensor, source: NetworkFile, label: str) -> Habits:
+def tried(module: nn.Module, rows: Tensor, source: NetworkFile, label: str, sample: tuple[int, ...] = ()) -> Habits:
     """Run a module on a few rows, in both modes and backward.
 
     Parameters
@@ -80,6 +80,8 @@ def tried(module: nn.Module, rows: Tensor, source: NetworkFile, label: str) -> H
         The file that defines the module.
     label : str
         What messages call the module.
+    sample : tuple of int
+        Shape of the samples that the module takes, for messages; () for one that takes latents.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def tried(module: nn.Module, rows: Tensor, source: NetworkFile, label: str) -> H
         input; mixes the rows of a batch or draws random numbers in evaluation mode; keeps a state that is no buffer; or
         if its output does not depend on its input or on its parameters.
     """
-    runner = _Runner(module, rows, source, label)
+    runner = _Runner(module, rows, source, label, sample)
     _check_evaluation(runner)
     return _checked_training(runner)
 
@@ -115,6 +117,7 @@ class _Runner:
     rows: Tensor
     source: NetworkFile
     label: str
+    sample: tuple[int, ...]
 
     def run(self, training: bool, seed: int = 0, rows: Tensor | None = None) -> _Run:
         given = self.rows if rows is None else rows
@@ -122,7 +125,8 @@ class _Runner:
         tensors = {name: self._copied(tensor) for name, tensor in tensors_of(self.module).items()}
         kept = {name: (tensor, tensor._version) for name, tensor in tensors.items()}
         mode = "training" if training else "evaluation"
-        with own_code(self.source, f"{self.label}: in {mode} mode on {len(x)} rows"), reproducible(seed, x.device):
+        place = f"{self.label}: in {mode} mode on {len(x)} rows"
+        with own_code(self.source, place, self.sample), reproducible(seed, x.device):
             self.module.train(training)
             before = _random_state(x.device)
             with torch.set_grad_enabled(training):

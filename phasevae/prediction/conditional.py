@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phasevae.datasets.base import Dataset
+from phasevae.datasets.class_streams import streams_of_classes
 from phasevae.datasets.feature_statistics import feature_statistics, reading_of_rows
 from phasevae.datasets.samples import read_samples
 from phasevae.datasets.store import is_saved, read_record
 from phasevae.errors import InputError
 from phasevae.prediction.losses import LEARNED, PER_FEATURE
-from phasevae.spectrum.conditional import residuals, streams_of_classes
+from phasevae.spectrum.conditional import residuals
 from phasevae.spectrum.spectrum import Spectrum
 from phasevae.wording import plain, with_error
 

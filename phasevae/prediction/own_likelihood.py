@@ -60,7 +60,7 @@ def own_likelihood(name: str, options: Mapping[str, Any], x: NDArray) -> OwnLike
 
     with_kl.__name__ = address
     _probe(function, address, torch.from_numpy(np.array(x[:_PROBE_ROWS], dtype=np.float64)), n_outputs)
-    own = understand(with_kl, rows_of(x), 1, output_shape=(n_outputs,), recognised=False)
+    own = understand(with_kl, rows_of(x), 1, output_shape=(n_outputs,), is_likelihood=True)
 
     def each_row(outputs: Tensor, rows: Tensor) -> Tensor:
         return checked(function, address, outputs, rows)

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.names import OWN
-from phasevae.datasets.base import Dataset, write_npy
+from phasevae.datasets.base import Dataset, SampleStream, write_npy
+from phasevae.datasets.class_streams import streams_of_classes
 from phasevae.datasets.feature_statistics import feature_statistics
 from phasevae.datasets.samples import read_samples
 from phasevae.datasets.store import load_dataset
-from phasevae.errors import InputError
+from phasevae.likelihoods.classes import fit_classes, scores_of_classes
 from phasevae.likelihoods.registry import find_likelihood
 from phasevae.prediction.measured import whitened_scores
-from phasevae.spectrum.spectrum import LikelihoodRecord, Spectrum, measure_spectrum
-from phasevae.sweeps.settings import GAUSSIAN
+from phasevae.spectrum.spectrum import ConditionSpectrum, LikelihoodRecord, Spectrum, measure_spectrum
+from phasevae.sweeps.settings import check_with_condition
 
 
 def spectrum_of_likelihood(
@@ -36,13 +37,14 @@ def spectrum_of_likelihood(
     Raises
     ------
     InputError
-        For an unknown family or option, for data that it cannot have, and for data with a condition.
+        For an unknown family or option, for data that it cannot have, and for a condition that does not go with it.
     """
     dataset, options = source if isinstance(source, Dataset) else load_dataset(source), dict(options or {})
-    if dataset.condition is not None:
-        raise InputError(f"likelihood: {name}, must be {GAUSSIAN} for data with a condition")
     rows = read_samples(dataset)
-    if name.startswith(OWN):
+    if dataset.condition is not None:
+        check_with_condition(name, options)
+        spectrum, loss = _spectrum_of_classes(rows, name, options)
+    elif name.startswith(OWN):
         from phasevae.prediction.own_likelihood import own_likelihood
 
         own = own_likelihood(name, options, dataset.x)
@@ -51,11 +53,34 @@ def spectrum_of_likelihood(
         fitted = find_likelihood(name, **options).fit(rows, feature_statistics(rows))
         spectrum = measure_spectrum(whitened_scores(rows, fitted), with_variance_proxy=False).spectrum
         loss = fitted.loss
+    classes = (
+        replace(each, spectrum=replace(each.spectrum, likelihood=LikelihoodRecord(name, options, loss)))
+        for each in spectrum.conditions
+    )
     return replace(
         spectrum,
+        conditions=tuple(classes),
         name=dataset.name,
         data_sha256=dataset.sha256 or write_npy(dataset.x),
         provenance=dataset.provenance,
         reading=rows.reading,
         likelihood=LikelihoodRecord(name, options, loss),
     )
+
+
+def _spectrum_of_classes(rows: SampleStream, name: str, options: Mapping[str, Any]) -> tuple[Spectrum, float]:
+    """Return the spectrum of the scores of rows with classes, and the mean loss of the collapsed state."""
+    fits = fit_classes(find_likelihood(name, **options), rows)
+    spectra, loss = [], 0.0
+    for each, fit in zip(streams_of_classes(rows), fits, strict=True):
+        spectrum = measure_spectrum(whitened_scores(each.rows, fit), with_variance_proxy=False).spectrum
+        spectra.append(ConditionSpectrum(each.value, each.share, spectrum))
+        loss += each.share * fit.loss
+    of_all = measure_spectrum(scores_of_classes(fits, rows), with_variance_proxy=False).spectrum
+    found = replace(
+        of_all,
+        critical_variance=max(each.spectrum.critical_variance for each in spectra),
+        condition={"kind": rows.condition.coding.kind, "source": rows.condition.source},
+        conditions=tuple(spectra),
+    )
+    return found, loss

@@ -1,41 +1,17 @@
-"""Streams of data with a condition: the rows of each class, and what the condition leaves of all rows."""
+"""What a condition leaves of the rows of data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import SampleStream
-from phasevae.datasets.conditions import Condition, class_rows, offsets
+from phasevae.datasets.conditions import Condition, offsets
 from phasevae.datasets.feature_statistics import FeatureStatistics
 from phasevae.theory.conditional import unaware_threshold
-
-
-@dataclass(frozen=True)
-class ClassRows:
-    """The rows of one class: its value, its share of all rows, and their stream."""
-
-    value: Any
-    share: float
-    rows: SampleStream
-
-
-def streams_of_classes(rows: SampleStream) -> list[ClassRows]:
-    """Return the rows of each class of a condition; none for a condition of numbers."""
-    condition = rows.condition
-    if not condition.is_classes:
-        return []
-
-    def of_class(number: int, value: Any) -> SampleStream:
-        label = f"{rows.label} of class {value}"
-        return SampleStream(lambda: class_rows(condition, number, rows.read()), rows.dimension, label)
-
-    shares = condition.shares
-    return [ClassRows(value, float(shares[k]), of_class(k, value)) for k, value in enumerate(condition.coding.classes)]
 
 
 @dataclass(frozen=True)

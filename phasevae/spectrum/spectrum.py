@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.datasets.base import Dataset, SampleStream
+from phasevae.datasets.class_streams import streams_of_classes
 from phasevae.datasets.feature_statistics import (
     FeatureStatistics,
     feature_statistics,
@@ -25,7 +26,7 @@ from phasevae.datasets.reading import Reading, ReadingWarning
 from phasevae.datasets.samples import read_samples
 from phasevae.datasets.store import load_dataset
 from phasevae.errors import InputError
-from phasevae.spectrum.conditional import residuals, streams_of_classes, unaware_variance
+from phasevae.spectrum.conditional import residuals, unaware_variance
 from phasevae.spectrum.moments import (
     covariance_matrix,
     eigendecomposition,
@@ -87,6 +88,7 @@ class Spectrum:
     conditions: tuple[ConditionSpectrum, ...] = ()  # of the classes of the condition
     unaware_variance: float | None = None  # threshold of a linear encoder that does not see the condition
     likelihood: LikelihoodRecord | None = None  # None for a Gaussian decoder: the spectrum of the data themselves
+    is_bound: bool = False  # of a sweep whose encoder does not see the condition (analysis.sweep_table); in no file
 
     @property
     def dimension(self) -> int:
@@ -333,12 +335,14 @@ def looks_gaussian(spectrum: Spectrum) -> bool:
     """Return whether |skewness| and |excess kurtosis| of the leading components are within 0.1 or 4 standard errors.
 
     The standard errors are those of Gaussian samples, sqrt(6 / N) and sqrt(24 / N). Undefined moments (NaN) count as
-    Gaussian. Of data with classes, each class must look so. Scores of another likelihood never do: the curves of
-    Gaussian data are not theirs.
+    Gaussian. Of data with classes, each class must look so. Scores of another likelihood never do, and a bound does
+    not: the curves of Gaussian data are not theirs.
     """
+    if spectrum.is_bound or spectrum.likelihood is not None:
+        return False
     if spectrum.conditions:
         return all(looks_gaussian(each.spectrum) for each in spectrum.conditions)
-    return spectrum.likelihood is None and not any(
+    return not any(
         np.any(np.abs(moments) > max(0.1, 4 * np.sqrt(variance / spectrum.n_samples)))
         for moments, variance in ((spectrum.skewness, 6.0), (spectrum.excess_kurtosis, 24.0))
     )

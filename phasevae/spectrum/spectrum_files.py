@@ -63,12 +63,12 @@ def read_spectrum(path: Path | str) -> Spectrum:
     if values["standard_errors"].shape != eigenvalues.shape:
         raise InputError(f"{path}: key 'standard_errors' must have one number for each of the eigenvalues")
     n_features = None if dimension == eigenvalues.size else dimension
-    known = {"name": values["name"], "n_features": n_features}
+    likelihood = record.get("likelihood") and LikelihoodRecord(**record["likelihood"])
+    known = {"name": values["name"], "n_features": n_features, "likelihood": likelihood or None}
     classes = (
         ConditionSpectrum(each["value"], each["share"], Spectrum(**_values(each, _OF_CLASS), **known))
         for each in record.get("conditions", [])
     )
-    likelihood = record.get("likelihood") and LikelihoodRecord(**record["likelihood"])
     return Spectrum(
         **values,
         n_features=n_features,

@@ -55,8 +55,10 @@ FIGURE_INPUTS = {
 }
 """The file of each input of a figure."""
 
-FREE_POSTERIOR = ("elbo", "latent_variance", "kl", "kl_derivatives", "cascade", "beta_equivalence")
-"""Figures that compare with the closed forms of an encoder whose posterior variance is learned."""
+FREE_POSTERIOR = (
+    *("elbo", "latent_variance", "kl", "kl_derivatives", "exponents", "slowing", "cascade", "beta_equivalence"),
+)
+"""Figures of a fit, or of closed forms, of an encoder whose posterior variance is learned."""
 
 UNKNOWN_SHAPE = 100_000, 64
 """(samples, features) that costs are estimated from while the shape of the data is not known."""
@@ -259,15 +261,17 @@ class Outputs:
     def figures(self, dataset: str) -> list[str]:
         """Names of the figures of a data set: those of every sweep, and those that its settings ask for."""
         settings = self.datasets[dataset]
+        has_condition = "condition" in settings or settings["kind"] == "conditional"
+        unaware = has_condition and not settings["encoder_sees_condition"]
         optional = {
             "hysteresis": bool(self.upward_sweep(dataset)),
             "beta_equivalence": isinstance(settings.get("beta"), list) and not grid_of(settings).over_beta,
             "bracketing": settings["bracket"],
-            "conditions": "condition" in settings or settings["kind"] == "conditional",
+            "conditions": has_condition,
             "hierarchy": settings.get("hierarchy") is not None,
             "residual": settings.get("hierarchy") is None,
-            # Its curvatures are those of a Gaussian decoder and one level of latents.
-            "soft_modes": not grid_of(settings).over_beta and settings.get("hierarchy") is None,
+            # Its curvatures are those of a Gaussian decoder, one level of latents, an encoder that sees the condition.
+            "soft_modes": not grid_of(settings).over_beta and settings.get("hierarchy") is None and not unaware,
         }
         if isinstance((settings.get("hierarchy") or {}).get("posterior_variance"), float):
             optional |= dict.fromkeys(FREE_POSTERIOR, False)

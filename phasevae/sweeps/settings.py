@@ -30,6 +30,10 @@ HIERARCHY_KEYS = tuple(HierarchySection.model_fields)
 GAUSSIAN = "gaussian"
 """The likelihood whose sweeps are over the decoder variance; those of all others are over the weight of KL."""
 
+WITH_CONDITION = ("bernoulli", "poisson", "negative-binomial")
+"""Likelihoods beside the Gaussian one that go with a condition: one output a feature, and no global parameter that is
+fitted to the data."""
+
 GRID_KEYS = ("sigma2", "sigma2_ratio", "beta", "beta_ratio", "seeds", "n_buckets")
 TRAINING_KEYS = (
     *(key for key in NetworkSection.model_fields if key != "network"),
@@ -121,6 +125,19 @@ def check_likelihood(name: str, options: Mapping[str, Any]) -> None:
             raise InputError(f"likelihood_options.{key}: no option of a function of your own, must be n_outputs")
         if isinstance(value, bool | str) or value < 1 or value != int(value):
             raise InputError(f"likelihood_options.n_outputs: {value!r}, must be the number of outputs of the decoder")
+
+
+def check_with_condition(name: str, options: Mapping[str, Any]) -> None:
+    """Check that a likelihood other than the Gaussian one goes with a condition. Raises InputError otherwise."""
+    if name not in WITH_CONDITION:
+        choices = ", ".join((GAUSSIAN, *WITH_CONDITION))
+        raise InputError(f"likelihood: {name}, must be one of {choices} for data with a condition")
+    if name == "negative-binomial" and (
+        isinstance(options.get("dispersion", ""), str) or options.get("size_factors", "none") != "none"
+    ):
+        raise InputError(
+            "likelihood_options: must be a number as dispersion, and no size_factors, for data with a condition"
+        )
 
 
 def own_module(settings: Mapping[str, Any]) -> Path | None:

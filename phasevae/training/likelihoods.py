@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from phasevae.datasets.conditions import Condition
 from phasevae.datasets.row_file import row_blocks
 from phasevae.datasets.streams import sample_stream
 from phasevae.file_rows import load_rows
 from phasevae.kernels.family import Family
 from phasevae.kernels.reconstructions import make_reconstruction
 from phasevae.likelihoods.arrays import arrays_of
+from phasevae.likelihoods.classes import class_offsets, fit_classes
 from phasevae.likelihoods.registry import find_likelihood
 from phasevae.rows import AnyRows
-from phasevae.sweeps.settings import Settings
+from phasevae.sweeps.settings import Settings, check_with_condition
 
 
 def rows_and_family(
@@ -26,6 +29,7 @@ def rows_and_family(
     device: torch.device | str = "cpu",
     own: Family | None = None,
     data_memory: int | None = None,
+    condition: Condition | None = None,
 ) -> tuple[AnyRows, Family]:
     """Prepare a data set for the device and make the reconstruction term of its likelihood, which is not Gaussian.
 
@@ -39,6 +43,8 @@ def rows_and_family(
         The fitted function of the user's own, for the likelihood `module:...`.
     data_memory : int, optional
         Bytes that the rows may take; see `phasevae.file_rows.load_rows`.
+    condition : Condition, optional
+        Of classes, each of which gets a constant decoder of its own.
 
     Returns
     -------
@@ -49,9 +55,14 @@ def rows_and_family(
     Raises
     ------
     InputError
-        For data that the family cannot have.
+        For data that the family cannot have, and for a family that does not go with a condition.
     """
     family = own or fitted_family(settings.likelihood, settings.likelihood_options, x)
+    if condition is not None:
+        check_with_condition(settings.likelihood, settings.likelihood_options)
+        likelihood = find_likelihood(settings.likelihood, **settings.likelihood_options)
+        fits = fit_classes(likelihood, replace(sample_stream(x), condition=condition))
+        family = family.with_classes(class_offsets(fits))
     family = with_inputs(family, x).to(device, torch.float32)
     return load_rows(x, device, data_memory, family.inputs), family
 

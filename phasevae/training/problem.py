@@ -81,10 +81,8 @@ class Problem:
         if settings.likelihood == GAUSSIAN:
             rows = Rows.of(x) if isinstance(x, Tensor) else load_rows(x, device, data_memory)
             reconstruction = GaussianReconstruction(rows.n_features)
-        elif condition is not None:
-            raise InputError(f"likelihood: {settings.likelihood}, must be {GAUSSIAN} for data with a condition")
         else:
-            rows, reconstruction = rows_and_family(x, settings, device, own_likelihood, data_memory)
+            rows, reconstruction = rows_and_family(x, settings, device, own_likelihood, data_memory, condition)
         if condition is not None:
             rows = given_condition(rows, condition, settings.encoder_sees_condition)
         held_out = held_out_rows(len(rows), settings.holdout)

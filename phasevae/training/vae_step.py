@@ -126,7 +126,8 @@ class VAEStep:
         drawn = decoder_input(z.detach().flatten(1, 2), condition)
         decoded, of_decoder = model.decoder.forward(model.parameters, drawn, keep=True)
         decoded = decoded.unflatten(1, z.shape[1:3])
-        outputs = self._reconstruction.with_offset(decoded).requires_grad_()
+        of_draws = None if batch.condition is None else batch.condition[:, None]
+        outputs = self._reconstruction.with_offset(decoded, of_draws).requires_grad_()
         of_rows, of_targets, energy = self._by_outputs(batch, mu, logvar, z, outputs, sigma2)
         grad_input = model.decoder.backward(
             model.parameters,

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from gaussian_sweeps import spectrum_of
 
+from phasevae.analysis.bracketing import compare_bracketing, summarise_bracketing
 from phasevae.analysis.pipeline import analyse
+from phasevae.analysis.sweep_table import spectrum_of_sweep
 from phasevae.artifacts.tables import read_table, write_table
 from phasevae.errors import InputError
 from phasevae.figures.registry import render_figure
@@ -84,3 +86,60 @@ def test_table_with_conditions_is_read_back(tables, tmp_path):
     write_table(tmp_path / "dimensions.csv", doubled)
     with pytest.raises(InputError, match="condition=a appears twice"):
         read_table(tmp_path / "dimensions.csv", "dimensions")
+
+
+@pytest.fixture(scope="module")
+def unaware(tables, spectrum):
+    """Tables of an encoder that does not see the condition: its thresholds, 0.9 and 0.36, lie between the bounds."""
+    made = (table.assign(sigma2=0.9 * table["sigma2"], encoder_sees_condition=False) for table in tables)
+    return *made, replace(spectrum, unaware_variance=0.8)
+
+
+def test_an_unaware_encoder_is_fitted_without_the_thresholds_of_an_aware_one(unaware):
+    sweep, dimensions, spectrum = unaware
+    fit = analyse(sweep, spectrum, 1, dimensions)
+    assert (fit.model, fit.critical_variance) == ("log", pytest.approx(0.9, rel=1e-3))
+    assert "does not see the condition" in fit.model_reason
+    assert fit.models["log"].window[0] >= 0.4  # the second threshold of an aware encoder bounds that of any
+    assert fit.predicted.is_upper_bound and fit.predicted.slope_below is None
+    modes = {each.value: each.thresholds.modes[0] for each in fit.conditions}
+    assert {value: mode.threshold for value, mode in modes.items()} == {
+        "a": pytest.approx(0.9, rel=1e-3),
+        "b": pytest.approx(0.36, rel=1e-3),
+    }
+    assert all(mode.predicted is None and mode.relative_error is None for mode in modes.values())
+    assert fit.order.value == 2
+    assert "does not see" in fit.hysteresis.predicted.reason
+
+
+def test_the_window_of_an_unaware_encoder_reaches_its_least_critical_point(unaware):
+    sweep, _, spectrum = unaware
+    x = sweep["sigma2"]
+    for lowest, edge in ((0.3, 0.3), (0.6, 0.4)):
+        models = analyse(sweep, replace(spectrum, unaware_variance=lowest), 1).models
+        assert models["log"].window[0] == pytest.approx(x[x >= edge].min())
+
+
+def test_an_aware_sweep_keeps_its_spectrum(tables, spectrum):
+    for table in (*tables, tables[0].assign(encoder_sees_condition=True)):
+        assert spectrum_of_sweep(spectrum, table) is spectrum
+
+
+def test_bracketing_of_an_unaware_encoder_confirms_no_prediction(unaware):
+    sweep, _, spectrum = unaware
+    sweep = sweep.assign(elbo_gap_standard_error=1e-4)
+    table = compare_bracketing(sweep, sweep, spectrum)
+    assert not table["encoder_sees_condition"].any()
+    assert summarise_bracketing(table, sweep, sweep, spectrum, 1).holds_prediction is None
+
+
+@pytest.mark.parametrize("name", ["conditions", "elbo", "latent_variance", "kl", "kl_derivatives", "cascade"])
+def test_figures_of_an_unaware_encoder_name_the_bounds(unaware, name):
+    sweep, dimensions, spectrum = unaware
+    fit = analyse(sweep, spectrum, 1, dimensions)
+    figure = render_figure(name, sweep=sweep, dimensions=dimensions, fit=fit, spectrum=spectrum)
+    labels = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert "encoder that sees $c$" in labels
+    assert not any("predicted" in label or "pPCA" in label for label in labels)
+    if name in ("kl", "elbo", "kl_derivatives"):
+        assert {r"its $\lambda_1$ (upper bound)", "linear encoder (lower bound)"} <= labels

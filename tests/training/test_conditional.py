@@ -146,7 +146,7 @@ def test_each_class_has_rows_of_its_own_in_the_table():
     assert "condition" not in dimensions_table([point])
 
 
-def test_the_sweep_table_tells_whether_the_encoder_sees_the_condition(data, tmp_path):
+def test_the_tables_tell_whether_the_encoder_sees_the_condition(data, tmp_path):
     for condition, sees in ((data.condition, False), (data.condition, True), (None, True)):
         chosen = settings(samples=1000, encoder_sees_condition=sees)
         problem = Problem.of(data.x, chosen, condition=condition)
@@ -155,8 +155,10 @@ def test_the_sweep_table_tells_whether_the_encoder_sees_the_condition(data, tmp_
         task = Task(trainer.members[0], tmp_path, "digest")
         origin = {"backend": "torch", "data_sha256": "", "code_hash": ""}
         write_point(trainer, 0, task, problem, chosen, 1, 0.0, origin)
-        table = sweep_table([read_json(tmp_path / "point.json", kind="point")])
-        assert table.get("encoder_sees_condition", pd.Series()).tolist() == ([] if condition is None else [sees])
+        points = [read_json(tmp_path / "point.json", kind="point")]
+        for table in (sweep_table(points), dimensions_table(points)):
+            found = table.get("encoder_sees_condition", pd.Series()).unique().tolist()
+            assert found == ([] if condition is None else [sees])
 
 
 def _of_latents(kl):

@@ -190,10 +190,10 @@ def test_an_own_function_that_cannot_be_used_gives_one_line_with_its_name(tmp_pa
     assert "my_loss.py" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["poisson", "module:mine.py:loss"])
-def test_data_with_a_condition_have_no_spectrum_of_scores(name):
+@pytest.mark.parametrize("name", ["laplace", "multinomial", "module:mine.py:loss"])
+def test_some_families_do_not_go_with_a_condition(name):
     data = build_dataset("conditional", condition_eigenvalues=[[1.0, 0.1], [0.4, 0.1]], n_samples=200)
-    with pytest.raises(InputError, match=f"likelihood: {name}, must be gaussian for data with a condition"):
+    with pytest.raises(InputError, match=f"likelihood: {name}, must be one of gaussian, bernoulli, poisson"):
         spectrum_of_likelihood(data, name)
 
 

@@ -28,7 +28,7 @@ from phasevae.analysis.sweep_table import (
     BETA_SIGMA2,
     abscissa_name,
     kl_by_seed,
-    sees_condition,
+    spectrum_of_sweep,
     sweep_points,
     undetermined,
 )
@@ -131,20 +131,13 @@ def fit_critical_point(
     """
     if model is not None and model not in NAMES:
         raise no_such_choice("model", model, NAMES)
-    points = sweep_points(sweep)
+    spectrum, points = spectrum_of_sweep(spectrum, sweep), sweep_points(sweep)
     if window is not None and not np.any((points.x >= window[0]) & (points.x <= window[1])):
         raise InputError(
             f"window: {window[0]:g} to {window[1]:g} holds no point, the sweep's are at "
             f"{points.x.min():g} to {points.x.max():g}"
         )
-    result = CriticalPoint(
-        predicted=_predicted(spectrum, sees_condition(sweep)),
-        n_points=int(points.count.sum()),
-        n_seeds=int(sweep["seed"].nunique()),
-        abscissa=abscissa_name(sweep),
-        likelihood=sweep["likelihood"].iloc[0] if "likelihood" in sweep else GAUSSIAN,
-        reason=undetermined(points),
-    )
+    result = not_fitted(sweep, undetermined(points), spectrum)
     if result.reason:
         return result
     n_modes = most_modes(sweep, n_latent)
@@ -178,6 +171,28 @@ def fit_critical_point(
     return result
 
 
+def not_fitted(sweep: pd.DataFrame, reason: str | None, spectrum: Spectrum | None = None) -> CriticalPoint:
+    """Return what is known of a sweep without a fit.
+
+    Parameters
+    ----------
+    sweep
+        Sweep table.
+    reason
+        Why no fit is made.
+    spectrum
+        Spectrum of the data, for the prediction.
+    """
+    return CriticalPoint(
+        predicted=_predicted(spectrum),
+        n_points=len(sweep),
+        n_seeds=int(sweep["seed"].nunique()),
+        abscissa=abscissa_name(sweep),
+        likelihood=sweep["likelihood"].iloc[0] if "likelihood" in sweep else GAUSSIAN,
+        reason=reason,
+    )
+
+
 def _spread(models: Mapping[str, FormFit]) -> Spread | None:
     fits = [models[name] for name in SINGLE_MODE if models[name].weight is not None]
     if not fits:
@@ -205,10 +220,10 @@ def _warnings(name: str, models: Mapping[str, FormFit], spectrum: Spectrum | Non
     return warnings
 
 
-def _predicted(spectrum: Spectrum | None, sees_condition: bool) -> Predicted:
+def _predicted(spectrum: Spectrum | None) -> Predicted:
     if spectrum is None:
         return Predicted()
-    if not sees_condition:
+    if spectrum.is_bound:
         return Predicted(spectrum.critical_variance, unaware_variance=spectrum.unaware_variance, is_upper_bound=True)
     return Predicted(spectrum.critical_variance, kl_slope_below(spectrum.modes))
 
@@ -226,8 +241,9 @@ def _default_model(models: Mapping[str, FormFit], spectrum: Spectrum | None) -> 
     usable = [name for name in NAMES if models[name].critical_variance is not None]
     if not usable:
         return "cascade", "no form can be fitted"
-    if spectrum is not None and spectrum.conditions and "log" in usable:
-        return "log", "the data have classes: the amplitude of a class is half its share, not the cascade's 1/2"
+    if spectrum is not None and (spectrum.conditions or spectrum.is_bound) and "log" in usable:
+        why = "the data have classes: the amplitude of a class is half its share, not the cascade's 1/2"
+        return "log", "the encoder does not see the condition: amplitudes are not known" if spectrum.is_bound else why
     if _has_kinks(spectrum) and "power" in usable:
         return "power", "absolute errors: KL vanishes with about the square of the distance"
     gaussian = spectrum is None or looks_gaussian(spectrum)

@@ -130,7 +130,7 @@ def _free_cascade(points: Points, n_modes: int, spectrum: Spectrum | None) -> li
     after two that are worse, and those of the spectrum as a further start; none with too few points."""
     if points.x.size < MIN_POINTS:
         return []
-    predicted = [] if spectrum is None else np.maximum(spectrum.eigenvalues, points.x.min())
+    predicted = [] if spectrum is None or spectrum.is_bound else np.maximum(spectrum.eigenvalues, points.x.min())
     lowest, starts, worse = np.inf, [], 0
     for m in range(1, min(n_modes, points.x.size - 3) + 1):
         guesses = [predicted[:m].tolist()] if len(predicted) >= m else []
@@ -196,17 +196,24 @@ def _beats_constant(points: Points, chi2: float, dof: int, n_parameters: int) ->
 
 
 def _exact_above(spectrum: Spectrum | None, n_latent: int | None) -> float:
-    return 0.0 if spectrum is None or n_latent is None else exact_above(spectrum.modes, n_latent)
+    unknown = spectrum is None or spectrum.is_bound or n_latent is None
+    return 0.0 if unknown else exact_above(spectrum.modes, n_latent)
 
 
 def second_eigenvalue(spectrum: Spectrum | None, cascade: FormFit) -> float | None:
     """Return the x below which a second mode is active: the second threshold of the spectrum, of all classes, else that
-    of the fitted cascade."""
-    if spectrum is not None and spectrum.conditions:
+    of the fitted cascade.
+
+    If the encoder does not see the condition it is at most the least critical point, that of a linear encoder.
+    """
+    if spectrum is not None and (spectrum.conditions or spectrum.is_bound):
         eigenvalues = thresholds(spectrum.modes, spectrum.dimension)
     else:
         eigenvalues = (cascade.parameters or {}).get("eigenvalues", []) if spectrum is None else spectrum.eigenvalues
-    return float(eigenvalues[1]) if len(eigenvalues) > 1 else None
+    if len(eigenvalues) < 2:
+        return None
+    is_bound = spectrum is not None and spectrum.is_bound and spectrum.unaware_variance is not None
+    return float(min(eigenvalues[1], spectrum.unaware_variance) if is_bound else eigenvalues[1])
 
 
 def inside_window(points: Points, window: tuple[float, float] | list[float]) -> Points:

@@ -76,6 +76,7 @@ class LossFunction:
     n_latent: int
     several_heads: bool = False  # the function takes a tuple
     single: bool = False  # computed in float32, for functions with float32 weights that do not mix with float64
+    is_likelihood: bool = False  # the user's function is a likelihood, to which the package adds KL
 
     @property
     def name(self) -> str:

@@ -68,7 +68,7 @@ def understand(
     output_shape: Shape | list[Shape] | None = None,
     batch_size: int | None = None,
     most_eigenvalues: Callable[[int], int | None] = lambda size: None,
-    recognised: bool = True,
+    is_likelihood: bool = False,
 ) -> OwnLoss:
     """Find out what a loss function is.
 
@@ -85,8 +85,9 @@ def understand(
         Batch size of the training.
     most_eigenvalues : function
         How many leading eigenvalues to compute for a number of outputs; None means all.
-    recognised : bool
-        Whether a squared error or a cross entropy is taken for what it is; otherwise every loss has its scores.
+    is_likelihood : bool
+        Whether the function is a likelihood with the usual KL added. It then has its own scores, even where it is a
+        squared error or a cross entropy.
 
     Raises
     ------
@@ -95,6 +96,7 @@ def understand(
     """
     conditions = conditions_of_loss(function)  # first, because a function that needs more cannot be called
     loss = LossFunction(function, target, _shapes(output_shape, target), n_latent, isinstance(output_shape, list))
+    loss = replace(loss, is_likelihood=is_likelihood)
     features = feature_statistics(target.stream)  # first, because it says which value cannot be used
     few = target.thinned(max(64, min(FEW_ROWS, _MOST_VALUES // max(loss.n_outputs, target.stream.dimension))))
     mixed = np.random.default_rng(0).permutation(len(few))  # rows may be in an order that repeats
@@ -109,7 +111,7 @@ def understand(
     found = Loss(OWN, formula, SCORES, kl_unit=kl_unit, changes=regulariser.changes, conditions=conditions)
     notes, scores = _notes(regulariser), None
     with restored(parameters):
-        known = recognise(derivatives, start, few[:512], parameters) if recognised else None
+        known = recognise(derivatives, start, few[:512], parameters) if not is_likelihood else None
         if known is not None:
             found = _with_known(found, known)
             constant = known.constant(few)

@@ -60,6 +60,11 @@ def starting_outputs(loss: LossFunction, block: NDArray, rows: NDArray) -> tuple
         if np.isfinite(values).any():
             return attempt, candidates[int(np.nanargmin(np.where(np.isfinite(values), values, np.nan)))]
     value = float(loss.collapsed_value(loss.outputs(candidates[0], len(block)), loss.x(block)).detach())
+    if loss.is_likelihood:
+        raise InputError(
+            f"likelihood {loss.name}: is {value} for every constant output tried, must be finite for one "
+            f"(does it take the logarithm of an output, which may be any real number?)"
+        )
     raise InputError(
         f"loss {loss.name}: is {value} at mu = logvar = 0 for every constant reconstruction tried, must be finite for "
         f"one (is its fourth argument the log variance?)"
