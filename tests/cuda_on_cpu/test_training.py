@@ -34,9 +34,14 @@ VARIANTS = {
 }
 
 
+def networks_as_on_a_gpu(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(mlp, "_native_kernels", lambda *_: False)
+    patch.setattr(mlp, "_is_thin", lambda *_: False)
+
+
 @pytest.fixture(autouse=True)
-def networks_by_pytorch(monkeypatch):
-    monkeypatch.setattr(mlp, "_native_kernels", lambda *_: False)
+def networks(monkeypatch):
+    networks_as_on_a_gpu(monkeypatch)
 
 
 def trained(variant: str, use_graph: bool = False, native_adam: bool = False) -> dict[str, np.ndarray]:
@@ -58,7 +63,7 @@ def trained(variant: str, use_graph: bool = False, native_adam: bool = False) ->
 def expected() -> dict[str, dict[str, np.ndarray]]:
     """The states with the CPU kernels. From here on this process has the emulated kernels in their place."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mlp, "_native_kernels", lambda *_: False)
+        networks_as_on_a_gpu(patch)
         states = {variant: trained(variant) for variant in VARIANTS}
     torch.ops.load_library(os.environ["EMULATED_KERNELS"])
     implementation = dispatch.implementation
