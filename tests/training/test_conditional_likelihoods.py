@@ -117,7 +117,7 @@ def test_what_the_networks_see():
 @pytest.mark.parametrize("sees", [True, False])
 def test_a_trained_model_and_its_file(tmp_path, sees):
     data = data_of("poisson")
-    chosen = settings("poisson", encoder_sees_condition=sees, samples=30_000, hidden=[32])
+    chosen = settings("poisson", encoder_sees_condition=sees, samples=15_000, hidden=[16])
     problem = Problem.of(data.x, chosen, condition=data.condition)
     critical = spectrum_of_likelihood(data, "poisson").critical_variance
     members = [Member(1.0, ratio * critical, 0) for ratio in (0.4, 1.3)]
@@ -143,11 +143,7 @@ def test_a_trained_model_and_its_file(tmp_path, sees):
     )
     model = load(tmp_path)
     labels = np.array(["a", "b"])[data.condition.stored[:50]]
-    mu, _ = (
-        model.encode(data.x[:50], None if sees else None if not sees else labels)
-        if not sees
-        else model.encode(data.x[:50], labels)
-    )
+    mu, _ = model.encode(data.x[:50], labels if sees else None)
     batch = problem.rows.gather(torch.arange(50)[None])
     torch.testing.assert_close(mu, trainer.model.member(0).encode(batch.inputs)[0][0])
     outputs = problem.reconstruction.with_offset(
