@@ -13,6 +13,7 @@ EDITABLE := PHASEVAE_BUILD=off $(PIP) --no-build-isolation --editable
 STAMP := $(VENV)/.installed
 SOURCES := phasevae tests benchmarks setup.py workflow/schemas/generate.py
 KERNELS := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
+EMULATOR := $(wildcard tests/cuda_on_cpu/*.h tests/cuda_on_cpu/*.cpp)
 SNAKEFILES := Snakefile workflow/Snakefile $(wildcard workflow/rules/*.smk)
 
 # Packages are installed without bytecode: each module is compiled when it is first imported, which most never are.
@@ -64,14 +65,14 @@ lint: setup
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/snakefmt --check $(SNAKEFILES)
-	$(BIN)/clang-format --dry-run --Werror $(KERNELS)
+	$(BIN)/clang-format --dry-run --Werror $(KERNELS) $(EMULATOR)
 	$(BIN)/snakemake --lint
 
 format: setup
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/snakefmt $(SNAKEFILES)
-	$(BIN)/clang-format -i $(KERNELS)
+	$(BIN)/clang-format -i $(KERNELS) $(EMULATOR)
 
 setup: $(STAMP)
 

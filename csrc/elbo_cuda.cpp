@@ -28,24 +28,14 @@ class Cuda {
     check("normals", cuda::normals(in, models, rows, latents, eps, stream_));
   }
 
-  template <class T>
-  void gaussian_nll(const Residual<T>& in, T* nll) const {
-    check("gaussian_nll", cuda::gaussian_nll(in, nll, stream_));
+  template <class Term, class T>
+  void nll(Term term, const Residual<T>& in, T* nll) const {
+    check(Term::kName, cuda::nll(term, in, nll, stream_));
   }
 
-  template <class T>
-  void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient) const {
-    check("gaussian_nll_backward", cuda::gaussian_nll_backward(in, gradient, stream_));
-  }
-
-  template <class T>
-  void bernoulli_nll(const Residual<T>& in, T* nll) const {
-    check("bernoulli_nll", cuda::bernoulli_nll(in, nll, stream_));
-  }
-
-  template <class T>
-  void bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient) const {
-    check("bernoulli_nll_backward", cuda::bernoulli_nll_backward(in, gradient, stream_));
+  template <class Term, class T>
+  void nll_backward(Term term, const Residual<T>& in, const ResidualGradient<T>& gradient) const {
+    check(Term::kName, cuda::nll_backward(term, in, gradient, stream_));
   }
 
   template <class T>

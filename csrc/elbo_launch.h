@@ -52,18 +52,22 @@ struct SampleGradient {
   T* logvar;     // [M, B, n]
 };
 
+// The reconstruction terms, in elbo_math.h.
+struct Gaussian;
+struct Bernoulli;
+
 template <class T>
 struct Residual {
-  View<T> x;        // [M, B, D], unit stride of columns
-  const T* xhat;    // [M, A, B, D], the decoder's outputs: means, or logits
-  const T* sigma2;  // [M]
+  View<T> x;         // [M, B, D], unit stride of columns
+  const T* outputs;  // [M, A, B, D], of the decoder: means, or logits
+  const T* sigma2;   // [M]
   int64_t models, draws, rows, features;
 };
 
 template <class T>
 struct ResidualGradient {
   View<T> nll;  // [M, A, B]
-  T* xhat;      // [M, A, B, D]
+  T* outputs;   // [M, A, B, D]
 };
 
 template <class T>
@@ -88,14 +92,10 @@ template <class T>
 int reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient, void* stream);
 template <class T>
 int normals(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps, void* stream);
-template <class T>
-int gaussian_nll(const Residual<T>& in, T* nll, void* stream);
-template <class T>
-int gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream);
-template <class T>
-int bernoulli_nll(const Residual<T>& in, T* nll, void* stream);
-template <class T>
-int bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream);
+template <class Term, class T>
+int nll(Term, const Residual<T>& in, T* nll, void* stream);
+template <class Term, class T>
+int nll_backward(Term, const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream);
 template <class T>
 int adam_step(const Adam<T>& in, void* stream);
 const char* error_string(int error);
@@ -105,19 +105,22 @@ const char* error_string(int error);
 // CPU kernels for one thread's share: rows [begin, end) of the M * B (or M * A * B) rows.
 namespace cpu {
 
-#define PHASEVAE_CPU_KERNELS(T)                                                                                \
-  void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);                   \
-  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end);      \
-  void normals(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);           \
-  void gaussian_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end);                                \
-  void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end); \
-  void bernoulli_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end);                               \
-  void bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end);
+#define PHASEVAE_CPU_TERM(Term, T)                                           \
+  void nll(Term, const Residual<T>& in, T* nll, int64_t begin, int64_t end); \
+  void nll_backward(Term, const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end);
+
+#define PHASEVAE_CPU_KERNELS(T)                                                                           \
+  void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);              \
+  void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end); \
+  void normals(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);      \
+  PHASEVAE_CPU_TERM(Gaussian, T)                                                                          \
+  PHASEVAE_CPU_TERM(Bernoulli, T)
 
 PHASEVAE_CPU_KERNELS(float)
 PHASEVAE_CPU_KERNELS(double)
 
 #undef PHASEVAE_CPU_KERNELS
+#undef PHASEVAE_CPU_TERM
 
 }  // namespace cpu
 }  // namespace phasevae

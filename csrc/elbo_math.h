@@ -192,6 +192,49 @@ PHASEVAE_INLINE Softplus<double> softplus(double x) {
   return {(x > 0.0 ? x : 0.0) + std::log1p(e), (x < 0.0 ? e : 1.0) / (1.0 + e)};
 }
 
+// ---- Reconstruction terms: a sum over features of one row, over sigma2 ----
+
+// |x - mean|^2 / (2 sigma2).
+struct Gaussian {
+  static constexpr const char* kName = "gaussian_nll";
+
+  template <class T>
+  PHASEVAE_INLINE static T value(T x, T mean) {
+    const T residual = mean - x;
+    return residual * residual;
+  }
+
+  template <class T>
+  PHASEVAE_INLINE static T slope(T x, T mean) {
+    return mean - x;
+  }
+
+  template <class T>
+  PHASEVAE_INLINE static T scaled(T sum, T sigma2) {
+    return T(0.5) / sigma2 * sum;
+  }
+};
+
+// The cross entropy of logits, over sigma2.
+struct Bernoulli {
+  static constexpr const char* kName = "bernoulli_nll";
+
+  template <class T>
+  PHASEVAE_INLINE static T value(T x, T logit) {
+    return softplus(logit).value - x * logit;
+  }
+
+  template <class T>
+  PHASEVAE_INLINE static T slope(T x, T logit) {
+    return softplus(logit).slope - x;
+  }
+
+  template <class T>
+  PHASEVAE_INLINE static T scaled(T sum, T sigma2) {
+    return sum / sigma2;
+  }
+};
+
 // ---- Adam (Kingma & Ba 2015), as in torch.optim.Adam ----
 
 // Factors of the update that follows `steps_done` others. The gains are 1 - beta, subtracted in double: rounding 0.999

@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "elbo_checks.h"
+#include "elbo_math.h"
 
 namespace phasevae {
 
@@ -63,62 +64,33 @@ at::Tensor normals(const at::Tensor& keys, const at::Tensor& steps, int64_t rows
   return eps;
 }
 
-template <class Device>
-at::Tensor gaussian_nll(const at::Tensor& x, const at::Tensor& xhat, const at::Tensor& sigma2) {
-  check_residual(x, xhat, sigma2, "gaussian_nll");
-  const Device device(xhat);
-  const at::Tensor rows = with_unit_columns(x), estimate = xhat.contiguous(), variance = sigma2.contiguous();
-  at::Tensor nll = at::empty(xhat.sizes().slice(0, 3), xhat.options());
-  for_type_of(xhat, [&](auto zero) {
+template <class Device, class Term>
+at::Tensor nll(const at::Tensor& x, const at::Tensor& outputs, const at::Tensor& sigma2) {
+  check_residual(x, outputs, sigma2, Term::kName);
+  const Device device(outputs);
+  const at::Tensor rows = with_unit_columns(x), decoded = outputs.contiguous(), variance = sigma2.contiguous();
+  at::Tensor nll = at::empty(outputs.sizes().slice(0, 3), outputs.options());
+  for_type_of(outputs, [&](auto zero) {
     using T = decltype(zero);
-    device.gaussian_nll(residual<T>(rows, estimate, variance), nll.mutable_data_ptr<T>());
+    device.nll(Term{}, residual<T>(rows, decoded, variance), nll.mutable_data_ptr<T>());
   });
   return nll;
 }
 
-template <class Device>
-at::Tensor gaussian_nll_backward(const at::Tensor& grad_nll, const at::Tensor& x, const at::Tensor& xhat,
-                                 const at::Tensor& sigma2) {
-  check_residual(x, xhat, sigma2, "gaussian_nll_backward");
-  check_like(grad_nll, xhat, xhat.scalar_type(), xhat.sizes().slice(0, 3), "gaussian_nll_backward", "grad_nll");
-  const Device device(xhat);
-  const at::Tensor rows = with_unit_columns(x), estimate = xhat.contiguous(), variance = sigma2.contiguous();
-  at::Tensor grad_xhat = at::empty(xhat.sizes(), xhat.options());
-  for_type_of(xhat, [&](auto zero) {
+template <class Device, class Term>
+at::Tensor nll_backward(const at::Tensor& grad_nll, const at::Tensor& x, const at::Tensor& outputs,
+                        const at::Tensor& sigma2) {
+  check_residual(x, outputs, sigma2, Term::kName);
+  check_like(grad_nll, outputs, outputs.scalar_type(), outputs.sizes().slice(0, 3), Term::kName, "grad_nll");
+  const Device device(outputs);
+  const at::Tensor rows = with_unit_columns(x), decoded = outputs.contiguous(), variance = sigma2.contiguous();
+  at::Tensor grad_outputs = at::empty(outputs.sizes(), outputs.options());
+  for_type_of(outputs, [&](auto zero) {
     using T = decltype(zero);
-    const ResidualGradient<T> gradient{view_of<T>(grad_nll), grad_xhat.mutable_data_ptr<T>()};
-    device.gaussian_nll_backward(residual<T>(rows, estimate, variance), gradient);
+    const ResidualGradient<T> gradient{view_of<T>(grad_nll), grad_outputs.mutable_data_ptr<T>()};
+    device.nll_backward(Term{}, residual<T>(rows, decoded, variance), gradient);
   });
-  return grad_xhat;
-}
-
-template <class Device>
-at::Tensor bernoulli_nll(const at::Tensor& x, const at::Tensor& logits, const at::Tensor& sigma2) {
-  check_residual(x, logits, sigma2, "bernoulli_nll");
-  const Device device(logits);
-  const at::Tensor rows = with_unit_columns(x), outputs = logits.contiguous(), variance = sigma2.contiguous();
-  at::Tensor nll = at::empty(logits.sizes().slice(0, 3), logits.options());
-  for_type_of(logits, [&](auto zero) {
-    using T = decltype(zero);
-    device.bernoulli_nll(residual<T>(rows, outputs, variance), nll.mutable_data_ptr<T>());
-  });
-  return nll;
-}
-
-template <class Device>
-at::Tensor bernoulli_nll_backward(const at::Tensor& grad_nll, const at::Tensor& x, const at::Tensor& logits,
-                                  const at::Tensor& sigma2) {
-  check_residual(x, logits, sigma2, "bernoulli_nll_backward");
-  check_like(grad_nll, logits, logits.scalar_type(), logits.sizes().slice(0, 3), "bernoulli_nll_backward", "grad_nll");
-  const Device device(logits);
-  const at::Tensor rows = with_unit_columns(x), outputs = logits.contiguous(), variance = sigma2.contiguous();
-  at::Tensor grad_logits = at::empty(logits.sizes(), logits.options());
-  for_type_of(logits, [&](auto zero) {
-    using T = decltype(zero);
-    const ResidualGradient<T> gradient{view_of<T>(grad_nll), grad_logits.mutable_data_ptr<T>()};
-    device.bernoulli_nll_backward(residual<T>(rows, outputs, variance), gradient);
-  });
-  return grad_logits;
+  return grad_outputs;
 }
 
 template <class Device>
@@ -126,10 +98,10 @@ void register_ops(torch::Library& library) {
   library.impl("reparam_kl", &reparam_kl<Device>);
   library.impl("reparam_kl_backward", &reparam_kl_backward<Device>);
   library.impl("normals", &normals<Device>);
-  library.impl("gaussian_nll", &gaussian_nll<Device>);
-  library.impl("gaussian_nll_backward", &gaussian_nll_backward<Device>);
-  library.impl("bernoulli_nll", &bernoulli_nll<Device>);
-  library.impl("bernoulli_nll_backward", &bernoulli_nll_backward<Device>);
+  library.impl("gaussian_nll", &nll<Device, Gaussian>);
+  library.impl("gaussian_nll_backward", &nll_backward<Device, Gaussian>);
+  library.impl("bernoulli_nll", &nll<Device, Bernoulli>);
+  library.impl("bernoulli_nll_backward", &nll_backward<Device, Bernoulli>);
 }
 
 }  // namespace phasevae

@@ -38,7 +38,10 @@ class Batch(NamedTuple):
 
     def each(self, stream: Tensor) -> Batch:
         """Return the rows of the streams with these numbers [M]."""
-        return Batch(*(None if part is None else part[stream] for part in self))
+        inputs, x, condition = self
+        of_each = x[stream]
+        seen = of_each if inputs is x else inputs[stream]
+        return Batch(seen, of_each, None if condition is None else condition[stream])
 
 
 @dataclass(frozen=True)

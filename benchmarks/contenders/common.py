@@ -117,7 +117,7 @@ def epochs(run: Run, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     grouped = balanced_groups(take, rows, principal_axes(take, rows, run.settings.n_latent))
     streams = torch.tensor([noise.key("order", run.seed)])
     for epoch in itertools.count():
-        yield shuffled_groups(grouped, streams, torch.tensor(epoch))[0].numpy()
+        yield shuffled_groups(grouped, len(rows), streams, torch.tensor(epoch))[0].numpy()
 
 
 def flat(layers: Sequence[tuple[NDArray, NDArray]]) -> NDArray[np.float32]:

@@ -36,31 +36,17 @@ struct Cpu {
     share_rows(models * rows, latents, [&](int64_t b, int64_t e) { cpu::normals(in, rows, latents, eps, b, e); });
   }
 
-  template <class T>
-  void gaussian_nll(const Residual<T>& in, T* nll) const {
+  template <class Term, class T>
+  void nll(Term term, const Residual<T>& in, T* nll) const {
     // A row without features has an error as well, 0.
     const int64_t columns = std::max<int64_t>(1, in.features);
-    share_rows(in.models * in.draws * in.rows, columns,
-               [&](int64_t b, int64_t e) { cpu::gaussian_nll(in, nll, b, e); });
+    share_rows(in.models * in.draws * in.rows, columns, [&](int64_t b, int64_t e) { cpu::nll(term, in, nll, b, e); });
   }
 
-  template <class T>
-  void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient) const {
+  template <class Term, class T>
+  void nll_backward(Term term, const Residual<T>& in, const ResidualGradient<T>& gradient) const {
     share_rows(in.models * in.draws * in.rows, in.features,
-               [&](int64_t b, int64_t e) { cpu::gaussian_nll_backward(in, gradient, b, e); });
-  }
-
-  template <class T>
-  void bernoulli_nll(const Residual<T>& in, T* nll) const {
-    const int64_t columns = std::max<int64_t>(1, in.features);
-    share_rows(in.models * in.draws * in.rows, columns,
-               [&](int64_t b, int64_t e) { cpu::bernoulli_nll(in, nll, b, e); });
-  }
-
-  template <class T>
-  void bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient) const {
-    share_rows(in.models * in.draws * in.rows, in.features,
-               [&](int64_t b, int64_t e) { cpu::bernoulli_nll_backward(in, gradient, b, e); });
+               [&](int64_t b, int64_t e) { cpu::nll_backward(term, in, gradient, b, e); });
   }
 };
 

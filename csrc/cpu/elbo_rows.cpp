@@ -165,98 +165,64 @@ PHASEVAE_INLINE void draw_all(const Stream& in, int64_t rows, int64_t latents, T
   });
 }
 
-template <class T>
-PHASEVAE_INLINE void squared_error(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {
+template <class Term, class T>
+PHASEVAE_INLINE void sum_terms(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {
   for (int64_t at = begin; at < end; ++at) {
     const Rows<T> rows = rows_at(in, at);
     const T* __restrict x = rows.x;
-    const T* __restrict xhat = rows.xhat;
+    const T* __restrict outputs = rows.outputs;
     T sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < in.features; ++i) {
-      const T residual = xhat[i] - x[i];
-      sum += residual * residual;
+      sum += Term::value(x[i], outputs[i]);
     }
-    nll[at] = T(0.5) / in.sigma2[rows.model] * sum;
+    nll[at] = Term::scaled(sum, in.sigma2[rows.model]);
   }
 }
 
-template <class T>
-PHASEVAE_INLINE void differentiate_error(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin,
+template <class Term, class T>
+PHASEVAE_INLINE void differentiate_terms(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin,
                                          int64_t end) {
   for (int64_t at = begin; at < end; ++at) {
     const Rows<T> rows = rows_at(in, at);
     const T* __restrict x = rows.x;
-    const T* __restrict xhat = rows.xhat;
-    T* __restrict out = g.xhat + at * in.features;
+    const T* __restrict outputs = rows.outputs;
+    T* __restrict out = g.outputs + at * in.features;
     const T factor = slope(in, g, rows);
 #pragma omp simd
     for (int64_t i = 0; i < in.features; ++i) {
-      out[i] = factor * (xhat[i] - x[i]);
-    }
-  }
-}
-
-template <class T>
-PHASEVAE_INLINE void cross_entropy(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {
-  for (int64_t at = begin; at < end; ++at) {
-    const Rows<T> rows = rows_at(in, at);
-    const T* __restrict x = rows.x;
-    const T* __restrict logit = rows.xhat;
-    T sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < in.features; ++i) {
-      sum += softplus(logit[i]).value - x[i] * logit[i];
-    }
-    nll[at] = sum / in.sigma2[rows.model];
-  }
-}
-
-template <class T>
-PHASEVAE_INLINE void differentiate_entropy(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin,
-                                           int64_t end) {
-  for (int64_t at = begin; at < end; ++at) {
-    const Rows<T> rows = rows_at(in, at);
-    const T* __restrict x = rows.x;
-    const T* __restrict logit = rows.xhat;
-    T* __restrict out = g.xhat + at * in.features;
-    const T factor = slope(in, g, rows);
-#pragma omp simd
-    for (int64_t i = 0; i < in.features; ++i) {
-      out[i] = factor * (softplus(logit[i]).slope - x[i]);
+      out[i] = factor * Term::slope(x[i], outputs[i]);
     }
   }
 }
 
 }  // namespace
 
-#define PHASEVAE_KERNELS(T, CLONES)                                                                                    \
-  CLONES void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end) {                   \
-    sample(in, out, begin, end);                                                                                       \
-  }                                                                                                                    \
-  CLONES void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) {      \
-    differentiate(in, g, begin, end);                                                                                  \
-  }                                                                                                                    \
-  CLONES void normals(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {                 \
-    draw_all(in, rows, n, eps, begin, end);                                                                            \
-  }                                                                                                                    \
-  CLONES void gaussian_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {                                \
-    squared_error(in, nll, begin, end);                                                                                \
-  }                                                                                                                    \
-  CLONES void gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end) { \
-    differentiate_error(in, g, begin, end);                                                                            \
-  }                                                                                                                    \
-  CLONES void bernoulli_nll(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {                               \
-    cross_entropy(in, nll, begin, end);                                                                                \
-  }                                                                                                                    \
-  CLONES void bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin,               \
-                                     int64_t end) {                                                                    \
-    differentiate_entropy(in, g, begin, end);                                                                          \
+#define PHASEVAE_TERM(Term, T, CLONES)                                                                              \
+  CLONES void nll(Term, const Residual<T>& in, T* nll, int64_t begin, int64_t end) {                                \
+    sum_terms<Term>(in, nll, begin, end);                                                                           \
+  }                                                                                                                 \
+  CLONES void nll_backward(Term, const Residual<T>& in, const ResidualGradient<T>& g, int64_t begin, int64_t end) { \
+    differentiate_terms<Term>(in, g, begin, end);                                                                   \
   }
+
+#define PHASEVAE_KERNELS(T, CLONES)                                                                               \
+  CLONES void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end) {              \
+    sample(in, out, begin, end);                                                                                  \
+  }                                                                                                               \
+  CLONES void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end) { \
+    differentiate(in, g, begin, end);                                                                             \
+  }                                                                                                               \
+  CLONES void normals(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {            \
+    draw_all(in, rows, n, eps, begin, end);                                                                       \
+  }                                                                                                               \
+  PHASEVAE_TERM(Gaussian, T, CLONES)                                                                              \
+  PHASEVAE_TERM(Bernoulli, T, CLONES)
 
 PHASEVAE_KERNELS(float, PHASEVAE_CLONES)
 PHASEVAE_KERNELS(double, )
 
 #undef PHASEVAE_KERNELS
+#undef PHASEVAE_TERM
 
 }  // namespace phasevae::cpu

@@ -2,17 +2,64 @@
 
 #include <cuda_runtime.h>
 
-#include <algorithm>
+#include <cstdint>
 
 #include "../elbo_launch.h"
 #include "../elbo_math.h"
 #include "../elbo_residual.h"
+#include "launch.h"
 
 namespace phasevae::cuda {
 namespace {
 
-constexpr int kThreads = 256;
 constexpr int kWarp = 32;
+constexpr int kAdamNumbers = 4;  // of a thread, so that their loads overlap
+
+// Numbers that one instruction loads or stores; a thread takes four neighbours of a row.
+constexpr int kFour = kWordsPerCounter;
+template <class T>
+struct alignas(16) Four {
+  T value[kFour];
+};
+
+template <class T>
+__device__ __forceinline__ bool is_whole(const T* place, int64_t stride, int count) {
+  return stride == 1 && count == kFour && reinterpret_cast<uintptr_t>(place) % alignof(Four<T>) == 0;
+}
+
+// The first `count` of four numbers, and 0 for the others.
+template <class T>
+__device__ __forceinline__ Four<T> load(const T* from, int64_t stride, int count) {
+  if (is_whole(from, stride, count)) {
+    return *reinterpret_cast<const Four<T>*>(from);
+  }
+  Four<T> four;
+#pragma unroll
+  for (int i = 0; i < kFour; ++i) {
+    four.value[i] = i < count ? from[i * stride] : T(0);
+  }
+  return four;
+}
+
+template <class T>
+__device__ __forceinline__ void store(T* to, const Four<T>& four, int count) {
+  if (is_whole(to, 1, count)) {
+    *reinterpret_cast<Four<T>*>(to) = four;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kFour; ++i) {
+    if (i < count) {
+      to[i] = four.value[i];
+    }
+  }
+}
+
+// Kernels have an Index, uint32_t where it holds the number of threads: a division of 64 bits has many instructions.
+template <class Index>
+__device__ __forceinline__ Index thread_number() {
+  return static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x;
+}
 
 // A thread draws one counter's four numbers: those of latents [column, column + 4) of one row.
 struct Place {
@@ -20,105 +67,102 @@ struct Place {
   int count;  // how many of the four exist
 };
 
+template <class Index>
 __device__ __forceinline__ bool find_place(int64_t models, int64_t rows, int64_t latents, Place& place) {
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t blocks = (latents + kWordsPerCounter - 1) / kWordsPerCounter;
-  const int64_t row = index / blocks;
-  if (row >= models * rows) {
+  const Index blocks = static_cast<Index>(latents + kFour - 1) / kFour;
+  const Index thread = thread_number<Index>(), row = thread / blocks;
+  if (row >= static_cast<Index>(models * rows)) {
     return false;
   }
-  place.model = row / rows;
-  place.row = row % rows;
-  place.column = index % blocks * kWordsPerCounter;
-  place.count = static_cast<int>(min(latents - place.column, static_cast<int64_t>(kWordsPerCounter)));
+  const Index model = row / static_cast<Index>(rows);
+  place.model = model;
+  place.row = row - model * static_cast<Index>(rows);
+  place.column = static_cast<int64_t>(thread - row * blocks) * kFour;
+  place.count = static_cast<int>(min(latents - place.column, static_cast<int64_t>(kFour)));
   return true;
 }
 
 template <class T>
-__device__ __forceinline__ void draw(const Stream& stream, const Place& place, T (&eps)[kWordsPerCounter]) {
+__device__ __forceinline__ Four<T> load(const View<T>& view, const Place& place) {
+  const T* from = view.data + place.model * view.model + place.row * view.row + place.column * view.column;
+  return load(from, view.column, place.count);
+}
+
+template <class T>
+__device__ __forceinline__ Four<T> draw(const Stream& stream, const Place& place) {
   const uint64_t key = static_cast<uint64_t>(stream.keys[place.model]);
   const int64_t on_device = stream.device_steps ? stream.device_steps[place.model * stream.stride] : 0;
   const uint64_t step = static_cast<uint64_t>(stream.step + on_device);
   uint32_t c0 = static_cast<uint32_t>(place.column / kWordsPerCounter), c1 = static_cast<uint32_t>(place.row);
   uint32_t c2 = static_cast<uint32_t>(step), c3 = static_cast<uint32_t>(step >> 32);
   philox(c0, c1, c2, c3, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
-  box_muller(c0, c1, eps[0], eps[1]);
-  box_muller(c2, c3, eps[2], eps[3]);
+  Four<T> eps;
+  box_muller(c0, c1, eps.value[0], eps.value[1]);
+  box_muller(c2, c3, eps.value[2], eps.value[3]);
+  return eps;
 }
 
-template <class T>
-__device__ __forceinline__ T at(const View<T>& view, const Place& place, int i) {
-  return view.data[place.model * view.model + place.row * view.row + (place.column + i) * view.column];
-}
-
-template <class T>
+template <class T, class Index>
 __global__ void __launch_bounds__(kThreads) reparam_kl_kernel(Posterior<T> in, Sample<T> out) {
   Place place;
-  if (!find_place(in.models, in.rows, in.latents, place)) {
+  if (!find_place<Index>(in.models, in.rows, in.latents, place)) {
     return;
   }
-  T eps[kWordsPerCounter];
-  draw(in.stream, place, eps);
-  const int64_t model_size = in.rows * in.latents, inside = place.row * in.latents + place.column;
-  T* kl = out.kl + place.model * model_size + inside;
-  T* plus = out.z + place.model * in.draws * model_size + inside;
+  const Four<T> mu = load(in.mu, place), logvar = load(in.logvar, place), eps = draw<T>(in.stream, place);
+  Four<T> plus, minus, kl;
 #pragma unroll
-  for (int i = 0; i < kWordsPerCounter; ++i) {
-    if (i < place.count) {
-      const T mu = at(in.mu, place, i);
-      const Width<T> w = width(at(in.logvar, place, i));
-      const T spread = w.scale * eps[i];
-      plus[i] = mu + spread;
-      if (in.draws == 2) {
-        plus[model_size + i] = mu - spread;
-      }
-      kl[i] = T(0.5) * (mu * mu + w.excess);
-    }
+  for (int i = 0; i < kFour; ++i) {
+    const Width<T> w = width(logvar.value[i]);
+    const T spread = w.scale * eps.value[i];
+    plus.value[i] = mu.value[i] + spread;
+    minus.value[i] = mu.value[i] - spread;
+    kl.value[i] = T(0.5) * (mu.value[i] * mu.value[i] + w.excess);
   }
+  const int64_t model_size = in.rows * in.latents, inside = place.row * in.latents + place.column;
+  T* z = out.z + place.model * in.draws * model_size + inside;
+  store(z, plus, place.count);
+  if (in.draws == 2) {
+    store(z + model_size, minus, place.count);
+  }
+  store(out.kl + place.model * model_size + inside, kl, place.count);
 }
 
-template <class T>
+template <class T, class Index>
 __global__ void __launch_bounds__(kThreads) reparam_kl_backward_kernel(Sampled<T> in, SampleGradient<T> g) {
   Place place;
-  if (!find_place(in.models, in.rows, in.latents, place)) {
+  if (!find_place<Index>(in.models, in.rows, in.latents, place)) {
     return;
   }
-  const int64_t offset = (place.model * in.rows + place.row) * in.latents + place.column;
+  const Four<T> mu = load(in.mu, place), logvar = load(in.logvar, place), z = load(in.z, place);
+  const Four<T> g_kl = load(g.kl, place), g_plus = load(g.z[0], place);
+  const Four<T> g_minus = in.draws == 2 ? load(g.z[1], place) : Four<T>{};
+  Four<T> of_mu, of_logvar;
 #pragma unroll
-  for (int i = 0; i < kWordsPerCounter; ++i) {
-    if (i < place.count) {
-      const T mu = at(in.mu, place, i), spread = at(in.z, place, i) - mu;
-      const T g_kl = at(g.kl, place, i), g_plus = at(g.z[0], place, i);
-      const T g_minus = in.draws == 2 ? at(g.z[1], place, i) : T(0);
-      g.mu[offset + i] = g_plus + g_minus + g_kl * mu;
-      g.logvar[offset + i] = T(0.5) * ((g_plus - g_minus) * spread + g_kl * width(at(in.logvar, place, i)).slope);
-    }
+  for (int i = 0; i < kFour; ++i) {
+    const T spread = z.value[i] - mu.value[i], difference = g_plus.value[i] - g_minus.value[i];
+    of_mu.value[i] = g_plus.value[i] + g_minus.value[i] + g_kl.value[i] * mu.value[i];
+    of_logvar.value[i] = T(0.5) * (difference * spread + g_kl.value[i] * width(logvar.value[i]).slope);
   }
+  const int64_t offset = (place.model * in.rows + place.row) * in.latents + place.column;
+  store(g.mu + offset, of_mu, place.count);
+  store(g.logvar + offset, of_logvar, place.count);
 }
 
-template <class T>
+template <class T, class Index>
 __global__ void __launch_bounds__(kThreads)
     normals_kernel(Stream in, int64_t models, int64_t rows, int64_t latents, T* out) {
   Place place;
-  if (!find_place(models, rows, latents, place)) {
-    return;
-  }
-  T eps[kWordsPerCounter];
-  draw(in, place, eps);
-  T* to = out + (place.model * rows + place.row) * latents + place.column;
-#pragma unroll
-  for (int i = 0; i < kWordsPerCounter; ++i) {
-    if (i < place.count) {
-      to[i] = eps[i];
-    }
+  if (find_place<Index>(models, rows, latents, place)) {
+    T* to = out + (place.model * rows + place.row) * latents + place.column;
+    store(to, draw<T>(in, place), place.count);
   }
 }
 
-// A group of `lanes` neighbours, a power of two up to a warp, computes one row. The sum covers the lanes of the group
-// alone, since the rest of the warp may have no row left.
+// A group of neighbours, 2^bits up to a warp, computes one row. The sum covers the lanes of the group alone, since the
+// rest of the warp may have no row left.
 template <class T>
-__device__ __forceinline__ T sum_of_group(T value, int lanes) {
-  const unsigned first = threadIdx.x % kWarp / lanes * lanes;
+__device__ __forceinline__ T sum_of_group(T value, int bits) {
+  const unsigned lanes = 1u << bits, first = threadIdx.x % kWarp >> bits << bits;
   const unsigned mask = (lanes == kWarp ? ~0u : (1u << lanes) - 1u) << first;
   for (int distance = lanes / 2; distance > 0; distance /= 2) {
     value += __shfl_xor_sync(mask, value, distance);
@@ -126,201 +170,151 @@ __device__ __forceinline__ T sum_of_group(T value, int lanes) {
   return value;
 }
 
-__device__ __forceinline__ int64_t row_of_group(int lanes) {
-  return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / lanes;
-}
-
-template <class T>
-__global__ void __launch_bounds__(kThreads) gaussian_nll_kernel(Residual<T> in, T* nll, int lanes) {
-  const int64_t at = row_of_group(lanes);
-  if (at >= in.models * in.draws * in.rows) {
+template <class Term, class T, class Index>
+__global__ void __launch_bounds__(kThreads) nll_kernel(Residual<T> in, T* nll, int bits) {
+  const Index at = thread_number<Index>() >> bits;
+  if (at >= static_cast<Index>(in.models * in.draws * in.rows)) {
     return;
   }
   const Rows<T> rows = rows_at(in, at);
-  const int lane = threadIdx.x % lanes;
+  const int lane = threadIdx.x & ((1 << bits) - 1);
   T sum = 0;
-  for (int64_t i = lane; i < in.features; i += lanes) {
-    const T residual = rows.xhat[i] - rows.x[i];
-    sum += residual * residual;
+  for (int64_t i = kFour * lane; i < in.features; i += kFour << bits) {
+    const int count = static_cast<int>(min(in.features - i, static_cast<int64_t>(kFour)));
+    const Four<T> x = load(rows.x + i, 1, count), outputs = load(rows.outputs + i, 1, count);
+#pragma unroll
+    for (int k = 0; k < kFour; ++k) {
+      sum += k < count ? Term::value(x.value[k], outputs.value[k]) : T(0);
+    }
   }
-  sum = sum_of_group(sum, lanes);
+  sum = sum_of_group(sum, bits);
   if (lane == 0) {
-    nll[at] = T(0.5) / in.sigma2[rows.model] * sum;
+    nll[at] = Term::scaled(sum, in.sigma2[rows.model]);
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    gaussian_nll_backward_kernel(Residual<T> in, ResidualGradient<T> g, int lanes) {
-  const int64_t at = row_of_group(lanes);
-  if (at >= in.models * in.draws * in.rows) {
+template <class Term, class T, class Index>
+__global__ void __launch_bounds__(kThreads) nll_backward_kernel(Residual<T> in, ResidualGradient<T> g, int bits) {
+  const Index at = thread_number<Index>() >> bits;
+  if (at >= static_cast<Index>(in.models * in.draws * in.rows)) {
     return;
   }
   const Rows<T> rows = rows_at(in, at);
+  const int lane = threadIdx.x & ((1 << bits) - 1);
   const T factor = slope(in, g, rows);
-  for (int64_t i = threadIdx.x % lanes; i < in.features; i += lanes) {
-    g.xhat[at * in.features + i] = factor * (rows.xhat[i] - rows.x[i]);
-  }
-}
-
-template <class T>
-__global__ void __launch_bounds__(kThreads) bernoulli_nll_kernel(Residual<T> in, T* nll, int lanes) {
-  const int64_t at = row_of_group(lanes);
-  if (at >= in.models * in.draws * in.rows) {
-    return;
-  }
-  const Rows<T> rows = rows_at(in, at);
-  const int lane = threadIdx.x % lanes;
-  T sum = 0;
-  for (int64_t i = lane; i < in.features; i += lanes) {
-    const T logit = rows.xhat[i];
-    sum += softplus(logit).value - rows.x[i] * logit;
-  }
-  sum = sum_of_group(sum, lanes);
-  if (lane == 0) {
-    nll[at] = sum / in.sigma2[rows.model];
-  }
-}
-
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    bernoulli_nll_backward_kernel(Residual<T> in, ResidualGradient<T> g, int lanes) {
-  const int64_t at = row_of_group(lanes);
-  if (at >= in.models * in.draws * in.rows) {
-    return;
-  }
-  const Rows<T> rows = rows_at(in, at);
-  const T factor = slope(in, g, rows);
-  for (int64_t i = threadIdx.x % lanes; i < in.features; i += lanes) {
-    g.xhat[at * in.features + i] = factor * (softplus(rows.xhat[i]).slope - rows.x[i]);
+  for (int64_t i = kFour * lane; i < in.features; i += kFour << bits) {
+    const int count = static_cast<int>(min(in.features - i, static_cast<int64_t>(kFour)));
+    const Four<T> x = load(rows.x + i, 1, count), outputs = load(rows.outputs + i, 1, count);
+    Four<T> of_outputs;
+#pragma unroll
+    for (int k = 0; k < kFour; ++k) {
+      of_outputs.value[k] = factor * Term::slope(x.value[k], outputs.value[k]);
+    }
+    store(g.outputs + static_cast<int64_t>(at) * in.features + i, of_outputs, count);
   }
 }
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) adam_kernel(Adam<T> in) {
-  // One thread computes the factors for its block. The rate is rounded to T, as torch's fused Adam does on CUDA.
   __shared__ AdamFactors<T> factors;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * (kThreads * kAdamNumbers) + threadIdx.x;
+  T gradient[kAdamNumbers], parameter[kAdamNumbers], first_moment[kAdamNumbers], second_moment[kAdamNumbers];
+  // The loads are under way while one thread computes the factors of its block, with two powers in double.
+#pragma unroll
+  for (int k = 0; k < kAdamNumbers; ++k) {
+    if (const int64_t i = first + k * kThreads; i < in.size) {
+      gradient[k] = in.gradients[i], parameter[k] = in.parameters[i];
+      first_moment[k] = in.first_moment[i], second_moment[k] = in.second_moment[i];
+    }
+  }
   if (threadIdx.x == 0) {
+    // The rate is rounded to T, as torch's fused Adam does on CUDA.
     const T rate = static_cast<T>(*in.learning_rate);
     factors = adam_factors<T>(rate, in.beta1, in.beta2, in.epsilon, *in.steps_done);
   }
   __syncthreads();
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < in.size) {
-    adam(factors, in.gradients[i], in.parameters[i], in.first_moment[i], in.second_moment[i]);
+#pragma unroll
+  for (int k = 0; k < kAdamNumbers; ++k) {
+    if (const int64_t i = first + k * kThreads; i < in.size) {
+      adam(factors, gradient[k], parameter[k], first_moment[k], second_moment[k]);
+      in.parameters[i] = parameter[k], in.first_moment[i] = first_moment[k], in.second_moment[i] = second_moment[k];
+    }
   }
 }
 
-// The number of blocks for a number of threads; 0 if there is nothing to do.
-unsigned blocks_for(int64_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); }
+int64_t counters(int64_t rows, int64_t latents) { return rows * ((latents + kFour - 1) / kFour); }
 
-unsigned blocks_for_counters(int64_t rows, int64_t latents) {
-  return blocks_for(rows * ((latents + kWordsPerCounter - 1) / kWordsPerCounter));
-}
-
-int lanes_for(int64_t columns) {
-  int lanes = 1;
-  while (lanes < kWarp && lanes < columns) {
-    lanes *= 2;
+// The binary logarithm of the lanes that compute a row: each has at least four numbers if there are so many.
+int bits_for(int64_t features) {
+  int bits = 0;
+  while ((1 << bits) < kWarp && (int64_t{kFour} << bits) < features) {
+    ++bits;
   }
-  return lanes;
+  return bits;
 }
-
-cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
 
 }  // namespace
 
 template <class T>
 int reparam_kl(const Posterior<T>& in, const Sample<T>& out, void* stream) {
-  const unsigned blocks = blocks_for_counters(in.models * in.rows, in.latents);
-  if (blocks > 0) {
-    reparam_kl_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, out);
-  }
-  return cudaGetLastError();
+  const int64_t threads = counters(in.models * in.rows, in.latents);
+  const auto kernel = fits(threads) ? reparam_kl_kernel<T, uint32_t> : reparam_kl_kernel<T, uint64_t>;
+  return launch(kernel, blocks_of(threads), stream, in, out);
 }
 
 template <class T>
 int reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& gradient, void* stream) {
-  const unsigned blocks = blocks_for_counters(in.models * in.rows, in.latents);
-  if (blocks > 0) {
-    reparam_kl_backward_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, gradient);
-  }
-  return cudaGetLastError();
+  const int64_t threads = counters(in.models * in.rows, in.latents);
+  const auto kernel = fits(threads) ? reparam_kl_backward_kernel<T, uint32_t> : reparam_kl_backward_kernel<T, uint64_t>;
+  return launch(kernel, blocks_of(threads), stream, in, gradient);
 }
 
 template <class T>
 int normals(const Stream& in, int64_t models, int64_t rows, int64_t latents, T* eps, void* stream) {
-  const unsigned blocks = blocks_for_counters(models * rows, latents);
-  if (blocks > 0) {
-    normals_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, models, rows, latents, eps);
-  }
-  return cudaGetLastError();
+  const int64_t threads = counters(models * rows, latents);
+  const auto kernel = fits(threads) ? normals_kernel<T, uint32_t> : normals_kernel<T, uint64_t>;
+  return launch(kernel, blocks_of(threads), stream, in, models, rows, latents, eps);
 }
 
-template <class T>
-int gaussian_nll(const Residual<T>& in, T* nll, void* stream) {
-  const int lanes = lanes_for(in.features);
-  const unsigned blocks = blocks_for(in.models * in.draws * in.rows * lanes);
-  if (blocks > 0) {
-    gaussian_nll_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, nll, lanes);
-  }
-  return cudaGetLastError();
+template <class Term, class T>
+int nll(Term, const Residual<T>& in, T* nll, void* stream) {
+  const int bits = bits_for(in.features);
+  const int64_t threads = in.models * in.draws * in.rows << bits;
+  const auto kernel = fits(threads) ? nll_kernel<Term, T, uint32_t> : nll_kernel<Term, T, uint64_t>;
+  return launch(kernel, blocks_of(threads), stream, in, nll, bits);
 }
 
-template <class T>
-int gaussian_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream) {
-  const int lanes = lanes_for(in.features);
-  const unsigned blocks = blocks_for(in.models * in.draws * in.rows * lanes);
-  if (blocks > 0) {
-    gaussian_nll_backward_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, gradient, lanes);
-  }
-  return cudaGetLastError();
-}
-
-template <class T>
-int bernoulli_nll(const Residual<T>& in, T* nll, void* stream) {
-  const int lanes = lanes_for(in.features);
-  const unsigned blocks = blocks_for(in.models * in.draws * in.rows * lanes);
-  if (blocks > 0) {
-    bernoulli_nll_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, nll, lanes);
-  }
-  return cudaGetLastError();
-}
-
-template <class T>
-int bernoulli_nll_backward(const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream) {
-  const int lanes = lanes_for(in.features);
-  const unsigned blocks = blocks_for(in.models * in.draws * in.rows * lanes);
-  if (blocks > 0) {
-    bernoulli_nll_backward_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in, gradient, lanes);
-  }
-  return cudaGetLastError();
+template <class Term, class T>
+int nll_backward(Term, const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream) {
+  const int bits = bits_for(in.features);
+  const int64_t threads = in.models * in.draws * in.rows << bits;
+  const auto kernel = fits(threads) ? nll_backward_kernel<Term, T, uint32_t> : nll_backward_kernel<Term, T, uint64_t>;
+  return launch(kernel, blocks_of(threads), stream, in, gradient, bits);
 }
 
 template <class T>
 int adam_step(const Adam<T>& in, void* stream) {
-  const unsigned blocks = blocks_for(in.size);
-  if (blocks > 0) {
-    adam_kernel<<<blocks, kThreads, 0, stream_of(stream)>>>(in);
-  }
-  return cudaGetLastError();
+  return launch(adam_kernel<T>, blocks_of(in.size, kThreads * kAdamNumbers), stream, in);
 }
 
 const char* error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
-#define PHASEVAE_LAUNCHERS(T)                                                                    \
-  template int reparam_kl<T>(const Posterior<T>&, const Sample<T>&, void*);                      \
-  template int reparam_kl_backward<T>(const Sampled<T>&, const SampleGradient<T>&, void*);       \
-  template int normals<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);                  \
-  template int gaussian_nll<T>(const Residual<T>&, T*, void*);                                   \
-  template int gaussian_nll_backward<T>(const Residual<T>&, const ResidualGradient<T>&, void*);  \
-  template int bernoulli_nll<T>(const Residual<T>&, T*, void*);                                  \
-  template int bernoulli_nll_backward<T>(const Residual<T>&, const ResidualGradient<T>&, void*); \
-  template int adam_step<T>(const Adam<T>&, void*);
+#define PHASEVAE_TERM(Term, T)                                    \
+  template int nll<Term, T>(Term, const Residual<T>&, T*, void*); \
+  template int nll_backward<Term, T>(Term, const Residual<T>&, const ResidualGradient<T>&, void*);
+
+#define PHASEVAE_LAUNCHERS(T)                                                              \
+  template int reparam_kl<T>(const Posterior<T>&, const Sample<T>&, void*);                \
+  template int reparam_kl_backward<T>(const Sampled<T>&, const SampleGradient<T>&, void*); \
+  template int normals<T>(const Stream&, int64_t, int64_t, int64_t, T*, void*);            \
+  template int adam_step<T>(const Adam<T>&, void*);                                        \
+  PHASEVAE_TERM(Gaussian, T)                                                               \
+  PHASEVAE_TERM(Bernoulli, T)
 
 PHASEVAE_LAUNCHERS(float)
 PHASEVAE_LAUNCHERS(double)
 
 #undef PHASEVAE_LAUNCHERS
+#undef PHASEVAE_TERM
 
 }  // namespace phasevae::cuda

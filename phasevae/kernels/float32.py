@@ -8,6 +8,7 @@ bits. Coefficients: Moshier, Cephes.
 from __future__ import annotations
 
 import math
+import struct
 
 import torch
 from torch import Tensor
@@ -110,4 +111,4 @@ def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
 
 
 def _bits(value: float) -> int:
-    return int(torch.tensor(value).view(torch.int32))
+    return struct.unpack("<i", struct.pack("<f", value))[0]

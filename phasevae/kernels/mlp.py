@@ -18,7 +18,8 @@ from torch import Tensor
 from phasevae.kernels.dispatch import implementation
 
 _THIN = 16
-"""Matrix products with this many columns or fewer are several times slower in the libraries than their transposes."""
+"""Matrix products with this many columns or fewer are several times slower in the libraries of the CPU than their
+transposes, even with the copy of the weight that a transpose needs."""
 
 
 class Layer(NamedTuple):
@@ -92,7 +93,7 @@ class Network:
         inner: list[Tensor] = []
         for layer in self.layers:
             weight, bias = _of(layer, parameters)
-            if layer.fan_out <= _THIN:
+            if _is_thin(layer, parameters):
                 weight = weight.mT.contiguous().mT
             h = torch.baddbmm(bias, h, weight)
             if layer is not self.layers[-1]:
@@ -151,7 +152,10 @@ class Network:
         for layer, h in zip(reversed(self.layers), reversed(inputs), strict=True):
             weight, bias = _of(layer, gradients)
             torch.sum(grad, 1, keepdim=True, out=bias)
-            weight.copy_((grad.mT @ h).mT if layer.fan_out <= _THIN else h.mT @ grad)
+            if _is_thin(layer, parameters):
+                weight.copy_((grad.mT @ h).mT)
+            else:
+                torch.bmm(h.mT, grad, out=weight)
             if layer.offset > self._offset:
                 grad = _to_input(layer, parameters, grad, h)
         if not with_input:
@@ -169,6 +173,10 @@ class Network:
         its bits do not depend on its ensemble.
         """
         return parameters.shape[0] == 1 and 1 in self.widths
+
+
+def _is_thin(layer: Layer, parameters: Tensor) -> bool:
+    return layer.fan_out <= _THIN and not parameters.is_cuda
 
 
 def _twice(rows: Tensor) -> Tensor:

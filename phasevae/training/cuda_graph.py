@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from phasevae.training.device import sent
+
 BLOCK = 256
 """Most steps whose inputs are sent to the device together."""
 
@@ -85,7 +87,7 @@ class StepInputs:
         if step != self._expected or step == self._end:
             count = min(self._size, self._n_steps - step)
             for kept, new in zip(self._block, self._source(step, count), strict=True):
-                _send(kept[:count], new)
+                kept[:count].copy_(sent(new, kept.device))
             self.step.fill_(step)
             self._position.zero_()
             self._end = step + count
@@ -147,10 +149,3 @@ def _capture(compute: Callable[[], None], restore: Callable[[], None], device: t
             compute()
     main.wait_stream(side)
     return graph.replay
-
-
-def _send(target: Tensor, values: Tensor) -> None:
-    """Copy without waiting, in the order of the device's work, so that earlier steps still see the old values."""
-    if target.device.type == "cuda" and values.device.type == "cpu":
-        values = values.pin_memory()
-    target.copy_(values, non_blocking=True)

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from phasevae.errors import InputError
 from phasevae.kernels.dispatch import backend
@@ -27,6 +28,13 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device: {name!r} cannot be used ({reason}); must be auto, cpu, cuda or cuda:N") from None
     return device
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device in the order of its work, without waiting for it."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def use_threads(threads: int | None) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from phasevae.kernels import noise
 from phasevae.training.chapters import Chapters
+from phasevae.training.device import sent
 
 LEAST_ROWS = 32
 """Groups of fewer than twice this number of rows are not divided further."""
@@ -116,15 +117,18 @@ def principal_axes(take: Callable[[Tensor], Tensor], rows: Tensor, n_axes: int) 
         torch.default_generator.set_state(state)
 
 
-def shuffled_groups(grouped: Tensor, streams: Tensor, epoch: Tensor) -> Tensor:
+def shuffled_groups(grouped: Tensor, n_rows: int, streams: Tensor, epoch: Tensor) -> Tensor:
     """Permute rows at random such that every window stays balanced.
 
-    Random are the order within a group, and which half of each division comes first.
+    Random are the order within a group, and which half of each division comes first. The host does not wait for the
+    device.
 
     Parameters
     ----------
     grouped : Tensor [K, size]
         The groups of `balanced_groups`.
+    n_rows : int
+        N, the number of rows in them.
     streams : Tensor [S]
         int64, keys of `phasevae.kernels.noise`.
     epoch : Tensor []
@@ -147,8 +151,10 @@ def shuffled_groups(grouped: Tensor, streams: Tensor, epoch: Tensor) -> Tensor:
     for level in range(depth):
         bit = (place >> (depth - 1 - level)) & 1
         source = 2 * source + (bit ^ coins.gather(1, (1 << level) + source))
-    chosen = grouped[source].gather(2, inside.gather(1, source[..., None].expand(-1, -1, size)))
-    return chosen[chosen >= 0].view(len(streams), -1)
+    chosen = grouped[source].gather(2, inside.gather(1, source[..., None].expand(-1, -1, size))).flatten(1)
+    # The rows in front of the missing ones, both in their order. A mask as an index would make the host wait.
+    present_first = (chosen < 0).to(torch.uint8).argsort(dim=1, stable=True)
+    return chosen.gather(1, present_first[:, :n_rows])
 
 
 def _blocks(take: Callable[[Tensor], Tensor], rows: Tensor) -> Iterator[Tensor]:
@@ -317,9 +323,9 @@ class _Stream:
     def _draw(self, visit: int, chapter: int, groups: Callable[[int], Tensor] | None) -> Tensor:
         """Draw the permutation of a visit: that of `noise.permutation`, or balanced."""
         device = self._keys.device
-        rows = self._chapters.rows(chapter).to(device)
+        rows = sent(self._chapters.rows(chapter), device)
         counter = torch.full((), visit, dtype=torch.int64, device=device)
         if groups is not None:
-            return rows[shuffled_groups(groups(chapter), self._keys, counter)[0]]
+            return rows[shuffled_groups(groups(chapter), len(rows), self._keys, counter)[0]]
         first = torch.zeros(1, dtype=torch.int64, device=device)
         return rows[noise.words(self._keys, first, len(rows), counter)[0, 0].argsort(stable=True)]

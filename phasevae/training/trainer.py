@@ -156,9 +156,10 @@ class Trainer:
         self._adam.step(self.model.parameters, self.gradients, learning_rate, self._inputs.step)
         # Twice the energy at sigma2 = 1. The energy leaves out the constant, so for a Gaussian decoder this is the
         # squared error.
-        self._window[0] += energy * (2 * factor) * self._sigma2
-        self._window[1] += kl
-        self._window[2] += penalty
+        of_energy, of_kl, of_penalty = self._window
+        of_energy += energy * (2 * factor) * self._sigma2
+        of_kl += kl
+        of_penalty += penalty
         self._inputs.advance()
 
     def _upcoming(self, first: int, count: int) -> cuda_graph.Inputs:

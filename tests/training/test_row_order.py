@@ -19,7 +19,7 @@ def groups(x: torch.Tensor, n_axes: int) -> torch.Tensor:
 
 
 def order(grouped: torch.Tensor, epoch: int = 0) -> torch.Tensor:
-    return shuffled_groups(grouped, STREAMS, torch.tensor(epoch))
+    return shuffled_groups(grouped, int((grouped >= 0).sum()), STREAMS, torch.tensor(epoch))
 
 
 def correlated_rows(n: int = 8000, dimension: int = 6, seed: int = 0) -> torch.Tensor:
