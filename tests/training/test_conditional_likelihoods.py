@@ -14,6 +14,7 @@ from phasevae.datasets.registry import build_dataset
 from phasevae.errors import InputError
 from phasevae.measurement.measure import collapsed_energy, measure_model
 from phasevae.measurement.residual import measure_residual
+from phasevae.own_sweep import sweep
 from phasevae.prediction.predict import predict
 from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.rows import Rows
@@ -73,6 +74,7 @@ def test_the_spectrum_of_a_class_is_that_of_its_rows_alone(name, tmp_path):
         total += each.share * np.cov(x.T, bias=True)
     assert found.critical_variance == max(each.spectrum.eigenvalues[0] for each in found.conditions)
     assert found.likelihood.name == name and not looks_gaussian(found)
+    assert found.data_sha256 == data.digest
     if name == "poisson":  # a decoder that adds its class: the residuals in units of the mean
         unit = np.sqrt(np.asarray(data.x).mean(0))
         np.testing.assert_allclose(found.eigenvalues, np.linalg.eigvalsh(total / np.outer(unit, unit))[::-1], rtol=1e-5)
@@ -151,6 +153,16 @@ def test_a_trained_model_and_its_file(tmp_path, sees):
     )
     torch.testing.assert_close(model.decode(mu, labels), outputs[0])
     assert (model.sample(2000, condition="a").mean(0) > model.sample(2000, condition="b").mean(0)).all()
+
+
+def test_a_sweep_in_python():
+    data = data_of("poisson")
+    labels = np.array(["a", "b"])[data.condition.stored]
+    small = {"n_latent": 1, "weights": [0.5, 9.0], "hidden": [4], "samples": 512, "progress": False}
+    result = sweep(None, np.asarray(data.x), "poisson", condition=labels, **small)
+    assert sorted(result.dimensions["condition"].unique()) == ["", "a", "b"]
+    assert [each.value for each in result.fit().conditions] == ["a", "b"]
+    result.plot("conditions")
 
 
 def test_the_collapsed_energy_takes_the_offset_of_the_class():
