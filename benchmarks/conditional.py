@@ -87,8 +87,8 @@ def counts() -> Dataset:
     rng = np.random.default_rng(0)
     number = np.arange(N_SAMPLES) % 2
     directions = np.linalg.qr(rng.standard_normal((10, 2)))[0].T
-    log_rates = rng.uniform(0, 1, (2, 10))[number]
-    latent = rng.standard_normal(N_SAMPLES) * np.array([1.2, 0.8])[number]
+    log_rates = rng.uniform(2, 3, (2, 10))[number]
+    latent = rng.standard_normal(N_SAMPLES) * np.array([0.5, 0.22])[number]
     x = rng.poisson(np.exp(log_rates + latent[:, None] * directions[number]))
     drawn = build_dataset("synthetic", eigenvalues=[1.0] * 10, n_samples=N_SAMPLES, condition=number)
     return replace(drawn, x=x.astype(np.float32), reading=None)

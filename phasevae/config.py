@@ -14,7 +14,7 @@ from phasevae.artifacts.schema_errors import dotted_key, explain, shown
 from phasevae.errors import InputError, no_such_choice
 from phasevae.sweeps.config_schema import config_schema, dataset_rules
 from phasevae.sweeps.plan import make_plan, second_pass
-from phasevae.sweeps.settings import GAUSSIAN, check_likelihood, check_with_condition
+from phasevae.sweeps.settings import GAUSSIAN, check_hierarchy, check_likelihood, check_with_condition
 from phasevae.wording import suggestion
 
 
@@ -169,11 +169,9 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
         if key not in settings and kind in rule.get("required_for", []):
             raise InputError(f"{where}: key '{key}' is missing; kind '{kind}' needs it")
     _check_network(f"{where}.network", settings.get("network"))
-    has_condition = "condition" in settings or kind == "conditional"
+    has_condition = _has_condition(settings)
     if settings.get("shards", 1) > 1 and has_condition:
         raise InputError(f"{where}.shards: {settings['shards']}, must be 1 for data with a condition")
-    if has_condition and settings.get("hierarchy") is not None:
-        raise InputError(f"{where}.hierarchy: must be left out for data with a condition")
     name = settings.get("likelihood", GAUSSIAN)
     if name != GAUSSIAN:
         _check_likelihood(where, name, settings)
@@ -184,6 +182,10 @@ def _check_dataset(where: str, settings: Mapping[str, Any]) -> None:
         if settings.get(key):
             raise InputError(f"{where}.{key}: goes with a likelihood other than gaussian, must be left out")
     _check_one_of(where, ("sigma2", "sigma2_ratio"), settings)
+
+
+def _has_condition(settings: Mapping[str, Any]) -> bool:
+    return "condition" in settings or settings["kind"] == "conditional"
 
 
 def _check_likelihood(where: str, name: str, settings: Mapping[str, Any]) -> None:
@@ -229,10 +231,8 @@ def _check_hierarchy(where: str, settings: Mapping[str, Any]) -> None:
     hierarchy = settings.get("hierarchy")
     if hierarchy is None:
         return
-    if settings["likelihood"] != GAUSSIAN:
-        raise InputError(f"{where}.likelihood: {settings['likelihood']}, must be {GAUSSIAN} with hierarchy")
-    if (settings.get("network") or {"kind": "mlp"}).get("kind") != "mlp":
-        raise InputError(f"{where}.network: {settings['network']}, must be {{kind: mlp}} with hierarchy")
+    has_own_networks = "module" in (settings.get("network") or {})
+    _checked_in(where, check_hierarchy, settings["likelihood"], has_own_networks, _has_condition(settings))
     if "hysteresis_ratio" in settings:
         raise InputError(f"{where}.hysteresis_ratio: goes with one level of latents, must be left out with hierarchy")
     if settings["bracket"] and isinstance(hierarchy["beta_top"], list):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,13 +90,14 @@ def measure_phases(sweep: pd.DataFrame, spectrum: Spectrum | None = None) -> Pha
     """
     found = list(zip(sweep["active_dims"] > 0, sweep["active_top"] > 0, strict=True))
     phases = [Phase(*kind, found.count(kind)) for kind in ((True, True), (True, False), (False, True), (False, False))]
-    predicted = [] if spectrum is None else [_predicted_phase(row, spectrum) for row in sweep.itertuples()]
+    variance = fixed_variance(sweep)
+    predicted = [] if spectrum is None else [_predicted_phase(row, variance, spectrum) for row in sweep.itertuples()]
     return Phases(
         [phase for phase in phases if phase.n_models],
         len(sweep),
         None if spectrum is None else sum(phase is not None for phase in predicted),
-        None if spectrum is None else sum(a == b for a, b in zip(found, predicted, strict=True)),
-        fixed_variance(sweep),
+        None if spectrum is None else sum(bool(a == b) for a, b in zip(found, predicted, strict=True)),
+        variance,
         [*_boundaries(sweep, spectrum, 2), *_boundaries(sweep, spectrum, 1)],
     )
 
@@ -110,9 +111,8 @@ def why_no_fit(sweep: pd.DataFrame) -> str | None:
     return None
 
 
-def _predicted_phase(row: object, spectrum: Spectrum) -> tuple[bool, bool] | None:
+def _predicted_phase(row: Any, variance: float | None, spectrum: Spectrum) -> tuple[bool, bool] | None:
     """Return whether each level is active at the optimum of a row of the sweep, None where there is no one minimum."""
-    variance = row.posterior_variance if row.posterior_variance > 0 else None  # NaN or None stands for learned
     if variance is None and row.beta_top <= row.beta:
         return None
     hierarchy = Hierarchy(int(row.n_latent), int(row.n_top), row.sigma2, row.beta, row.beta_top, variance)

@@ -168,6 +168,7 @@ def _phases_alone(
         order=Order(None, reason),
         exponents=Exponents(reason=reason),
         cascade=Thresholds([], None, reason),
+        residual=Branches([], reason),
         beta_equivalence=None,
         slowing=Slowing(reason=reason),
         hysteresis=Hysteresis(PredictedHysteresis(reason=reason), None, reason),

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from phasevae.artifacts.files import file_sha256
 from phasevae.cli.arguments import given, json_object, named_values, numbers
-from phasevae.cli.options import (
-    Condition,
-    ConditionKind,
-    Drop,
-    Grey,
-    Header,
-    Key,
-    OutputJson,
-    Size,
-    SkipDamaged,
-    Standardize,
-)
+from phasevae.cli.options import OutputJson, reads_data
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
 from phasevae.sweeps.settings import GAUSSIAN, check_likelihood, own_module
@@ -30,6 +19,7 @@ if TYPE_CHECKING:
     from phasevae.spectrum.spectrum import Spectrum
 
 
+@reads_data()
 def dataset(
     kind: Annotated[str, typer.Argument(help="A kind of data, such as synthetic, digits or array.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write data.npy and data.json to.")],
@@ -51,15 +41,8 @@ def dataset(
     binarize: Annotated[float | None, typer.Option(help="digits: 1 for pixels above this value, else 0.")] = None,
     archive: Annotated[Path | None, typer.Option(help="cifar10: local copy instead of a download.")] = None,
     split: Annotated[str | None, typer.Option(help="cifar10: train | test | all.")] = None,
-    size: Size = None,
-    grey: Grey = None,
-    key: Key = None,
-    standardize: Standardize = None,
-    skip_damaged: SkipDamaged = False,
-    drop: Drop = None,
-    header: Header = None,
-    condition: Condition = None,
-    condition_kind: ConditionKind = None,
+    *,
+    reading: dict[str, Any],
     options: Annotated[str | None, typer.Option(help="All options of the kind as one JSON object.")] = None,
 ) -> None:
     """Build a data set.
@@ -67,7 +50,6 @@ def dataset(
     Example: phasevae dataset synthetic --eigenvalues 4,2,1,0.5 --n-samples 256000 --seed 1234 -o results/mine
     """
     from phasevae.datasets.registry import build_dataset
-    from phasevae.datasets.samples import given_options
     from phasevae.datasets.store import save_dataset
 
     chosen = {
@@ -77,8 +59,6 @@ def dataset(
         "seed": seed,
         "condition_eigenvalues": _lists(condition_eigenvalues),
         "spread": spread,
-        "condition": condition,
-        "condition_kind": condition_kind,
         "separation": separation,
         "weights": numbers("--weights", weights),
         "noise": noise,
@@ -88,17 +68,15 @@ def dataset(
         "binarize": binarize,
         "archive": archive,
         "split": split,
-        "size": size,
-        "grey": grey,
     }
-    reader = given_options(key=key, standardize=standardize, skip_damaged=skip_damaged, drop=drop, header=header)
-    merged = {**json_object("--options", options), **given(chosen), **reader}
+    merged = {**json_object("--options", options), **given(chosen), **reading}
     built = build_dataset(kind, name=name, **merged)
     saved = save_dataset(built, output, provenance_record(output / "data.json", "dataset", entry=kind))
     n, dimension = saved.x.shape
     print(f"{saved.reading}\n{output}: {saved.name}, {counted(n, 'sample')} of {counted(dimension, 'feature')}")
 
 
+@reads_data()
 def spectrum(
     data: Annotated[
         list[Path], typer.Argument(help="Folder of `phasevae dataset`, table, images, or files of moments.")
@@ -110,15 +88,8 @@ def spectrum(
         str | None, typer.Option(help="Of the scores of this likelihood (see `train`) instead of the data.")
     ] = None,
     likelihood_options: Annotated[str | None, typer.Option(help="Its options, such as dispersion=2.")] = None,
-    size: Size = None,
-    grey: Grey = None,
-    key: Key = None,
-    standardize: Standardize = None,
-    skip_damaged: SkipDamaged = False,
-    drop: Drop = None,
-    header: Header = None,
-    condition: Condition = None,
-    condition_kind: ConditionKind = None,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Compute the covariance eigenvalues of data with standard errors. The largest is the critical variance. With
     --likelihood: those of its whitened scores, of which the largest is the critical KL weight.
@@ -126,24 +97,12 @@ def spectrum(
     Example: phasevae spectrum photos.tar.xz --size 8 --grey --standardize per-feature -o spectrum.json
     """
     from phasevae.datasets.registry import dataset_from_path
-    from phasevae.datasets.samples import given_options
     from phasevae.datasets.store import is_saved
     from phasevae.spectrum.spectrum import spectrum_of, warn_of_reading
     from phasevae.spectrum.spectrum_files import write_spectrum
 
-    options = given_options(
-        key=key,
-        size=size,
-        grey=grey,
-        standardize=standardize,
-        skip_damaged=skip_damaged,
-        drop=drop,
-        header=header,
-        condition=condition,
-        condition_kind=condition_kind,
-    )
-    if moments and options:
-        raise InputError(f"spectrum: {', '.join(options)}: must be given to `phasevae moments`, not with --moments")
+    if moments and reading:
+        raise InputError(f"spectrum: {', '.join(reading)}: must be given to `phasevae moments`, not with --moments")
     if not moments and (basis is not None or len(data) > 1):
         raise InputError("spectrum: --basis and several DATA go with --moments")
     stage, of = "moments" if moments else "spectrum", named_values("--likelihood-options", likelihood_options) or {}
@@ -155,13 +114,13 @@ def spectrum(
         result = spectrum_of_parts(data, basis)
         warn_of_reading(result.reading)
     elif likelihood in (None, GAUSSIAN):
-        result = spectrum_of(dataset_from_path(data[0], **options))
+        result = spectrum_of(dataset_from_path(data[0], **reading))
     else:
         from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 
         stage = "scores"
         check_likelihood(likelihood, of)
-        result = spectrum_of_likelihood(dataset_from_path(data[0], **options), likelihood, of)
+        result = spectrum_of_likelihood(dataset_from_path(data[0], **reading), likelihood, of)
     saved = [path / "data.json" for path in data if is_saved(path)]
     if (module := own_module({"likelihood": likelihood or GAUSSIAN})) is not None:
         saved.append(module)
@@ -180,39 +139,25 @@ def spectrum(
     )
 
 
+@reads_data(with_condition=False)
 def moments(
     data: Annotated[Path, typer.Argument(help="Folder of `phasevae dataset`, table, or images.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write, such as part1.safetensors.")],
     shard: Annotated[str, typer.Option(help="I/N: part I of N equal parts of the rows.")] = "1/1",
     basis: Annotated[Path | None, typer.Option(help="Second pass: file of `phasevae spectrum --basis`.")] = None,
-    size: Size = None,
-    grey: Grey = None,
-    key: Key = None,
-    standardize: Standardize = None,
-    skip_damaged: SkipDamaged = False,
-    drop: Drop = None,
-    header: Header = None,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Compute the contribution of a part of the data to the spectrum, for `phasevae spectrum --moments`.
 
     Example: phasevae moments results/mine --shard 3/8 -o part3.safetensors
     """
     from phasevae.datasets.registry import dataset_from_path
-    from phasevae.datasets.samples import given_options
     from phasevae.datasets.store import is_saved, load_dataset
     from phasevae.spectrum import sharded
 
-    options = given_options(
-        key=key,
-        size=size,
-        grey=grey,
-        standardize=standardize,
-        skip_damaged=skip_damaged,
-        drop=drop,
-        header=header,
-    )
     # Of a saved data set only the rows of the shard are read.
-    dataset = load_dataset(data) if is_saved(data) and not options else dataset_from_path(data, **options)
+    dataset = load_dataset(data) if is_saved(data) and not reading else dataset_from_path(data, **reading)
     part, rows = sharded.part_of(dataset, _shard(shard))
     if basis is None:
         result = sharded.moments(part, rows)

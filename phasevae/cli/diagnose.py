@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from phasevae.artifacts.files import readable_json, replacing
 from phasevae.cli.arguments import named_values, shape
-from phasevae.cli.options import Drop, Grey, Header, Json, Key, NetworkChoice, Size, SkipDamaged, Standardize
+from phasevae.cli.options import Json, NetworkChoice, reads_data
 from phasevae.prediction.libraries import LIBRARIES
 
 
+@reads_data(with_condition=False)
 def diagnose(
     model: Annotated[
         str,
@@ -29,13 +30,8 @@ def diagnose(
     ] = None,
     network: NetworkChoice = None,
     input_shape: Annotated[str | None, typer.Option(help="Shape of a sample for your model, such as 3,64,64.")] = None,
-    size: Size = None,
-    grey: Grey = None,
-    key: Key = None,
-    standardize: Standardize = None,
-    skip_damaged: SkipDamaged = False,
-    drop: Drop = None,
-    header: Header = None,
+    *,
+    reading: dict[str, Any],
     json_output: Json = False,
     html: Annotated[
         Path | None, typer.Option(help="Write the diagnosis as one self-contained page with figures.")
@@ -59,13 +55,7 @@ def diagnose(
         loss_options=named_values("loss-options", loss_options),
         kl_weight=kl_weight,
         input_shape=shape("input-shape", input_shape),
-        size=size,
-        grey=grey,
-        key=key,
-        standardize=standardize,
-        skip_damaged=skip_damaged,
-        drop=drop,
-        header=header,
+        **reading,
     )
     if html is not None:
         from phasevae.figures.diagnosis_report import diagnosis_page

@@ -9,18 +9,7 @@ import typer
 
 from phasevae.artifacts.files import readable_json, replacing
 from phasevae.cli.arguments import named_values, shape, shapes
-from phasevae.cli.options import (
-    Condition,
-    ConditionKind,
-    Drop,
-    Grey,
-    Header,
-    Json,
-    Key,
-    Size,
-    SkipDamaged,
-    Standardize,
-)
+from phasevae.cli.options import Json, reads_data
 from phasevae.errors import InputError
 from phasevae.prediction.libraries import LIBRARIES
 from phasevae.prediction.losses import LOSSES
@@ -30,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+@reads_data()
 def predict(
     data: Annotated[
         Path,
@@ -67,15 +57,8 @@ def predict(
     noise_scale: Annotated[float, typer.Option(help="Factor of the noise that the decoder sees.")] = 1.0,
     input_noise: Annotated[float, typer.Option(help="Standard deviation of noise added to the encoder's input.")] = 0.0,
     input_mask: Annotated[float, typer.Option(help="Part of the encoder's input that is set to zero.")] = 0.0,
-    size: Size = None,
-    grey: Grey = None,
-    key: Key = None,
-    standardize: Standardize = None,
-    skip_damaged: SkipDamaged = False,
-    drop: Drop = None,
-    header: Header = None,
-    condition: Condition = None,
-    condition_kind: ConditionKind = None,
+    *,
+    reading: dict[str, Any],
     json_output: Json = False,
     html: Annotated[
         Path | None, typer.Option(help="Write the prediction as one self-contained page with figures.")
@@ -112,15 +95,7 @@ def predict(
         noise_scale=noise_scale,
         input_noise=input_noise,
         input_mask=input_mask,
-        key=key,
-        size=size,
-        grey=grey,
-        standardize=standardize,
-        skip_damaged=skip_damaged,
-        drop=drop,
-        header=header,
-        condition=condition,
-        condition_kind=condition_kind,
+        **reading,
     )
     if isinstance(prediction, ConditionalPrediction):
         for option, value in (("html", html), ("target-kl", target_kl)):

@@ -204,7 +204,7 @@ class OwnArchitecture:
         seen = self.n_condition if self.encoder_sees_condition else 0
         widths = self.dimension + seen, self.n_latent + self.n_condition
         for module, width in zip((encoder, decoder), widths, strict=True):
-            initialise_lazy(module, width, self.source, key)
+            initialise_lazy(module, width, self.source, key, self.sample.shape if module is encoder else ())
             check_tensors(module, module.label)
         return encoder, decoder
 

@@ -32,7 +32,9 @@ class Habits:
     changes_buffers: bool
 
 
-def initialise_lazy(module: RowEncoder | RowDecoder, width: int, source: NetworkFile, seed: int) -> None:
+def initialise_lazy(
+    module: RowEncoder | RowDecoder, width: int, source: NetworkFile, seed: int, sample: tuple[int, ...] = ()
+) -> None:
     """Run a module once if it has lazy layers, whose parameters exist after their first input.
 
     Parameters
@@ -44,9 +46,11 @@ def initialise_lazy(module: RowEncoder | RowDecoder, width: int, source: Network
         The file that defines the module.
     seed : int
         Seed of the initial weights.
+    sample : tuple of int
+        See `tried`.
     """
     if any(isinstance(tensor, UninitializedTensorMixin) for tensor in tensors_of(module).values()):
-        with own_code(source, module.label), reproducible(seed), torch.no_grad():
+        with own_code(source, module.label, sample), reproducible(seed), torch.no_grad():
             module.eval()(torch.zeros(TRIAL_ROWS, width))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.names import OWN
-from phasevae.datasets.base import Dataset, SampleStream, write_npy
+from phasevae.datasets.base import Dataset, SampleStream
 from phasevae.datasets.class_streams import streams_of_classes
 from phasevae.datasets.feature_statistics import feature_statistics
 from phasevae.datasets.samples import read_samples
@@ -61,7 +61,7 @@ def spectrum_of_likelihood(
         spectrum,
         conditions=tuple(classes),
         name=dataset.name,
-        data_sha256=dataset.sha256 or write_npy(dataset.x),
+        data_sha256=dataset.digest,
         provenance=dataset.provenance,
         reading=rows.reading,
         likelihood=LikelihoodRecord(name, options, loss),

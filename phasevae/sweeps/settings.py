@@ -140,6 +140,19 @@ def check_with_condition(name: str, options: Mapping[str, Any]) -> None:
         )
 
 
+def check_hierarchy(likelihood: str, has_own_networks: bool, has_condition: bool) -> None:
+    """Check what a second level of latents goes with: the Gaussian likelihood, the MLP and no condition.
+
+    Raises InputError that names the key that must change.
+    """
+    if likelihood != GAUSSIAN:
+        raise InputError(f"likelihood: {likelihood}, must be {GAUSSIAN} with hierarchy")
+    if has_own_networks:
+        raise InputError("hierarchy: must be left out for networks of your own")
+    if has_condition:
+        raise InputError("hierarchy: must be left out for data with a condition")
+
+
 def own_module(settings: Mapping[str, Any]) -> Path | None:
     """The Python file of a likelihood of the user's own, None for other likelihoods."""
     name = settings.get("likelihood", GAUSSIAN)

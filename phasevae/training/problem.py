@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from phasevae.datasets.conditions import Condition
-from phasevae.errors import InputError
 from phasevae.file_rows import load_rows
 from phasevae.kernels.family import Family
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
 from phasevae.rows import AnyRows, Rows, given_condition, mean_over
-from phasevae.sweeps.settings import GAUSSIAN, Settings
+from phasevae.sweeps.settings import GAUSSIAN, Settings, check_hierarchy
 from phasevae.training.chapters import Chapters, held_out_rows
 from phasevae.training.likelihoods import rows_and_family
 
@@ -77,7 +76,7 @@ class Problem:
             hierarchy with anything but the Gaussian likelihood, the MLP and no condition.
         """
         if settings.hierarchy is not None:
-            _check_hierarchy(settings, condition)
+            check_hierarchy(settings.likelihood, settings.network is not None, condition is not None)
         if settings.likelihood == GAUSSIAN:
             rows = Rows.of(x) if isinstance(x, Tensor) else load_rows(x, device, data_memory)
             reconstruction = GaussianReconstruction(rows.n_features)
@@ -95,13 +94,3 @@ class Problem:
         The rows are centred, but those to train with need not be, where some are held out.
         """
         return mean_over(self.rows, self.reconstruction.statistics, self.held_out)
-
-
-def _check_hierarchy(settings: Settings, condition: Condition | None) -> None:
-    """Raise InputError for what a second level of latents does not go with."""
-    if settings.likelihood != GAUSSIAN:
-        raise InputError(f"likelihood: {settings.likelihood}, must be {GAUSSIAN} with hierarchy")
-    if settings.network is not None:
-        raise InputError("hierarchy: must be left out for networks of your own")
-    if condition is not None:
-        raise InputError("hierarchy: must be left out for data with a condition")

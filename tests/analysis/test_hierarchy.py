@@ -75,6 +75,8 @@ def test_a_learned_variance_is_fitted_where_it_has_an_optimum():
     sweep = hierarchy_sweep(EIGENVALUES, [0.5, 1.0, 1.5, 2.5, 3.0, 3.5, 4.5, 5.0, 9.0], [0.5, 2.0, 8.0], None)
     assert level_1(sweep)["beta"].tolist() == [0.5, 1.0, 1.5, 2.5, 3.0, 3.5, 4.5, 5.0]
     fit = analyse(sweep, spectrum_of(EIGENVALUES), 2)
+    in_memory = sweep.assign(posterior_variance=None)  # as a sweep in Python gives it
+    assert analyse(in_memory, spectrum_of(EIGENVALUES), 2).hierarchy == fit.hierarchy
     assert fit.critical_variance == pytest.approx(4.0, rel=1e-2) and fit.beta_top == 8.0
     assert fit.hierarchy.n_compared == fit.hierarchy.n_predicted == 11
     sentence = verdict(fit)

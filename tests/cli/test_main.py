@@ -211,6 +211,8 @@ def test_holdout_is_measured(by_hand, tmp_path):
         (("bracket", "absent.csv", "b.csv", "--spectrum", "s.json", "-o", "b.csv"), "absent.csv: no such file"),
         (("plot", "landscape", "-o", ""), "must be the name of a figure"),
         (("plot", "kl", "-o", "kl"), "needs"),
+        (("dataset", "array", "--path", "x.npy", "-o", "d"), "--path: is an argument, must be given by its place: "),
+        (("fit", "--sweep=s.csv", "-o", "f.json"), "phasevae fit SWEEP"),
         (("plot", "nonsense", "-o", "kl"), "nonsense"),
     ],
 )
@@ -233,6 +235,10 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example(verb):
     assert f"Example: phasevae {verb}" in succeed(verb, "--help")
+
+
+def test_the_help_of_train_names_no_key_that_is_no_option():
+    assert "sigma2_ratio" not in succeed("train", "--help")
 
 
 def test_doctor_shows_versions_and_backends():

@@ -48,6 +48,13 @@ def test_a_file_that_cannot_be_run(text, message):
         load_function(NetworkFile("mine.py", "build", text))
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+def test_networks_of_images_say_that_the_samples_are_flat(fixed):
+    body = IMAGES.replace("channels, height, width = shape", "channels, height, width = 1, 2, 2") if fixed else IMAGES
+    with pytest.raises(InputError, match=r"a sample has the shape \(4,\), and images need \(channels, height, width\)"):
+        architecture(body).tried_on(ROWS)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"missing.py: no such file"):
         NetworkFile.read(tmp_path / "missing.py")

@@ -14,6 +14,7 @@ from phasevae.datasets.registry import build_dataset
 from phasevae.errors import InputError
 from phasevae.measurement.measure import collapsed_energy, measure_model
 from phasevae.measurement.residual import measure_residual
+from phasevae.own_sweep import sweep
 from phasevae.prediction.predict import predict
 from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.rows import Rows
@@ -73,6 +74,7 @@ def test_the_spectrum_of_a_class_is_that_of_its_rows_alone(name, tmp_path):
         total += each.share * np.cov(x.T, bias=True)
     assert found.critical_variance == max(each.spectrum.eigenvalues[0] for each in found.conditions)
     assert found.likelihood.name == name and not looks_gaussian(found)
+    assert found.data_sha256 == data.digest
     if name == "poisson":  # a decoder that adds its class: the residuals in units of the mean
         unit = np.sqrt(np.asarray(data.x).mean(0))
         np.testing.assert_allclose(found.eigenvalues, np.linalg.eigvalsh(total / np.outer(unit, unit))[::-1], rtol=1e-5)
@@ -117,7 +119,7 @@ def test_what_the_networks_see():
 @pytest.mark.parametrize("sees", [True, False])
 def test_a_trained_model_and_its_file(tmp_path, sees):
     data = data_of("poisson")
-    chosen = settings("poisson", encoder_sees_condition=sees, samples=30_000, hidden=[32])
+    chosen = settings("poisson", encoder_sees_condition=sees, samples=15_000, hidden=[16])
     problem = Problem.of(data.x, chosen, condition=data.condition)
     critical = spectrum_of_likelihood(data, "poisson").critical_variance
     members = [Member(1.0, ratio * critical, 0) for ratio in (0.4, 1.3)]
@@ -143,11 +145,7 @@ def test_a_trained_model_and_its_file(tmp_path, sees):
     )
     model = load(tmp_path)
     labels = np.array(["a", "b"])[data.condition.stored[:50]]
-    mu, _ = (
-        model.encode(data.x[:50], None if sees else None if not sees else labels)
-        if not sees
-        else model.encode(data.x[:50], labels)
-    )
+    mu, _ = model.encode(data.x[:50], labels if sees else None)
     batch = problem.rows.gather(torch.arange(50)[None])
     torch.testing.assert_close(mu, trainer.model.member(0).encode(batch.inputs)[0][0])
     outputs = problem.reconstruction.with_offset(
@@ -155,6 +153,16 @@ def test_a_trained_model_and_its_file(tmp_path, sees):
     )
     torch.testing.assert_close(model.decode(mu, labels), outputs[0])
     assert (model.sample(2000, condition="a").mean(0) > model.sample(2000, condition="b").mean(0)).all()
+
+
+def test_a_sweep_in_python():
+    data = data_of("poisson")
+    labels = np.array(["a", "b"])[data.condition.stored]
+    small = {"n_latent": 1, "weights": [0.5, 9.0], "hidden": [4], "samples": 512, "progress": False}
+    result = sweep(None, np.asarray(data.x), "poisson", condition=labels, **small)
+    assert sorted(result.dimensions["condition"].unique()) == ["", "a", "b"]
+    assert [each.value for each in result.fit().conditions] == ["a", "b"]
+    result.plot("conditions")
 
 
 def test_the_collapsed_energy_takes_the_offset_of_the_class():

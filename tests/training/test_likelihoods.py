@@ -180,6 +180,10 @@ def _dataset(tmp_path):
             "import torch\ndef loss(outputs, x):\n    return (outputs - x).square().sum(1) * torch.rand(1)\n",
             "two values for the same arguments, must not be random",
         ),
+        (
+            "import torch\ndef loss(outputs, x):\n    return torch.log(-1 - outputs.square()).sum(1)\n",
+            r"likelihood .*my_loss.py:loss: is nan for every constant output tried",
+        ),
         ("def other(outputs, x):\n    return 0\n", "has no function 'loss'"),
         ("import nothing_of_this_name\n", "cannot be run"),
     ],

@@ -48,7 +48,10 @@ def test_the_phase_diagram_is_drawn_and_figures_of_free_posteriors_are_not(finis
     figures = {path.name for path in (finished / "results" / "levels" / "figures").iterdir()}
     assert {"hierarchy.pdf", "hierarchy.png"} <= figures
     assert not {"kl.png", "elbo.png"} & figures
-    assert read_json(finished / "results/levels/fit.json", ("beta_top",), "fit")["beta_top"] == 5.0
+    assert not {"exponents.png", "slowing.png"} & figures
+    fit = read_json(finished / "results/levels/fit.json", ("verdict", "hierarchy"), "fit")
+    assert fit["critical_variance"] is None and "The figure hierarchy shows the boundaries." in fit["verdict"]
+    assert sum(phase["n_models"] for phase in fit["hierarchy"]["phases"]) == fit["hierarchy"]["n_compared"] == 4
 
 
 def test_a_new_weight_of_the_top_level_adds_its_points(finished):
