@@ -1,10 +1,14 @@
-"""A small convolutional VAE for images whose sides are even: see config/conv.yaml."""
+"""A small convolutional VAE for images whose sides are even: see config/conv.yaml.
+
+The activation is SiLU because its derivative is nowhere zero. Near the collapsed state, where the networks start, layers
+of ReLU can stay silent for good, and few channels of them represent a linear function badly.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-CHANNELS = 8
+CHANNELS = 16
 
 
 class Encoder(nn.Module):
@@ -15,9 +19,9 @@ class Encoder(nn.Module):
         channels, height, width = input_shape
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, CHANNELS, 3, padding=1),
-            nn.ReLU(),
+            nn.SiLU(),
             nn.Conv2d(CHANNELS, 2 * CHANNELS, 3, stride=2, padding=1),
-            nn.ReLU(),
+            nn.SiLU(),
             nn.Flatten(),
         )
         features = 2 * CHANNELS * (height // 2) * (width // 2)
@@ -38,11 +42,11 @@ class Decoder(nn.Module):
         channels, height, width = input_shape
         self.layers = nn.Sequential(
             nn.Linear(n_latent, 2 * CHANNELS * (height // 2) * (width // 2)),
-            nn.ReLU(),
+            nn.SiLU(),
             nn.Unflatten(1, (2 * CHANNELS, height // 2, width // 2)),
             nn.Conv2d(2 * CHANNELS, 4 * CHANNELS, 3, padding=1),
             nn.PixelShuffle(2),
-            nn.ReLU(),
+            nn.SiLU(),
             nn.Conv2d(CHANNELS, channels, 3, padding=1),
         )
 
