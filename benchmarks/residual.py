@@ -3,6 +3,7 @@
     python benchmarks/residual.py gaussian        edges of trained models against max(lambda_{k+1}, s^2 / lambda_k)
     python benchmarks/residual.py mixture         the mixture of arXiv:2610.11257, also by power iteration
     python benchmarks/residual.py brute-force     dead latents perturbed and trained on, 20 cases
+    python benchmarks/residual.py curvature       second differences of the loss along the modes, predicted and measured
     python benchmarks/residual.py seconds         seconds a point beside those of the training, 60,000 rows of 64
 
 Each prints a Markdown table; -o DIR also writes it as CSV. Each takes about a minute on one core.
@@ -20,15 +21,18 @@ import torch
 from residual_power import extrapolated_spectrum
 from shared import make_parser, markdown_table
 
+from phasevae.datasets.store import load_dataset
 from phasevae.datasets.synthetic import mixture, synthetic
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.residual import measure_residual, residual_numbers
+from phasevae.measurement.stability import measure_stability
 from phasevae.rows import Rows
 from phasevae.spectrum.spectrum import compute_spectrum
 from phasevae.sweeps.config_keys import NetworkSection, TrainingSection
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl
 from phasevae.theory.residual import ppca_residual_edge
+from phasevae.trained import TrainedVAE
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 
@@ -37,7 +41,15 @@ MIXTURE = (0.65, 0.70, 0.75, 0.80, 0.84, 0.88, 0.93, 0.98, 1.02, 1.05)
 CHECKED = (0.75, 0.84, 0.93, 1.02)
 """Decoder variances of the mixture at which the paper names a branch, with 3, 2, 1 and 0 active latents."""
 
+SEEDS = 3
+
 SEPARATED = (1.0, 0.6, 0.36, 0.216, 0.13, 0.078)
+MIDDLES = (1.25, *((SEPARATED[k] * SEPARATED[k - 1]) ** 0.5 for k in range(1, 4)))
+"""Decoder variances in the middle of the branches with 0 to 3 of 4 latents active."""
+
+ENTRIES = {"uu": (0, 0), "uv": (0, 1), "vv": (1, 1)}
+"""Of a block: decoder, coupling, encoder."""
+
 RATIOS = (0.85, 1.15)
 """Of the edge: below it a dead latent comes back, above it stays dead."""
 
@@ -80,7 +92,7 @@ def gaussian(samples: float) -> pd.DataFrame:
     """Edges of trained models on the paper's set, three seeds."""
     data = synthetic(n_samples=256_000)
     rows, eigenvalues = Rows.of(data.x), compute_spectrum(data, with_variance_proxy=False).eigenvalues
-    members = [Member(sigma2, 1.0, seed) for sigma2 in GAUSSIAN for seed in range(3)]
+    members = [Member(sigma2, 1.0, seed) for sigma2 in GAUSSIAN for seed in range(SEEDS)]
     trainer = trained(rows, members, settings_of(samples))
     table = []
     for index, member in enumerate(members):
@@ -103,18 +115,18 @@ def gaussian(samples: float) -> pd.DataFrame:
 
 
 def mixed(samples: float) -> pd.DataFrame:
-    """Edges on the mixture, by the Galerkin form and by power iteration."""
+    """Edges on the mixture, three seeds, by the Galerkin form; those of the first seed by power iteration as well."""
     data = mixture(n_samples=256_000)
     rows = Rows.of(data.x)
-    members = [Member(sigma2, 1.0, 0) for sigma2 in MIXTURE]
+    members = [Member(sigma2, 1.0, seed) for sigma2 in MIXTURE for seed in range(SEEDS)]
     trainer = trained(rows, members, settings_of(samples))
     table = []
     for index, member in enumerate(members):
         numbers = point(trainer, index, rows, member)
-        row = {"sigma2": member.sigma2, "active": int(numbers["active"].sum())}
+        row = {"sigma2": member.sigma2, "seed": member.seed, "active": int(numbers["active"].sum())}
         row |= {"edge": numbers["residual_edge"], "standard_error": numbers["residual_edge_standard_error"]}
         row |= {"margin": numbers["residual_margin"]}
-        if member.sigma2 in CHECKED:
+        if member.sigma2 in CHECKED and member.seed == 0:
             active, cells = np.flatnonzero(numbers["active"]), ((1024, 2048), (256, 512))
             power = extrapolated_spectrum(trainer.model.member(index), rows, member, active, *cells, repeats=8)
             row |= {"power": power.eigenvalues[0], "power_error": power.standard_errors[0]}
@@ -144,9 +156,7 @@ def brute_force(samples: float) -> pd.DataFrame:
     table = []
     for name, kind in (("gaussian", synthetic), ("mixture", mixture)):
         rows = Rows.of(kind(eigenvalues=list(SEPARATED), n_samples=64_000).x)
-        # In the middle of the branches with 0 to 3 of 4 latents active.
-        middles = [1.25, *((SEPARATED[k] * SEPARATED[k - 1]) ** 0.5 for k in range(1, 4))]
-        members = [Member(float(s), 1.0, 0) for s in middles] + [Member(float(middles[1]), 1.0, 1)]
+        members = [Member(float(s), 1.0, 0) for s in MIDDLES] + [Member(float(MIDDLES[1]), 1.0, 1)]
         first = trained(rows, members, settings)
         cases, starts, after = [], [], []
         for index, member in enumerate(members):
@@ -174,10 +184,41 @@ def brute_force(samples: float) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def seconds(samples: float) -> pd.DataFrame:
-    """Seconds of the residual spectrum and of a training of a million samples, for images of 8 x 8."""
+def curvature(samples: float) -> pd.DataFrame:
+    """Measured and predicted curvature along the residual modes of trained models with 0 to 3 of 4 latents active."""
+    table = []
+    for name, kind in (("gaussian", synthetic), ("mixture", mixture)):
+        rows = Rows.of(kind(eigenvalues=list(SEPARATED), n_samples=64_000).x)
+        members = [Member(float(s), 1.0, 0) for s in MIDDLES]
+        trainer = trained(rows, members, settings_of(samples))
+        for index, member in enumerate(members):
+            metadata = {"sigma2": member.sigma2, "beta": member.beta}
+            model = TrainedVAE(trainer.model.member(index), torch.zeros(rows.n_features), metadata)
+            dead = np.flatnonzero(kl_per_dim(trainer, index, rows) <= ACTIVE_KL)
+            found = measure_stability(model, rows.x.numpy(), latents=dead[:1].tolist())
+            for block in found["blocks"]:
+                measured, predicted = np.array(block["measured"]), np.array(block["predicted"])
+                table.append(
+                    {
+                        "data": name,
+                        "sigma2": member.sigma2,
+                        "active": len(found["active"]),
+                        "mode": block["mode"],
+                        "channel": block["channel"],
+                        **{key: measured[at] for key, at in ENTRIES.items()},
+                        **{f"{key}_predicted": predicted[at] for key, at in ENTRIES.items()},
+                        "soft_mode": block["soft_mode"],
+                        "soft_mode_predicted": block["predicted_soft_mode"],
+                    }
+                )
+    return pd.DataFrame(table)
+
+
+def seconds(samples: float, data: Path | None = None) -> pd.DataFrame:
+    """Seconds of the residual spectrum and of a training of a million samples, for images of 8 x 8 or saved data."""
     values = 24.0 * np.arange(1, 65) ** -1.3
-    rows = Rows.of(synthetic(eigenvalues=values.tolist(), n_samples=60_000).x)
+    made = synthetic(eigenvalues=values.tolist(), n_samples=60_000) if data is None else load_dataset(data)
+    rows = Rows.of(made.x)
     settings, table = settings_of(samples, 16, (256, 128)), []
     member = Member(1.0, 1.0, 0)
     start = time.process_time()
@@ -199,6 +240,7 @@ PARTS = {
     "gaussian": (gaussian, 3e5),
     "mixture": (mixed, 1e6),
     "brute-force": (brute_force, 4e5),
+    "curvature": (curvature, 4e5),
     "seconds": (seconds, 2e4),
 }
 """The function of each part, and the samples that each model is trained with."""
@@ -209,10 +251,12 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--samples", type=float, help="samples that each model is trained with")
+    parser.add_argument("--data", type=Path, help="folder of `phasevae dataset`, for seconds")
     parser.add_argument("-o", "--output", type=Path, help="folder for the table as CSV")
     arguments = parser.parse_args()
     measure, samples = PARTS[arguments.part]
-    table = measure(arguments.samples or samples)
+    given = {} if arguments.data is None else {"data": arguments.data}
+    table = measure(arguments.samples or samples, **given)
     cells = table.map(lambda cell: f"{cell:.4g}" if isinstance(cell, float) else str(cell)).to_numpy()
     print("\n".join(markdown_table(list(table.columns), cells)))
     if arguments.output is not None:

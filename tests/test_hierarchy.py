@@ -61,5 +61,5 @@ def test_a_hierarchy_is_no_plain_vae(stored, tmp_path):
 
 def test_the_diagnosis_of_a_hierarchy_is_refused(stored, tmp_path):
     x = np.random.default_rng(0).normal(size=(100, 3))
-    with pytest.raises(InputError, match="model: has a condition or two levels, must be a plain VAE"):
+    with pytest.raises(InputError, match="model: has two levels of latents, must be a plain VAE"):
         phasevae.diagnose(tmp_path, x)

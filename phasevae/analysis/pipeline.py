@@ -22,6 +22,7 @@ from phasevae.analysis.optimality import (
     rows_of,
 )
 from phasevae.analysis.order import Order, transition_order
+from phasevae.analysis.residual import Branches, fit_branches
 from phasevae.analysis.slowing import Slowing, fit_slowing
 from phasevae.analysis.sweep_table import check_belongs, level_1, spectrum_of_sweep
 from phasevae.analysis.thresholds import Thresholds, fit_thresholds
@@ -41,6 +42,7 @@ class Analysis(CriticalPoint):
     order: Order
     exponents: Exponents
     cascade: Thresholds
+    residual: Branches | None = None  # None in a file of an earlier version
     conditions: list[ClassThresholds] = field(default_factory=list)  # of data with classes
     beta_equivalence: BetaEquivalence | None  # None for a single beta
     slowing: Slowing
@@ -135,6 +137,7 @@ def analyse(
         order=_with_hysteresis(order, hysteresis.measured),
         exponents=exponents,
         cascade=cascade,
+        residual=Branches([], CASCADE_REASON) if conditions else fit_branches(sweep, cascade),
         conditions=conditions,
         beta_equivalence=equivalence,
         slowing=slowing,

@@ -124,6 +124,7 @@ _DIMENSIONS = {
     "latent_variance": _LEAST_0,
     "mean_variance": _VARIANCE,
     "mean_eigenvalue": _VARIANCE,
+    "relevance": _LEAST_0,
     "condition": _or_empty(_TEXT),
     "encoder_sees_condition": _FLAG,
 }

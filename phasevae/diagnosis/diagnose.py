@@ -13,7 +13,7 @@ from torch import Tensor
 from phasevae.artifacts.files import read_json
 from phasevae.datasets.store import is_saved, saved_digest
 from phasevae.diagnosis.networks import Networks, load_trained, networks_of
-from phasevae.diagnosis.report import Diagnosis, Latent
+from phasevae.diagnosis.report import Diagnosis, Latent, RelevantDirection
 from phasevae.errors import InputError
 from phasevae.hierarchy import TrainedHierarchy
 from phasevae.kernels import noise
@@ -27,6 +27,7 @@ from phasevae.prediction.own_loss.rows import Rows as Samples
 from phasevae.prediction.own_loss.rows import rows_of
 from phasevae.rows import Rows
 from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl
+from phasevae.theory.relevance import information, relevance_spectrum
 from phasevae.trained import TrainedVAE
 
 _MOST_NUMBERS = 2**28
@@ -92,8 +93,10 @@ def diagnose(
     described = (sigma2, beta, loss, library, kl_weight, loss_options)
     with networks_of(trained, encode, decode, x, samples.shape) as networks:
         if isinstance(trained, TrainedVAE):
-            if trained.coding is not None or isinstance(trained, TrainedHierarchy):
-                raise InputError("model: has a condition or two levels, must be a plain VAE; point.json has its edge")
+            if trained.coding is not None:
+                raise InputError("model: has a condition, must be a plain VAE; see residual_edge in its point.json")
+            if isinstance(trained, TrainedHierarchy):
+                raise InputError("model: has two levels of latents, must be a plain VAE; see top in its point.json")
             if any(option is not None for option in described):
                 raise InputError("loss: must be left out for a trained point, which records sigma2 and beta")
             return _diagnosed(networks, _of_point(trained, x, networks), samples)
@@ -193,7 +196,7 @@ def _diagnosed(networks: Networks, problem: _Problem, samples: Samples) -> Diagn
     if found is None:
         raise InputError("loss: has no residual spectrum: it has no curvature, or too many outputs interact")
     variance = problem.variance(states)
-    moves = _responses(problem.decode, mu, logvar)
+    moves = _responses(problem.decode, mu, logvar, torch.eye(networks.n_latent, dtype=mu.dtype))
     latents = tuple(
         Latent(
             number=j,
@@ -213,6 +216,7 @@ def _diagnosed(networks: Networks, problem: _Problem, samples: Samples) -> Diagn
         kl_weight=problem.kl_weight,
         effective_variance=variance,
         latents=latents,
+        relevant_directions=_relevant_directions(problem, mu, logvar),
         edge=found.edge,
         standard_error=found.standard_error,
         eigenvalues=found.eigenvalues,
@@ -233,11 +237,35 @@ def _labels(samples: Samples) -> tuple[tuple[int, ...], tuple[str, ...]]:
     return tuple(samples.shape if len(samples.shape) > 1 else known.shape), tuple(known.columns)
 
 
-def _responses(decode: Callable[[Tensor], Tensor], mu: Tensor, logvar: Tensor) -> Tensor:
-    """Return how the outputs move with one standard deviation of each latent, [n, P]: the slope of their regression."""
+def _relevant_directions(problem: _Problem, mu: Tensor, logvar: Tensor) -> tuple[RelevantDirection, ...]:
+    """Return the directions of the latent space that carry more than ACTIVE_KL nats."""
+    relevances, directions = relevance_spectrum(
+        torch.cov(mu.T, correction=0).reshape(mu.shape[1], -1).numpy(), logvar.exp().mean(0).numpy()
+    )
+    nats = information(relevances)
+    if not (nats > ACTIVE_KL).any():
+        return ()
+    moves = _responses(problem.decode, mu, logvar, torch.from_numpy(directions[:, nats > ACTIVE_KL].copy()))
+    return tuple(
+        RelevantDirection(
+            relevance=float(relevance),
+            information=float(said),
+            critical_kl_weight=problem.kl_weight * (1 + float(relevance)),
+            strength=float(move.norm()),
+            direction=torch.nn.functional.normalize(move, dim=0).numpy(),
+        )
+        for relevance, said, move in zip(relevances, nats, moves, strict=False)
+    )
+
+
+def _responses(decode: Callable[[Tensor], Tensor], mu: Tensor, logvar: Tensor, directions: Tensor) -> Tensor:
+    """Return how the outputs move with one standard deviation along directions [n, K] of the latents, [K, P].
+
+    It is the slope of their regression.
+    """
     step = -(-len(mu) // _DIRECTION_ROWS)
     mu, logvar = mu[::step], logvar[::step]
     z = mu + (0.5 * logvar).exp() * torch.randn(mu.shape, generator=torch.Generator().manual_seed(0), dtype=mu.dtype)
-    outputs = decode(z.float()).double()
-    spread = z.std(0, correction=0).clamp_min(torch.finfo(z.dtype).tiny)
-    return ((z - z.mean(0)) / spread).T @ (outputs - outputs.mean(0)) / len(z)
+    outputs, along = decode(z.float()).double(), z @ directions
+    spread = along.std(0, correction=0).clamp_min(torch.finfo(z.dtype).tiny)
+    return ((along - along.mean(0)) / spread).T @ (outputs - outputs.mean(0)) / len(z)

@@ -28,8 +28,12 @@ MOMENT = 0.1
 HEADS = ("latent", "KL (nats)", "variance", "strength", "moves most")
 """Columns of the table of latents."""
 
+RELEVANCE_HEADS = ("direction", "relevance", "nats", "dies at weight", "moves most")
+"""Columns of the table of relevant directions."""
+
 _FEATURES = 3
 _ONE_ACTIVE = "the latent is active, and no further one would live"
+_NOT_CONVERGED = "whether more would live can be said when the decoder has converged"
 _ONE_DEAD = "the latent is dead and cannot come back at this weight"
 
 
@@ -64,6 +68,31 @@ class Latent:
     direction: NDArray | None
 
 
+@dataclass(frozen=True)
+class RelevantDirection:
+    """A direction of the latent space with its relevance, which no scaling or rotation of the latents changes.
+
+    Attributes
+    ----------
+    relevance : float
+        Variance of the posterior mean along it over that of the noise (`phasevae.theory.relevance`).
+    information : float
+        What it says about the data, in nats per sample; its KL, at the optimum for Gaussian data.
+    critical_kl_weight : float
+        The weight of KL at which it collapses, to leading order.
+    strength : float
+        How far the outputs move, in Euclidean norm, with one standard deviation along it.
+    direction : array [P]
+        The unit vector along which they move.
+    """
+
+    relevance: float
+    information: float
+    critical_kl_weight: float
+    strength: float
+    direction: NDArray
+
+
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
     """Whether the latents of a trained VAE are as many as they should be. `print` shows it as text.
@@ -77,6 +106,8 @@ class Diagnosis:
     effective_variance : float
         beta * sigma2 of the loss.
     latents : tuple of Latent
+    relevant_directions : tuple of RelevantDirection
+        Those that carry information, the most relevant first.
     edge, standard_error : float
         Lambda_A of the residual spectrum (`phasevae.measurement.residual`), a lower bound.
     eigenvalues, standard_errors : array [modes]
@@ -94,6 +125,7 @@ class Diagnosis:
     kl_weight: float
     effective_variance: float
     latents: tuple[Latent, ...]
+    relevant_directions: tuple[RelevantDirection, ...]
     edge: float
     standard_error: float
     eigenvalues: NDArray
@@ -135,11 +167,19 @@ class Diagnosis:
         return self.kl_weight * self.edge / self.effective_variance
 
     @property
+    def _shifted(self) -> bool:
+        """Whether correcting the decoder moves the edge by more than its error."""
+        shift = abs(self.corrected_edge - self.edge)
+        return shift > max(SHIFT * self.edge, CERTAIN * self.standard_error)
+
+    @property
     def verdict(self) -> str:
         """The answer in a sentence."""
         n, dead, more = self.n_latent, self.n_dead, self.n_more
         least = "at least " if more == len(self.eigenvalues) else ""
-        if more and not dead:
+        if more and self._shifted and self.corrected_edge < self.effective_variance:
+            text = f"{len(self.active)} of {counted(n, 'latent')} are active; {_NOT_CONVERGED}"
+        elif more and not dead:
             text = f"{least}{counted(more, 'more latent')} would live: n = {n} was too small"
         elif more:
             which = "a dead latent" if dead == 1 else f"{min(more, dead)} of {counted(dead, 'dead latent')}"
@@ -163,9 +203,7 @@ class Diagnosis:
         """What else the user should know: the next threshold, and signs that the model has not converged."""
         weight, own = plain(self.critical_kl_weight), plain(self.kl_weight)
         found = [f"A further latent would live below a KL weight of {weight}; it is {own}."]
-        shift = self.corrected_edge - self.edge
-        moved = abs(shift) > max(SHIFT * self.edge, CERTAIN * self.standard_error)
-        if self.decoder_gap > GAP or moved:
+        if self.decoder_gap > GAP or self._shifted:
             found.append(
                 f"The decoder is not the conditional mean of the data given the active latents: it would gain "
                 f"{plain(self.decoder_gap, 2)} nats if its outputs moved by a polynomial of them. Lambda_A would then "
@@ -211,6 +249,19 @@ class Diagnosis:
             for latent in self.active
         ]
 
+    def relevance_rows(self) -> list[tuple[str, ...]]:
+        """Return the rows of the table of relevant directions as text."""
+        return [
+            (
+                str(number),
+                plain(each.relevance),
+                plain(each.information),
+                plain(each.critical_kl_weight),
+                self.carried(each.direction),
+            )
+            for number, each in enumerate(self.relevant_directions, 1)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return the keys of `phasevae diagnose --json`."""
         own = asdict(self)
@@ -220,10 +271,11 @@ class Diagnosis:
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self.summary())
         lines = [self.data, self.verdict, "", *(f"{name:{width}}  {value}" for name, value in self.summary())]
-        if self.active:
-            lines += ["", *_table([HEADS, *self.rows()[:MOST_ROWS]])]
-            if len(self.active) > MOST_ROWS:
-                lines.append(f"... {len(self.active) - MOST_ROWS} more")
+        for heads, rows in ((HEADS, self.rows()), (RELEVANCE_HEADS, self.relevance_rows())):
+            if rows:
+                lines += ["", *_table([heads, *rows[:MOST_ROWS]])]
+            if len(rows) > MOST_ROWS:
+                lines.append(f"... {len(rows) - MOST_ROWS} more")
         return "\n".join([*lines, "", *self.remarks])
 
 

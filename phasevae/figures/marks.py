@@ -165,7 +165,8 @@ def points(
         Abscissa below which the points are hollow.
     """
     means = seed_means(table, [column])[column].reset_index()
-    spread = np.array([means["mean"] - means["min"], means["max"] - means["mean"]])
+    # The mean of equal numbers may differ from them in the last digit.
+    spread = np.maximum([means["mean"] - means["min"], means["max"] - means["mean"]], 0.0)
     for keep, face in ((means["x"] >= bound, color), (means["x"] < bound, "white")):
         if keep.any():
             bars = spread[:, keep] if (means["count"] > 1).any() else None

@@ -104,7 +104,7 @@ FIGURES: dict[str, FigureSpec] = {
     "kl": FigureSpec(sweep.kl, ("sweep", "dimensions", "fit", "spectrum")),
     "kl_derivatives": FigureSpec(sweep.kl_derivatives, ("sweep", "dimensions", "fit", "spectrum")),
     "spectrum": FigureSpec(before_training.spectrum, ("spectrum",)),
-    "residual": FigureSpec(residual.residual, ("sweep", "dimensions", "spectrum")),
+    "residual": FigureSpec(residual.residual, ("sweep", "dimensions", "fit", "spectrum")),
     "exponents": FigureSpec(analysis.exponents, ("sweep", "fit")),
     "slowing": FigureSpec(analysis.slowing, ("fit",)),
     "cascade": FigureSpec(analysis.cascade, ("dimensions", "fit", "spectrum")),

@@ -12,6 +12,7 @@ from phasevae.figures.marks import (
     BLACK,
     BLUE,
     GREEN,
+    GREY,
     ORANGE,
     PURPLE,
     SKY,
@@ -31,19 +32,22 @@ from phasevae.theory.residual import ppca_residual_edge
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from phasevae.analysis.pipeline import Analysis
+    from phasevae.analysis.residual import Branches
     from phasevae.spectrum.spectrum import Spectrum
 
 COLORS = (BLACK, BLUE, GREEN, PURPLE, ORANGE, SKY)
 """Of points with so many active latents, counted from none up; the last one also of points with more."""
 
 
-def residual(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
+def residual(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figure:
     """Draw Lambda_A with the line of marginality, where it equals beta * sigma2, and the margin below it.
 
     Points take their colour from the number of active latents. Where the margin is negative, a further latent would
-    live.
+    live. The ends of the branches and the thresholds of the modes of KL are on the line of no margin.
     """
     if "residual_edge" not in sweep:
         raise InputError("figure 'residual': sweep has no 'residual_edge'; train the points again")
@@ -65,6 +69,8 @@ def residual(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) 
         color = COLORS[int(active)]
         points(top, rows, "residual_edge", color, f"{active}{more} active", bound)
         points(bottom, rows, "residual_margin", color, None, bound)
+    if fit.residual is not None:
+        _mark_ends(bottom, fit.residual)
     if measured.empty:
         say_why_not(top, "residual spectrum", "not defined for this loss, or for two levels")
     for axes in (top, bottom):
@@ -73,3 +79,22 @@ def residual(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) 
     bottom.set(xlabel=x_label(sweep), ylabel=rf"margin ${weight} - \Lambda_A$" + unit.replace(" ", "\n"))
     legend(figure, (top, bottom), 2)
     return figure
+
+
+def _mark_ends(axes: Axes, residual: Branches) -> None:
+    """Draw the ends of the branches with their intervals, and the same ends by the fit of KL, where the margin is 0."""
+    label, thresholds = "end of a branch (95 %)", set()
+    for branch in residual.branches:
+        color = COLORS[min(branch.active, len(COLORS) - 1)]
+        for end in (branch.lower, branch.upper):
+            if end is not None and end.value is not None:
+                low, high = end.ci95
+                axes.errorbar(
+                    end.value, 0, xerr=[[end.value - low], [high - end.value]], fmt="|", markersize=9,
+                    markeredgewidth=1.2, color=color, zorder=4, label=label,
+                )  # fmt: skip
+                label = None
+        thresholds |= {threshold for threshold in branch.cascade if threshold is not None}
+    if thresholds:
+        x = sorted(thresholds)
+        axes.plot(x, np.zeros(len(x)), "v", color=GREY, markerfacecolor="none", label="threshold by KL", zorder=4)

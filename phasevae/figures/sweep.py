@@ -154,6 +154,10 @@ def kl(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: CriticalPoint, spectr
         left, right, top = near.index.min(), near.index.max(), near["max"].max()
         panel.set(xlim=(left - 0.04 * (right - left), right + 0.04 * (right - left)), ylim=(-0.08 * top, 1.08 * top))
         panel.tick_params(labelsize=6)
+        panel.locator_params(nbins=4)
+        # Lines of the outer axes pass below the numbers.
+        for label in (*panel.get_xticklabels(), *panel.get_yticklabels()):
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.4})
     for panel in panels if fit.critical_variance is not None else panels[:1]:
         mark_fit(panel, fit)
     axes.set(xlabel=x_label(sweep), ylabel="KL divergence (nats)")

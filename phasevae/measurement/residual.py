@@ -29,7 +29,7 @@ from torch import Tensor
 
 from phasevae.kernels import noise
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
-from phasevae.measurement.residual_bases import latent_basis, leading_functions, unbiased_square, whitening
+from phasevae.measurement.residual_bases import LatentBasis, leading_functions, unbiased_square, whitening
 from phasevae.measurement.residual_states import States, draw_states
 from phasevae.model import VAEEnsemble
 from phasevae.rows import AnyRows, Rows
@@ -60,6 +60,9 @@ class ResidualSpectrum:
         Unit vectors: how the outputs of the decoder move along the new latent, averaged over the active latents.
     functions : array [modes, E]
         What the new latent encodes, h(x) = functions . (inputs - mean), of unit variance.
+    moves : Tensor [modes, m, P]
+        float64. The outputs move along the new latent by e(z_A) = sum_m moves_m basis_m(z_A), with E[e . H e] = 1.
+    basis : LatentBasis
     corrected_edge : float
         Lambda_A if the decoder moved to the conditional mean, as far as e can express the move.
     decoder_gap : float
@@ -74,6 +77,8 @@ class ResidualSpectrum:
     standard_errors: NDArray
     directions: NDArray
     functions: NDArray
+    moves: Tensor
+    basis: LatentBasis
     corrected_edge: float
     decoder_gap: float
     n_samples: int
@@ -165,7 +170,8 @@ def residual_spectrum(states: States) -> ResidualSpectrum | None:
     ResidualSpectrum or None
         None where the energy has no curvature.
     """
-    basis = latent_basis(states.latents, states.condition)
+    functions_of_latents = LatentBasis.of(states.latents, states.condition)
+    basis = functions_of_latents(states.latents, states.condition)
     if states.curvature is not None and states.curvature.ndim == 4:
         basis = basis[..., : max(1, _LARGEST_METRIC // states.scores.shape[-1])]
     metric = _Metric.of(states, basis)
@@ -181,7 +187,9 @@ def residual_spectrum(states: States) -> ResidualSpectrum | None:
     moved = states.scores - states.curved(basis @ step)
     values, errors, vectors = _eigen(fields)
     kept = min(MODES, len(values))
-    moves = metric.outputs(fields.mean(0) @ vectors[:, :kept])[0]
+    fields_of_modes = fields.mean(0) @ vectors[:, :kept]
+    length = fields_of_modes.flatten(0, 1).norm(dim=0).clamp_min(torch.finfo(fields.dtype).tiny)
+    moves = metric.outputs(fields_of_modes / length).permute(2, 0, 1)
     gap = 0.5 * float(unbiased_square(metric.whitened(gradients).flatten(1, 2)))
     corrected, _, _ = _eigen(metric.whitened(_fields(moved, basis, inputs)))
     return ResidualSpectrum(
@@ -189,8 +197,10 @@ def residual_spectrum(states: States) -> ResidualSpectrum | None:
         standard_error=float(errors[0]),
         eigenvalues=values[:kept].cpu().numpy(),
         standard_errors=errors[:kept].cpu().numpy(),
-        directions=torch.nn.functional.normalize(moves.T, dim=-1).cpu().numpy(),
+        directions=torch.nn.functional.normalize(moves[:, 0], dim=-1).cpu().numpy(),
         functions=(states.axes @ functions @ vectors[:, :kept]).T.cpu().numpy(),
+        moves=moves,
+        basis=functions_of_latents,
         corrected_edge=float(corrected[0]),
         decoder_gap=max(0.0, gap),
         n_samples=states.latents.shape[0] * states.latents.shape[1],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,38 +19,48 @@ _SPARE, _ITERATIONS = 8, 4
 _NO_VARIANCE = 1e-9
 
 
-def latent_basis(latents: Tensor, condition: Tensor | None = None) -> Tensor:
-    """Return functions of the active latents, and of the condition, at draws: 1 and polynomials of degree up to 2.
+@dataclass(frozen=True)
+class LatentBasis:
+    """Functions of the active latents, and of the condition: 1 and polynomials of degree up to 2.
 
-    Products of two latents are left out where there are too many of them, then squares, then latents.
+    Products of two latents are left out where there are too many of them, then squares, then latents. The functions are
+    not orthonormal. The first is the constant 1.
 
-    Parameters
+    Attributes
     ----------
-    latents : Tensor [A, N, k]
-    condition : Tensor [N, C], optional
-
-    Returns
-    -------
-    Tensor [A, N, m]
-        Not orthonormal. The first function is the constant 1.
+    mean, spread : Tensor [k + C]
+        Of latents and condition over the draws that the functions are standardised for.
     """
-    variables = latents
-    if condition is not None:
-        variables = torch.cat([latents, condition.expand(latents.shape[0], -1, -1)], -1)
-    n_variables = variables.shape[-1]
-    one = latents.new_ones(*latents.shape[:2], 1)
-    if n_variables == 0:
-        return one
-    spread, mean = torch.std_mean(variables, (0, 1), correction=0)
-    variables = (variables - mean) / spread.clamp_min(_NO_VARIANCE)
-    functions = [one, variables]
-    if 1 + 2 * n_variables <= MOST_LATENT_FUNCTIONS:
-        functions.append(variables.square() - 1)
-    pairs = list(itertools.combinations(range(n_variables), 2))
-    if pairs and 1 + 2 * n_variables + len(pairs) <= MOST_LATENT_FUNCTIONS:
-        first, second = zip(*pairs, strict=True)
-        functions.append(variables[..., first] * variables[..., second])
-    return torch.cat(functions, -1)[..., :MOST_LATENT_FUNCTIONS]
+
+    mean: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, latents: Tensor, condition: Tensor | None = None) -> LatentBasis:
+        """Return the functions that are standardised for draws [A, N, k] and a condition [N, C]."""
+        variables = _variables(latents, condition)
+        if variables.shape[-1] == 0:
+            return cls(variables[0, 0], variables[0, 0])
+        spread, mean = torch.std_mean(variables, (0, 1), correction=0)
+        return cls(mean, spread.clamp_min(_NO_VARIANCE))
+
+    def __call__(self, latents: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the functions [A, N, m] at draws [A, N, k] and a condition [N, C]."""
+        variables = (_variables(latents, condition) - self.mean) / self.spread
+        n_variables = variables.shape[-1]
+        functions = [latents.new_ones(*latents.shape[:2], 1), variables]
+        if 1 + 2 * n_variables <= MOST_LATENT_FUNCTIONS:
+            functions.append(variables.square() - 1)
+        pairs = list(itertools.combinations(range(n_variables), 2))
+        if pairs and 1 + 2 * n_variables + len(pairs) <= MOST_LATENT_FUNCTIONS:
+            first, second = zip(*pairs, strict=True)
+            functions.append(variables[..., first] * variables[..., second])
+        return torch.cat(functions, -1)[..., :MOST_LATENT_FUNCTIONS]
+
+
+def _variables(latents: Tensor, condition: Tensor | None) -> Tensor:
+    """Return latents [A, N, k] and condition [N, C] beside each other, [A, N, k + C]."""
+    return latents if condition is None else torch.cat([latents, condition.expand(latents.shape[0], -1, -1)], -1)
 
 
 def input_axes(inputs: Tensor) -> Tensor:

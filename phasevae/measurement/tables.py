@@ -17,6 +17,7 @@ from phasevae.sweeps.convergence import is_converged
 from phasevae.sweeps.digest import point_digest
 from phasevae.sweeps.points import Task
 from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
+from phasevae.theory.relevance import relevance_spectrum
 
 _IDENTITY = ("sigma2", "beta", "seed")
 _SWEEP = (
@@ -168,8 +169,9 @@ def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Make dimensions.csv: one row per point and latent, with the latents as the network numbers them.
 
     A hierarchy has a column `level`, 1 or 2, and numbers the latents of each level from 0.
-    `mean_eigenvalue` belongs to the network, not to the latent of the row: the eigenvalues of the covariance of the
-    posterior means, largest first, which do not change when latents are rotated.
+    `mean_eigenvalue` and `relevance` belong to the network, not to the latent of the row. They are, largest first, the
+    eigenvalues of the covariance of the posterior means, which do not change when latents are rotated, and the
+    relevances of the latent directions, which do not change when latents are scaled either.
 
     Of data with classes, each class has rows of its own, with its value in the column `condition`. It is empty in the
     rows of all classes together.
@@ -189,11 +191,12 @@ def dimensions_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def _latents(numbers: dict[str, Any], size: int, place: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of the latents of a level, or of one class of a condition, each with its `place`."""
     eigenvalues = np.linalg.eigvalsh(np.array(numbers["mean_covariance"]))[::-1]
+    relevances, _ = relevance_spectrum(numbers["mean_covariance"], numbers["latent_variance"])
     return [
         place
         | {"latent": latent}
         | {column: numbers[key][latent] for column, key in _LATENT.items()}
-        | {"mean_eigenvalue": float(eigenvalues[latent])}
+        | {"mean_eigenvalue": float(eigenvalues[latent]), "relevance": float(relevances[latent])}
         for latent in range(size)
     ]
 

@@ -1,7 +1,8 @@
-"""The second variation of the ELBO at the collapsed state, mode by mode (the paper's appendix, Eq. 26).
+"""The second variation of the ELBO in the collapsed latents, mode by mode (the paper's appendix, Eq. 26).
 
-Each latent couples to each principal direction of the data in two channels of two amplitudes; all other modes are
-massive (1 / sigma2, 1 or 2). Only the covariance of the data enters: the criterion holds for any distribution.
+Where all latents are collapsed, each couples to each principal direction of the data in two channels of two amplitudes;
+all other modes are massive (1 / sigma2, 1 or 2). Only the covariance of the data enters: the criterion holds for any
+distribution. Beside active latents, the modes of the residual spectrum take the place of the principal directions.
 """
 
 from __future__ import annotations
@@ -10,29 +11,31 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def stability_blocks(eigenvalue: float, sigma2: float) -> dict[str, NDArray]:
-    """Return the second variation of -ELBO at the collapsed state for one latent and one principal direction.
+def stability_blocks(eigenvalue: float, sigma2: float, beta: float = 1.0) -> dict[str, NDArray]:
+    """Return the second variation of -ELBO in one collapsed latent along one mode of the residual spectrum.
 
-    Both blocks have a negative eigenvalue exactly if sigma2 < eigenvalue.
+    Both blocks have a negative eigenvalue exactly if beta * sigma2 < eigenvalue.
 
     Parameters
     ----------
     eigenvalue : float
-        Variance of the data along the direction.
+        That of the mode. Without active latents, the variance of the data along a principal direction.
     sigma2 : float
         Decoder variance, in the same units.
+    beta : float
 
     Returns
     -------
     dict of arrays [2, 2], in nats
-        Blocks in the amplitudes u of the decoder and v of the encoder. With e the direction and y the unit-variance
-        component along it, ``mean`` is the block for f = u z e, mu = v y, and ``width`` the block for
-        f = u (z^2 - 1) / sqrt(2) e, sigma = 1 + v y.
+        Blocks in the amplitudes u of the decoder and v of the encoder. With e(z_A) how the outputs move along the mode
+        and h(x) what the latent encodes, E |e|^2 = E h^2 = 1, ``mean`` is the block for f + u z e, mu = v h, and
+        ``width`` the block for f + u (z^2 - 1) / sqrt(2) e, sigma = 1 + v h. Without active latents e is a principal
+        direction and h the component along it.
     """
     s = float(sigma2)
     coupling = np.sqrt(eigenvalue) / s
-    mean = np.array([[1 / s, -coupling], [-coupling, 1.0]])
-    width = np.array([[1 / s, -np.sqrt(2) * coupling], [-np.sqrt(2) * coupling, 2.0]])
+    mean = np.array([[1 / s, -coupling], [-coupling, beta]])
+    width = np.array([[1 / s, -np.sqrt(2) * coupling], [-np.sqrt(2) * coupling, 2 * beta]])
     return {"mean": mean, "width": width}
 
 

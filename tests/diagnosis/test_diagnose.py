@@ -96,6 +96,42 @@ def test_each_active_latent_carries_its_component(gaussian):
     assert found.critical_kl_weight == pytest.approx(2 * values[2] / 0.5, rel=0.02)
 
 
+def test_relevant_directions_are_the_principal_components(gaussian):
+    x, values, vectors = gaussian
+    found = diagnose(vae(gaussian, 0.5, 2, 3), x, sigma2=0.25, beta=2.0)
+    assert len(found.relevant_directions) == 2
+    for each, value, component, latent in zip(found.relevant_directions, values, vectors.T, found.active, strict=False):
+        assert each.relevance == pytest.approx(value / 0.5 - 1, rel=1e-3)
+        assert each.information == pytest.approx(latent.kl, rel=1e-3)
+        assert each.critical_kl_weight == pytest.approx(value / 0.25, rel=1e-3)
+        assert each.strength == pytest.approx(np.sqrt(value - 0.5), rel=0.03)
+        assert abs(each.direction @ component) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_relevance_is_the_same_for_scaled_and_for_rotated_latents(gaussian, turned):
+    """With equal posterior variances a rotated posterior is diagonal as well."""
+    values, vectors = np.array([1.6, 1.6, 0.7, 0.3]), gaussian[2]
+    module = Module(linear_vae(values, vectors, 0.5, 2, 2)).eval()
+    # The data have other eigenvalues: the encoder is not that of the optimum, and signals differ.
+    plain = diagnose(module, gaussian[0], beta=0.5)
+    assert plain.relevant_directions[0].relevance > 1.2 * plain.relevant_directions[1].relevance
+    scale, angle = (torch.ones(2), 0.6) if turned else (torch.tensor([0.3, 4.0]), 0.0)
+    rotation = torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], dtype=torch.float32)
+
+    def encode(samples):
+        mu, logvar = module.encode(samples)
+        return mu @ rotation * scale, logvar + 2 * scale.log()
+
+    found = diagnose(None, gaussian[0], beta=0.5, encode=encode, decode=lambda z: module.decode(z / scale @ rotation.T))
+    assert [latent.kl for latent in found.latents] != pytest.approx([latent.kl for latent in plain.latents], rel=0.1)
+    for each, same in zip(found.relevant_directions, plain.relevant_directions, strict=True):
+        assert each.relevance == pytest.approx(same.relevance, rel=1e-4)
+        assert each.information == pytest.approx(same.information, rel=1e-4)
+        assert each.strength == pytest.approx(same.strength, rel=0.05)
+        assert abs(each.direction @ same.direction) == pytest.approx(1, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("options", "s"),
     [
@@ -156,6 +192,18 @@ def test_a_model_that_has_not_converged_is_said(gaussian):
     assert found.corrected_edge < found.edge
 
 
+def test_an_edge_that_the_decoder_alone_lifts_decides_nothing(gaussian):
+    """With a decoder that is too small the first component is in the residual again."""
+    module = vae(gaussian, 0.8, 2, 3)
+    module.body.weight.data *= 0.4
+    found = diagnose(module, gaussian[0], beta=0.8)
+    assert found.n_more and found.corrected_edge < 0.8
+    assert found.verdict == (
+        "2 of 3 latents are active; whether more would live can be said when the decoder has converged."
+    )
+    assert "not the conditional mean" in found.remarks[1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -206,9 +254,13 @@ def test_the_command_line(gaussian, point, tmp_path, capsys):
     page = (tmp_path / "page.html").read_text()
     assert expected.verdict in page and page.count("<svg") == 4
     assert "src=" not in page and "<script" not in page
+    for cell in expected.relevance_rows()[0]:
+        assert f"<td>{cell}</td>" in page
     content = json.loads(run(point, tmp_path / "x.npy", "--json", capsys=capsys))
     assert content["verdict"] == expected.verdict and content["n_more"] == 0
     assert len(content["latents"]) == 4 and content["edge"] == pytest.approx(expected.edge)
+    relevances = [each["relevance"] for each in content["relevant_directions"]]
+    assert relevances == pytest.approx(gaussian[1][:3] / 0.5 - 1, rel=1e-3)
     with pytest.raises(InputError, match="must be left out for a trained point"):
         diagnose(point, tmp_path / "x.npy", beta=1.0)
     with pytest.raises(InputError, match="3 features, must be 4"):

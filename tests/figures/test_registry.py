@@ -48,6 +48,7 @@ def make_inputs(seeds=1, beta=1.0, skewness=0.0):
             "log_likelihood": elbo,
             "active_dims": ppca_active_dims(EIGENVALUES, x, N_LATENT),
             "residual_edge": ppca_residual_edge(EIGENVALUES, x, N_LATENT),
+            "residual_edge_standard_error": 5e-4,
             "residual_margin": x - ppca_residual_edge(EIGENVALUES, x, N_LATENT),
         }
     )
@@ -241,6 +242,7 @@ def test_the_residual_edge_meets_the_marginal_line_where_latents_die(inputs):
         near = np.abs(x / threshold - 1) < 1e-6
         assert edge[near] == pytest.approx(x[near], rel=1e-4)
     assert {"0 active", "1 active", "2 active", "3 active"} <= set(labels(figure))
+    assert {"end of a branch (95 %)", "threshold by KL"} <= set(labels(figure))
     with pytest.raises(InputError, match="train the points again"):
         render_figure("residual", **inputs | {"sweep": inputs["sweep"].drop(columns="residual_edge")})
     without = inputs["sweep"].assign(residual_edge=np.nan, residual_margin=np.nan)

@@ -8,7 +8,7 @@ from linear_vaes import linear_vae
 from phasevae.architecture import Architecture
 from phasevae.kernels.reconstruction import Reconstruction
 from phasevae.measurement.residual import measure_residual, residual_numbers
-from phasevae.measurement.residual_bases import input_axes, latent_basis, unbiased_square
+from phasevae.measurement.residual_bases import LatentBasis, input_axes, unbiased_square
 from phasevae.model import VAEEnsemble, initialise
 from phasevae.rows import Rows
 from phasevae.sweeps.settings import Member
@@ -183,7 +183,7 @@ def test_a_latent_may_serve_one_condition_alone():
 @pytest.mark.parametrize(("n", "functions"), [(0, 1), (2, 6), (9, 55), (12, 25), (40, 41), (80, 64)])
 def test_the_basis_of_the_latents_is_bounded(n, functions):
     latents = torch.randn(2, 10, n, generator=torch.Generator().manual_seed(0))
-    basis = latent_basis(latents)
+    basis = LatentBasis.of(latents)(latents)
     assert basis.shape == (2, 10, functions)
     assert (basis[..., 0] == 1).all()
 

@@ -1,4 +1,4 @@
-"""Training that the analysis needs beyond sweeps: upward branches, and the curvature at a collapsed network."""
+"""Training that the analysis needs beyond sweeps: upward branches."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import phasevae
 from phasevae import InputError
 from phasevae.analysis.hysteresis import measured_hysteresis
-from phasevae.architecture import Architecture
-from phasevae.artifacts.files import read_json, write_json
+from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table
 from phasevae.cli.main import app
-from phasevae.measurement.stability import measure_stability
-from phasevae.model import initialise
 from phasevae.sweeps.settings import Settings
-from phasevae.trained import save_model
 from phasevae.training.hysteresis import hysteresis_sweep
 
 SETTINGS = Settings(
@@ -76,40 +71,3 @@ def test_an_upward_sweep_at_another_beta(tmp_path):
     assert set(table["beta"]) == {2.0}
     critical = read_json(data / "spectrum.json")["critical_variance"]
     assert sorted(set(table["sigma2"])) == pytest.approx([0.2 * critical, 0.6 * critical])
-
-
-def collapsed_model(folder, sigma2: float = 1.5, mean: float = 0.0):
-    """A network whose encoder ignores its input and whose decoder gives the mean, saved and loaded again."""
-    ensemble = initialise(Architecture(3, 2, (8,)), [0])
-    for name in ("encoder.1", "decoder.1"):
-        layer = ensemble.architecture.layers[name]
-        end = layer.offset + (layer.fan_in + 1) * layer.fan_out
-        ensemble.parameters[0, layer.offset : end] = 0.0
-    metadata = {"sigma2": sigma2, "beta": 1.0, "seed": 0}
-    save_model(folder / "weights.safetensors", ensemble, 0, np.full(3, mean, np.float32), metadata)
-    return phasevae.load(folder)
-
-
-@pytest.mark.parametrize("mean", [0.0, 100.0])
-def test_second_differences_at_a_collapsed_network_are_the_blocks(tmp_path, mean):
-    """Strongly non-Gaussian data: only their covariance may matter."""
-    rng = np.random.default_rng(0)
-    x = mean + (rng.exponential(size=(4000, 3)) - 1) * np.sqrt([1.0, 0.5, 0.2])
-    measured = measure_stability(collapsed_model(tmp_path, mean=mean), x, directions=(0, 1, 2))
-    assert len(measured["blocks"]) == 2 * 3 * 2
-    # Of the noise, 4000 rows x 32 draws are left: a few parts in a thousand.
-    assert measured["largest_error"] < 0.03
-    assert all(block["soft_mode"] > 0 for block in measured["blocks"])
-    write_json(tmp_path / "stability.json", measured)
-
-
-def test_active_networks_and_absent_latents_are_refused(tmp_path):
-    trained = collapsed_model(tmp_path)
-    with pytest.raises(InputError, match="latent 2, must be from 0 to 1"):
-        measure_stability(trained, np.random.default_rng(0).normal(size=(100, 3)), latents=[2])
-    ensemble = initialise(Architecture(3, 2, (8,)), [0])
-    ensemble.parameters.mul_(5)
-    metadata = {"sigma2": 1.5, "beta": 1.0, "seed": 0}
-    save_model(tmp_path / "weights.safetensors", ensemble, 0, np.zeros(3, np.float32), metadata)
-    with pytest.raises(InputError, match="must be that of a collapsed model"):
-        measure_stability(phasevae.load(tmp_path), np.random.default_rng(0).normal(size=(100, 3)))
