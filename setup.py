@@ -81,7 +81,7 @@ def extension(with_cuda: bool):
     cpp_extension.CUDA_HOME = os.environ["CUDA_HOME"] = str(cuda_root())
     if not importlib.import_module("torch").cuda.is_available():
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0+PTX")
-    sources += ["csrc/elbo_cuda.cpp", "csrc/cuda/elbo.cu"]
+    sources += ["csrc/elbo_cuda.cpp", "csrc/cuda/elbo.cu", "csrc/cuda/moments.cu"]
     flags = {"cxx": [*CXX_FLAGS, "-DWITH_CUDA"], "nvcc": NVCC_FLAGS}
     return cpp_extension.CUDAExtension("phasevae._C", sources, extra_compile_args=flags, extra_link_args=["-fopenmp"])
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from phasevae.kernels import adam, dispatch, mlp
 from phasevae.sweeps.settings import Member, Settings
+from phasevae.training import variance_reduction
 from phasevae.training.trainer import Trainer
 
 # Operations that allocate or rename memory.
@@ -129,7 +130,8 @@ def as_on_a_gpu() -> None:
         # Only its arguments count.
         torch.library.impl("phasevae::adam_step", "CPU")(lambda *_: None)
         of_cpu = dispatch.implementation("cpu")
-        adam.implementation = lambda _: of_cpu
+        adam.implementation = variance_reduction.implementation = lambda _: of_cpu
+        variance_reduction._in_one_launch = lambda mu: mu.shape[-1] <= of_cpu.MOST_MATCHED
 
 
 def table(shape: tuple[int, tuple[int, ...], int], batch: int, with_calls: bool) -> list[str]:

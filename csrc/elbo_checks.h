@@ -64,12 +64,16 @@ Posterior<T> posterior(const at::Tensor& mu, const at::Tensor& logvar, const Str
   return {view_of<T>(mu), view_of<T>(logvar), stream, mu.size(0), mu.size(1), mu.size(2), antithetic ? 2 : 1};
 }
 
-inline void check_sample(const at::Tensor& z, const at::Tensor& grad_z, const at::Tensor& grad_kl,
-                         const at::Tensor& mu) {
-  const char* op = "reparam_kl_backward";
+inline void check_draws(const at::Tensor& z, const at::Tensor& mu, const char* op) {
   TORCH_CHECK(z.dim() == 4 && (z.size(1) == 1 || z.size(1) == 2), op, ": z must have shape [M, 1 or 2, B, n], got ",
               z.sizes());
   check_like(z, mu, mu.scalar_type(), {mu.size(0), z.size(1), mu.size(1), mu.size(2)}, op, "z");
+}
+
+inline void check_sample(const at::Tensor& z, const at::Tensor& grad_z, const at::Tensor& grad_kl,
+                         const at::Tensor& mu) {
+  const char* op = "reparam_kl_backward";
+  check_draws(z, mu, op);
   check_like(grad_z, mu, mu.scalar_type(), z.sizes(), op, "grad_z");
   check_like(grad_kl, mu, mu.scalar_type(), mu.sizes(), op, "grad_kl");
 }

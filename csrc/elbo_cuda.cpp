@@ -28,6 +28,11 @@ class Cuda {
     check("normals", cuda::normals(in, models, rows, latents, eps, stream_));
   }
 
+  template <class T>
+  void match_moments(const Matching<T>& in) const {
+    check("match_moments", cuda::match_moments(in, stream_));
+  }
+
   template <class Term, class T>
   void nll(Term term, const Residual<T>& in, T* nll) const {
     check(Term::kName, cuda::nll(term, in, nll, stream_));

@@ -70,6 +70,17 @@ struct ResidualGradient {
   T* outputs;   // [M, A, B, D]
 };
 
+// The most latents whose noise is matched by one operation.
+constexpr int kMostMatched = 16;
+
+template <class T>
+struct Matching {
+  View<T> mu, logvar;  // [M, B, n]
+  const T* z;          // [M, A, B, n]
+  T* matched;          // the same, with matched noise
+  int64_t models, draws, rows, latents;
+};
+
 template <class T>
 struct Adam {
   T* parameters;  // [size], as the next three
@@ -97,12 +108,14 @@ int nll(Term, const Residual<T>& in, T* nll, void* stream);
 template <class Term, class T>
 int nll_backward(Term, const Residual<T>& in, const ResidualGradient<T>& gradient, void* stream);
 template <class T>
+int match_moments(const Matching<T>& in, void* stream);
+template <class T>
 int adam_step(const Adam<T>& in, void* stream);
 const char* error_string(int error);
 
 }  // namespace cuda
 
-// CPU kernels for one thread's share: rows [begin, end) of the M * B (or M * A * B) rows.
+// CPU kernels for one thread's share: rows [begin, end) of the M * B (or M * A * B) rows, or models [begin, end).
 namespace cpu {
 
 #define PHASEVAE_CPU_TERM(Term, T)                                           \
@@ -113,6 +126,7 @@ namespace cpu {
   void reparam_kl(const Posterior<T>& in, const Sample<T>& out, int64_t begin, int64_t end);              \
   void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end); \
   void normals(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);      \
+  void match_moments(const Matching<T>& in, int64_t begin, int64_t end);                                  \
   PHASEVAE_CPU_TERM(Gaussian, T)                                                                          \
   PHASEVAE_CPU_TERM(Bernoulli, T)
 

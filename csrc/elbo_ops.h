@@ -64,6 +64,23 @@ at::Tensor normals(const at::Tensor& keys, const at::Tensor& steps, int64_t rows
   return eps;
 }
 
+template <class Device>
+at::Tensor match_moments(const at::Tensor& z, const at::Tensor& mu, const at::Tensor& logvar) {
+  check_posterior(mu, logvar, "match_moments");
+  check_draws(z, mu, "match_moments");
+  TORCH_CHECK(mu.size(2) <= kMostMatched, "match_moments: latents must be ", kMostMatched, " or fewer, got ",
+              mu.size(2));
+  const Device device(mu);
+  const at::Tensor drawn = z.contiguous();
+  at::Tensor matched = at::empty(z.sizes(), z.options());
+  for_type_of(mu, [&](auto zero) {
+    using T = decltype(zero);
+    device.match_moments(Matching<T>{view_of<T>(mu), view_of<T>(logvar), drawn.const_data_ptr<T>(),
+                                     matched.mutable_data_ptr<T>(), z.size(0), z.size(1), z.size(2), z.size(3)});
+  });
+  return matched;
+}
+
 template <class Device, class Term>
 at::Tensor nll(const at::Tensor& x, const at::Tensor& outputs, const at::Tensor& sigma2) {
   check_residual(x, outputs, sigma2, Term::kName);
@@ -98,6 +115,7 @@ void register_ops(torch::Library& library) {
   library.impl("reparam_kl", &reparam_kl<Device>);
   library.impl("reparam_kl_backward", &reparam_kl_backward<Device>);
   library.impl("normals", &normals<Device>);
+  library.impl("match_moments", &match_moments<Device>);
   library.impl("gaussian_nll", &nll<Device, Gaussian>);
   library.impl("gaussian_nll_backward", &nll_backward<Device, Gaussian>);
   library.impl("bernoulli_nll", &nll<Device, Bernoulli>);

@@ -12,6 +12,7 @@ TORCH_LIBRARY(phasevae, library) {
       "reparam_kl_backward(Tensor grad_z, Tensor grad_kl, Tensor mu, Tensor logvar, Tensor z)"
       " -> (Tensor grad_mu, Tensor grad_logvar)");
   library.def("normals(Tensor keys, Tensor steps, SymInt rows, SymInt latents, ScalarType dtype) -> Tensor");
+  library.def("match_moments(Tensor z, Tensor mu, Tensor logvar) -> Tensor");
   library.def("gaussian_nll(Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
   library.def("gaussian_nll_backward(Tensor grad_nll, Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
   library.def("bernoulli_nll(Tensor x, Tensor logits, Tensor sigma2) -> Tensor");

@@ -36,6 +36,11 @@ struct Cpu {
     share_rows(models * rows, latents, [&](int64_t b, int64_t e) { cpu::normals(in, rows, latents, eps, b, e); });
   }
 
+  template <class T>
+  void match_moments(const Matching<T>& in) const {
+    at::parallel_for(0, in.models, 1, [&](int64_t b, int64_t e) { cpu::match_moments(in, b, e); });
+  }
+
   template <class Term, class T>
   void nll(Term term, const Residual<T>& in, T* nll) const {
     // A row without features has an error as well, 0.

@@ -13,6 +13,8 @@ from torch.autograd.function import FunctionCtx
 
 _extension = importlib.import_module("phasevae._C")
 _ops = torch.ops.phasevae
+MOST_MATCHED = 16
+"""The most latents of `match_moments`, kMostMatched of csrc/elbo_launch.h."""
 HAS_NETWORK_KERNELS: bool = _extension.has_network_kernels()
 """Whether this processor can run the operations mlp_forward and mlp_backward of `phasevae.kernels.mlp`."""
 
@@ -42,6 +44,11 @@ def bernoulli_nll(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
 def normals(keys: Tensor, steps: Tensor, rows: int, n: int, dtype: torch.dtype) -> Tensor:
     """See `phasevae.kernels.reference.normals`."""
     return _ops.normals(keys, steps, rows, n, dtype)
+
+
+def match_moments(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+    """Compute `phasevae.training.variance_reduction.moment_matched_noise` for up to MOST_MATCHED latents."""
+    return _ops.match_moments(z, mu, logvar)
 
 
 def adam_step(
@@ -84,6 +91,10 @@ def _fake_normals(keys, steps, rows, latents, dtype):
     return keys.new_empty(keys.shape[0], rows, latents, dtype=dtype)
 
 
+def _fake_match_moments(z, mu, logvar):
+    return z.new_empty(z.shape)
+
+
 def _fake_gaussian_nll(x, xhat, sigma2):
     return xhat.new_empty(xhat.shape[:3])
 
@@ -104,6 +115,16 @@ def _differentiate_reparam_kl(ctx: FunctionCtx, grad_z: Tensor, grad_kl: Tensor)
     return *_ops.reparam_kl_backward(grad_z, grad_kl, *ctx.saved_tensors), None, None, None, None
 
 
+def _save_matched(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[1:], output)
+
+
+def _differentiate_match_moments(ctx: FunctionCtx, grad_z: Tensor) -> tuple:
+    # The root of the covariance is a constant, as are the draws before: z - mu = e^(logvar/2) eps holds for the result.
+    no_kl = grad_z.new_zeros(()).expand(grad_z[:, 0].shape)
+    return None, *_ops.reparam_kl_backward(grad_z, no_kl, *ctx.saved_tensors)
+
+
 def _save_residual(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
@@ -120,6 +141,7 @@ for _name, _fake in (
     ("reparam_kl", _fake_reparam_kl),
     ("reparam_kl_backward", _fake_reparam_kl_backward),
     ("normals", _fake_normals),
+    ("match_moments", _fake_match_moments),
     ("gaussian_nll", _fake_gaussian_nll),
     ("gaussian_nll_backward", _fake_gaussian_nll_backward),
     ("bernoulli_nll", _fake_gaussian_nll),
@@ -130,6 +152,9 @@ for _name, _fake in (
 
 
 torch.library.register_autograd("phasevae::reparam_kl", _differentiate_reparam_kl, setup_context=_save_posterior)
+
+
+torch.library.register_autograd("phasevae::match_moments", _differentiate_match_moments, setup_context=_save_matched)
 
 
 torch.library.register_autograd("phasevae::gaussian_nll", _differentiate_gaussian_nll, setup_context=_save_residual)

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from phasevae.kernels import float32, noise
 
+MOST_MATCHED = 0
+"""`phasevae.training.variance_reduction` has its own PyTorch code."""
 HAS_NETWORK_KERNELS = False
 """`phasevae.kernels.mlp` has its own PyTorch code."""
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from phasevae.errors import InputError
+from phasevae.kernels.dispatch import implementation
 
 NOISE_ROWS, ROWS_OF_A_LATENT = 64, 16
 """The smallest batch whose noise is matched: rows, and rows per latent. The noise of a smaller batch would not look
@@ -43,12 +44,19 @@ def moment_matched_noise(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     rows, n_latent = mu.shape[1:]
     if rows < max(NOISE_ROWS, ROWS_OF_A_LATENT * n_latent):
         return z
+    if _in_one_launch(mu):
+        return implementation(mu.device.type).match_moments(z.detach(), mu, logvar)
     deviation = (0.5 * logvar).exp()
     with torch.no_grad():
         eps = (z - mu[:, None]) / deviation[:, None]
         root = _inverse_root(eps[:, 0].mT @ eps[:, 0] / rows)
         eps = eps @ root[:, None]
     return mu[:, None] + deviation[:, None] * eps
+
+
+def _in_one_launch(mu: Tensor) -> bool:
+    """Whether a kernel matches the noise, instead of about fifty operations. On the CPU those are faster."""
+    return mu.is_cuda and mu.shape[-1] <= implementation("cuda").MOST_MATCHED
 
 
 def _inverse_root(matrices: Tensor) -> Tensor:

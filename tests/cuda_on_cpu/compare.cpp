@@ -50,6 +50,20 @@ void compare_samples(int64_t m, int64_t b, int64_t n, int64_t draws) {
   expect_equal("noise", eps, eps0);
 }
 
+template <class T>
+void compare_matching(int64_t m, int64_t b, int64_t n, int64_t draws) {
+  const Strides s_mu = strides(m, b, n), s_logvar = strides(m, b, n);
+  const auto mu = normals<T>(s_mu.size(m, b, n)), logvar = normals<T>(s_logvar.size(m, b, n));
+  const auto z = normals<T>(m * draws * b * n);
+  const Buffer<T> matched(z.size), matched0(z.size);
+  Matching<T> in{s_mu.of(mu), s_logvar.of(logvar), z.get(), matched0.get(), m, draws, b, n};
+  cpu::match_moments(in, 0, m);
+  in.matched = matched.get();
+  mu.in(), logvar.in(), z.in(), matched.out();
+  finish(cuda::match_moments(in, nullptr));
+  expect_equal("matched noise", matched, matched0);
+}
+
 // The value of a term against a sum of long double, since sums of other orders round differently.
 template <class Term, class T>
 void compare_errors(int64_t m, int64_t b, int64_t d, int64_t draws) {
@@ -111,6 +125,7 @@ void compare_all(int64_t m, int64_t b, int64_t n) {
             " n=" + std::to_string(n) + " draws=" + std::to_string(draws);
     emulator::set_order(uint32_t(random_bits() % 4));
     compare_samples<T>(m, b, n, draws);
+    compare_matching<T>(m, b, std::min<int64_t>(n, kMostMatched), draws);
     compare_errors<Gaussian, T>(m, b, n, draws);
     compare_errors<Bernoulli, T>(m, b, n, draws);
   }
@@ -120,6 +135,7 @@ void compare_all(int64_t m, int64_t b, int64_t n) {
 // Nothing to do is no error, and a row without features has the error 0.
 void compare_empty() {
   label = "empty";
+  compare_matching<float>(0, 3, 2, 2), compare_matching<float>(2, 0, 2, 2), compare_matching<float>(2, 3, 0, 2);
   compare_samples<float>(0, 3, 2, 2), compare_samples<float>(2, 0, 2, 2), compare_samples<float>(2, 3, 0, 2);
   compare_errors<Gaussian, float>(2, 3, 0, 2), compare_errors<Bernoulli, float>(2, 3, 0, 2);
   compare_adam<float>(0);

@@ -22,6 +22,7 @@ CSRC = HERE.parents[1] / "csrc"
 CXX = os.environ.get("CXX", "g++")
 # As tests/cuda_on_cpu/build compiles the kernels, but warnings are welcome here.
 FLAGS = ["-std=c++20", "-O1", "-g", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-w"]
+KERNELS = ("elbo", "moments")
 FLAGS += ["-fsanitize=thread,undefined", "-fno-sanitize-recover=undefined"]
 
 
@@ -65,9 +66,11 @@ def mutate(mutant: Mutant, csrc: Path) -> None:
 
 
 def compile_kernels(out: Path, csrc: Path) -> None:
-    kernels = out / "mutant.o"
-    subprocess.run([CXX, *FLAGS, "-I", HERE, "-x", "c++", "-c", csrc / "cuda" / "elbo.cu", "-o", kernels], check=True)
-    objects = [out / f"{name}.o" for name in ("compare", "mutant", "emulator", "memory", "rows")]
+    for kernels in KERNELS:
+        source, compiled = csrc / "cuda" / f"{kernels}.cu", out / f"mutant_{kernels}.o"
+        subprocess.run([CXX, *FLAGS, "-I", HERE, "-x", "c++", "-c", source, "-o", compiled], check=True)
+    mutated = [f"mutant_{kernels}" for kernels in KERNELS]
+    objects = [out / f"{name}.o" for name in ("compare", *mutated, "emulator", "memory", "rows")]
     subprocess.run([CXX, *objects, "-lubsan", "-fopenmp", "-o", out / "mutant"], check=True)
 
 

@@ -17,11 +17,14 @@ from small import gaussian_rows, recipe
 
 from phasevae.kernels import adam, dispatch, elbo, mlp
 from phasevae.sweeps.settings import Member
+from phasevae.training import variance_reduction
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 
 if "EMULATED_KERNELS" not in os.environ:
     pytest.skip("needs the emulated kernels: .ci/native", allow_module_level=True)
+
+from phasevae.kernels import native
 
 MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.3, 0.6, 0.9) for seed in (0, 1)]
 STEPS = 300
@@ -37,6 +40,8 @@ VARIANTS = {
 def networks_as_on_a_gpu(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(mlp, "_native_kernels", lambda *_: False)
     patch.setattr(mlp, "_is_thin", lambda *_: False)
+    patch.setattr(variance_reduction, "_in_one_launch", lambda mu: mu.shape[-1] <= native.MOST_MATCHED)
+    patch.setattr(variance_reduction, "implementation", lambda _: native)
 
 
 @pytest.fixture(autouse=True)

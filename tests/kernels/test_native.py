@@ -15,6 +15,7 @@ from phasevae.kernels import backends, dispatch, elbo, noise, reference
 from phasevae.kernels.adam import Adam
 from phasevae.sweeps.settings import Member
 from phasevae.training.trainer import Trainer
+from phasevae.training.variance_reduction import moment_matched_noise
 
 STATE = backends.states()["native_cpu"]
 if not STATE.available:
@@ -141,6 +142,33 @@ def test_bernoulli_nll_and_its_gradient_agree_with_float64_and_the_twin(device, 
 
 
 @on_devices
+@settings(max_examples=20)
+@given(
+    models=st.integers(1, 4),
+    n=st.integers(1, native.MOST_MATCHED),
+    more_rows=st.integers(0, 200),
+    antithetic=st.booleans(),
+    halves=st.booleans(),
+)
+def test_matched_noise_and_its_gradients_agree_with_float64(device, models, n, more_rows, antithetic, halves):
+    rows = max(64, 16 * n) + more_rows
+    posterior = numbers(0, models, rows, 2 * n)
+    mu, logvar = posterior.chunk(2, -1) if halves else (posterior[..., :n].clone(), posterior[..., n:].clone())
+    z, _ = native.reparam_kl(mu, logvar, key_tensor(models), 5, antithetic)
+    grad = numbers(1, *z.shape)
+
+    def evaluate(match, dtype, device):
+        leaves = [t.to(device, dtype).requires_grad_() for t in (mu, logvar)]
+        matched = match(z.to(device, dtype), *leaves)
+        return matched, *torch.autograd.grad(matched, leaves, grad.to(device, dtype))
+
+    # On the CPU the function of the training is PyTorch's.
+    expected = [t.detach() for t in evaluate(moment_matched_noise, torch.float64, "cpu")]
+    found = [t.detach() for t in evaluate(native.match_moments, torch.float32, device)]
+    assert max(map(distance, found, expected)) < 1e-5
+
+
+@on_devices
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", [1, 3, 4, 6, 16, 515, 1030])
 def test_the_noise_is_that_of_the_twin_with_a_step_for_each_stream(device, dtype, n):
@@ -258,11 +286,14 @@ def test_opcheck(device):
     keys, step = key_tensor(2).to(device), torch.tensor(3, device=device)
     xhat = numbers(3, 2, 1, 3, 2).to(device).requires_grad_()
     sigma2 = torch.ones(2, device=device)
+    many = [numbers(seed, 2, 64, 2).to(device).requires_grad_() for seed in (4, 5)]
+    drawn = native.reparam_kl(*many, keys, 3, True)[0].detach()
     calls = [
         (ops.reparam_kl, (mu, logvar, keys, 3, None, True)),
         (ops.reparam_kl, (mu, logvar, keys, 0, step, False)),
         (ops.reparam_kl_backward, (xhat.detach(), mu.detach(), mu.detach(), logvar.detach(), xhat.detach())),
         (ops.normals, (keys, keys, 3, 2, torch.float32)),
+        (ops.match_moments, (drawn, *many)),
         (ops.gaussian_nll, (mu.detach(), xhat, sigma2)),
         (ops.gaussian_nll_backward, (mu.detach()[:, None, :, 0], mu.detach(), xhat.detach(), sigma2)),
         (ops.bernoulli_nll, (mu.detach(), xhat, sigma2)),
@@ -389,6 +420,8 @@ def pass_back(**changes):
         ),
         (ops.reparam_kl, posterior(keys=torch.zeros(2)), "keys must be Long, got Float"),
         (ops.reparam_kl, posterior(keys=torch.zeros(4, dtype=torch.int64)[::2]), "keys must be contiguous"),
+        (ops.match_moments, (torch.zeros(2, 1, 3, 5), *posterior()[:2]), r"z must have shape \[2, 1, 3, 4\]"),
+        (ops.match_moments, (torch.zeros(1, 1, 2, 17), *[torch.zeros(1, 2, 17)] * 2), "latents must be 16 or fewer"),
         (ops.gaussian_nll, errors(x=torch.zeros(2, 3, 5)), r"x must have shape \[2, 3, 4\], got \[2, 3, 5\]"),
         (ops.gaussian_nll, errors(xhat=torch.zeros(2, 3, 4)), r"xhat must have shape \[M, A, B, D\], got \[2, 3, 4\]"),
         (ops.gaussian_nll, errors(sigma2=torch.ones(3)), r"sigma2 must have shape \[2\], got \[3\]"),
