@@ -1,7 +1,7 @@
 """A small convolutional VAE for images whose sides are even: see config/conv.yaml.
 
-The activation is SiLU because its derivative is nowhere zero. Near the collapsed state, where the networks start, layers
-of ReLU can stay silent for good, and few channels of them represent a linear function badly.
+The activation is SiLU, not ReLU: next to the collapsed state, where the networks start, layers of ReLU can stay silent
+for good, and few channels of them represent a linear function badly.
 """
 
 from __future__ import annotations

@@ -71,11 +71,12 @@ def level_means(sweep: pd.DataFrame, columns: tuple[str, ...] = ()) -> tuple[pd.
     means : DataFrame
         As of `seed_means`, indexed by sigma2, beta and beta_top.
     active : array of bool [n, 2]
-        Whether level 1 and the top level are active: whether one of their latents is, for most seeds.
+        Whether level 1 and the top level are active: whether one of their latents is, for at least half of the seeds.
     """
-    levels = ("active_dims", "active_top")
-    means = seed_means(sweep, [*levels, *columns], ("sigma2", "beta", "beta_top"))
-    return means, np.stack([means[column, "mean"] >= 0.5 for column in levels], axis=1)
+    levels = {"active_dims": "level_1_active", "active_top": "top_active"}
+    table = sweep.assign(**{active: (sweep[count] > 0).astype(float) for count, active in levels.items()})
+    means = seed_means(table, [*levels.values(), *columns], ("sigma2", "beta", "beta_top"))
+    return means, np.stack([means[active, "mean"] >= 0.5 for active in levels.values()], axis=1)
 
 
 def measure_phases(sweep: pd.DataFrame, spectrum: Spectrum | None = None) -> Phases:

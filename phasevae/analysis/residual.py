@@ -64,7 +64,8 @@ def fit_branches(sweep: pd.DataFrame, cascade: Thresholds) -> Branches:
     """Find the ends of each branch with their 95 % intervals.
 
     The intervals are from the standard errors of the points and, with several seeds, from their scatter. A model whose
-    number of active latents is not that of most seeds is left out.
+    number of active latents is not that of most seeds is left out; of two numbers that are as frequent, the smaller one
+    counts.
 
     Parameters
     ----------

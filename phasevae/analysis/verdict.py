@@ -49,7 +49,11 @@ def _of_hierarchy(point: Analysis, found: Phases) -> str:
     if point.critical_variance is not None:
         where = f"At beta_top = {point.beta_top:g} level 1 is collapsed from {_place(point)}."
         sentences.append(f"{where} {_compared(point)}".rstrip())
-    return " ".join([*sentences, "The figure hierarchy shows the boundaries."])
+    if found.boundaries:
+        sentences.append("The figure hierarchy shows the boundaries.")
+    elif point.critical_variance is None:
+        sentences.append(f"No critical variance is fitted: {point.reason}.")
+    return " ".join(sentences)
 
 
 def _compared(point: CriticalPoint) -> str:

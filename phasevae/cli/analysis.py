@@ -174,7 +174,7 @@ def stability(
     point: Annotated[Path, typer.Argument(help="Folder of a trained point with a collapsed latent.")],
     data: Annotated[Path, typer.Argument(help="The folder of `phasevae dataset` that it was trained on.")],
     output: OutputJson,
-    modes: Annotated[int, typer.Option(min=1, help="How many modes of the residual spectrum.")] = 2,
+    modes: Annotated[int, typer.Option(min=1, help="How many modes of the residual spectrum, at most 8.")] = 2,
     network: NetworkChoice = None,
 ) -> None:
     """Compare the second variation of the ELBO in the collapsed latents of a trained model with theory, mode by mode.
@@ -186,7 +186,7 @@ def stability(
     from phasevae.stored import load
 
     x = load_dataset(data, verify=True).x
-    result = measure_stability(load(point, network), x, modes=range(min(modes, x.shape[1])))
+    result = measure_stability(load(point, network), x, n_modes=modes)
     inputs = (point / "point.json", data / "data.json")
     write_json(output, {**result, "provenance": provenance_record(output, "stability", inputs)})
     print(f"{output}: {len(result['blocks'])} blocks, largest relative error {result['largest_error']:.2g}")

@@ -49,14 +49,16 @@ class _Verb(TyperCommand):
     """A command that says how an argument is given when somebody writes it as an option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        arguments = [parameter.name for parameter in self.params if parameter.param_type_name == "argument"]
-        options = {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
-        for text in args:
-            option = text.partition("=")[0]
-            if option not in options and option.removeprefix("--").replace("-", "_") in arguments and "--" in option:
-                form = " ".join([ctx.command_path, *(name.upper() for name in arguments)])
-                raise InputError(f"{option}: is an argument, must be given by its place: {form}")
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            arguments = [parameter.name for parameter in self.params if parameter.param_type_name == "argument"]
+            # Only the error of an unknown or misused option has its name.
+            option = getattr(error, "option_name", "")
+            if option.removeprefix("--").replace("-", "_") not in arguments:
+                raise
+            form = " ".join([ctx.command_path, *(name.upper() for name in arguments)])
+            raise InputError(f"{option}: is an argument, must be given by its place: {form} ...") from None
 
 
 for verb in VERBS:

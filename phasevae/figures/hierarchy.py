@@ -47,7 +47,7 @@ def hierarchy(sweep: pd.DataFrame, spectrum: Spectrum) -> Figure:
     """Draw which levels are active over the two weights, and the KL of the top level, with theory.
 
     In units of the largest eigenvalue the boundaries do not depend on the decoder variance. A level is active if one of
-    its latents is, for most seeds.
+    its latents is, for at least half of the seeds.
     """
     for column in ("beta_top", "active_top", "kl_top"):
         if column not in sweep:
@@ -68,7 +68,7 @@ def hierarchy(sweep: pd.DataFrame, spectrum: Spectrum) -> Figure:
     diagram.set(xscale="log", yscale="log", xlim=_edges(x), ylim=_edges(y))
     diagram.set(xlabel=r"$\beta_1\sigma^2/\lambda_1$", ylabel=r"$\beta_2\sigma^2/\lambda_1$")
     _plain_numbers(diagram, "xy")
-    _top_kl(kl, sweep, points["kl_top", "mean"].to_numpy(), np.stack([sigma2, beta, beta_top]), largest, spectrum)
+    _top_kl(kl, sweep, points["kl_top", "mean"].to_numpy(), beta * sigma2, beta_top * sigma2, spectrum)
     legend(figure, diagram, 2)
     return figure
 
@@ -92,33 +92,39 @@ def _boundaries(axes: Axes, x: tuple[float, float], y: tuple[float, float], vari
         axes.plot([own, x[1]], [1.0, 1.0], "--", color=BLACK)
 
 
-def _top_kl(axes: Axes, sweep: pd.DataFrame, kl: NDArray, weights: NDArray, largest: float, spectrum: Spectrum) -> None:
-    """Draw the KL of the top level over its weight, in units of the largest eigenvalue: a colour for each weight of
-    level 1, a line for theory, and a dotted one where theory has the top level collapse."""
-    first = sweep.iloc[0]
+def _top_kl(
+    axes: Axes, sweep: pd.DataFrame, kl: NDArray, weight: NDArray, top_weight: NDArray, spectrum: Spectrum
+) -> None:
+    """Draw the KL of the top level over its weight: a colour for each weight of level 1, and lines for theory.
+
+    The optimum depends on the weights beta * sigma2 alone; they are drawn in units of the largest eigenvalue.
+    """
+    first, largest = sweep.iloc[0], float(spectrum.eigenvalues[0])
     variance = fixed_variance(sweep)
-    sigma2, beta, beta_top = weights
-    shown = np.unique(beta)[:: max(1, -(-np.unique(beta).size // len(PALETTE)))]
+    # Equal products of different factors may differ in the last digit.
+    weight = np.array([float(f"{value:.9g}") for value in weight])
+    values = np.unique(weight)
+    shown = values[:: max(1, -(-values.size // len(PALETTE)))]
     for value, color, marker in zip(shown, PALETTE, "os^Dv<", strict=False):
-        rows = np.flatnonzero(beta == value)
-        scale = float(sigma2[rows][0])
-        unit = Hierarchy(int(first["n_latent"]), int(first["n_top"]), scale, value, 1.0, variance)
+        heights = top_weight[weight == value]
+        unit = Hierarchy(int(first["n_latent"]), int(first["n_top"]), 1.0, value, 1.0, variance)
         critical = float(critical_beta_top(unit, largest, value))
-        look = {"color": color, "markerfacecolor": "none", "label": rf"$\beta_1 = {value:g}$"}
-        axes.plot(beta_top[rows] * sigma2[rows] / largest, kl[rows], marker, zorder=3, **look)
-        axes.axvline(critical * scale / largest, color=color, linestyle=":", linewidth=0.8, zorder=1)
+        label = rf"$\beta_1\sigma^2/\lambda_1 = {value / largest:.3g}$"
+        look = {"color": color, "markerfacecolor": "none", "zorder": 3, "label": label}
+        axes.plot(heights / largest, kl[weight == value], marker, **look)
+        axes.axvline(critical / largest, color=color, linestyle=":", linewidth=0.8, zorder=1)
         if variance is None:
             continue
-        grid = np.unique(np.append(np.geomspace(*_edges(beta_top[rows]), 200), critical))
-        at_weights = (replace(unit, beta_top=weight) for weight in grid.tolist())
+        grid = np.unique(np.append(np.geomspace(*_edges(heights), 200), critical))
+        at_weights = (replace(unit, beta_top=height) for height in grid.tolist())
         curve = [hierarchy_optimum(spectrum.eigenvalues, each).top_kl.sum() for each in at_weights]
-        axes.plot(grid * scale / largest, curve, color=color, linewidth=0.8)
+        axes.plot(grid / largest, curve, color=color, linewidth=0.8)
     if variance is not None:
         axes.plot([], [], color=BLACK, linewidth=0.8, label="theory")
     axes.plot([], [], ":", color=BLACK, linewidth=0.8, label="top level collapses")
     axes.set(xlabel=r"$\beta_2\sigma^2/\lambda_1$", ylabel="KL of the top level\n(nats)", xscale="log")
     _plain_numbers(axes, "x")
-    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.28))
+    axes.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.28))
 
 
 def _plain_numbers(axes: Axes, directions: str) -> None:

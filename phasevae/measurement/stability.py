@@ -32,7 +32,7 @@ _STEP = 0.02
 
 
 def measure_stability(
-    model: TrainedVAE, x: np.ndarray, latents: Sequence[int] | None = None, modes: Sequence[int] = (0, 1)
+    model: TrainedVAE, x: np.ndarray, latents: Sequence[int] | None = None, n_modes: int = 2
 ) -> dict[str, Any]:
     """Measure and predict the blocks of the second variation in the collapsed latents of a trained model.
 
@@ -44,8 +44,8 @@ def measure_stability(
         Data as fed to the network, thinned to MOST_ROWS rows.
     latents : sequence of int
         Collapsed ones; all of them by default.
-    modes : sequence of int
-        Of the residual spectrum, counted from 0.
+    n_modes : int
+        How many of the leading modes of the residual spectrum; all of them where it has fewer.
 
     Returns
     -------
@@ -57,8 +57,8 @@ def measure_stability(
     Raises
     ------
     InputError
-        For a model with a condition, two levels or another likelihood, if no latent has collapsed, and for latents or
-        modes that do not exist.
+        For a model with a condition, two levels or another likelihood, if its values are not finite, if no latent has
+        collapsed, for latents that are not collapsed ones, and for fewer than two samples.
     """
     if model.family is not None:
         raise InputError("stability: the model has another likelihood, the blocks are those of a Gaussian decoder")
@@ -66,24 +66,28 @@ def measure_stability(
         raise InputError("stability: the model has two levels of latents, the blocks are those of one level")
     if model.coding is not None:
         raise InputError("stability: the model has a condition, the blocks are those of a model without one")
+    if len(x) < 2:
+        raise InputError(f"stability: {len(x)} samples, must be 2 or more")
     rows = torch.from_numpy(np.array(x[:: max(1, -(-len(x) // MOST_ROWS))], dtype=np.float64))
     mu, logvar = _posterior(model, rows)
     kl = gaussian_kl(mu, logvar, torch.expm1).mean(0)
+    if not kl.isfinite().all():
+        raise InputError("stability: the KL of the model is not finite, its training has diverged")
     collapsed = (kl <= ACTIVE_KL).nonzero()[:, 0].tolist()
     active = [latent for latent in range(model.n_latent) if latent not in collapsed]
     if not collapsed:
         raise InputError(f"stability: all {model.n_latent} latents are active, at least one must have collapsed")
     spectrum = _residual(model, rows, active)
     chosen = collapsed if latents is None else latents
-    most = len(spectrum.eigenvalues)
-    for name, values, known in (("latent", chosen, model.n_latent), ("mode", modes, most)):
-        if wrong := [value for value in values if not 0 <= value < known]:
-            raise InputError(f"stability: {name} {wrong[0]}, must be from 0 to {known - 1}")
+    if not len(chosen):
+        raise InputError("stability: latents: names none, must name a collapsed one")
+    if wrong := [latent for latent in chosen if not 0 <= latent < model.n_latent]:
+        raise InputError(f"stability: latent {wrong[0]}, must be from 0 to {model.n_latent - 1}")
     if wrong := [latent for latent in chosen if latent in active]:
         raise InputError(f"stability: latent {wrong[0]} has a KL of {kl[wrong[0]]:.4g} nats, must have collapsed")
     state = _State(model, rows, mu, logvar, spectrum, active)
     blocks = []
-    for latent, mode in itertools.product(chosen, modes):
+    for latent, mode in itertools.product(chosen, range(min(n_modes, len(spectrum.eigenvalues)))):
         predicted = stability_blocks(max(0.0, float(spectrum.eigenvalues[mode])), model.sigma2, model.beta)
         for channel in ("mean", "width"):
             about = {"latent": int(latent), "mode": int(mode), "channel": channel}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from phasevae.errors import InputError
 from phasevae.sweeps.network_file import NetworkFile
 
 _MOST_CHARACTERS = 200
+_OF_IMAGES = re.compile(r"unpack|tuple index|conv|pool|\b[234]D\b|unflatten|number of dimensions", re.IGNORECASE)
+"""What Python and PyTorch say where networks of images get flat samples."""
 
 
 def load_function(source: NetworkFile) -> Callable[..., Any]:
@@ -100,7 +103,7 @@ def own_code(source: NetworkFile, place: str, shape: tuple[int, ...] = ()) -> It
         hint = "; a file of networks stands alone: it may import installed packages only" * isinstance(
             error, ImportError
         )
-        if len(shape) == 1 and isinstance(error, RuntimeError | ValueError | TypeError | IndexError):
+        if len(shape) == 1 and _OF_IMAGES.search(str(error)):
             hint = (
                 f"; a sample has the shape {shape}, and images need (channels, height, width): they come from kind "
                 "images, or from kind array with a file of shape [samples, channels, height, width]"

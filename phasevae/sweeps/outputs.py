@@ -56,7 +56,14 @@ FIGURE_INPUTS = {
 """The file of each input of a figure."""
 
 FREE_POSTERIOR = (
-    *("elbo", "latent_variance", "kl", "kl_derivatives", "exponents", "slowing", "cascade", "beta_equivalence"),
+    "elbo",
+    "latent_variance",
+    "kl",
+    "kl_derivatives",
+    "exponents",
+    "slowing",
+    "cascade",
+    "beta_equivalence",
 )
 """Figures of a fit, or of closed forms, of an encoder whose posterior variance is learned."""
 

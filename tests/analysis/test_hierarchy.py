@@ -58,6 +58,12 @@ def test_most_seeds_decide_whether_a_level_is_active(fixed):
     assert found.n_models == 126 and found.n_predicted < 126
 
 
+def test_one_seed_with_many_active_latents_is_one_seed(fixed):
+    dead = fixed.assign(active_top=0)
+    found = measure_phases(pd.concat([dead, dead.assign(seed=1), fixed.assign(seed=2, active_top=5)]))
+    assert [each for each in found.boundaries if each.level == 2] == []
+
+
 def test_a_fixed_variance_is_not_fitted(fixed):
     fit = analyse(fixed, spectrum_of(EIGENVALUES), 2)
     assert fit.critical_variance is None and "fixed" in fit.reason
@@ -89,3 +95,4 @@ def test_nothing_is_fitted_where_no_point_has_an_optimum():
     assert fit.critical_variance is None and "no minimum" in fit.reason
     assert fit.hierarchy.n_compared == 0 and fit.hierarchy.boundaries == []
     assert fit.hierarchy.phases == [Phase(True, True, 4)]
+    assert verdict(fit).endswith("No critical variance is fitted: " + fit.reason + ".")

@@ -31,7 +31,7 @@ def test_second_differences_at_a_collapsed_network_are_the_blocks(tmp_path, mean
     """Strongly non-Gaussian data: only their covariance may matter."""
     rng = np.random.default_rng(0)
     x = mean + (rng.exponential(size=(3000, 3)) - 1) * np.sqrt([1.0, 0.5, 0.2])
-    measured = measure_stability(collapsed_model(tmp_path, mean=mean), x, modes=(0, 1, 2))
+    measured = measure_stability(collapsed_model(tmp_path, mean=mean), x, n_modes=3)
     assert measured["active"] == []
     assert measured["eigenvalues"] == pytest.approx(np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1], rel=1e-4)
     assert len(measured["blocks"]) == 2 * 3 * 2
@@ -66,7 +66,7 @@ def test_second_differences_beside_active_latents_are_those_of_the_closed_form(g
     x, values, _ = gaussian
     s = beta * sigma2
     expected = np.sort(np.concatenate([values[n_active:], s**2 / values[:n_active]]))[::-1]
-    found = measure_stability(optimum(gaussian, sigma2, beta, n_active), x, latents=[n_active], modes=(0, 1))
+    found = measure_stability(optimum(gaussian, sigma2, beta, n_active), x, latents=[n_active])
     assert found["active"] == list(range(n_active))
     for block in found["blocks"]:
         coupling, scale = np.sqrt(expected[block["mode"]]) / sigma2, 2**0.5 if block["channel"] == "width" else 1
@@ -80,10 +80,24 @@ def test_what_has_not_collapsed_is_refused(gaussian, tmp_path):
     x = gaussian[0]
     with pytest.raises(InputError, match="latent 2, must be from 0 to 1"):
         measure_stability(collapsed_model(tmp_path), x[:100, :3], latents=[2])
-    with pytest.raises(InputError, match="mode 3, must be from 0 to 2"):
-        measure_stability(collapsed_model(tmp_path), x[:100, :3], modes=[3])
+    with pytest.raises(InputError, match="names none"):
+        measure_stability(collapsed_model(tmp_path), x[:100, :3], latents=[])
+    with pytest.raises(InputError, match="1 samples, must be 2 or more"):
+        measure_stability(collapsed_model(tmp_path), x[:1, :3])
     model = optimum(gaussian, 0.7, 1.0, 2)
     with pytest.raises(InputError, match=r"latent 1 has a KL of 0\.\d+ nats, must have collapsed"):
         measure_stability(model, x, latents=[1])
     with pytest.raises(InputError, match="all 1 latents are active"):
         measure_stability(optimum(gaussian, 0.7, 1.0, 1, n_latent=1), x)
+
+
+def test_a_model_that_has_diverged_is_no_active_one(gaussian):
+    model = optimum(gaussian, 0.7, 1.0, 2)
+    model._ensemble.parameters.fill_(np.nan)
+    with pytest.raises(InputError, match="not finite"):
+        measure_stability(model, gaussian[0])
+
+
+def test_more_modes_than_the_spectrum_has_are_all_of_them(gaussian, tmp_path):
+    found = measure_stability(collapsed_model(tmp_path), gaussian[0][:200, :3], latents=[0], n_modes=40)
+    assert [block["mode"] for block in found["blocks"]] == [0, 0, 1, 1, 2, 2]

@@ -55,6 +55,12 @@ def test_networks_of_images_say_that_the_samples_are_flat(fixed):
         architecture(body).tried_on(ROWS)
 
 
+def test_other_mistakes_are_not_taken_for_images():
+    with pytest.raises(InputError) as caught:
+        architecture("return linear(9, 2 * n), linear(n, 4)").tried_on(ROWS)
+    assert "shapes cannot be multiplied" in str(caught.value) and "images need" not in str(caught.value)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"missing.py: no such file"):
         NetworkFile.read(tmp_path / "missing.py")
