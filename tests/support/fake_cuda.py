@@ -11,11 +11,10 @@ import torch
 from captured import Recorder, tensors_of
 
 
-class FakeCuda:
-    """Stands in for what phasevae.training.cuda_graph uses of torch.cuda."""
+class StandIn:
+    """Stands in for what phasevae.training.cuda_graph uses of torch.cuda; a subclass has `graph` and `replay`."""
 
     def __init__(self, monkeypatch):
-        self._recorder = Recorder()
         self.replays = 0
         for name in ("Stream", "current_stream", "stream", "CUDAGraph", "graph"):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
@@ -33,6 +32,14 @@ class FakeCuda:
 
     def stream(self, chosen):
         return contextlib.nullcontext()
+
+
+class FakeCuda(StandIn):
+    """A capture records, and a replay computes what was recorded."""
+
+    def __init__(self, monkeypatch):
+        super().__init__(monkeypatch)
+        self._recorder = Recorder()
 
     @contextlib.contextmanager
     def graph(self, captured, stream):

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from fake_cuda import StandIn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import gaussian_rows, recipe
@@ -47,28 +48,13 @@ def test_training_goes_on_with_one_warning_if_nothing_can_be_captured(plain):
     assert_equal(trainer.state(), plain)
 
 
-class FakeCuda:
-    """Stands in for torch.cuda: a capture computes, or `fails` after that, and a replay computes."""
+class FakeCuda(StandIn):
+    """A capture computes, or `fails` after that, and a replay computes."""
 
     def __init__(self, monkeypatch, fails: bool):
-        self.replays, self.fails = 0, fails
+        super().__init__(monkeypatch)
+        self.fails = fails
         self.compute = lambda: None
-        for name in ("Stream", "current_stream", "stream", "CUDAGraph", "graph"):
-            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
-
-    def Stream(self, device):  # noqa: N802
-        return self
-
-    current_stream = Stream
-
-    def CUDAGraph(self):  # noqa: N802
-        return self
-
-    def wait_stream(self, other):
-        assert other is self
-
-    def stream(self, chosen):
-        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def graph(self, captured, stream):
