@@ -49,19 +49,26 @@ class ClassSums:
         return records
 
 
-def class_numbers(sums: ClassSums) -> list[dict[str, Any]]:
+def error_numbers(energy: float, constant: float, is_gaussian: bool) -> dict[str, float | None]:
+    """Return the error of the decoder by its mean energy at sigma2 = 1 and constant: `mse`, or `reconstruction`."""
+    return {"mse": 2 * energy} if is_gaussian else {"mse": None, "reconstruction": energy + constant}
+
+
+def class_numbers(sums: ClassSums, is_gaussian: bool) -> list[dict[str, Any]]:
     """Return the key `conditions` of a point.
 
     Parameters
     ----------
     sums : ClassSums
-        Of `kl` [R, n], `energy` [R], `variance` [R, n], `mu` [R, n] and `mu_product` [R, n, n].
+        Of `kl` [R, n], `energy` and `constant` [R], `variance` [R, n], `mu` [R, n] and `mu_product` [R, n, n].
+    is_gaussian : bool
+        Whether the decoder is.
 
     Returns
     -------
     list of dict
-        For each class: value, n_samples, share, kl, mse, kl_per_dim, latent_variance, mean_variance and
-        mean_covariance, as in the point itself.
+        For each class: value, n_samples, share, kl, the numbers of the error, kl_per_dim, latent_variance,
+        mean_variance and mean_covariance, as in the point itself.
     """
     found = []
     for record in sums.records():
@@ -71,7 +78,7 @@ def class_numbers(sums: ClassSums) -> list[dict[str, Any]]:
             {key: record[key] for key in ("value", "n_samples", "share")}
             | {
                 "kl": float(record["kl"].sum()),
-                "mse": 2 * float(record["energy"][0]),
+                **error_numbers(float(record["energy"][0]), float(record["constant"][0]), is_gaussian),
                 "kl_per_dim": record["kl"],
                 "latent_variance": record["variance"],
                 "mean_variance": covariance.diagonal().copy(),

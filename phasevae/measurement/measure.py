@@ -18,7 +18,7 @@ from torch import Tensor
 from phasevae.kernels import noise
 from phasevae.kernels.elbo import posterior_draws, reparam_kl
 from phasevae.kernels.reconstruction import GaussianReconstruction, Reconstruction
-from phasevae.measurement.conditions import ClassSums, class_numbers
+from phasevae.measurement.conditions import ClassSums, class_numbers, error_numbers
 from phasevae.measurement.row_means import RowMeans
 from phasevae.model import VAEEnsemble
 from phasevae.rows import AnyRows, Batch, Rows, has_classes, part_of
@@ -103,7 +103,8 @@ def measure_model(
         if of_classes is not None:
             product = mu[0, :, :, None].double() * mu[0, :, None].double()
             variance = logvar[0].double().exp()
-            of_classes.add(batch.condition[0], kl=kl, energy=energy, variance=variance, mu=mu[0], mu_product=product)
+            sums = {"kl": kl, "energy": energy, "constant": constant, "variance": variance, "mu": mu[0]}
+            of_classes.add(batch.condition[0], **sums, mu_product=product)
         terms = {"kl": kl.sum(-1), "energy": energy, "collapsed": collapsed, "constant": constant}
         terms["gap"] = (collapsed - energy) / member.sigma2 - member.beta * terms["kl"]
         of_all.add(**terms)
@@ -114,8 +115,8 @@ def measure_model(
 
     def summary(means: RowMeans) -> dict[str, float]:
         kl, energy, constant = (means.mean(name) for name in ("kl", "energy", "constant"))
-        result = {"elbo": -energy / member.sigma2 - constant - member.beta * kl, "kl": kl, "mse": 2 * energy}
-        return result if gaussian else result | {"mse": None, "reconstruction": energy + constant}
+        elbo = -energy / member.sigma2 - constant - member.beta * kl
+        return {"elbo": elbo, "kl": kl, **error_numbers(energy, constant, gaussian)}
 
     result = summary(of_all)
     result |= {
@@ -131,7 +132,7 @@ def measure_model(
         "n_samples": n,
     }
     if of_classes is not None:
-        result["conditions"] = class_numbers(of_classes)
+        result["conditions"] = class_numbers(of_classes, gaussian)
     if with_likelihood:
         result |= log_likelihood(model, data, member, reconstruction)
     if held_out.numel():

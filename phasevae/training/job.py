@@ -117,6 +117,8 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
             while pending:
                 for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):
                     _complete(job, ensemble, problem, stop, on_record)
+                    for task in ensemble.tasks:
+                        read_valid(task)  # otherwise a point that its reader refuses would be trained for ever
                 pending = _pending(job)
         return [task.folder for task in trained]
 

@@ -132,6 +132,8 @@ def test_a_trained_model_and_its_file(tmp_path, sees):
     assert low["kl"] > 0.1 and low["elbo_gap"] > 0 and high["kl"] < 0.01
     of_class = {each["value"]: each["kl"] for each in low["conditions"]}
     assert of_class["a"] > 3 * of_class["b"]
+    mean = sum(each["share"] * each["reconstruction"] for each in low["conditions"])
+    assert mean == pytest.approx(low["reconstruction"]) and low["conditions"][0]["mse"] is None
     family = ("poisson", problem.reconstruction)
     metadata = {"sigma2": 1.0, "beta": 1.0}
     save_model(

@@ -18,6 +18,7 @@ from job_runs import SETTINGS, files_of, job_in, relative
 from phasevae import InputError
 from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tensors import write_tensors
+from phasevae.measurement.measure import measure_model
 from phasevae.sweeps import convergence
 from phasevae.sweeps.points import is_valid, next_budget
 from phasevae.training import job as job_module
@@ -275,3 +276,14 @@ def test_an_absent_device_is_refused():
     with pytest.raises(InputError, match="--device: 'abacus'"):
         choose_device("abacus")
     assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_a_point_that_its_reader_refuses_ends_the_job(tmp_path, monkeypatch):
+    """Otherwise it would be trained again and again."""
+
+    def measured(*args, **kwargs):
+        return measure_model(*args, **kwargs) | {"kl": -1.0}
+
+    monkeypatch.setattr(point_files, "measure_model", measured)
+    with pytest.raises(InputError, match=r"point.json: kl: -1.0, must be at least"):
+        run_job(job_in(tmp_path, [0.5]))
