@@ -197,8 +197,8 @@ void check_traffic() {
 int main(int count, char** arguments) {
   const int rounds = count > 1 ? std::atoi(arguments[1]) : 10;
   random_bits.seed(count > 2 ? std::atoi(arguments[2]) : 0);
-  const int64_t shapes[][3] = {{1, 1, 1},  {1, 1, 2},  {3, 70, 5},  {2, 33, 130}, {2, 1, 32},  {1, 9, 33},
-                               {5, 64, 4}, {2, 65, 8}, {1, 257, 1}, {4, 7, 31},   {2, 16, 17}, {3, 40, 12}};
+  const int64_t shapes[][3] = {{1, 1, 1},  {1, 1, 2},  {3, 70, 5},  {1, 300, 5}, {2, 33, 130}, {2, 1, 32}, {1, 9, 33},
+                               {5, 64, 4}, {2, 65, 8}, {1, 257, 1}, {4, 7, 31},  {2, 16, 17},  {3, 40, 12}};
   for (const auto& [m, b, n] : shapes) {
     compare_all<float>(m, b, n), compare_all<double>(m, b, n);
   }
