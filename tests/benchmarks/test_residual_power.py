@@ -7,21 +7,16 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from linear_vaes import linear_vae
+from linear_vaes import gaussian_samples, linear_vae
 from residual_power import extrapolated_spectrum
 
 from phasevae.sweeps.settings import Member
 
-EIGENVALUES = np.array([2.0, 1.2, 0.7, 0.3, 0.1])
-
 
 @pytest.fixture(scope="module")
 def gaussian():
-    basis = np.linalg.qr(np.random.default_rng(1).normal(size=(5, 5)))[0]
-    x = np.random.default_rng(0).normal(size=(20_000, 5)) * np.sqrt(EIGENVALUES) @ basis.T
-    x -= x.mean(0)
-    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
-    return torch.from_numpy(x), values[::-1].copy(), vectors[:, ::-1].copy()
+    x, values, vectors = gaussian_samples([2.0, 1.2, 0.7, 0.3, 0.1], 20_000)
+    return torch.from_numpy(x), values, vectors
 
 
 def all_modes(values, s, n_active, degree=3):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from linear_vaes import linear_vae
+from linear_vaes import gaussian_samples, linear_vae
 
 from phasevae.architecture import Architecture
 from phasevae.kernels.reconstruction import Reconstruction
@@ -14,17 +14,13 @@ from phasevae.rows import Rows
 from phasevae.sweeps.settings import Member
 from phasevae.theory.residual import ppca_residual_edge
 
-EIGENVALUES = np.array([2.0, 1.2, 0.7, 0.3, 0.1])
 N_LATENT = 3
 
 
 @pytest.fixture(scope="module")
 def gaussian():
-    basis = np.linalg.qr(np.random.default_rng(1).normal(size=(5, 5)))[0]
-    x = np.random.default_rng(0).normal(size=(20_000, 5)) * np.sqrt(EIGENVALUES) @ basis.T
-    x -= x.mean(0)
-    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
-    return torch.from_numpy(x), values[::-1].copy(), vectors[:, ::-1].copy()
+    x, values, vectors = gaussian_samples([2.0, 1.2, 0.7, 0.3, 0.1], 20_000)
+    return torch.from_numpy(x), values, vectors
 
 
 def truth(values, s, n_active):

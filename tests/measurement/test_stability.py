@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from linear_vaes import linear_vae
+from linear_vaes import gaussian_samples, linear_vae
 
 import phasevae
 from phasevae import InputError
@@ -43,10 +43,7 @@ def test_second_differences_at_a_collapsed_network_are_the_blocks(tmp_path, mean
 
 @pytest.fixture(scope="module")
 def gaussian():
-    basis = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0]
-    x = np.random.default_rng(0).normal(size=(4000, 4)) * np.sqrt([2.0, 1.0, 0.5, 0.1]) @ basis.T
-    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
-    return x - x.mean(0), values[::-1].copy(), vectors[:, ::-1].copy()
+    return gaussian_samples([2.0, 1.0, 0.5, 0.1], 4000)
 
 
 def optimum(gaussian, sigma2: float, beta: float, n_active: int, n_latent: int = 3):

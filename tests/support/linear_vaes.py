@@ -1,4 +1,4 @@
-"""Linear VAEs at the optimum for Gaussian data, with some of the latents active (Lucas et al. 2019)."""
+"""Gaussian data, and linear VAEs at the optimum for them, with some of the latents active (Lucas et al. 2019)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from numpy.typing import NDArray
 
 from phasevae.architecture import Architecture
 from phasevae.model import VAEEnsemble
+
+
+def gaussian_samples(eigenvalues: list[float], n_samples: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Centred samples [N, D] of random axes, with the eigenvalues and components [D, D] of their own covariance."""
+    dimension = len(eigenvalues)
+    basis = np.linalg.qr(np.random.default_rng(1).normal(size=(dimension, dimension)))[0]
+    x = np.random.default_rng(0).normal(size=(n_samples, dimension)) * np.sqrt(eigenvalues) @ basis.T
+    x -= x.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
+    return x, values[::-1].copy(), vectors[:, ::-1].copy()
 
 
 def linear_vae(eigenvalues: NDArray, vectors: NDArray, s: float, n_active: int, n_latent: int) -> VAEEnsemble:
