@@ -117,9 +117,10 @@ def run_job(job: Job, on_record: Callable[[Trainer], None] = lambda trainer: Non
             while pending:
                 for ensemble in checkpoints.ensembles(job.checkpoint, job.tasks, pending):
                     _complete(job, ensemble, problem, stop, on_record)
-                    for task in ensemble.tasks:
-                        read_valid(task)  # otherwise a point that its reader refuses would be trained for ever
-                pending = _pending(job)
+                done, pending = pending, _pending(job)
+                for task, budget in pending.items():
+                    if done.get(task) == budget:
+                        read_valid(task)  # says what its reader refuses; the point would be trained for ever
         return [task.folder for task in trained]
 
 
