@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "elbo_launch.h"
+#include "targets_launch.h"
 
 namespace phasevae {
 
@@ -117,6 +118,45 @@ Residual<T> residual(const at::Tensor& x, const at::Tensor& xhat, const at::Tens
 
 inline at::Tensor with_unit_columns(const at::Tensor& x) {
   return x.stride(-1) == 1 || x.size(-1) < 2 ? x : x.contiguous();
+}
+
+inline void check_targets(const at::Tensor& x, const std::optional<at::Tensor>& mean, const at::Tensor& mu,
+                          const at::Tensor& logvar, const at::Tensor& z, const at::Tensor& decoded, int64_t group) {
+  const char* op = "rao_blackwell_targets";
+  check_posterior(mu, logvar, op);
+  check_draws(z, mu, op);
+  TORCH_CHECK(decoded.dim() == 4, op, ": decoded must have shape [M, A, B, D], got ", decoded.sizes());
+  const auto dtype = mu.scalar_type();
+  check_like(decoded, mu, dtype, {z.size(0), z.size(1), z.size(2), decoded.size(3)}, op, "decoded");
+  const bool shared = x.dim() == 3 && x.size(0) == 1;
+  check_like(x, mu, dtype, {shared ? 1 : mu.size(0), mu.size(1), decoded.size(3)}, op, "x");
+  if (mean) {
+    check_like(*mean, mu, dtype, {decoded.size(3)}, op, "mean");
+  }
+  TORCH_CHECK(group > 0 && mu.size(1) % group == 0, op, ": group must be a divisor of the ", mu.size(1), " rows, got ",
+              group);
+}
+
+// Of tensors that are contiguous (x: in its last dimension).
+template <class T>
+Targets<T> targets_arguments(const at::Tensor& x, const std::optional<at::Tensor>& mean, const at::Tensor& mu,
+                             const at::Tensor& logvar, const at::Tensor& z, const at::Tensor& decoded, int64_t group,
+                             const at::Tensor& targets) {
+  View<T> rows = view_of<T>(x);
+  rows.model = x.size(0) == 1 ? 0 : rows.model;
+  return {rows,
+          mean ? mean->const_data_ptr<T>() : nullptr,
+          view_of<T>(mu),
+          view_of<T>(logvar),
+          z.const_data_ptr<T>(),
+          decoded.const_data_ptr<T>(),
+          targets.mutable_data_ptr<T>(),
+          z.size(0),
+          z.size(1),
+          z.size(2),
+          z.size(3),
+          decoded.size(3),
+          group};
 }
 
 inline void check_adam(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& first_moment,

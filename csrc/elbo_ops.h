@@ -12,6 +12,7 @@
 
 #include "elbo_checks.h"
 #include "elbo_math.h"
+#include "targets_launch.h"
 
 namespace phasevae {
 
@@ -79,6 +80,22 @@ at::Tensor match_moments(const at::Tensor& z, const at::Tensor& mu, const at::Te
                                      matched.mutable_data_ptr<T>(), z.size(0), z.size(1), z.size(2), z.size(3)});
   });
   return matched;
+}
+
+template <class Device>
+at::Tensor rao_blackwell_targets(const at::Tensor& x, const OptionalTensor& mean, const at::Tensor& mu,
+                                 const at::Tensor& logvar, const at::Tensor& z, const at::Tensor& decoded,
+                                 int64_t group) {
+  check_targets(x, mean, mu, logvar, z, decoded, group);
+  const Device device(mu);
+  const at::Tensor rows = with_unit_columns(x), drawn = z.contiguous(), outputs = decoded.contiguous();
+  const OptionalTensor means = mean ? OptionalTensor(mean->contiguous()) : mean;
+  at::Tensor targets = at::empty(decoded.sizes(), decoded.options());
+  for_type_of(mu, [&](auto zero) {
+    using T = decltype(zero);
+    device.targets(targets_arguments<T>(rows, means, mu, logvar, drawn, outputs, group, targets));
+  });
+  return targets;
 }
 
 template <class Device, class Term>

@@ -13,6 +13,9 @@ TORCH_LIBRARY(phasevae, library) {
       " -> (Tensor grad_mu, Tensor grad_logvar)");
   library.def("normals(Tensor keys, Tensor steps, SymInt rows, SymInt latents, ScalarType dtype) -> Tensor");
   library.def("match_moments(Tensor z, Tensor mu, Tensor logvar) -> Tensor");
+  library.def(
+      "rao_blackwell_targets(Tensor x, Tensor? mean, Tensor mu, Tensor logvar, Tensor z, Tensor decoded, int group)"
+      " -> Tensor");
   library.def("gaussian_nll(Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
   library.def("gaussian_nll_backward(Tensor grad_nll, Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
   library.def("bernoulli_nll(Tensor x, Tensor logits, Tensor sigma2) -> Tensor");

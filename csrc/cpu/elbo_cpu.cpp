@@ -2,6 +2,8 @@
 
 #include <ATen/Parallel.h>
 
+#include <vector>
+
 #include "../elbo_ops.h"
 
 namespace phasevae {
@@ -41,6 +43,16 @@ struct Cpu {
     at::parallel_for(0, in.models, 1, [&](int64_t b, int64_t e) { cpu::match_moments(in, b, e); });
   }
 
+  template <class T>
+  void targets(const Targets<T>& in) const {
+    std::vector<T> variates(in.models * 2 * in.features);
+    at::parallel_for(0, in.models, 1, [&](int64_t b, int64_t e) { cpu::control_variates(in, variates.data(), b, e); });
+    at::parallel_for(0, in.models * in.rows / in.group, 1, [&](int64_t b, int64_t e) {
+      std::vector<T> scratch(cpu::targets_scratch(in));
+      cpu::targets(in, variates.data(), scratch.data(), b, e);
+    });
+  }
+
   template <class Term, class T>
   void nll(Term term, const Residual<T>& in, T* nll) const {
     // A row without features has an error as well, 0.
@@ -57,6 +69,9 @@ struct Cpu {
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(phasevae, CPU, library) { register_ops<Cpu>(library); }
+TORCH_LIBRARY_IMPL(phasevae, CPU, library) {
+  register_ops<Cpu>(library);
+  library.impl("rao_blackwell_targets", &rao_blackwell_targets<Cpu>);
+}
 
 }  // namespace phasevae

@@ -10,12 +10,6 @@
 #include "../moments_math.h"
 #include "vectorised.h"
 
-#ifdef PHASEVAE_VECTORISED
-#define PHASEVAE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define PHASEVAE_CLONES
-#endif
-
 namespace phasevae::cpu {
 namespace {
 

@@ -15,6 +15,8 @@ _extension = importlib.import_module("phasevae._C")
 _ops = torch.ops.phasevae
 MOST_MATCHED = 16
 """The most latents of `match_moments`, kMostMatched of csrc/elbo_launch.h."""
+TARGET_DEVICES = ("cpu",)
+"""Where `rao_blackwell_targets` has a kernel."""
 HAS_NETWORK_KERNELS: bool = _extension.has_network_kernels()
 """Whether this processor can run the operations mlp_forward and mlp_backward of `phasevae.kernels.mlp`."""
 
@@ -49,6 +51,13 @@ def normals(keys: Tensor, steps: Tensor, rows: int, n: int, dtype: torch.dtype) 
 def match_moments(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     """Compute `phasevae.training.variance_reduction.moment_matched_noise` for up to MOST_MATCHED latents."""
     return _ops.match_moments(z, mu, logvar)
+
+
+def rao_blackwell_targets(
+    x: Tensor, mean: Tensor | None, mu: Tensor, logvar: Tensor, z: Tensor, decoded: Tensor, group: int
+) -> Tensor:
+    """Compute `phasevae.training.variance_reduction.rao_blackwell_targets` without classes."""
+    return _ops.rao_blackwell_targets(x, mean, mu, logvar, z, decoded, group)
 
 
 def adam_step(
@@ -93,6 +102,10 @@ def _fake_normals(keys, steps, rows, latents, dtype):
 
 def _fake_match_moments(z, mu, logvar):
     return z.new_empty(z.shape)
+
+
+def _fake_rao_blackwell_targets(x, mean, mu, logvar, z, decoded, group):
+    return decoded.new_empty(decoded.shape)
 
 
 def _fake_gaussian_nll(x, xhat, sigma2):
@@ -142,6 +155,7 @@ for _name, _fake in (
     ("reparam_kl_backward", _fake_reparam_kl_backward),
     ("normals", _fake_normals),
     ("match_moments", _fake_match_moments),
+    ("rao_blackwell_targets", _fake_rao_blackwell_targets),
     ("gaussian_nll", _fake_gaussian_nll),
     ("gaussian_nll_backward", _fake_gaussian_nll_backward),
     ("bernoulli_nll", _fake_gaussian_nll),

@@ -13,6 +13,8 @@ from phasevae.kernels import float32, noise
 
 MOST_MATCHED = 0
 """`phasevae.training.variance_reduction` has its own PyTorch code."""
+TARGET_DEVICES = ()
+"""The same."""
 HAS_NETWORK_KERNELS = False
 """`phasevae.kernels.mlp` has its own PyTorch code."""
 

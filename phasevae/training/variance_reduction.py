@@ -121,6 +121,9 @@ def rao_blackwell_targets(
     models, draws, rows = z.shape[:3]
     if group < 1 or rows % group:
         raise InputError(f"rao_blackwell_targets: group {group}, must be a divisor of the {rows} rows")
+    kernels = implementation(x.device.type)
+    if classes is None and x.device.type in kernels.TARGET_DEVICES:
+        return kernels.rao_blackwell_targets(x, mean, mu, logvar, z, xhat, group)
     groups = rows // group
     # Each group lies within one half of the batch, so its targets are independent of the other half.
     if mean is not None:

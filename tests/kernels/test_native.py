@@ -15,7 +15,7 @@ from phasevae.kernels import backends, dispatch, elbo, noise, reference
 from phasevae.kernels.adam import Adam
 from phasevae.sweeps.settings import Member
 from phasevae.training.trainer import Trainer
-from phasevae.training.variance_reduction import moment_matched_noise
+from phasevae.training.variance_reduction import moment_matched_noise, rao_blackwell_targets
 
 STATE = backends.states()["native_cpu"]
 if not STATE.available:
@@ -168,6 +168,44 @@ def test_matched_noise_and_its_gradients_agree_with_float64(device, models, n, m
     assert max(map(distance, found, expected)) < 1e-5
 
 
+@st.composite
+def grouped_batches(draw) -> tuple[list[torch.Tensor | None], int]:
+    """The arguments of `rao_blackwell_targets`, and a group that leaves vectors incomplete."""
+    group, groups, models = draw(st.integers(1, 37)), draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    n, features, draws = draw(st.integers(1, 6)), draw(st.integers(1, 45)), draw(st.integers(1, 2))
+    rows = group * groups
+    x = numbers(0, draw(st.sampled_from([1, models])), rows, features)
+    mean = draw(st.sampled_from([None, numbers(1, features)]))
+    mu, logvar = numbers(2, models, rows, 2 * n).chunk(2, -1)
+    z = mu[:, None] + numbers(3, models, draws, rows, n)
+    return [x, mean, mu, logvar - 1, z, 0.5 * x[:, None] + numbers(4, models, draws, rows, features)], group
+
+
+@settings(max_examples=60)
+@given(batch=grouped_batches())
+def test_targets_agree_with_the_twin_in_float64_and_do_not_depend_on_the_ensemble(batch):
+    arguments, group = batch
+    exact = [None if t is None else t.double() for t in arguments]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "TARGET_DEVICES", ())
+        expected = rao_blackwell_targets(*exact, group)
+    found = native.rao_blackwell_targets(*arguments, group)
+    assert distance(found, expected) < 1e-5
+    assert distance(native.rao_blackwell_targets(*exact, group), expected) < 1e-13
+    last = [t if t is None or t.ndim == 1 else t[-1:] for t in arguments]
+    assert torch.equal(native.rao_blackwell_targets(*last, group), found[-1:])
+
+
+def test_targets_of_numbers_that_are_not_finite_are_not_finite():
+    x, z = numbers(0, 1, 8, 3), numbers(1, 1, 1, 8, 2)
+    z[0, 0, 5, 1] = torch.nan
+    logvar = torch.zeros(1, 8, 2)
+    logvar[0, 2, 0] = torch.nan
+    decoded = torch.zeros(1, 1, 8, 3)
+    targets = native.rao_blackwell_targets(x, None, torch.zeros(1, 8, 2), logvar, z, decoded, 4)
+    assert targets.isfinite().all(-1).flatten().tolist() == [False] * 4 + [True, False, True, True]
+
+
 @on_devices
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", [1, 3, 4, 6, 16, 515, 1030])
@@ -299,6 +337,9 @@ def test_opcheck(device):
         (ops.bernoulli_nll, (mu.detach(), xhat, sigma2)),
         (ops.bernoulli_nll_backward, (mu.detach()[:, None, :, 0], mu.detach(), xhat.detach(), sigma2)),
     ]
+    if device in native.TARGET_DEVICES:
+        several = [t.detach() for t in many]
+        calls.append((ops.rao_blackwell_targets, (several[0], None, *several, drawn, drawn, 16)))
     if device == "cuda":
         calls.append((ops.adam_step, steps(device)))
     for op, arguments in calls:
