@@ -106,6 +106,10 @@ def train(
     if (plan is None) != listed:
         grid = "--sigma2 with a list of decoder variances" if gaussian else "--beta or --beta-ratio with a list"
         raise InputError(f"train: give either --plan plan.csv, or {grid}")
+    for key in () if plan is None else GRID_KEYS:
+        if context.params.get(key) is not None:
+            option = f"--{key.replace('_', '-')}"
+            raise InputError(f"{option}: {context.params[key]}, must be left out with --plan, whose points have their own")
     if plan is None:
         if bucket is not None:
             raise InputError(f"--bucket: {bucket}, goes with --plan")
