@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-CHANNELS = 16
+CHANNELS = 8
 
 
 class Encoder(nn.Module):
