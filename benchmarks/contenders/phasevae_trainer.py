@@ -42,5 +42,4 @@ class Phasevae:
 
 def train_steps(trainer: Trainer, steps: int) -> None:
     """Train this many further steps, or to the end of the training."""
-    end = trainer.step + steps
-    trainer.run(should_stop=lambda: trainer.step >= end)
+    trainer.run(until=trainer.step + steps)

@@ -98,28 +98,19 @@ PHASEVAE_INLINE void copy_rows(const Rows& from, int64_t model, int64_t row, int
   }
 }
 
-// Memory of one thread, cut into arrays that begin at whole vectors.
+// Cuts memory into arrays that begin at whole vectors.
 class Arena {
  public:
-  explicit Arena(int64_t floats)
-      : memory_(static_cast<float*>(std::aligned_alloc(64, padded(floats) * sizeof(float)))) {
-    if (!memory_) {
-      throw std::bad_alloc();
-    }
-  }
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  ~Arena() { std::free(memory_); }
+  explicit Arena(float* memory) : next_(memory) {}
 
   float* take(int64_t floats) {
-    float* taken = memory_ + used_;
-    used_ += padded(floats);
+    float* taken = next_;
+    next_ += padded(floats);
     return taken;
   }
 
  private:
-  float* memory_;
-  int64_t used_ = 0;
+  float* next_;
 };
 
 // Computes one layer of a block: out = in W + b, with a ReLU if it is not the last. packed: the panels of W; bias:
@@ -198,7 +189,7 @@ PHASEVAE_INLINE void layer_gradients(const float* in, const float* out, int64_t 
   });
 }
 
-void forward(const NetworkForward& in, int64_t begin, int64_t end) {
+void forward(const NetworkForward& in, int64_t begin, int64_t end, float* scratch) {
   const Network& network = in.network;
   const int64_t *widths = network.widths, layers = network.layers, first = widths[0], last = widths[layers];
   const int64_t blocks = blocks_of(in.rows), tape = tape_size(network);
@@ -206,7 +197,7 @@ void forward(const NetworkForward& in, int64_t begin, int64_t end) {
   for (int64_t k = 0; k < layers; ++k) {
     weights += padded(widths[k + 1]) * (widths[k] + 1);
   }
-  Arena arena(weights + kBlockRows * (pitch(first) + pitch(last)) + (in.tape ? 0 : tape));
+  Arena arena(scratch);
   float* const packed = arena.take(weights);
   float* const input = arena.take(kBlockRows * pitch(first));
   float* const output = arena.take(kBlockRows * pitch(last));
@@ -250,7 +241,7 @@ void forward(const NetworkForward& in, int64_t begin, int64_t end) {
   }
 }
 
-void backward(const NetworkBackward& in, int64_t begin, int64_t end) {
+void backward(const NetworkBackward& in, int64_t begin, int64_t end, float* scratch) {
   const Network& network = in.network;
   const int64_t *widths = network.widths, layers = network.layers, first = widths[0], last = widths[layers];
   const int64_t blocks = blocks_of(in.rows), tape = tape_size(network);
@@ -260,7 +251,7 @@ void backward(const NetworkBackward& in, int64_t begin, int64_t end) {
     widest = widths[k] > widest ? widths[k] : widest;
   }
   const int64_t widest_block = kBlockRows * pitch(widest);
-  Arena arena(weights + kBlockRows * pitch(first) + 4 * widest_block);
+  Arena arena(scratch);
   float* const packed = arena.take(weights);
   float* const input = arena.take(kBlockRows * pitch(first));
   float* buffers[2][2];

@@ -1,8 +1,6 @@
 // The kernels of the networks for processors with AVX2.
 
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "../mlp_launch.h"
 #include "vectorised.h"
