@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -151,7 +152,11 @@ void train_steps(const at::Tensor& inputs, const at::Tensor& x, const at::Tensor
   in.beta1 = adam[0], in.beta2 = adam[1], in.epsilon = adam[2];
   Queue queue(in.models, in.steps);
   const int64_t threads = std::min<int64_t>(at::get_num_threads(), in.models);
-  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) { train_models(in, *networks, queue); });
+  try {
+    at::parallel_for(0, threads, 1, [&](int64_t, int64_t) { train_models(in, *networks, queue); });
+  } catch (const std::bad_alloc&) {
+    TORCH_CHECK(false, kOp, ": can't allocate memory");  // as torch says it of a tensor
+  }
 }
 
 }  // namespace
