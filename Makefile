@@ -40,8 +40,7 @@ schema: setup
 	$(BIN)/python workflow/schemas/generate.py
 
 # The documentation site, in build/site; a link within it that leads nowhere fails.
-docs: setup
-	$(EDITABLE) '.[docs]'
+docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # In pure PyTorch, also where the kernels are built: .ci/native tests these.
@@ -52,8 +51,7 @@ test-unit: setup
 	PHASEVAE_BACKEND=torch $(BIN)/pytest -m "not workflow"
 
 # The workflow through a real SLURM, which is installed (root, Debian) and started for it; skipped where that cannot be.
-test-slurm: setup
-	$(EDITABLE) '.[workflow,slurm]'
+test-slurm: $(VENV)/.slurm
 	tests/slurm/run.sh $(BIN)/python
 
 # A hundred kills of ten small runs, then every number against an undisturbed one: about an hour.
@@ -87,6 +85,11 @@ $(VENV)/.torch: requirements.lock
 
 $(STAMP): $(VENV)/.torch pyproject.toml setup.py
 	$(EDITABLE) '.[workflow,dev]'
+	@touch $@
+
+# What a few targets need beyond the rest.
+$(VENV)/.docs $(VENV)/.slurm: $(STAMP)
+	$(EDITABLE) '.[workflow,$(@F:.%=%)]'
 	@touch $@
 
 $(VENV)/.kernels: $(VENV)/.torch $(KERNELS) setup.py

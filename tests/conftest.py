@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,6 +30,11 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The workflow's runs first: they take longest, and a worker with nothing left to do takes tests from the end."""
     items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Keep collections of garbage from walking the objects of the imported libraries again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.files import json_sha256
+from phasevae.artifacts.remembered_hashes import remembered
 from phasevae.errors import InputError
 
 PACKAGE = Path(__file__).parents[1]
@@ -52,6 +53,11 @@ def source_hash(*roots: str, without: tuple[str, ...] = (), package: Path = PACK
     InputError
         If a module or definition of `roots` or `without` does not exist.
     """
+    return remembered(package, [roots, without], lambda: _computed(roots, without, package))
+
+
+def _computed(roots: tuple[str, ...], without: tuple[str, ...], package: Path) -> str:
+    """Compute the hash from the sources."""
     waiting = [_checked(root, package) for root in roots]
     excluded = {_checked(name, package) for name in without}
     done: set[Target] = set()

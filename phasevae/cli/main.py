@@ -2,42 +2,72 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import warnings
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from phasevae import __version__
-from phasevae.cli import analysis, data, diagnose, doctor, predict, results, sweep
 from phasevae.cli.parent import end_with_parent
 from phasevae.errors import InputError
 
-VERBS = (
-    data.dataset,
-    data.spectrum,
-    data.moments,
-    predict.predict,
-    sweep.plan,
-    sweep.train,
-    sweep.collect,
-    analysis.fit,
-    analysis.refine,
-    analysis.bracket,
-    sweep.hysteresis,
-    analysis.stability,
-    diagnose.diagnose,
-    analysis.plot,
-    results.manifest,
-    results.verify,
-    results.export,
-    doctor.doctor,
-)
-"""The verbs, in the order in which --help lists them."""
+VERBS = {
+    "dataset": "data",
+    "spectrum": "data",
+    "moments": "data",
+    "predict": "predict",
+    "plan": "sweep",
+    "train": "sweep",
+    "collect": "sweep",
+    "fit": "analysis",
+    "refine": "analysis",
+    "bracket": "analysis",
+    "hysteresis": "sweep",
+    "stability": "analysis",
+    "diagnose": "diagnose",
+    "plot": "analysis",
+    "manifest": "results",
+    "verify": "results",
+    "export": "results",
+    "doctor": "doctor",
+}
+"""The verbs, in the order in which --help lists them, and the modules of phasevae.cli that define them."""
+
+
+class _Commands(Mapping[str, TyperCommand]):
+    """The commands of all verbs. A module is imported when one of its verbs is asked for."""
+
+    def __getitem__(self, verb: str) -> TyperCommand:
+        module = importlib.import_module(f"phasevae.cli.{VERBS[verb]}")
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(cls=_Verb)(getattr(module, verb))
+        return typer.main.get_command(alone)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
+class _Group(TyperGroup):
+    """All verbs."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.commands = _Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
 
 app = typer.Typer(
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -59,10 +89,6 @@ class _Verb(TyperCommand):
                 raise
             form = " ".join([ctx.command_path, *(name.upper() for name in arguments)])
             raise InputError(f"{option}: is an argument, must be given by its place: {form} ...") from None
-
-
-for verb in VERBS:
-    app.command(cls=_Verb)(verb)
 
 
 def _print_version(wanted: bool) -> None:

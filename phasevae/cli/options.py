@@ -99,6 +99,9 @@ DataMemory = Annotated[
         "--data-memory-mb", min=1, help="Memory for the samples in MiB; larger data stay in their file (default: half)."
     ),
 ]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads (default: OMP_NUM_THREADS, or all cores).")
+]
 SettingsJson = Annotated[str | None, typer.Option(help="Training settings as JSON, as the workflow gives them.")]
 NetworkChoice = Annotated[
     str | None,

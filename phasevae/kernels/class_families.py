@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,7 +32,9 @@ class Bernoulli(Family):
         return chances(outputs)
 
     def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
-        return rng.random(outputs.shape) < special.expit(outputs)
+        from scipy.special import expit
+
+        return rng.random(outputs.shape) < expit(outputs)
 
 
 class Categorical(Family):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import special
 from torch import Tensor
 from torch.nn import functional
 
@@ -55,7 +54,9 @@ class Multinomial(Counts):
         return self._tensors["mean_total"] * outputs.softmax(-1)
 
     def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
-        return rng.multinomial(round(self._tensors["mean_total"].item()), special.softmax(outputs, -1))
+        from scipy.special import softmax
+
+        return rng.multinomial(round(self._tensors["mean_total"].item()), softmax(outputs, -1))
 
 
 class NegativeBinomial(Counts):
@@ -102,8 +103,10 @@ class ZeroInflated(NegativeBinomial):
         return torch.cat((kept * log_mean.exp(), 1 - kept + kept * (-self._zero(log_mean)[1]).exp()), -1)
 
     def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
+        from scipy.special import expit
+
         log_mean, logit = np.split(outputs, 2, -1)
-        return np.where(rng.random(logit.shape) < special.expit(logit), 0, super()._drawn(log_mean, rng))
+        return np.where(rng.random(logit.shape) < expit(logit), 0, super()._drawn(log_mean, rng))
 
     def _zero(self, log_mean: Tensor) -> tuple[Tensor, Tensor]:
         """Return ln(1 + m / r), and r times it: minus the log likelihood of zero without dropout."""

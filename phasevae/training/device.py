@@ -38,7 +38,12 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
 
 
 def use_threads(threads: int | None) -> None:
-    """Compute with this many CPU threads; None means all cores that the process may use."""
+    """Compute with this many CPU threads.
+
+    None means as many as OMP_NUM_THREADS says; without it, all cores that the process may use.
+    """
+    if threads is None and "OMP_NUM_THREADS" in os.environ:
+        return  # torch has read it
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(threads or available)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from phasevae.artifacts.files import file_sha256, write_json
 from phasevae.artifacts.tables import write_table
@@ -20,6 +19,9 @@ from phasevae.sweeps.settings import GAUSSIAN, Settings
 from phasevae.trained import save_model
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import HISTORY_COLUMNS, Trainer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_point(
@@ -52,6 +54,8 @@ def write_point(
     provenance : dict
         What computed the point, from which data and code.
     """
+    import pandas as pd
+
     start = time.monotonic()
     model, rows = trainer.model.member(index), problem.rows
     measure = measure_model if settings.hierarchy is None else measure_hierarchy

@@ -52,17 +52,17 @@ def installed(*arguments: object, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def by_hand(tmp_path_factory) -> Path:
-    """Every verb in turn, as the README shows them."""
+    """Every verb in turn, as the README shows them; the first through the command that is installed."""
     folder = tmp_path_factory.mktemp("by-hand")
     installed("dataset", "synthetic", "--eigenvalues", "1,0.6,0.3", "--n-samples", 2000, "-o", "set", folder=folder)
-    installed("spectrum", "set", "-o", "set/spectrum.json", folder=folder)
+    succeed("spectrum", "set", "-o", "set/spectrum.json", folder=folder)
     grid = "0.4,0.6,0.8,1.1,1.3"
-    installed("train", "set", "--sigma2", grid, "--seeds", "0,1", *TRAIN, "-o", "set/points", folder=folder)
+    succeed("train", "set", "--sigma2", grid, "--seeds", "0,1", *TRAIN, "-o", "set/points", folder=folder)
     tables = ("--dimensions", "dimensions.csv", "--timing", "timing.csv")
-    installed("collect", "set/points", "-o", "sweep.csv", *tables, folder=folder)
-    installed("fit", "sweep.csv", "--spectrum", "set/spectrum.json", "-o", "fit.json", folder=folder)
+    succeed("collect", "set/points", "-o", "sweep.csv", *tables, folder=folder)
+    succeed("fit", "sweep.csv", "--spectrum", "set/spectrum.json", "-o", "fit.json", folder=folder)
     inputs = ("--sweep", "sweep.csv", "--dimensions", "dimensions.csv", "--fit", "fit.json")
-    installed("plot", "kl", *inputs, "--spectrum", "set/spectrum.json", "-o", "figures/kl", folder=folder)
+    succeed("plot", "kl", *inputs, "--spectrum", "set/spectrum.json", "-o", "figures/kl", folder=folder)
     return folder
 
 
@@ -197,6 +197,8 @@ def test_holdout_is_measured(by_hand, tmp_path):
         (("train", "absent", "--sigma2", "1", "--latent", "2", "-o", "p"), "data.json: no such file"),
         (("train", "absent", "--sigma2", "1", "-o", "p"), "n_latent: is missing"),
         (("train", "absent", "--latent", "2", "-o", "p"), "give either --plan"),
+        (("train", "absent", "--plan", "p.csv", "--seeds", "0,1", "-o", "p"), "--seeds: 0,1, must be left out with --plan"),
+        (("train", "absent", "--plan", "p.csv", "--beta", "2", "-o", "p"), "--beta: 2, must be left out with --plan"),
         (("train", "absent", "--sigma2", "-1", "--latent", "2", "-o", "p"), "sigma2[0]: -1.0, must be at least 1e-30"),
         (("train", "absent", "--sigma2", "1,1", "--latent", "2", "-o", "p"), "given twice"),
         (("collect", "-o", "s.csv"), "give either a folder"),

@@ -18,7 +18,8 @@ def test_conditional_data_from_the_configuration_to_the_figure(tmp_path):
     tiny = {"n_samples": 400, "hidden": [8], "sigma2": [0.2, 0.3, 0.9, 1.3], "seeds": [0], "samples": 3000}
     config["datasets"]["conditional"] |= tiny | {"n_buckets": 1}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config | {"train_threads": 1}))
-    run = snakemake(tmp_path, "--configfile", str(tmp_path / "tiny.yaml"))
+    wanted = [f"results/conditional/{file}" for file in ("fit.json", "figures/conditions.png")]
+    run = snakemake(tmp_path, *wanted, "--configfile", str(tmp_path / "tiny.yaml"))
     assert run.returncode == 0, run.stdout
     results = tmp_path / "results" / "conditional"
     spectrum = read_spectrum(results / "spectrum.json")

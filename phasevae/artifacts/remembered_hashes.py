@@ -1,0 +1,66 @@
+"""Hashes of code that outlive the process: a small file beside the bytecode of the package, keyed by its sources.
+
+To find a hash takes more than a second, to read all sources 20 ms. As for bytecode, PYTHONDONTWRITEBYTECODE keeps the
+file from being written, PYTHONPYCACHEPREFIX moves it, and where the folder is read-only there is none.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from phasevae.artifacts.files import json_sha256, read_json, write_json
+from phasevae.errors import InputError
+
+
+def remembered(package: Path, question: object, compute: Callable[[], str]) -> str:
+    """Return a hash of code that an earlier process found in the same sources, or compute it.
+
+    Parameters
+    ----------
+    package : Path
+        The folder of the sources.
+    question : object
+        What the hash is of, a value of JSON.
+    compute : callable
+        Finds the hash.
+    """
+    sources = _sources_sha256(package)
+    file = Path(importlib.util.cache_from_source(str(package / "source_hash.py"))).with_suffix(".json")
+    hashes = _read(file, sources)
+    key = json_sha256(question)
+    if key not in hashes:
+        hashes[key] = compute()
+        if not sys.dont_write_bytecode:
+            _write(file, {"sources": sources, "hashes": {**_read(file, sources), **hashes}})
+    return hashes[key]
+
+
+@functools.cache
+def _sources_sha256(package: Path) -> str:
+    """Digest of the names and contents of all sources of the package."""
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(package).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _read(file: Path, sources: str) -> dict[str, str]:
+    """The hashes in the file; none if it is missing, damaged or of other sources."""
+    try:
+        record = read_json(file, ("sources", "hashes"))
+    except (InputError, OSError):
+        return {}
+    return record["hashes"] if record["sources"] == sources else {}
+
+
+def _write(file: Path, record: dict[str, object]) -> None:
+    try:
+        write_json(file, record)
+    except OSError:  # a folder that is read-only, a full disk: the next process computes it again
+        return
