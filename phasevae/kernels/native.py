@@ -45,7 +45,9 @@ def bernoulli_nll(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
     return _ops.bernoulli_nll(x, logits, sigma2)
 
 
-def reparam_kl_backward(grad_z: Tensor, grad_kl: Tensor, mu: Tensor, logvar: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+def reparam_kl_backward(
+    grad_z: Tensor, grad_kl: Tensor, mu: Tensor, logvar: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
     """See `phasevae.kernels.elbo.reparam_kl_backward`."""
     return _ops.reparam_kl_backward(grad_z, grad_kl, mu, logvar, z)
 

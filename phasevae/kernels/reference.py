@@ -37,7 +37,9 @@ def bernoulli_nll(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
     return _BernoulliNLL.apply(x, logits, sigma2)
 
 
-def reparam_kl_backward(grad_z: Tensor, grad_kl: Tensor, mu: Tensor, logvar: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+def reparam_kl_backward(
+    grad_z: Tensor, grad_kl: Tensor, mu: Tensor, logvar: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
     """See `phasevae.kernels.elbo.reparam_kl_backward`."""
     _, _, slope = width(logvar)
     total, difference = grad_z[:, 0], grad_z[:, 0]

@@ -22,8 +22,8 @@ from phasevae.sweeps.settings import Settings
 from phasevae.training.cuda_graph import Inputs
 from phasevae.training.problem import Problem
 from phasevae.training.step_rows import StepRows
-from phasevae.training.variance_reduction import is_matched
 from phasevae.training.vae_step import VAEStep
+from phasevae.training.variance_reduction import is_matched
 
 SECONDS = 0.25
 """About how long a call takes at most: between two calls a training can be stopped."""
@@ -117,8 +117,6 @@ class NativeSteps:
         began = time.perf_counter()
         seen, x = self._shown.tensors
         rows, factors, rates = inputs
-        implementation("cpu").train_steps(
-            seen, x, rows, factors=factors, rates=rates, first=first, **self._constants
-        )
+        implementation("cpu").train_steps(seen, x, rows, factors=factors, rates=rates, first=first, **self._constants)
         steps = rows.shape[0] * SECONDS / max(time.perf_counter() - began, 1e-9)
         self.at_once = max(1, min(int(steps), 2 * rows.shape[0]))

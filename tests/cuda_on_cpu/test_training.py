@@ -17,14 +17,12 @@ from small import gaussian_rows, recipe
 
 from phasevae.kernels import dispatch, elbo, mlp
 from phasevae.sweeps.settings import Member
-from phasevae.training import variance_reduction
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 
 if "EMULATED_KERNELS" not in os.environ:
     pytest.skip("needs the emulated kernels: .ci/native", allow_module_level=True)
 
-from phasevae.kernels import native
 
 MEMBERS = [Member(sigma2, 1.0, seed) for sigma2 in (0.3, 0.6, 0.9) for seed in (0, 1)]
 STEPS = 300
@@ -54,6 +52,7 @@ def trained(variant: str, use_graph: bool = False, native_adam: bool = True) -> 
     members = MEMBERS[::2] if variant == "one seed" else MEMBERS
     trainer = Trainer(Problem.of(x, settings), members, settings, use_graph)
     trainer._adam._native = native_adam
+    trainer._native_steps = None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert trainer.run()
