@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contenders.common import Contender, Run
+from contenders.common import Run
 from phasevae.kernels.dispatch import backend
 from phasevae.sweeps.settings import Member
 from phasevae.training.trainer import Trainer
@@ -19,7 +19,7 @@ def prepare(run: Run) -> dict[str, Any]:
     return {}
 
 
-def start(run: Run) -> Contender:
+def start(run: Run) -> Phasevae:
     """The models before their training."""
     return Phasevae(run)
 
@@ -32,6 +32,11 @@ class Phasevae:
         self.detail = f"{backend('cpu')}, {run.threads} threads"
         members = [Member(sigma2, 1.0, run.seed) for sigma2 in run.sigma2]
         self._trainer = Trainer(torch.from_numpy(run.x), members, run.settings)
+
+    def in_operations(self) -> Phasevae:
+        """Take single operations instead of native calls of whole steps."""
+        self._trainer._native_steps = None
+        return self
 
     def train(self, steps: int) -> None:
         train_steps(self._trainer, steps)

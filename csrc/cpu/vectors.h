@@ -27,7 +27,7 @@ PHASEVAE_INLINE V load(const T* from) {
 }
 
 template <class V, class T>
-PHASEVAE_INLINE void store(T* to, V value) {
+PHASEVAE_INLINE void store(T* to, const V& value) {
   std::memcpy(to, &value, sizeof value);
 }
 

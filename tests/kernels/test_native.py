@@ -381,19 +381,21 @@ def test_adam_is_torchs(device, dtype, tolerance, monkeypatch):
 
 
 @on_devices
-def test_200_steps_lead_to_the_same_parameters(device, monkeypatch):
-    x = gaussian_rows(device=device)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-12)])
+def test_200_steps_lead_to_the_same_parameters(device, dtype, tolerance, monkeypatch):
+    """With 64 rows their noise is matched. Single precision has other roundings, which grow."""
+    x = gaussian_rows(device=device, dtype=dtype)
     members = [Member(sigma2, 1.0, 0) for sigma2 in (0.3, 0.6, 0.9, 1.2)]
     trained = {}
     for name in ("torch", f"native_{device}"):
         monkeypatch.setenv("PHASEVAE_BACKEND", name)
         monkeypatch.setattr(dispatch, "_chosen", {})
-        trainer = Trainer(x, members, recipe())
+        trainer = Trainer(x, members, recipe(batch=64, samples=64 * 200.0))
         assert trainer.run()
         assert dispatch.backend(device) == name
         trained[name] = trainer.model.parameters.double().cpu()
     expected, native = trained.values()
-    assert distance(native, expected) < 1e-4
+    assert distance(native, expected) < tolerance
 
 
 @pytest.mark.skipif(not native.HAS_NETWORK_KERNELS, reason="needs AVX2")
