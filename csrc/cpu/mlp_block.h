@@ -1,8 +1,8 @@
 // The passes of a block of rows through all layers of a network, forward and back, for the instruction set of the file
 // that includes this header.
 //
-// Inside an anonymous namespace, that file defines a vector `V` of `kLanes` floats, the operations on it, and
-// `kTileRows`: the number of rows, two vectors wide, that fit in the registers.
+// Inside an anonymous namespace, that file defines a vector `V` of `kLanes` floats, the operations on it, and the rows
+// and vectors of a tile that fits in the registers, `kTileRows` and `kTileVectors`.
 // Templates and inline functions of the standard library are not allowed here. The linker keeps one copy of each, and
 // it could be the copy of this file, compiled for a processor that others do not have.
 //
@@ -25,21 +25,21 @@ PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_ro
   V c[kTileRows][Vectors];
 #pragma GCC unroll 8
   for (int64_t r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
       c[r][v] = start ? load(start + v * kLanes) : zero();
     }
   }
   for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
     V row[Vectors];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
       row[v] = load(b + v * kLanes);
     }
 #pragma GCC unroll 8
     for (int64_t r = 0; r < kTileRows; ++r) {
       const V factor = broadcast(a[r * a_row]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) {
         c[r][v] = multiply_add(factor, row[v], c[r][v]);
       }
@@ -47,7 +47,7 @@ PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_ro
   }
 #pragma GCC unroll 8
   for (int64_t r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
       finish(r, v, c[r][v]);
     }
@@ -58,8 +58,12 @@ PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_ro
 template <class Visit>
 PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
   int64_t column = 0;
-  for (; column + 2 * kLanes <= columns; column += 2 * kLanes) {
+  for (; column + kTileVectors * kLanes <= columns; column += kTileVectors * kLanes) {
+    visit(column, Count<kTileVectors>());
+  }
+  if (kTileVectors > 2 && column + 2 * kLanes <= columns) {
     visit(column, Count<2>());
+    column += 2 * kLanes;
   }
   for (; column < columns; column += kLanes) {
     visit(column, Count<1>());
