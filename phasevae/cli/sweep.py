@@ -109,7 +109,7 @@ def train(
     for key in () if plan is None else GRID_KEYS:
         if context.params.get(key) is not None:
             option = f"--{key.replace('_', '-')}"
-            raise InputError(f"{option}: {context.params[key]}, must be left out with --plan, whose points have their own")
+            raise InputError(f"{option}: {context.params[key]}, must be left out with --plan")
     if plan is None:
         if bucket is not None:
             raise InputError(f"--bucket: {bucket}, goes with --plan")

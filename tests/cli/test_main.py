@@ -197,7 +197,7 @@ def test_holdout_is_measured(by_hand, tmp_path):
         (("train", "absent", "--sigma2", "1", "--latent", "2", "-o", "p"), "data.json: no such file"),
         (("train", "absent", "--sigma2", "1", "-o", "p"), "n_latent: is missing"),
         (("train", "absent", "--latent", "2", "-o", "p"), "give either --plan"),
-        (("train", "absent", "--plan", "p.csv", "--seeds", "0,1", "-o", "p"), "--seeds: 0,1, must be left out with --plan"),
+        (("train", "absent", "--plan", "p.csv", "--seeds", "4", "-o", "p"), "--seeds: 4, must be left out with --plan"),
         (("train", "absent", "--plan", "p.csv", "--beta", "2", "-o", "p"), "--beta: 2, must be left out with --plan"),
         (("train", "absent", "--sigma2", "-1", "--latent", "2", "-o", "p"), "sigma2[0]: -1.0, must be at least 1e-30"),
         (("train", "absent", "--sigma2", "1,1", "--latent", "2", "-o", "p"), "given twice"),
