@@ -26,7 +26,7 @@ MODES = ("auto", "off", "cpu", "cuda")
 # by one, as in PyTorch, so that both agree bit for bit with any instruction set.
 CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-Wall", "-Wextra"]
 CXX_FLAGS += ["-Wno-unused-parameter"]  # torch's headers
-CPU_SOURCES = ("elbo_cpu", "elbo_rows", "mlp_cpu", "mlp_v3", "mlp_v4", "targets")
+CPU_SOURCES = ("adam", "elbo_cpu", "elbo_rows", "mlp_cpu", "mlp_v3", "mlp_v4", "moments", "step", "step_cpu", "targets")
 NVCC_FLAGS = ["-O3", "-lineinfo", "--fmad=false"]
 
 

@@ -21,9 +21,8 @@ from captured import Call, Recorder, tensors_of
 from shared import ARCHITECTURES, make_parser
 from torch import Tensor
 
-from phasevae.kernels import adam, dispatch, mlp
+from phasevae.kernels import dispatch, mlp
 from phasevae.sweeps.settings import Member, Settings
-from phasevae.training import variance_reduction
 from phasevae.training.trainer import Trainer
 
 # Operations that allocate or rename memory.
@@ -113,7 +112,6 @@ def record(models: int, shape: tuple[int, tuple[int, ...], int], batch: int) -> 
     members = [Member(0.5 + 0.01 * i, 1.0, i % 2) for i in range(models)]
     settings = Settings(n_latent=n_latent, hidden=hidden, batch=batch, samples=batch * 1e4)
     trainer = Trainer(torch.randn(2048, dimension), members, settings, use_graph=False)
-    trainer._adam._native = dispatch.backend("cpu") != "torch"
     trainer._inputs.prepare(0)
     recorder = PartRecorder()
     with recorder:
@@ -127,11 +125,8 @@ def as_on_a_gpu() -> None:
     mlp._native_kernels = lambda *_: False
     mlp._is_thin = lambda *_: False
     if dispatch.backend("cpu") != "torch":
-        # Only its arguments count.
-        torch.library.impl("phasevae::adam_step", "CPU")(lambda *_: None)
         of_cpu = dispatch.implementation("cpu")
-        adam.implementation = variance_reduction.implementation = lambda _: of_cpu
-        variance_reduction._in_one_launch = lambda mu: mu.shape[-1] <= of_cpu.MOST_MATCHED
+        of_cpu.TARGET_DEVICES = tuple("cpu" for device in of_cpu.TARGET_DEVICES if device == "cuda")
 
 
 def table(shape: tuple[int, tuple[int, ...], int], batch: int, with_calls: bool) -> list[str]:

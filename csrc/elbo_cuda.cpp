@@ -57,23 +57,8 @@ class Cuda {
   void* stream_;
 };
 
-// Adam on the CPU is torch's.
-void adam_step(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& first_moment,
-               const at::Tensor& second_moment, const at::Tensor& learning_rate, const at::Tensor& steps_done,
-               double beta1, double beta2, double epsilon) {
-  check_adam(parameters, gradients, first_moment, second_moment, learning_rate, steps_done);
-  const Cuda device(parameters);
-  for_type_of(parameters, [&](auto zero) {
-    device.adam_step(adam_arguments<decltype(zero)>(parameters, gradients, first_moment, second_moment, learning_rate,
-                                                    steps_done, beta1, beta2, epsilon));
-  });
-}
-
 }  // namespace
 
-TORCH_LIBRARY_IMPL(phasevae, CUDA, library) {
-  register_ops<Cuda>(library);
-  library.impl("adam_step", &adam_step);
-}
+TORCH_LIBRARY_IMPL(phasevae, CUDA, library) { register_ops<Cuda>(library); }
 
 }  // namespace phasevae

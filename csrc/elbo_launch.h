@@ -82,6 +82,12 @@ struct Matching {
 };
 
 template <class T>
+struct Values {
+  const T* data;  // [M, size], of R rows
+  int64_t models, size, rows;
+};
+
+template <class T>
 struct Adam {
   T* parameters;  // [size], as the next three
   const T* gradients;
@@ -115,7 +121,8 @@ const char* error_string(int error);
 
 }  // namespace cuda
 
-// CPU kernels for one thread's share: rows [begin, end) of the M * B (or M * A * B) rows, or models [begin, end).
+// CPU kernels for one thread's share: rows [begin, end) of the M * B (or M * A * B) rows, or models [begin, end);
+// of Adam, numbers [begin, end).
 namespace cpu {
 
 #define PHASEVAE_CPU_TERM(Term, T)                                           \
@@ -127,6 +134,8 @@ namespace cpu {
   void reparam_kl_backward(const Sampled<T>& in, const SampleGradient<T>& g, int64_t begin, int64_t end); \
   void normals(const Stream& in, int64_t rows, int64_t latents, T* eps, int64_t begin, int64_t end);      \
   void match_moments(const Matching<T>& in, int64_t begin, int64_t end);                                  \
+  void adam_step(const Adam<T>& in, int64_t begin, int64_t end);                                          \
+  void mean_over_rows(const Values<T>& in, T* means, int64_t begin, int64_t end);                         \
   PHASEVAE_CPU_TERM(Gaussian, T)                                                                          \
   PHASEVAE_CPU_TERM(Bernoulli, T)
 

@@ -98,6 +98,21 @@ at::Tensor rao_blackwell_targets(const at::Tensor& x, const OptionalTensor& mean
   return targets;
 }
 
+template <class Device>
+at::Tensor mean_over_rows(const at::Tensor& values, int64_t rows) {
+  check_floating(values, "mean_over_rows", "values");
+  TORCH_CHECK(values.dim() > 0, "mean_over_rows: values must have shape [M, ...], got ", values.sizes());
+  const Device device(values);
+  const at::Tensor numbers = values.contiguous();
+  const int64_t models = values.size(0), size = models > 0 ? values.numel() / models : 0;
+  at::Tensor means = at::empty({models}, values.options());
+  for_type_of(values, [&](auto zero) {
+    using T = decltype(zero);
+    device.mean_over_rows(Values<T>{numbers.const_data_ptr<T>(), models, size, rows}, means.mutable_data_ptr<T>());
+  });
+  return means;
+}
+
 template <class Device, class Term>
 at::Tensor nll(const at::Tensor& x, const at::Tensor& outputs, const at::Tensor& sigma2) {
   check_residual(x, outputs, sigma2, Term::kName);
@@ -128,6 +143,18 @@ at::Tensor nll_backward(const at::Tensor& grad_nll, const at::Tensor& x, const a
 }
 
 template <class Device>
+void adam_step(const at::Tensor& parameters, const at::Tensor& gradients, const at::Tensor& first_moment,
+               const at::Tensor& second_moment, const at::Tensor& learning_rate, const at::Tensor& steps_done,
+               double beta1, double beta2, double epsilon) {
+  check_adam(parameters, gradients, first_moment, second_moment, learning_rate, steps_done);
+  const Device device(parameters);
+  for_type_of(parameters, [&](auto zero) {
+    device.adam_step(adam_arguments<decltype(zero)>(parameters, gradients, first_moment, second_moment, learning_rate,
+                                                    steps_done, beta1, beta2, epsilon));
+  });
+}
+
+template <class Device>
 void register_ops(torch::Library& library) {
   library.impl("reparam_kl", &reparam_kl<Device>);
   library.impl("reparam_kl_backward", &reparam_kl_backward<Device>);
@@ -137,6 +164,7 @@ void register_ops(torch::Library& library) {
   library.impl("gaussian_nll_backward", &nll_backward<Device, Gaussian>);
   library.impl("bernoulli_nll", &nll<Device, Bernoulli>);
   library.impl("bernoulli_nll_backward", &nll_backward<Device, Bernoulli>);
+  library.impl("adam_step", &adam_step<Device>);
 }
 
 }  // namespace phasevae

@@ -73,11 +73,33 @@ inline int64_t tape_size(const Network& network) {
   return total;
 }
 
-// Tasks [begin, end) of the M * blocks of rows; in a backward pass of one split, of the M models.
+// Floats of scratch memory that a thread needs for a forward pass, and for a backward pass.
+inline int64_t forward_scratch(const Network& network) {
+  int64_t total = tape_size(network) + kBlockRows * (pitch(network.widths[0]) + pitch(network.widths[network.layers]));
+  for (int64_t k = 0; k < network.layers; ++k) {
+    total += padded(network.widths[k + 1]) * (network.widths[k] + 1) + kVectorFloats;
+  }
+  return total;
+}
+
+inline int64_t backward_scratch(const Network& network) {
+  int64_t total = kBlockRows * pitch(network.widths[0]), widest = network.widths[network.layers];
+  for (int64_t k = 0; k < network.layers; ++k) {
+    total += padded(network.widths[k]) * network.widths[k + 1] + kVectorFloats;
+    widest = network.widths[k] > widest ? network.widths[k] : widest;
+  }
+  return total + 4 * kBlockRows * pitch(widest);
+}
+
+// Tasks [begin, end) of the M * blocks of rows; in a backward pass of one split, of the M models. The scratch memory
+// begins at a cache line.
 struct NetworkKernels {
-  void (*forward)(const NetworkForward& in, int64_t begin, int64_t end);
-  void (*backward)(const NetworkBackward& in, int64_t begin, int64_t end);
+  void (*forward)(const NetworkForward& in, int64_t begin, int64_t end, float* scratch);
+  void (*backward)(const NetworkBackward& in, int64_t begin, int64_t end, float* scratch);
 };
+
+// Those for this processor, null if there are none.
+const NetworkKernels* network_kernels();
 
 // For processors with AVX-512 and with AVX2; null if the compiler does not support them.
 const NetworkKernels* network_kernels_v4();

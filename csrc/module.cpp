@@ -16,6 +16,7 @@ TORCH_LIBRARY(phasevae, library) {
   library.def(
       "rao_blackwell_targets(Tensor x, Tensor? mean, Tensor mu, Tensor logvar, Tensor z, Tensor decoded, int group)"
       " -> Tensor");
+  library.def("mean_over_rows(Tensor values, int rows) -> Tensor");
   library.def("gaussian_nll(Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
   library.def("gaussian_nll_backward(Tensor grad_nll, Tensor x, Tensor xhat, Tensor sigma2) -> Tensor");
   library.def("bernoulli_nll(Tensor x, Tensor logits, Tensor sigma2) -> Tensor");
@@ -29,6 +30,12 @@ TORCH_LIBRARY(phasevae, library) {
   library.def(
       "mlp_backward(Tensor input, Tensor parameters, int offset, int[] widths, Tensor tape, Tensor grad_output,"
       " Tensor? grad_for_input, bool with_input, Tensor(a!) gradients) -> Tensor");
+  library.def(
+      "train_steps(Tensor inputs, Tensor x, Tensor rows, Tensor streams, Tensor factors, Tensor rates, int first,"
+      " Tensor sigma2, Tensor beta, Tensor of_kl, Tensor keys, Tensor? mean, Tensor? offset, int[] encoder,"
+      " int[] decoder, str family, bool antithetic, bool is_matched, int group, float[] logvar_range, float[] adam,"
+      " Tensor(a!) parameters, Tensor(b!) gradients, Tensor(c!) first_moment, Tensor(d!) second_moment,"
+      " Tensor(e!) window) -> ()");
 }
 
 namespace phasevae {

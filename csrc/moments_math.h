@@ -19,13 +19,18 @@ PHASEVAE_INLINE int stripes_of(int latents) { return kMomentThreads / (latents *
 constexpr int kNewtonSchulzSteps = 6;
 
 template <class T>
+PHASEVAE_INLINE T deviation(T logvar) {
+  return exponential(T(0.5) * logvar);
+}
+
+template <class T>
 PHASEVAE_INLINE T noise_of(T z, T mu, T logvar) {
-  return (z - mu) / exponential(T(0.5) * logvar);
+  return (z - mu) / deviation(logvar);
 }
 
 template <class T>
 PHASEVAE_INLINE T with_noise(T mu, T logvar, T eps) {
-  return mu + exponential(T(0.5) * logvar) * eps;
+  return mu + deviation(logvar) * eps;
 }
 
 // Entry (i, j) of a product of two matrices [n, n].
@@ -38,10 +43,15 @@ PHASEVAE_INLINE T product(const T* a, const T* b, int n, int i, int j) {
   return sum;
 }
 
-// Entry (i, j) of the factor of a step of the Newton-Schulz iteration, (3 - inverse root) / 2.
+// An entry of the factor of a step of the Newton-Schulz iteration, (3 - inverse root) / 2, from that of inverse root.
+template <class T>
+PHASEVAE_INLINE T newton_schulz(bool on_diagonal, T product) {
+  return (on_diagonal ? T(1.5) : T(0)) - T(0.5) * product;
+}
+
 template <class T>
 PHASEVAE_INLINE T newton_schulz(const T* inverse, const T* root, int n, int i, int j) {
-  return (i == j ? T(1.5) : T(0)) - T(0.5) * product(inverse, root, n, i, j);
+  return newton_schulz(i == j, product(inverse, root, n, i, j));
 }
 
 }  // namespace phasevae

@@ -10,21 +10,8 @@
 
 namespace phasevae {
 
-// Sums over the rows of a half, and the sum of the weights, are taken in stripes: number i belongs to stripe
-// i % kStripes. The sum of a stripe is taken in order, then `sum_of_stripes` adds the stripes. The products w_b x_b are
-// summed in order.
-constexpr int kStripes = 16;
-
-// Adds the stripes pairwise: the first half of them and the second, until one is left. Changes them.
-template <class T>
-PHASEVAE_INLINE T sum_of_stripes(T* stripes) {
-  for (int half = kStripes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) {
-      stripes[i] += stripes[i + half];
-    }
-  }
-  return stripes[0];
-}
+// Sums over the rows of a half, and the sum of the weights, are those of stripes (csrc/elbo_math.h). The products
+// w_b x_b are summed in order.
 
 // -1/2 over the variance.
 template <class T>

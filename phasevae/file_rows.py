@@ -70,6 +70,11 @@ class FileRows:
     def __len__(self) -> int:
         return len(self._file)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the networks see the rows as they are, and no condition."""
+        return self._inputs is None and self.conditioning is None
+
     def batch(self, x: Tensor, condition: Tensor | None) -> Batch:
         """Return rows x [..., D] with their condition [..., C] and what the encoder sees of both."""
         seen = None if self._inputs is None else self._inputs(x, condition)

@@ -79,6 +79,13 @@ def posterior(encoded: Tensor) -> tuple[Tensor, Tensor]:
     return mu, logvar.clamp(*LOGVAR_RANGE)
 
 
+def posterior_backward(encoded: Tensor, grad_mu: Tensor, grad_logvar: Tensor) -> Tensor:
+    """Return the derivative by the output of an encoder [M, B, 2 n] from those by mu and log variance, [M, B, n]."""
+    logvar = encoded.chunk(2, dim=-1)[1]
+    inside = (logvar >= LOGVAR_RANGE[0]) & (logvar <= LOGVAR_RANGE[1])
+    return torch.cat((grad_mu, torch.where(inside, grad_logvar, 0.0)), -1)
+
+
 def initialise(
     architecture: Architecture | OwnArchitecture,
     seeds: Sequence[int],

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contenders.common import Contender, Run
+from contenders.common import Run
 from phasevae.kernels.dispatch import backend
 from phasevae.sweeps.settings import Member
 from phasevae.training.trainer import Trainer
@@ -19,7 +19,7 @@ def prepare(run: Run) -> dict[str, Any]:
     return {}
 
 
-def start(run: Run) -> Contender:
+def start(run: Run) -> Phasevae:
     """The models before their training."""
     return Phasevae(run)
 
@@ -33,6 +33,11 @@ class Phasevae:
         members = [Member(sigma2, 1.0, run.seed) for sigma2 in run.sigma2]
         self._trainer = Trainer(torch.from_numpy(run.x), members, run.settings)
 
+    def in_operations(self) -> Phasevae:
+        """Take single operations instead of native calls of whole steps."""
+        self._trainer._native_steps = None
+        return self
+
     def train(self, steps: int) -> None:
         train_steps(self._trainer, steps)
 
@@ -42,5 +47,4 @@ class Phasevae:
 
 def train_steps(trainer: Trainer, steps: int) -> None:
     """Train this many further steps, or to the end of the training."""
-    end = trainer.step + steps
-    trainer.run(should_stop=lambda: trainer.step >= end)
+    trainer.run(until=trainer.step + steps)

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -18,9 +24,10 @@ from phasevae.sweeps.settings import Settings
 
 SQUARES = (512, 1024, 2048)
 LOOP = "loop, batch 128"
+OPERATIONS = ", in single operations"
 
 
-def measure(models: int, threads: int, rows: int, seconds: float, rounds: int) -> pd.DataFrame:
+def measure(models: int, threads: int, rows: int, seconds: float, rounds: int, beside: int = 0) -> pd.DataFrame:
     """Time all trainings and all matrix products in turns.
 
     Parameters
@@ -30,12 +37,52 @@ def measure(models: int, threads: int, rows: int, seconds: float, rounds: int) -
     rows : samples in the data set
     seconds : duration of a turn
     rounds : turns of each training and product; the figures are medians over them
+    beside : busy processes; each training has another turn beside them
 
     Returns
     -------
-    DataFrame : one row per network and training: model-samples/s, GFLOP/s, and the shares of both sgemm rates
+    DataFrame : one row per network and training: model-samples/s, GFLOP/s, and the shares of both sgemm rates; also the
+        rate beside the busy processes, over that alone, and over what an equal division of the cores would leave
     """
-    table = []
+    with busy_processes(beside) as processes:
+        return pd.DataFrame(rows_of_table(models, threads, rows, seconds, rounds, processes))
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[list[subprocess.Popen]]:
+    """Start processes that are busy from SIGCONT to SIGSTOP. They begin stopped."""
+    stop = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)\nwhile True: pass"
+    processes = [subprocess.Popen([sys.executable, "-c", stop]) for _ in range(count)]
+    try:
+        for process in processes:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def beside_them(run: Steps, processes: list[subprocess.Popen]) -> Steps:
+    """Let the processes be busy in each turn."""
+
+    def turn(steps: int) -> None:
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+        try:
+            run(steps)
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGSTOP)
+
+    return turn
+
+
+def rows_of_table(
+    models: int, threads: int, rows: int, seconds: float, rounds: int, processes: list[subprocess.Popen]
+) -> list[dict[str, object]]:
+    """The rows of `measure`."""
+    table: list[dict[str, object]] = []
     for name, (dimension, hidden, n_latent) in ARCHITECTURES.items():
         x = np.random.default_rng(0).standard_normal((rows, dimension), dtype=np.float32)
         usual, ours = (settings_of(protocol, n_latent, hidden, 1e12) for protocol in ("usual", "ours"))
@@ -43,8 +90,9 @@ def measure(models: int, threads: int, rows: int, seconds: float, rounds: int) -
         runs = {LOOP: base}
         for settings in (usual, usual.with_changes(antithetic=True), ours):
             runs[f"phasevae, {words(settings)}"] = replace(base, settings=settings)
-        table += [{"network": name, **row} for row in measured(runs, seconds, rounds)]
-    return pd.DataFrame(table)
+        runs[f"phasevae, {words(ours)}{OPERATIONS}"] = replace(base, settings=ours)
+        table += [{"network": name, **row} for row in measured(runs, seconds, rounds, processes)]
+    return table
 
 
 def words(settings: Settings) -> str:
@@ -53,7 +101,9 @@ def words(settings: Settings) -> str:
     return f"batch {settings.batch}{', antithetic' if settings.antithetic else ''}{default}"
 
 
-def measured(runs: dict[str, Run], seconds: float, rounds: int) -> list[dict[str, object]]:
+def measured(
+    runs: dict[str, Run], seconds: float, rounds: int, processes: list[subprocess.Popen]
+) -> list[dict[str, object]]:
     """The rows of one network; the run named LOOP is that of the usual loop, the others are phasevae's."""
     threads = runs[LOOP].threads
     options = loop.prepare(runs[LOOP])
@@ -61,16 +111,26 @@ def measured(runs: dict[str, Run], seconds: float, rounds: int) -> list[dict[str
     work = {name: float(run.settings.batch * len(run.sigma2)) for name, run in runs.items()}
     for name, run in runs.items():
         if name != LOOP:
-            turns[name] = with_threads(phasevae_trainer.start(run).train, threads)
+            ours = phasevae_trainer.start(run)
+            trained = ours.in_operations() if name.endswith(OPERATIONS) else ours
+            turns[name] = with_threads(trained.train, threads)
         products, operations = layer_products(run)
         turns[layers_of(run)], work[layers_of(run)] = with_threads(products, threads), operations
+    if processes:
+        for name in runs:
+            turns[beside(name)], work[beside(name)] = beside_them(turns[name], processes), work[name]
     for size in SQUARES:
         left, right, out = torch.randn(3, size, size)
         product = repeated(partial(torch.mm, left, right, out=out))
         turns[f"square {size}"], work[f"square {size}"] = with_threads(product, threads), 2.0 * size**3
     rates = {name: work[name] / step for name, step in seconds_per_step(turns, seconds, rounds).items()}
     square = max(rates[f"square {size}"] for size in SQUARES) / 1e9
-    return [as_row(name, run, rates, square) for name, run in runs.items()]
+    return [as_row(name, run, rates, square, len(processes)) for name, run in runs.items()]
+
+
+def beside(name: str) -> str:
+    """The name of a training's turns beside busy processes."""
+    return f"{name}, beside busy processes"
 
 
 def with_threads(run: Steps, threads: int) -> Steps:
@@ -83,12 +143,17 @@ def with_threads(run: Steps, threads: int) -> Steps:
     return turn
 
 
-def as_row(name: str, run: Run, rates: dict[str, float], square: float) -> dict[str, object]:
+def as_row(name: str, run: Run, rates: dict[str, float], square: float, n_busy: int) -> dict[str, object]:
     """A row of the table, from the rates by name and the best rate of square products in GFLOP/s."""
     gflops, layers = rates[name] * flops(run) / 1e9, rates[layers_of(run)] / 1e9
     row = {"training": name, "model-samples/s": rates[name], "over loop": rates[name] / rates[LOOP]}
     row |= {"GFLOP/s": gflops, "sgemm of its layers": layers, "share": gflops / layers}
-    return row | {"best square sgemm": square, "share of best": gflops / square}
+    row |= {"best square sgemm": square, "share of best": gflops / square}
+    if n_busy:
+        share = min(1.0, len(os.sched_getaffinity(0)) / (run.threads + n_busy))
+        left = rates[beside(name)] / rates[name]
+        row |= {f"beside {n_busy}": left, "over equal division": left / share}
+    return row
 
 
 def flops(run: Run) -> float:

@@ -65,6 +65,17 @@ struct Cpu {
     share_rows(in.models * in.draws * in.rows, in.features,
                [&](int64_t b, int64_t e) { cpu::nll_backward(term, in, gradient, b, e); });
   }
+
+  template <class T>
+  void mean_over_rows(const Values<T>& in, T* means) const {
+    share_rows(in.models, std::max<int64_t>(1, in.size),
+               [&](int64_t b, int64_t e) { cpu::mean_over_rows(in, means, b, e); });
+  }
+
+  template <class T>
+  void adam_step(const Adam<T>& in) const {
+    share_rows(in.size, 1, [&](int64_t b, int64_t e) { cpu::adam_step(in, b, e); });
+  }
 };
 
 }  // namespace
@@ -72,6 +83,7 @@ struct Cpu {
 TORCH_LIBRARY_IMPL(phasevae, CPU, library) {
   register_ops<Cpu>(library);
   library.impl("rao_blackwell_targets", &rao_blackwell_targets<Cpu>);
+  library.impl("mean_over_rows", &mean_over_rows<Cpu>);
 }
 
 }  // namespace phasevae

@@ -7,7 +7,6 @@
 #include "../elbo_launch.h"
 #include "../elbo_math.h"
 #include "../elbo_residual.h"
-#include "../moments_math.h"
 #include "vectorised.h"
 
 namespace phasevae::cpu {
@@ -160,92 +159,6 @@ PHASEVAE_INLINE void draw_all(const Stream& in, int64_t rows, int64_t latents, T
   });
 }
 
-// Calls visit(chunk, eps, mu, logvar) for the chunks of one model's draw.
-template <class T, class Visit>
-PHASEVAE_INLINE void for_each_noise(const Matching<T>& in, int64_t model, int64_t draw, const Visit& visit) {
-  const int64_t first = model * in.rows;
-  for_each_chunk(in.rows, in.latents, first, first + in.rows, [&](const Chunk& chunk) __attribute__((always_inline)) {
-    T eps[kChunk], mu_buffer[kChunk], logvar_buffer[kChunk];
-    const T* __restrict mu = contiguous(in.mu, chunk, mu_buffer);
-    const T* __restrict logvar = contiguous(in.logvar, chunk, logvar_buffer);
-    const T* __restrict z = in.z + ((model * in.draws + draw) * in.rows + chunk.row) * in.latents;
-    const int64_t size = chunk.size();
-#pragma omp simd
-    for (int64_t i = 0; i < size; ++i) {
-      eps[i] = noise_of(z[i], mu[i], logvar[i]);
-    }
-    visit(chunk, eps, mu, logvar);
-  });
-}
-
-// C^(-1/2) of one model, with the sums of csrc/moments_math.h.
-template <class T>
-PHASEVAE_INLINE void inverse_root(const Matching<T>& in, int64_t model, T* inverse) {
-  const int n = static_cast<int>(in.latents), entries = n * n, stripes = stripes_of(n);
-  T partial[kMomentThreads] = {}, root[kMomentThreads], step[kMomentThreads], next[kMomentThreads];
-  for_each_noise(in, model, 0,
-                 [&](const Chunk& chunk, const T* eps, const T*, const T*) __attribute__((always_inline)) {
-                   for (int64_t row = 0; row < chunk.n_rows; ++row) {
-                     T* __restrict sums = partial + (chunk.row + row) % stripes * entries;
-                     const T* __restrict e = eps + row * n;
-                     for (int i = 0; i < n; ++i) {
-                       for (int j = 0; j < n; ++j) {
-                         sums[i * n + j] += e[i] * e[j];
-                       }
-                     }
-                   }
-                 });
-  for (int s = 1; s < stripes; ++s) {
-    for (int i = 0; i < entries; ++i) {
-      partial[i] += partial[s * entries + i];
-    }
-  }
-  for (int i = 0; i < entries; ++i) {
-    root[i] = partial[i] / static_cast<T>(in.rows);
-    inverse[i] = i / n == i % n ? T(1) : T(0);
-  }
-  for (int iteration = 0; iteration < kNewtonSchulzSteps; ++iteration) {
-    for (int i = 0; i < entries; ++i) {
-      step[i] = newton_schulz(inverse, root, n, i / n, i % n);
-    }
-    for (int i = 0; i < entries; ++i) {
-      next[i] = product(root, step, n, i / n, i % n);
-    }
-    std::copy_n(next, entries, root);
-    for (int i = 0; i < entries; ++i) {
-      next[i] = product(step, inverse, n, i / n, i % n);
-    }
-    std::copy_n(next, entries, inverse);
-  }
-}
-
-template <class T>
-PHASEVAE_INLINE void match(const Matching<T>& in, int64_t begin, int64_t end) {
-  const int n = static_cast<int>(in.latents);
-  for (int64_t model = begin; model < end && n > 0; ++model) {
-    T inverse[kMomentThreads];
-    inverse_root(in, model, inverse);
-    for (int64_t draw = 0; draw < in.draws; ++draw) {
-      for_each_noise(
-          in, model, draw,
-          [&](const Chunk& chunk, const T* eps, const T* mu, const T* logvar) __attribute__((always_inline)) {
-            T* __restrict out = in.matched + ((model * in.draws + draw) * in.rows + chunk.row) * in.latents;
-            for (int64_t row = 0; row < chunk.n_rows; ++row) {
-              T matched[kMostMatched] = {};
-              for (int k = 0; k < n; ++k) {
-                for (int j = 0; j < n; ++j) {
-                  matched[j] += eps[row * n + k] * inverse[k * n + j];
-                }
-              }
-              for (int j = 0; j < n; ++j) {
-                out[row * n + j] = with_noise(mu[row * n + j], logvar[row * n + j], matched[j]);
-              }
-            }
-          });
-    }
-  }
-}
-
 template <class Term, class T>
 PHASEVAE_INLINE void sum_terms(const Residual<T>& in, T* nll, int64_t begin, int64_t end) {
   for (int64_t at = begin; at < end; ++at) {
@@ -277,6 +190,25 @@ PHASEVAE_INLINE void differentiate_terms(const Residual<T>& in, const ResidualGr
   }
 }
 
+template <class T>
+PHASEVAE_INLINE void average(const Values<T>& in, T* means, int64_t begin, int64_t end) {
+  for (int64_t model = begin; model < end; ++model) {
+    const T* __restrict values = in.data + model * in.size;
+    T stripes[kStripes] = {};
+    int64_t first = 0;
+    for (; first + kStripes <= in.size; first += kStripes) {
+#pragma omp simd
+      for (int i = 0; i < kStripes; ++i) {
+        stripes[i] += values[first + i];
+      }
+    }
+    for (int i = 0; first + i < in.size; ++i) {
+      stripes[i] += values[first + i];
+    }
+    means[model] = sum_of_stripes(stripes) / static_cast<T>(in.rows);
+  }
+}
+
 }  // namespace
 
 #define PHASEVAE_TERM(Term, T, CLONES)                                                                              \
@@ -297,7 +229,9 @@ PHASEVAE_INLINE void differentiate_terms(const Residual<T>& in, const ResidualGr
   CLONES void normals(const Stream& in, int64_t rows, int64_t n, T* eps, int64_t begin, int64_t end) {            \
     draw_all(in, rows, n, eps, begin, end);                                                                       \
   }                                                                                                               \
-  CLONES void match_moments(const Matching<T>& in, int64_t begin, int64_t end) { match(in, begin, end); }         \
+  CLONES void mean_over_rows(const Values<T>& in, T* means, int64_t begin, int64_t end) {                         \
+    average(in, means, begin, end);                                                                               \
+  }                                                                                                               \
   PHASEVAE_TERM(Gaussian, T, CLONES)                                                                              \
   PHASEVAE_TERM(Bernoulli, T, CLONES)
 

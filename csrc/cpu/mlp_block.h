@@ -1,8 +1,8 @@
 // The passes of a block of rows through all layers of a network, forward and back, for the instruction set of the file
 // that includes this header.
 //
-// Inside an anonymous namespace, that file defines a vector `V` of `kLanes` floats, the operations on it, and
-// `kTileRows`: the number of rows, two vectors wide, that fit in the registers.
+// Inside an anonymous namespace, that file defines a vector `V` of `kLanes` floats, the operations on it, and the rows
+// and vectors of a tile that fits in the registers, `kTileRows` and `kTileVectors`.
 // Templates and inline functions of the standard library are not allowed here. The linker keeps one copy of each, and
 // it could be the copy of this file, compiled for a processor that others do not have.
 //
@@ -25,21 +25,21 @@ PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_ro
   V c[kTileRows][Vectors];
 #pragma GCC unroll 8
   for (int64_t r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
       c[r][v] = start ? load(start + v * kLanes) : zero();
     }
   }
   for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
     V row[Vectors];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
       row[v] = load(b + v * kLanes);
     }
 #pragma GCC unroll 8
     for (int64_t r = 0; r < kTileRows; ++r) {
       const V factor = broadcast(a[r * a_row]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) {
         c[r][v] = multiply_add(factor, row[v], c[r][v]);
       }
@@ -47,7 +47,7 @@ PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_ro
   }
 #pragma GCC unroll 8
   for (int64_t r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
       finish(r, v, c[r][v]);
     }
@@ -58,8 +58,12 @@ PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_ro
 template <class Visit>
 PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
   int64_t column = 0;
-  for (; column + 2 * kLanes <= columns; column += 2 * kLanes) {
+  for (; column + kTileVectors * kLanes <= columns; column += kTileVectors * kLanes) {
+    visit(column, Count<kTileVectors>());
+  }
+  if (kTileVectors > 2 && column + 2 * kLanes <= columns) {
     visit(column, Count<2>());
+    column += 2 * kLanes;
   }
   for (; column < columns; column += kLanes) {
     visit(column, Count<1>());
@@ -98,28 +102,19 @@ PHASEVAE_INLINE void copy_rows(const Rows& from, int64_t model, int64_t row, int
   }
 }
 
-// Memory of one thread, cut into arrays that begin at whole vectors.
+// Cuts memory into arrays that begin at whole vectors.
 class Arena {
  public:
-  explicit Arena(int64_t floats)
-      : memory_(static_cast<float*>(std::aligned_alloc(64, padded(floats) * sizeof(float)))) {
-    if (!memory_) {
-      throw std::bad_alloc();
-    }
-  }
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  ~Arena() { std::free(memory_); }
+  explicit Arena(float* memory) : next_(memory) {}
 
   float* take(int64_t floats) {
-    float* taken = memory_ + used_;
-    used_ += padded(floats);
+    float* taken = next_;
+    next_ += padded(floats);
     return taken;
   }
 
  private:
-  float* memory_;
-  int64_t used_ = 0;
+  float* next_;
 };
 
 // Computes one layer of a block: out = in W + b, with a ReLU if it is not the last. packed: the panels of W; bias:
@@ -198,7 +193,7 @@ PHASEVAE_INLINE void layer_gradients(const float* in, const float* out, int64_t 
   });
 }
 
-void forward(const NetworkForward& in, int64_t begin, int64_t end) {
+void forward(const NetworkForward& in, int64_t begin, int64_t end, float* scratch) {
   const Network& network = in.network;
   const int64_t *widths = network.widths, layers = network.layers, first = widths[0], last = widths[layers];
   const int64_t blocks = blocks_of(in.rows), tape = tape_size(network);
@@ -206,7 +201,7 @@ void forward(const NetworkForward& in, int64_t begin, int64_t end) {
   for (int64_t k = 0; k < layers; ++k) {
     weights += padded(widths[k + 1]) * (widths[k] + 1);
   }
-  Arena arena(weights + kBlockRows * (pitch(first) + pitch(last)) + (in.tape ? 0 : tape));
+  Arena arena(scratch);
   float* const packed = arena.take(weights);
   float* const input = arena.take(kBlockRows * pitch(first));
   float* const output = arena.take(kBlockRows * pitch(last));
@@ -250,7 +245,7 @@ void forward(const NetworkForward& in, int64_t begin, int64_t end) {
   }
 }
 
-void backward(const NetworkBackward& in, int64_t begin, int64_t end) {
+void backward(const NetworkBackward& in, int64_t begin, int64_t end, float* scratch) {
   const Network& network = in.network;
   const int64_t *widths = network.widths, layers = network.layers, first = widths[0], last = widths[layers];
   const int64_t blocks = blocks_of(in.rows), tape = tape_size(network);
@@ -260,7 +255,7 @@ void backward(const NetworkBackward& in, int64_t begin, int64_t end) {
     widest = widths[k] > widest ? widths[k] : widest;
   }
   const int64_t widest_block = kBlockRows * pitch(widest);
-  Arena arena(weights + kBlockRows * pitch(first) + 4 * widest_block);
+  Arena arena(scratch);
   float* const packed = arena.take(weights);
   float* const input = arena.take(kBlockRows * pitch(first));
   float* buffers[2][2];

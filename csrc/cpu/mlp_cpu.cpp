@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "../mlp_launch.h"
+#include "scratch.h"
 #include "vectorised.h"
 
 namespace phasevae {
@@ -32,16 +33,11 @@ const cpu::NetworkKernels* choose_kernels() {
   return nullptr;
 }
 
-const cpu::NetworkKernels* kernels() {
-  static const cpu::NetworkKernels* const chosen = choose_kernels();
-  return chosen;
-}
-
 // The largest number of blocks of rows whose sums are kept separately. Each sum has the size of the gradients.
 constexpr int64_t kMostParts = 16;
 
 const cpu::NetworkKernels& checked_kernels(const char* op) {
-  const cpu::NetworkKernels* chosen = kernels();
+  const cpu::NetworkKernels* chosen = cpu::network_kernels();
   TORCH_CHECK(chosen, op, ": needs a processor with AVX2 and an extension compiled by g++ 12 or later");
   return *chosen;
 }
@@ -91,7 +87,9 @@ std::tuple<at::Tensor, at::Tensor> mlp_forward(const at::Tensor& input, const at
   at::Tensor tape = at::empty({keep ? tasks * cpu::tape_size(network) : 0}, input.options());
   const NetworkForward pass{network, rows, from, output.mutable_data_ptr<float>(),
                             keep ? tape.mutable_data_ptr<float>() : nullptr};
-  at::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) { run.forward(pass, begin, end); });
+  at::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+    run.forward(pass, begin, end, cpu::Scratch(cpu::forward_scratch(network)).get());
+  });
   return {output, tape};
 }
 
@@ -145,10 +143,13 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
                        gradients.mutable_data_ptr<float>() + offset,
                        gradients.stride(0),
                        1};
+  const auto backward = [&](int64_t begin, int64_t end) {
+    run.backward(pass, begin, end, cpu::Scratch(cpu::backward_scratch(network)).get());
+  };
   // Either a thread takes whole models, or the blocks are added afterwards. The order, and so the numbers, are the
   // same.
   if (blocks == 1 || blocks > kMostParts || models % threads == 0 || models >= 4 * threads) {
-    at::parallel_for(0, models, 1, [&](int64_t begin, int64_t end) { run.backward(pass, begin, end); });
+    at::parallel_for(0, models, 1, backward);
     return grad_input;
   }
   const int64_t size = parameters_of(network);
@@ -156,14 +157,19 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
   pass.gradients = parts.mutable_data_ptr<float>();
   pass.gradient_model = size;
   pass.splits = blocks;
-  at::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) { run.backward(pass, begin, end); });
+  at::parallel_for(0, tasks, 1, backward);
   add_up(parts, size, gradients.narrow(1, offset, size));
   return grad_input;
 }
 
 }  // namespace
 
-bool has_network_kernels() { return kernels() != nullptr; }
+const cpu::NetworkKernels* cpu::network_kernels() {
+  static const NetworkKernels* const chosen = choose_kernels();
+  return chosen;
+}
+
+bool has_network_kernels() { return cpu::network_kernels() != nullptr; }
 
 TORCH_LIBRARY_IMPL(phasevae, CPU, library) {
   library.impl("mlp_forward", &mlp_forward);

@@ -1,8 +1,6 @@
 // The kernels of the networks for processors with AVX2.
 
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "../mlp_launch.h"
 #include "vectorised.h"
@@ -20,6 +18,7 @@ namespace {
 using V = __m256;
 constexpr int64_t kLanes = 8;
 constexpr int64_t kTileRows = 4;
+constexpr int kTileVectors = 3;
 
 PHASEVAE_INLINE V zero() { return _mm256_setzero_ps(); }
 PHASEVAE_INLINE V load(const float* from) { return _mm256_loadu_ps(from); }

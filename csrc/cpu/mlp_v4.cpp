@@ -1,8 +1,6 @@
 // The kernels of the networks for processors with AVX-512.
 
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "../mlp_launch.h"
 #include "vectorised.h"
@@ -20,6 +18,7 @@ namespace {
 using V = __m512;
 constexpr int64_t kLanes = 16;
 constexpr int64_t kTileRows = 8;
+constexpr int kTileVectors = 2;
 
 PHASEVAE_INLINE V zero() { return _mm512_setzero_ps(); }
 PHASEVAE_INLINE V load(const float* from) { return _mm512_loadu_ps(from); }

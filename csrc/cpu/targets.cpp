@@ -1,40 +1,16 @@
 // Rao-Blackwellised targets for one thread's share: the weights of a few draws at a time, which stay in the cache.
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 #include "../targets_launch.h"
 #include "../targets_math.h"
-#include "vectorised.h"
-
-// Vectors are passed to functions that are inlined.
-#pragma GCC diagnostic ignored "-Wpsabi"
+#include "vectors.h"
 
 namespace phasevae::cpu {
 namespace {
 
 constexpr int kAtOnce = 8;  // draws whose weights are computed together
-
-template <class T, int Width>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(Width * sizeof(T))));
-};
-
-template <class T, int Width>
-using Vector = typename VectorOf<T, Width>::type;
-
-template <class V, class T>
-PHASEVAE_INLINE V load(const T* from) {
-  V value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-template <class V, class T>
-PHASEVAE_INLINE void store(T* to, V value) {
-  std::memcpy(to, &value, sizeof value);
-}
 
 template <int N>
 struct Count {

@@ -228,9 +228,7 @@ __global__ void __launch_bounds__(kThreads) adam_kernel(Adam<T> in) {
     }
   }
   if (threadIdx.x == 0) {
-    // The rate is rounded to T, as torch's fused Adam does on CUDA.
-    const T rate = static_cast<T>(*in.learning_rate);
-    factors = adam_factors<T>(rate, in.beta1, in.beta2, in.epsilon, *in.steps_done);
+    factors = adam_factors<T>(*in.learning_rate, in.beta1, in.beta2, in.epsilon, *in.steps_done);
   }
   __syncthreads();
 #pragma unroll

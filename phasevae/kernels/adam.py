@@ -10,7 +10,7 @@ from phasevae.kernels.dispatch import backend, implementation
 
 _ALIGNMENT = 16
 """The rows of a buffer of parameters are padded to a multiple of this many numbers, a cache line of float32. The last
-numbers of a buffer that do not fill a vector register are updated by other instructions (torch's fused Adam), with
+numbers of a buffer that do not fill a vector register are updated by other instructions in torch's fused Adam, with
 other roundings. With padded rows they are no model's, so the bits of a model do not depend on its ensemble."""
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -22,7 +22,7 @@ def padded_length(n_parameters: int) -> int:
 
 
 class Adam:
-    """Adam for all models at once: one native launch on CUDA, torch's fused Adam elsewhere.
+    """Adam for all models at once: a native operation where there is one, else torch's fused Adam.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Adam:
     def __init__(self, parameters: Tensor):
         self.moments = (torch.zeros_like(parameters), torch.zeros_like(parameters))
         self._steps = torch.zeros((), dtype=torch.float32, device=parameters.device)
-        self._native = parameters.is_cuda and backend("cuda") == "native_cuda"
+        self._native = backend(parameters.device.type) != "torch"
 
     @torch.no_grad()
     def step(self, parameters: Tensor, gradients: Tensor, learning_rate: Tensor, steps_done: Tensor) -> None:
@@ -55,7 +55,7 @@ class Adam:
             int64, the number of steps before this one.
         """
         if self._native:
-            native = implementation("cuda")
+            native = implementation(parameters.device.type)
             native.adam_step(parameters, gradients, self.moments, learning_rate, steps_done, BETA1, BETA2, EPSILON)
             return
         self._steps.copy_(steps_done)

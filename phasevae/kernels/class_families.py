@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from phasevae.kernels.elbo import bernoulli_nll
+from phasevae.kernels.elbo import bernoulli_nll, bernoulli_slopes, chances
 from phasevae.kernels.family import Family
+from phasevae.kernels.reconstruction import mean_over_draws
 
 
 class Bernoulli(Family):
@@ -20,8 +21,15 @@ class Bernoulli(Family):
     def energy(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> Tensor:
         return bernoulli_nll(statistics, outputs, sigma2)
 
+    def energy_and_slopes(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> tuple[Tensor, Tensor]:
+        mean = mean_over_draws(self.energy(statistics, outputs, sigma2))
+        return mean, self.slopes(statistics, outputs, sigma2)
+
+    def slopes(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> Tensor:
+        return bernoulli_slopes(statistics, outputs, sigma2)
+
     def means(self, outputs: Tensor) -> Tensor:
-        return outputs.sigmoid()
+        return chances(outputs)
 
     def _drawn(self, outputs: NDArray, rng: np.random.Generator) -> NDArray:
         from scipy.special import expit

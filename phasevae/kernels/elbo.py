@@ -130,6 +130,54 @@ def bernoulli_nll(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
     return implementation(logits.device.type).bernoulli_nll(x, logits, sigma2)
 
 
+def reparam_kl_backward(
+    grad_z: Tensor, grad_kl: Tensor, mu: Tensor, logvar: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Differentiate `reparam_kl`, with or without moment-matched noise.
+
+    Parameters
+    ----------
+    grad_z : Tensor [M, A, B, n]
+        The derivative of the objective by the draws.
+    grad_kl : Tensor [M, B, n]
+        That by the KL divergences.
+    mu, logvar : Tensor [M, B, n]
+    z : Tensor [M, A, B, n]
+        The draws.
+
+    Returns
+    -------
+    Tensor [M, B, n], Tensor [M, B, n]
+        The derivatives by mu and logvar.
+    """
+    return implementation(mu.device.type).reparam_kl_backward(grad_z, grad_kl, mu, logvar, z)
+
+
+def gaussian_slopes(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
+    """Differentiate the mean of `gaussian_nll` over draws and rows by xhat; arguments as there."""
+    _check_residual("gaussian_slopes", x, xhat, sigma2)
+    return implementation(xhat.device.type).gaussian_slopes(x, xhat, sigma2)
+
+
+def bernoulli_slopes(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
+    """Differentiate the mean of `bernoulli_nll` over draws and rows by the logits; arguments as there."""
+    _check_residual("bernoulli_slopes", x, logits, sigma2)
+    return implementation(logits.device.type).bernoulli_slopes(x, logits, sigma2)
+
+
+def chances(logits: Tensor) -> Tensor:
+    """Compute 1 / (1 + e^-f) for the logits f [M, A, B, D], with the roundings of `bernoulli_nll`."""
+    return implementation(logits.device.type).chances(logits)
+
+
+def mean_over_rows(values: Tensor, rows: int) -> Tensor:
+    """Sum the values [M, ...] of each model and divide by the number of rows, [M].
+
+    The numbers of a model do not depend on its ensemble, nor on the number of threads.
+    """
+    return implementation(values.device.type).mean_over_rows(values, rows)
+
+
 def _check_residual(operation: str, x: Tensor, outputs: Tensor, sigma2: Tensor) -> None:
     models, _, *row = outputs.shape if outputs.ndim == 4 else (0, 0)
     if x.ndim != 3 or list(x.shape[1:]) != row or x.shape[0] not in (1, models) or sigma2.shape != (models,):

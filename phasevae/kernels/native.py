@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from phasevae.kernels import reference
+
 _extension = importlib.import_module("phasevae._C")
 _ops = torch.ops.phasevae
 MOST_MATCHED = 16
@@ -43,6 +45,41 @@ def bernoulli_nll(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
     return _ops.bernoulli_nll(x, logits, sigma2)
 
 
+def reparam_kl_backward(
+    grad_z: Tensor, grad_kl: Tensor, mu: Tensor, logvar: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See `phasevae.kernels.elbo.reparam_kl_backward`."""
+    return _ops.reparam_kl_backward(grad_z, grad_kl, mu, logvar, z)
+
+
+def gaussian_slopes(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
+    """See `phasevae.kernels.elbo.gaussian_slopes`."""
+    return _ops.gaussian_nll_backward(_of_a_mean(xhat), x, xhat, sigma2)
+
+
+def bernoulli_slopes(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
+    """See `phasevae.kernels.elbo.bernoulli_slopes`."""
+    return _ops.bernoulli_nll_backward(_of_a_mean(logits), x, logits, sigma2)
+
+
+def chances(logits: Tensor) -> Tensor:
+    """See `phasevae.kernels.elbo.chances`."""
+    one = logits.new_ones(())
+    x = logits.new_zeros(1, *logits.shape[2:])
+    return _ops.bernoulli_nll_backward(one.expand(logits.shape[:3]), x, logits, one.expand(logits.shape[0]))
+
+
+def mean_over_rows(values: Tensor, rows: int) -> Tensor:
+    """See `phasevae.kernels.elbo.mean_over_rows`."""
+    return _ops.mean_over_rows(values, rows) if values.is_cpu else reference.mean_over_rows(values, rows)
+
+
+def _of_a_mean(outputs: Tensor) -> Tensor:
+    """The derivative of a mean over draws and rows by its values, a view [M, A, B] of one number."""
+    shape = outputs.shape[:3]
+    return outputs.new_full((), 1.0 / (shape[1] * shape[2])).expand(shape)
+
+
 def normals(keys: Tensor, steps: Tensor, rows: int, n: int, dtype: torch.dtype) -> Tensor:
     """See `phasevae.kernels.reference.normals`."""
     return _ops.normals(keys, steps, rows, n, dtype)
@@ -70,7 +107,7 @@ def adam_step(
     beta2: float,
     epsilon: float,
 ) -> None:
-    """Do one step of Adam in place, on CUDA.
+    """Do one step of Adam in place.
 
     Parameters
     ----------
@@ -85,6 +122,10 @@ def adam_step(
         Constants of Kingma & Ba (2015).
     """
     _ops.adam_step(parameters, gradients, *moments, learning_rate, steps_done, beta1, beta2, epsilon)
+
+
+train_steps = _ops.train_steps
+"""Many steps of a training on the CPU; see `phasevae.training.native_steps`."""
 
 
 def _fake_reparam_kl(mu, logvar, keys, step, device_step, antithetic):
@@ -108,6 +149,10 @@ def _fake_rao_blackwell_targets(x, mean, mu, logvar, z, decoded, group):
     return decoded.new_empty(decoded.shape)
 
 
+def _fake_mean_over_rows(values, rows):
+    return values.new_empty(values.shape[:1])
+
+
 def _fake_gaussian_nll(x, xhat, sigma2):
     return xhat.new_empty(xhat.shape[:3])
 
@@ -116,7 +161,7 @@ def _fake_gaussian_nll_backward(grad_nll, x, xhat, sigma2):
     return xhat.new_empty(xhat.shape)
 
 
-def _fake_adam_step(*_):
+def _fake_nothing(*_):
     return None
 
 
@@ -156,11 +201,13 @@ for _name, _fake in (
     ("normals", _fake_normals),
     ("match_moments", _fake_match_moments),
     ("rao_blackwell_targets", _fake_rao_blackwell_targets),
+    ("mean_over_rows", _fake_mean_over_rows),
     ("gaussian_nll", _fake_gaussian_nll),
     ("gaussian_nll_backward", _fake_gaussian_nll_backward),
     ("bernoulli_nll", _fake_gaussian_nll),
     ("bernoulli_nll_backward", _fake_gaussian_nll_backward),
-    ("adam_step", _fake_adam_step),
+    ("adam_step", _fake_nothing),
+    ("train_steps", _fake_nothing),
 ):
     torch.library.register_fake(f"phasevae::{_name}")(_fake)
 

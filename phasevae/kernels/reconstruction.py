@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
-from phasevae.kernels.elbo import gaussian_nll
+from phasevae.kernels.elbo import gaussian_nll, gaussian_slopes, mean_over_rows
 
 
 class Reconstruction(ABC):
@@ -59,6 +60,18 @@ class Reconstruction(ABC):
             -ln p(x | outputs) / sigma2 without terms that are free of the outputs, in nats.
         """
 
+    def energy_and_slopes(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of `energy` over draws and rows, [M], and its derivative by the outputs [M, A, B, P]."""
+        outputs = outputs.detach().requires_grad_()
+        with torch.enable_grad():
+            energy = self.energy(statistics, outputs, sigma2)
+        of_energy = torch.full_like(energy, 1.0 / (energy.shape[1] * energy.shape[2]))
+        return mean_over_draws(energy.detach()), torch.autograd.grad(energy, outputs, of_energy)[0]
+
+    def slopes(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> Tensor:
+        """Return the derivative of `energy_and_slopes` alone."""
+        return self.energy_and_slopes(statistics, outputs, sigma2)[1]
+
     @abstractmethod
     def means(self, outputs: Tensor) -> Tensor:
         """Return the expectations of the statistics [..., S] under outputs [..., P]."""
@@ -79,6 +92,11 @@ class Reconstruction(ABC):
         return decoded if self.offset is None else decoded + self.offset
 
 
+def mean_over_draws(energies: Tensor) -> Tensor:
+    """Return the means [M] of energies [M, A, B]."""
+    return mean_over_rows(energies, energies.shape[1] * energies.shape[2])
+
+
 class GaussianReconstruction(Reconstruction):
     """A Gaussian decoder of means, for centred rows. The statistics are the rows."""
 
@@ -92,6 +110,13 @@ class GaussianReconstruction(Reconstruction):
 
     def energy(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> Tensor:
         return gaussian_nll(statistics, outputs, sigma2)
+
+    def energy_and_slopes(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> tuple[Tensor, Tensor]:
+        mean = mean_over_draws(self.energy(statistics, outputs, sigma2))
+        return mean, self.slopes(statistics, outputs, sigma2)
+
+    def slopes(self, statistics: Tensor, outputs: Tensor, sigma2: Tensor) -> Tensor:
+        return gaussian_slopes(statistics, outputs, sigma2)
 
     def means(self, outputs: Tensor) -> Tensor:
         return outputs

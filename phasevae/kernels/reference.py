@@ -37,6 +37,42 @@ def bernoulli_nll(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
     return _BernoulliNLL.apply(x, logits, sigma2)
 
 
+def reparam_kl_backward(
+    grad_z: Tensor, grad_kl: Tensor, mu: Tensor, logvar: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See `phasevae.kernels.elbo.reparam_kl_backward`."""
+    _, _, slope = width(logvar)
+    total, difference = grad_z[:, 0], grad_z[:, 0]
+    if grad_z.shape[1] == 2:
+        total, difference = grad_z[:, 0] + grad_z[:, 1], grad_z[:, 0] - grad_z[:, 1]
+    return total + grad_kl * mu, 0.5 * (difference * (z[:, 0] - mu) + grad_kl * slope)
+
+
+def gaussian_slopes(x: Tensor, xhat: Tensor, sigma2: Tensor) -> Tensor:
+    """See `phasevae.kernels.elbo.gaussian_slopes`."""
+    return (xhat - x[:, None]) * _of_a_mean(xhat, sigma2)
+
+
+def bernoulli_slopes(x: Tensor, logits: Tensor, sigma2: Tensor) -> Tensor:
+    """See `phasevae.kernels.elbo.bernoulli_slopes`."""
+    return (chances(logits) - x[:, None]) * _of_a_mean(logits, sigma2)
+
+
+def chances(logits: Tensor) -> Tensor:
+    """See `phasevae.kernels.elbo.chances`."""
+    return softplus(logits)[1]
+
+
+def mean_over_rows(values: Tensor, rows: int) -> Tensor:
+    """See `phasevae.kernels.elbo.mean_over_rows`."""
+    return values.flatten(1).sum(1) / rows
+
+
+def _of_a_mean(outputs: Tensor, sigma2: Tensor) -> Tensor:
+    """The derivative of a mean over draws and rows by its values, over sigma2."""
+    return ((1.0 / (outputs.shape[1] * outputs.shape[2])) / sigma2)[:, None, None, None]
+
+
 def normals(keys: Tensor, steps: Tensor, rows: int, n: int, dtype: torch.dtype) -> Tensor:
     """Draw the noise that `reparam_kl` uses for several streams, each at a step of its own.
 
@@ -74,13 +110,7 @@ class _ReparamKL(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad_z: Tensor, grad_kl: Tensor) -> tuple[Tensor | None, ...]:
-        mu, logvar, z = ctx.saved_tensors
-        _, _, slope = width(logvar)
-        total, difference = grad_z[:, 0], grad_z[:, 0]
-        if grad_z.shape[1] == 2:
-            total, difference = grad_z[:, 0] + grad_z[:, 1], grad_z[:, 0] - grad_z[:, 1]
-        of_logvar = 0.5 * (difference * (z[:, 0] - mu) + grad_kl * slope)
-        return total + grad_kl * mu, of_logvar, None, None, None
+        return *reparam_kl_backward(grad_z, grad_kl, *ctx.saved_tensors), None, None, None
 
 
 def width(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:

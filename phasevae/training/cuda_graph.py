@@ -76,6 +76,7 @@ class StepInputs:
         scalars = torch.zeros(2, count, dtype=torch.float64, device=device)
         self._block = Inputs(torch.zeros(count, *rows, dtype=torch.int64, device=device), *scalars)
         self._expected = self._end = -1
+        self._count = 0
 
     @property
     def counters(self) -> tuple[Tensor, Tensor]:
@@ -90,8 +91,18 @@ class StepInputs:
                 kept[:count].copy_(sent(new, kept.device))
             self.step.fill_(step)
             self._position.zero_()
-            self._end = step + count
+            self._end, self._count = step + count, count
         self._expected = step + 1
+
+    def take(self, step: int, most: int) -> Inputs:
+        """Return the inputs of up to `most` steps from `step` on, and go to the step after them."""
+        self.prepare(step)
+        begin = step - (self._end - self._count)
+        inputs = Inputs(*(of_block[begin : min(begin + most, self._count)] for of_block in self._block))
+        self._expected = step + inputs.rows.shape[0]
+        self.step.fill_(self._expected)
+        self._position.fill_(self._expected - step + begin)
+        return inputs
 
     def current(self) -> Inputs:
         """Return the inputs of the next step."""

@@ -49,7 +49,17 @@ class HierarchyStep(VAEStep):
         return HierarchyEnsemble(architecture, initialise(architecture, seeds, rows.device, rows.dtype).parameters)
 
     def _posterior(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.architecture.level_1_posterior(encoded)
+        return self.model.architecture.level_1_posterior(encoded.requires_grad_())
+
+    def _by_encoded(
+        self, encoded: Tensor, mu: Tensor, logvar: Tensor, z: Tensor, grad_z: Tensor, of_prior: Divergence
+    ) -> Tensor:
+        """Return the derivative by the output of level 1's encoder; autograd differentiates its posterior."""
+        objectives, derivatives = [z], [grad_z]
+        if of_prior.differentiable.requires_grad:
+            objectives.append(of_prior.differentiable)
+            derivatives.append(torch.ones_like(of_prior.differentiable))
+        return torch.autograd.grad(objectives, encoded, derivatives)[0]
 
     def _divergence(self, z: Tensor, logvar: Tensor, kl: Tensor, step: Tensor) -> Divergence:
         """Return the divergences of both levels, and differentiate those of the top level.
@@ -62,7 +72,7 @@ class HierarchyStep(VAEStep):
         kl = error - entropy
         penalty = self._beta * kl + self._beta_top * kl_top
         total = kl.detach() + kl_top - self.model.architecture.collapsed_kl
-        return Divergence(total, penalty, -self._beta * entropy, grad_z.view_as(z))
+        return Divergence(total, penalty, grad_z.view_as(z), -self._beta * entropy)
 
     def _top_level(self, z1: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fill the gradients of the top level's networks for rows z1 [M, R, n].

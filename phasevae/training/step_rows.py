@@ -49,8 +49,16 @@ class StepRows:
     block = BLOCK
 
     def __init__(self, rows: Rows, upcoming: Upcoming):
-        self._upcoming = upcoming
+        self._rows, self._upcoming = rows, upcoming
         self.gather = rows.gather
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor] | None:
+        """What the encoder sees [N, E] and x [N, D] of the rows with the numbers of `load`; None with a condition."""
+        rows = self._rows
+        if rows.conditioning is not None:
+            return None
+        return rows.x if rows.inputs is None else rows.inputs, rows.x
 
     def load(self, first: int, count: int) -> Tensor:
         """Make the rows of `count` steps from `first` on ready; return the numbers [count, S, B] to gather them by."""
@@ -92,6 +100,10 @@ class WindowRows(StepRows):
         """Return the rows of the window with these numbers [S, B]."""
         x, *condition = (part[rows] for part in self._current)
         return self._rows.batch(x, condition[0] if condition else None)
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor] | None:
+        return (self._current[0], self._current[0]) if self._rows.is_plain else None
 
     def load(self, first: int, count: int) -> Tensor:
         numbers = self._read_ahead(first, count)

@@ -23,6 +23,7 @@ from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
 from phasevae.training.hierarchy_step import HierarchyStep
 from phasevae.training.malloc import keep_pages
+from phasevae.training.native_steps import NativeSteps
 from phasevae.training.problem import Problem
 from phasevae.training.row_order import RowOrder
 from phasevae.training.step_rows import rows_of_steps
@@ -91,6 +92,15 @@ class Trainer:
         # A captured step cannot seed the random numbers of the networks.
         self._use_graph = (device.type == "cuda" if use_graph is None else use_graph) and not self._vae.is_random
         self._launch: Callable[[], object] | None = None
+        self._native_steps = self._native(problem)
+
+    def _native(self, problem: Problem) -> NativeSteps | None:
+        """The steps as native calls, where they are known to the kernels."""
+        of_step = problem, self.settings, self._vae, self._shown
+        if self._use_graph or not NativeSteps.can_train(*of_step):
+            return None
+        streams = self._seed_of_member
+        return NativeSteps(*of_step, self._sigma2, streams, self._adam.moments, self._window)
 
     @property
     def model(self) -> VAEEnsemble:
@@ -104,6 +114,7 @@ class Trainer:
         self,
         on_record: Callable[[Trainer], None] = lambda trainer: None,
         should_stop: Callable[[], bool] = lambda: False,
+        until: int | None = None,
     ) -> bool:
         """Train to the end of the budget.
 
@@ -112,7 +123,9 @@ class Trainer:
         on_record : callable
             Called with the trainer about a hundred times, after each new record of the history.
         should_stop : callable
-            Called between any two steps; training pauses if it returns True.
+            Called several times a second; training pauses if it returns True.
+        until : int, optional
+            The number of steps to pause after.
 
         Returns
         -------
@@ -125,15 +138,27 @@ class Trainer:
             If the loss of a model is no longer finite.
         """
         total = self.settings.n_steps
+        end = total if until is None else min(until, total)
         every = max(1, total // _HISTORY_ROWS)
-        while self.step < total:
+        while self.step < end:
             if should_stop():
                 return False
-            self._train_step()
+            self._train(min(end, self.step - self.step % every + every) - self.step)
             if self.step % every == 0 or self.step == total:
                 self._record()
                 on_record(self)
-        return True
+        return self.step == total
+
+    def _train(self, most: int) -> None:
+        """Do one step, or up to `most` of them in one native call."""
+        native = self._native_steps
+        if native is None or not native.has_work_for_all():
+            self._train_step()
+            return
+        inputs = self._inputs.take(self.step, min(most, native.at_once))
+        native.train(self.step, inputs)
+        self.step += len(inputs.rows)
+        self._window_steps += len(inputs.rows)
 
     def _train_step(self) -> None:
         self._inputs.prepare(self.step)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from phasevae.architecture import architecture_of
 from phasevae.kernels import noise
-from phasevae.kernels.elbo import reparam_kl
-from phasevae.model import VAEEnsemble, decoder_input, initialise, posterior
+from phasevae.kernels.elbo import mean_over_rows, reparam_kl, reparam_kl_backward
+from phasevae.model import VAEEnsemble, decoder_input, initialise, posterior, posterior_backward
 from phasevae.networks.trial import TRIAL_ROWS
 from phasevae.rows import Batch
 from phasevae.sweeps.settings import Member, Settings, rows_sharing
@@ -28,16 +28,16 @@ class Divergence(NamedTuple):
         Unweighted.
     penalty : Tensor [M]
         Weighted, as in the objective.
-    differentiable : Tensor [M]
-        The part of the penalty that autograd differentiates by the outputs of the encoder.
     grad_z : Tensor [M, A, B, n], optional
-        The derivative of the other part by the draws.
+        The derivative of the penalty by the draws.
+    differentiable : Tensor [M], optional
+        The rest of the penalty, which autograd differentiates by the outputs of the encoder.
     """
 
     kl: Tensor
     penalty: Tensor
-    differentiable: Tensor
     grad_z: Tensor | None = None
+    differentiable: Tensor | None = None
 
 
 class VAEStep:
@@ -56,6 +56,8 @@ class VAEStep:
     model : VAEEnsemble
     gradients : Tensor [M, P]
         Those of the last call.
+    group : int
+        Rows that share the decoder's targets; 1 if none do.
     """
 
     def __init__(self, problem: Problem, members: Sequence[Member], settings: Settings):
@@ -66,12 +68,17 @@ class VAEStep:
         self.model = self._new_model([member.seed for member in members], problem, settings)
         self.gradients = torch.zeros_like(self.model.parameters)
         self._beta = torch.tensor([member.beta for member in members], dtype=dtype, device=device)
+        self._of_kl = self._beta / settings.batch
         self._point_keys = keys = [noise.point_key("noise", m.seed, m.sigma2, m.beta, m.beta_top) for m in members]
         self._keys = torch.tensor(keys, dtype=torch.int64, device=device)
         # Only rows of one condition have one E[x | z, c]; no two rows share their numbers.
         shares = reconstruction.is_linear and (rows.conditioning is None or rows.conditioning.has_classes)
-        self._group = rows_sharing(settings.batch, settings.rao_blackwell_group) if shares else 1
+        self.group = rows_sharing(settings.batch, settings.rao_blackwell_group) if shares else 1
         self._mean = problem.mean
+
+    def constants(self) -> dict[str, Tensor]:
+        """Return the numbers of the models that no step changes: beta, derivative by the KL of a row, noise stream."""
+        return {"beta": self._beta, "of_kl": self._of_kl, "keys": self._keys}
 
     @property
     def is_random(self) -> bool:
@@ -100,7 +107,7 @@ class VAEStep:
     def differentiate(self, batch: Batch, sigma2: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fill `gradients` for the rows of a step.
 
-        Autograd differentiates the operations of the ELBO; the networks have their own derivatives.
+        The derivatives are written out: autograd records nothing.
 
         Parameters
         ----------
@@ -118,7 +125,7 @@ class VAEStep:
         """
         model = self.model
         encoded, of_encoder = model.encoder.forward(model.parameters, batch.inputs, keep=True)
-        mu, logvar = self._posterior(encoded.requires_grad_())
+        mu, logvar = self._posterior(encoded)
         z, kl = reparam_kl(mu, logvar, self._keys, step, self._settings.antithetic)
         if self._settings.moment_matched_noise:
             z = moment_matched_noise(z, mu, logvar)
@@ -127,7 +134,7 @@ class VAEStep:
         decoded, of_decoder = model.decoder.forward(model.parameters, drawn, keep=True)
         decoded = decoded.unflatten(1, z.shape[1:3])
         of_draws = None if batch.condition is None else batch.condition[:, None]
-        outputs = self._reconstruction.with_offset(decoded, of_draws).requires_grad_()
+        outputs = self._reconstruction.with_offset(decoded, of_draws)
         of_rows, of_targets, energy = self._by_outputs(batch, mu, logvar, z, outputs, sigma2)
         grad_input = model.decoder.backward(
             model.parameters,
@@ -142,13 +149,9 @@ class VAEStep:
         of_prior = self._divergence(z, logvar, kl, step)
         if of_prior.grad_z is not None:
             grad_z += of_prior.grad_z
-        objectives, derivatives = [z], [grad_z]
-        if of_prior.differentiable.requires_grad:
-            objectives.append(of_prior.differentiable)
-            derivatives.append(torch.ones_like(of_prior.differentiable))
-        (grad_encoded,) = torch.autograd.grad(objectives, encoded, derivatives)
+        grad_encoded = self._by_encoded(encoded, mu, logvar, z, grad_z, of_prior)
         model.encoder.backward(model.parameters, batch.inputs, of_encoder, grad_encoded, self.gradients)
-        return energy.detach(), of_prior.kl.detach(), of_prior.penalty.detach()
+        return energy, of_prior.kl.detach(), of_prior.penalty.detach()
 
     def _posterior(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Return mu and log variance, each [M, B, n], from the output of the encoder."""
@@ -156,9 +159,15 @@ class VAEStep:
 
     def _divergence(self, z: Tensor, logvar: Tensor, kl: Tensor, step: Tensor) -> Divergence:
         """Return the divergence from the prior for draws z [M, A, B, n] with logvar and kl [M, B, n]."""
-        kl = kl.sum(-1).mean(-1)
-        penalty = self._beta * kl
-        return Divergence(kl, penalty, penalty)
+        kl = mean_over_rows(kl, kl.shape[1])
+        return Divergence(kl, self._beta * kl)
+
+    def _by_encoded(
+        self, encoded: Tensor, mu: Tensor, logvar: Tensor, z: Tensor, grad_z: Tensor, of_prior: Divergence
+    ) -> Tensor:
+        """Return the derivative by the output of the encoder [M, B, 2 n] from that by the draws."""
+        of_kl = self._of_kl[:, None, None].expand_as(mu)
+        return posterior_backward(encoded, *reparam_kl_backward(grad_z, of_kl, mu, logvar, z))
 
     def _by_outputs(
         self, batch: Batch, mu: Tensor, logvar: Tensor, z: Tensor, outputs: Tensor, sigma2: Tensor
@@ -169,13 +178,11 @@ class VAEStep:
         because the targets depend on the latents.
         """
         statistics = self._reconstruction.statistics(batch.x)
-        energy = self._reconstruction.energy(statistics, outputs, sigma2).mean((1, 2))
-        (of_rows,) = torch.autograd.grad(energy.sum(), outputs)
-        if self._group <= 1:
+        energy, of_rows = self._reconstruction.energy_and_slopes(statistics, outputs, sigma2)
+        if self.group <= 1:
             return of_rows, of_rows, energy
-        means = self._reconstruction.means(outputs.detach())
-        targets = rao_blackwell_targets(statistics, self._mean, mu, logvar, z, means, self._group, batch.condition)
+        means = self._reconstruction.means(outputs)
+        targets = rao_blackwell_targets(statistics, self._mean, mu, logvar, z, means, self.group, batch.condition)
         of_one = outputs.flatten(1, 2)[:, None]
-        energy_of_targets = self._reconstruction.energy(targets.flatten(1, 2), of_one, sigma2).mean((1, 2))
-        (of_targets,) = torch.autograd.grad(energy_of_targets.sum(), outputs)
-        return of_rows, of_targets, energy
+        of_targets = self._reconstruction.slopes(targets.flatten(1, 2), of_one, sigma2)
+        return of_rows, of_targets.view_as(outputs), energy

@@ -41,22 +41,26 @@ def moment_matched_noise(z: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
     Tensor [M, A, B, n]
         z itself for batches of fewer than NOISE_ROWS rows, or fewer than ROWS_OF_A_LATENT rows per latent.
     """
-    rows, n_latent = mu.shape[1:]
-    if rows < max(NOISE_ROWS, ROWS_OF_A_LATENT * n_latent):
+    if not is_matched(*mu.shape[1:]):
         return z
     if _in_one_launch(mu):
         return implementation(mu.device.type).match_moments(z.detach(), mu, logvar)
     deviation = (0.5 * logvar).exp()
     with torch.no_grad():
         eps = (z - mu[:, None]) / deviation[:, None]
-        root = _inverse_root(eps[:, 0].mT @ eps[:, 0] / rows)
+        root = _inverse_root(eps[:, 0].mT @ eps[:, 0] / mu.shape[1])
         eps = eps @ root[:, None]
     return mu[:, None] + deviation[:, None] * eps
 
 
+def is_matched(rows: int, n_latent: int) -> bool:
+    """Whether a batch is large enough for moment-matched noise."""
+    return rows >= max(NOISE_ROWS, ROWS_OF_A_LATENT * n_latent)
+
+
 def _in_one_launch(mu: Tensor) -> bool:
-    """Whether a kernel matches the noise, instead of about fifty operations. On the CPU those are faster."""
-    return mu.is_cuda and mu.shape[-1] <= implementation("cuda").MOST_MATCHED
+    """Whether a kernel matches the noise, instead of about fifty operations."""
+    return mu.shape[-1] <= implementation(mu.device.type).MOST_MATCHED
 
 
 def _inverse_root(matrices: Tensor) -> Tensor:

@@ -301,7 +301,7 @@ def test_throughput_counts_the_operations_and_compares_with_sgemm(monkeypatch, r
     monkeypatch.setattr(throughput, "ARCHITECTURES", {"tiny": (5, (7, 6), 2)})
     monkeypatch.setattr(throughput, "SQUARES", (16,))
     monkeypatch.setattr(throughput.loop, "prepare", lambda run: {"workers": 0, "threads": 1})
-    table = throughput.measure(models=2, threads=1, rows=512, seconds=0.02, rounds=1)
+    table = throughput.measure(models=2, threads=1, rows=512, seconds=0.02, rounds=1, beside=1)
     assert table["training"].tolist()[:3] == [
         "loop, batch 128",
         "phasevae, batch 128",
@@ -310,3 +310,23 @@ def test_throughput_counts_the_operations_and_compares_with_sgemm(monkeypatch, r
     assert table["over loop"].iloc[0] == 1
     np.testing.assert_allclose(table["share"] * table["sgemm of its layers"], table["GFLOP/s"])
     np.testing.assert_allclose(table["GFLOP/s"].iloc[0], table["model-samples/s"].iloc[0] * throughput.flops(run) / 1e9)
+    assert table["training"].iloc[4] == table["training"].iloc[3] + throughput.OPERATIONS
+    assert (table["beside 1"] > 0).all()
+
+
+def test_busy_processes_run_in_their_turns_alone():
+    """The time of a process stands still while it is stopped."""
+
+    def spent(process) -> int:
+        return sum(map(int, Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+    with throughput.busy_processes(1) as (process,):
+        turn = throughput.beside_them(lambda steps: time.sleep(0.1), [process])
+        before = spent(process)
+        turn(1)
+        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
+        after = spent(process)
+        time.sleep(0.05)
+        assert before < after == spent(process)
+    assert process.returncode is not None

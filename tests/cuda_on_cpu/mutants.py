@@ -70,7 +70,9 @@ def compile_kernels(out: Path, csrc: Path) -> None:
         source, compiled = csrc / "cuda" / f"{kernels}.cu", out / f"mutant_{kernels}.o"
         subprocess.run([CXX, *FLAGS, "-I", HERE, "-x", "c++", "-c", source, "-o", compiled], check=True)
     mutated = [f"mutant_{kernels}" for kernels in KERNELS]
-    objects = [out / f"{name}.o" for name in ("compare", *mutated, "emulator", "memory", "rows")]
+    objects = [
+        out / f"{name}.o" for name in ("compare", *mutated, "emulator", "memory", "cpu_elbo_rows", "cpu_moments")
+    ]
     subprocess.run([CXX, *objects, "-lubsan", "-fopenmp", "-o", out / "mutant"], check=True)
 
 

@@ -162,8 +162,9 @@ def test_matched_noise_and_its_gradients_agree_with_float64(device, models, n, m
         matched = match(z.to(device, dtype), *leaves)
         return matched, *torch.autograd.grad(matched, leaves, grad.to(device, dtype))
 
-    # On the CPU the function of the training is PyTorch's.
-    expected = [t.detach() for t in evaluate(moment_matched_noise, torch.float64, "cpu")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "MOST_MATCHED", 0)
+        expected = [t.detach() for t in evaluate(moment_matched_noise, torch.float64, "cpu")]
     found = [t.detach() for t in evaluate(native.match_moments, torch.float32, device)]
     assert max(map(distance, found, expected)) < 1e-5
 
@@ -340,8 +341,7 @@ def test_opcheck(device):
     if device in native.TARGET_DEVICES:
         several = [t.detach() for t in many]
         calls.append((ops.rao_blackwell_targets, (several[0], None, *several, drawn, drawn, 16)))
-    if device == "cuda":
-        calls.append((ops.adam_step, steps(device)))
+    calls.append((ops.adam_step, steps(device)))
     for op, arguments in calls:
         torch.library.opcheck(op.default, arguments)
 
@@ -364,36 +364,38 @@ def test_compiles_without_a_graph_break(device, monkeypatch):
         assert all(map(torch.equal, gradients, expected))
 
 
-@needs_gpu
+@on_devices
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-7)])
-def test_adam_is_torchs(dtype, tolerance, monkeypatch):
-    monkeypatch.setenv("PHASEVAE_BACKEND", "native_cuda")
+def test_adam_is_torchs(device, dtype, tolerance, monkeypatch):
+    monkeypatch.setenv("PHASEVAE_BACKEND", f"native_{device}")
     monkeypatch.setattr(dispatch, "_chosen", {})
-    parameters, gradients = (numbers(seed, 3, 141).to("cuda", dtype) for seed in range(2))
+    parameters, gradients = (numbers(seed, 3, 141).to(device, dtype) for seed in range(2))
     leaf = parameters.clone().requires_grad_()
     expected, adam = torch.optim.Adam([leaf], lr=1e-2), Adam(parameters)
-    rate = torch.tensor(1e-2, dtype=torch.float64, device="cuda")
+    rate = torch.tensor(1e-2, dtype=torch.float64, device=device)
     for step in range(5):
         leaf.grad = gradients * (step - 1.5)
         expected.step()
-        adam.step(parameters, leaf.grad, rate, torch.tensor(step, device="cuda"))
+        adam.step(parameters, leaf.grad, rate, torch.tensor(step, device=device))
     assert torch.allclose(parameters, leaf.detach(), rtol=tolerance, atol=tolerance)
 
 
 @on_devices
-def test_200_steps_lead_to_the_same_parameters(device, monkeypatch):
-    x = gaussian_rows(device=device)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-12)])
+def test_200_steps_lead_to_the_same_parameters(device, dtype, tolerance, monkeypatch):
+    """With 64 rows their noise is matched. Single precision has other roundings, which grow."""
+    x = gaussian_rows(device=device, dtype=dtype)
     members = [Member(sigma2, 1.0, 0) for sigma2 in (0.3, 0.6, 0.9, 1.2)]
     trained = {}
     for name in ("torch", f"native_{device}"):
         monkeypatch.setenv("PHASEVAE_BACKEND", name)
         monkeypatch.setattr(dispatch, "_chosen", {})
-        trainer = Trainer(x, members, recipe())
+        trainer = Trainer(x, members, recipe(batch=64, samples=64 * 200.0))
         assert trainer.run()
         assert dispatch.backend(device) == name
         trained[name] = trainer.model.parameters.double().cpu()
     expected, native = trained.values()
-    assert distance(native, expected) < 1e-4
+    assert distance(native, expected) < tolerance
 
 
 @pytest.mark.skipif(not native.HAS_NETWORK_KERNELS, reason="needs AVX2")
@@ -490,7 +492,7 @@ def test_arguments_that_do_not_fit_are_refused(op, arguments, message):
         op(*arguments)
 
 
-@needs_gpu
+@on_devices
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -499,9 +501,9 @@ def test_arguments_that_do_not_fit_are_refused(op, arguments, message):
         ({"rate": torch.tensor(1e-3)}, "learning_rate must be Double, got Float"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused_by_adam(changes, message):
+def test_arguments_that_do_not_fit_are_refused_by_adam(device, changes, message):
     with pytest.raises(RuntimeError, match=message):
-        ops.adam_step(*steps("cuda", **changes))
+        ops.adam_step(*steps(device, **changes))
 
 
 @needs_gpu

@@ -65,7 +65,7 @@ def test_two_runs_are_bit_equal(backend):
 def test_resumed_training_is_bit_equal(backend, interrupted_at):
     whole = trained(gaussian_rows(device="cuda"))
     first = Trainer(gaussian_rows(device="cuda"), MEMBERS, recipe(**CHANGES))
-    assert not first.run(should_stop=lambda: first.step == interrupted_at)
+    assert not first.run(until=interrupted_at)
     second = Trainer(gaussian_rows(device="cuda"), MEMBERS, recipe(**CHANGES))
     second.restore(first.state())
     assert second.run()
@@ -85,9 +85,9 @@ def test_gpu_and_cpu_train_the_same(backend, monkeypatch):
 def test_a_step_waits_for_nothing(backend):
     """Between two records no operation makes the host wait for the device."""
     trainer = Trainer(gaussian_rows(device="cuda"), MEMBERS, recipe(**{**CHANGES, "samples": 32 * 70_000.0}))
-    assert not trainer.run(should_stop=lambda: trainer.step == 10)
+    assert not trainer.run(until=10)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        assert not trainer.run(should_stop=lambda: trainer.step == 600)
+        assert not trainer.run(until=600)
     finally:
         torch.cuda.set_sync_debug_mode("default")

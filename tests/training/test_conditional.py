@@ -175,7 +175,7 @@ def test_trainings_resume_exactly(data):
     problem = Problem.of(data.x, chosen, condition=data.condition)
     whole, first, second = (Trainer(problem, [Member(0.3, 1.0, 0)], chosen) for _ in range(3))
     whole.run()
-    first.run(should_stop=lambda: first.step == 13)
+    first.run(until=13)
     second.restore(first.state())
     second.run()
     assert torch.equal(whole.model.parameters, second.model.parameters)

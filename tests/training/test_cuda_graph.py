@@ -71,7 +71,7 @@ class FakeCuda(StandIn):
 def test_a_capture_leaves_no_trace_in_what_is_trained(interrupted_at, plain, monkeypatch):
     """Its warm-up steps, and here the captured one too, change parameters, moments, counters and history."""
     first = Trainer(rows(), MEMBERS, RECIPE)
-    assert not first.run(should_stop=lambda: first.step == interrupted_at)
+    assert not first.run(until=interrupted_at)
     cuda = FakeCuda(monkeypatch, fails=False)
     captured = cuda_graph._capture
 
@@ -93,7 +93,7 @@ def test_a_failing_capture_gives_one_warning_and_changes_no_number(plain, monkey
     cuda = FakeCuda(monkeypatch, fails=True)
     trainer = Trainer(rows(), MEMBERS, RECIPE, use_graph=True)
     with pytest.warns(UserWarning) as caught:
-        assert not trainer.run(should_stop=lambda: trainer.step == 100)
+        assert not trainer.run(until=100)
         assert trainer.run()
     assert [str(warning.message) for warning in caught] == [
         "training without a CUDA graph, slower: the capture failed (operation not permitted when stream is capturing)"
@@ -107,7 +107,7 @@ def test_without_a_gpu_no_capture_is_tried():
         warnings.simplefilter("error")
         Trainer(rows(), MEMBERS, RECIPE).run(should_stop=lambda: True)
         trainer = Trainer(rows(), MEMBERS, RECIPE)
-        trainer.run(should_stop=lambda: trainer.step == 2)
+        trainer.run(until=2)
 
 
 def numbered(first: int, count: int) -> cuda_graph.Inputs:

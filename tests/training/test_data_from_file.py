@@ -92,7 +92,7 @@ def test_a_training_resumes_within_a_window(x):
     settings = recipe(hidden=(8,))
     whole, first, second = (Trainer(Problem.of(x, settings, data_memory=SMALL), MEMBERS, settings) for _ in range(3))
     whole.run()
-    first.run(should_stop=lambda: first.step == 87)
+    first.run(until=87)
     second.restore(first.state())
     second.run()
     for name, array in whole.state().items():

@@ -72,7 +72,7 @@ def test_resumed_training_is_bit_equal_and_models_do_not_depend_on_their_ensembl
     whole = Trainer(x, MEMBERS, settings)
     assert whole.run()
     first = Trainer(x, MEMBERS, settings)
-    assert not first.run(should_stop=lambda: first.step == 17)
+    assert not first.run(until=17)
     kept = [0, 2]
     second = Trainer(x, [MEMBERS[i] for i in kept], settings)
     second.restore(select_members(first.state(), kept))

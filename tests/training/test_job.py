@@ -97,13 +97,14 @@ def test_a_signal_stops_with_a_checkpoint_and_the_rest_is_bit_equal(number, fini
 
 
 def test_the_time_of_a_training_includes_that_before_interruptions(tmp_path, monkeypatch):
-    clock, step = SimpleNamespace(now=0.0), Trainer._train_step
+    clock, train = SimpleNamespace(now=0.0), Trainer._train
 
-    def timed(trainer: Trainer) -> None:
-        clock.now += 1.0
-        step(trainer)
+    def timed(trainer: Trainer, most: int) -> None:
+        before = trainer.step
+        train(trainer, most)
+        clock.now += trainer.step - before
 
-    monkeypatch.setattr(Trainer, "_train_step", timed)
+    monkeypatch.setattr(Trainer, "_train", timed)
     monkeypatch.setattr(job_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     job = job_in(tmp_path)
     for at in (40, 70):
@@ -238,14 +239,14 @@ def test_an_extended_training_resumes_at_its_own_budget(one_slow_point, tmp_path
 def test_an_ensemble_too_large_for_the_memory_is_split_and_the_numbers_are_the_same(
     error, finished, tmp_path, monkeypatch
 ):
-    step = Trainer._train_step
+    train = Trainer._train
 
-    def limited(trainer: Trainer) -> None:
-        if len(trainer.members) > 1 and trainer.step == 5:
+    def limited(trainer: Trainer, most: int) -> None:
+        if len(trainer.members) > 1 and trainer.step >= 5:
             raise error
-        step(trainer)
+        train(trainer, most)
 
-    monkeypatch.setattr(Trainer, "_train_step", limited)
+    monkeypatch.setattr(Trainer, "_train", limited)
     job = job_in(tmp_path)
     with pytest.warns(UserWarning, match="out of memory with 3 models"):
         run_job(job)
@@ -253,19 +254,19 @@ def test_an_ensemble_too_large_for_the_memory_is_split_and_the_numbers_are_the_s
 
 
 def test_a_single_model_too_large_for_the_memory_is_an_error(tmp_path, monkeypatch):
-    def without_memory(trainer: Trainer) -> None:
+    def without_memory(trainer: Trainer, most: int) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Trainer, "_train_step", without_memory)
+    monkeypatch.setattr(Trainer, "_train", without_memory)
     with pytest.raises(InputError, match="out of memory with a single model and batch: 32"):
         run_job(job_in(tmp_path, [0.5]))
 
 
 def test_another_runtime_error_is_not_taken_for_a_lack_of_memory(tmp_path, monkeypatch):
-    def broken(trainer: Trainer) -> None:
+    def broken(trainer: Trainer, most: int) -> None:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(Trainer, "_train_step", broken)
+    monkeypatch.setattr(Trainer, "_train", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         run_job(job_in(tmp_path))
 

@@ -32,7 +32,7 @@ def short(name: str, **changes) -> Settings:
 def test_a_resumed_part_of_an_ensemble_trains_as_the_whole(name):
     x, settings = gaussian_rows(), short(name)
     whole = Trainer(x, MEMBERS, settings)
-    assert not whole.run(should_stop=lambda: whole.step == 5)
+    assert not whole.run(until=5)
     part = Trainer(x, [MEMBERS[0], MEMBERS[3]], settings)
     part.restore(select_members(whole.state(), [0, 3]))
     assert whole.run() and part.run()

@@ -56,7 +56,7 @@ def undisturbed() -> Trainer:
 def test_resumed_training_is_bit_equal(interrupted_at):
     x, whole = gaussian_rows(), undisturbed()
     first = Trainer(x, MEMBERS[:3], recipe())
-    assert not first.run(should_stop=lambda: first.step == interrupted_at)
+    assert not first.run(until=interrupted_at)
     second = Trainer(x, MEMBERS[:3], recipe())
     second.restore(first.state())
     assert second.run()
@@ -67,7 +67,7 @@ def test_resumed_training_is_bit_equal(interrupted_at):
 def test_part_of_a_state_continues_by_itself():
     x = gaussian_rows(dtype=torch.float64)
     whole = Trainer(x, MEMBERS[:3], recipe())
-    assert not whole.run(should_stop=lambda: whole.step == 50)
+    assert not whole.run(until=50)
     part = Trainer(x, [MEMBERS[0], MEMBERS[2]], recipe())
     part.restore(select_members(whole.state(), [0, 2]))
     assert whole.run()
