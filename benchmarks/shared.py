@@ -107,20 +107,26 @@ def snakemake_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "snakemake", *arguments, *where]
 
 
-def seconds_for(run: Steps, steps: int, synchronise: Callable[[], object] = lambda: None) -> float:
-    """Return the wall time of all steps together, in seconds.
+def seconds_for(
+    run: Steps,
+    steps: int,
+    synchronise: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Return the wall time of all steps together, in seconds; or the time of another clock.
 
     Parameters
     ----------
     run : does the given number of steps
     steps : number of steps
     synchronise : waits for the device to finish; called before the clock starts and before it stops
+    clock : returns seconds
     """
     synchronise()
-    start = time.perf_counter()
+    start = clock()
     run(steps)
     synchronise()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def steps_lasting(run: Steps, seconds: float, synchronise: Callable[[], object] = lambda: None) -> tuple[int, float]:
@@ -138,7 +144,11 @@ def steps_lasting(run: Steps, seconds: float, synchronise: Callable[[], object] 
 
 
 def seconds_per_step(
-    runs: Mapping[str, Steps], seconds: float, rounds: int, synchronise: Callable[[], object] = lambda: None
+    runs: Mapping[str, Steps],
+    seconds: float,
+    rounds: int,
+    synchronise: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Return median seconds per step by name. The runs take turns, so that a disturbance of the machine affects all.
 
@@ -147,7 +157,7 @@ def seconds_per_step(
     runs : functions of the number of steps, by name
     seconds : approximate duration of one turn
     rounds : number of turns of each run
-    synchronise : as for `seconds_for`
+    synchronise, clock : as for `seconds_for`; the turns are as long in any case
     """
     steps: dict[str, int] = {}
     for name, run in runs.items():
@@ -157,7 +167,7 @@ def seconds_per_step(
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            times[name].append(seconds_for(run, steps[name], synchronise) / steps[name])
+            times[name].append(seconds_for(run, steps[name], synchronise, clock) / steps[name])
     return {name: statistics.median(values) for name, values in times.items()}
 
 

@@ -167,7 +167,10 @@ def show_throughput(arguments: argparse.Namespace) -> None:
     from contenders import throughput
 
     rows = min(arguments.rows, 65536)
-    table = throughput.measure(16, arguments.threads, rows, arguments.round_seconds, arguments.rounds, arguments.beside)
+    clock = time.process_time if arguments.processor_time else time.perf_counter
+    table = throughput.measure(
+        16, arguments.threads, rows, arguments.round_seconds, arguments.rounds, arguments.beside, clock
+    )
     print(f"{arguments.threads} threads, 16 models, GFLOP/s in float32, Adam included\n")
     print(table.to_string(index=False, float_format=lambda value: f"{value:,.0f}" if value > 999 else f"{value:.3g}"))
     if arguments.out:
@@ -198,6 +201,11 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="also repeat the runs in DIR")
     parser.add_argument("--throughput", action="store_true", help="samples/s of loop and phasevae, share of sgemm")
     parser.add_argument("--beside", type=int, default=0, help="busy processes of --throughput, in turns of their own")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="rates of --throughput by the time of this process, without the loop's workers: for a machine in use",
+    )
     parser.add_argument("--rounds", type=int, default=7, help="rounds of --throughput")
     parser.add_argument("--round-seconds", type=float, default=1.5, help="seconds of one turn in a round")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,12 +23,21 @@ from contenders.common import Run, settings_of
 from phasevae.sweeps.resources import estimate_cost
 from phasevae.sweeps.settings import Settings
 
+Clock = Callable[[], float]
 SQUARES = (512, 1024, 2048)
 LOOP = "loop, batch 128"
 OPERATIONS = ", in single operations"
 
 
-def measure(models: int, threads: int, rows: int, seconds: float, rounds: int, beside: int = 0) -> pd.DataFrame:
+def measure(
+    models: int,
+    threads: int,
+    rows: int,
+    seconds: float,
+    rounds: int,
+    beside: int = 0,
+    clock: Clock = time.perf_counter,
+) -> pd.DataFrame:
     """Time all trainings and all matrix products in turns.
 
     Parameters
@@ -38,6 +48,7 @@ def measure(models: int, threads: int, rows: int, seconds: float, rounds: int, b
     seconds : duration of a turn
     rounds : turns of each training and product; the figures are medians over them
     beside : busy processes; each training has another turn beside them
+    clock : of the rates; time.process_time counts the time of this process alone, whatever else the machine does
 
     Returns
     -------
@@ -45,7 +56,7 @@ def measure(models: int, threads: int, rows: int, seconds: float, rounds: int, b
         rate beside the busy processes, over that alone, and over what an equal division of the cores would leave
     """
     with busy_processes(beside) as processes:
-        return pd.DataFrame(rows_of_table(models, threads, rows, seconds, rounds, processes))
+        return pd.DataFrame(rows_of_table(models, threads, rows, seconds, rounds, processes, clock))
 
 
 @contextmanager
@@ -79,7 +90,13 @@ def beside_them(run: Steps, processes: list[subprocess.Popen]) -> Steps:
 
 
 def rows_of_table(
-    models: int, threads: int, rows: int, seconds: float, rounds: int, processes: list[subprocess.Popen]
+    models: int,
+    threads: int,
+    rows: int,
+    seconds: float,
+    rounds: int,
+    processes: list[subprocess.Popen],
+    clock: Clock,
 ) -> list[dict[str, object]]:
     """The rows of `measure`."""
     table: list[dict[str, object]] = []
@@ -91,7 +108,7 @@ def rows_of_table(
         for settings in (usual, usual.with_changes(antithetic=True), ours):
             runs[f"phasevae, {words(settings)}"] = replace(base, settings=settings)
         runs[f"phasevae, {words(ours)}{OPERATIONS}"] = replace(base, settings=ours)
-        table += [{"network": name, **row} for row in measured(runs, seconds, rounds, processes)]
+        table += [{"network": name, **row} for row in measured(runs, seconds, rounds, processes, clock)]
     return table
 
 
@@ -102,7 +119,7 @@ def words(settings: Settings) -> str:
 
 
 def measured(
-    runs: dict[str, Run], seconds: float, rounds: int, processes: list[subprocess.Popen]
+    runs: dict[str, Run], seconds: float, rounds: int, processes: list[subprocess.Popen], clock: Clock
 ) -> list[dict[str, object]]:
     """The rows of one network; the run named LOOP is that of the usual loop, the others are phasevae's."""
     threads = runs[LOOP].threads
@@ -123,7 +140,8 @@ def measured(
         left, right, out = torch.randn(3, size, size)
         product = repeated(partial(torch.mm, left, right, out=out))
         turns[f"square {size}"], work[f"square {size}"] = with_threads(product, threads), 2.0 * size**3
-    rates = {name: work[name] / step for name, step in seconds_per_step(turns, seconds, rounds).items()}
+    times = seconds_per_step(turns, seconds, rounds, clock=clock)
+    rates = {name: work[name] / time_of_step for name, time_of_step in times.items()}
     square = max(rates[f"square {size}"] for size in SQUARES) / 1e9
     return [as_row(name, run, rates, square, len(processes)) for name, run in runs.items()]
 

@@ -82,6 +82,21 @@ def test_native_steps_have_the_bits_of_the_operations(variant, members):
     assert (native.model.parameters != first.model.parameters).any(1).all()
 
 
+def test_log_variances_beyond_their_range_have_the_same_bits():
+    both = [trainer({}, native=native) for native in (True, False)]
+    for each in both:
+        *_, last = each.model.encoder.layers
+        bias = last.offset + last.fan_in * last.fan_out
+        each.model.parameters[:, bias : bias + last.fan_out] = torch.tensor([0.0, 0.1, -12.05, 8.05])
+        before = each.model.parameters.clone()
+        each.run(until=1)
+        # Rows on both sides of the bounds: some have a derivative, some have none.
+        of_logvar = each.gradients[:, bias + 2 : bias + 4]
+        assert (of_logvar != 0).any() and torch.isfinite(each.gradients).all()
+        assert (before != each.model.parameters).any()
+    assert_equal(*both)
+
+
 @pytest.mark.parametrize(("n_threads", "at_once"), [(1, 1), (2, 3), (3, 1000)])
 def test_neither_threads_nor_steps_at_once_change_a_bit(n_threads, at_once, monkeypatch):
     monkeypatch.setattr(native_steps, "SECONDS", 0.0)
