@@ -27,6 +27,8 @@ MODES = ("auto", "off", "cpu", "cuda")
 CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-Wall", "-Wextra"]
 CXX_FLAGS += ["-Wno-unused-parameter"]  # torch's headers
 CPU_SOURCES = ("adam", "elbo_cpu", "elbo_rows", "mlp_cpu", "mlp_v3", "mlp_v4", "moments", "step", "step_cpu", "targets")
+CUDA_BINDINGS = ("elbo_cuda", "mlp_cuda", "step_cuda")
+CUDA_SOURCES = ("elbo", "moments", "networks", "steps", "targets")
 NVCC_FLAGS = ["-O3", "-lineinfo", "--fmad=false"]
 
 
@@ -81,7 +83,7 @@ def extension(with_cuda: bool):
     cpp_extension.CUDA_HOME = os.environ["CUDA_HOME"] = str(cuda_root())
     if not importlib.import_module("torch").cuda.is_available():
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0+PTX")
-    sources += ["csrc/elbo_cuda.cpp", "csrc/cuda/elbo.cu", "csrc/cuda/moments.cu"]
+    sources += [*(f"csrc/{name}.cpp" for name in CUDA_BINDINGS), *(f"csrc/cuda/{name}.cu" for name in CUDA_SOURCES)]
     flags = {"cxx": [*CXX_FLAGS, "-DWITH_CUDA"], "nvcc": NVCC_FLAGS}
     return cpp_extension.CUDAExtension("phasevae._C", sources, extra_compile_args=flags, extra_link_args=["-fopenmp"])
 

@@ -39,8 +39,8 @@ TIERS = {
     "iii": "+ CUDA graph",
     "iv": "batched ensemble, eager PyTorch",
     "iv+graph": "batched ensemble, PyTorch, CUDA graph",
-    "iv+fused": "batched ensemble, fused operations and Adam, eager",
-    "v": "batched ensemble, fused operations and Adam, CUDA graph",
+    "iv+fused": "batched ensemble, fused kernels for the whole step, eager",
+    "v": "batched ensemble, fused kernels for the whole step, CUDA graph",
 }
 PLAIN = ("i", "ii", "iii")
 
@@ -162,11 +162,14 @@ def exercise() -> str:
             nll = native.gaussian_nll(x, z, torch.ones(models, device="cuda", dtype=dtype))
             torch.autograd.grad(nll.sum() + kl.sum(), (mu, logvar))
             native.normals(keys, keys, rows, n, dtype)
+            native.rao_blackwell_targets(x, None, mu, logvar, z, z, rows)
     cached = not os.environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING")
-    data = torch.randn(50, 5, device="cuda")
-    settings = settings_of("ours", 3, (9,), 60).with_changes(batch=10)
-    for use_graph in (False, True) if cached else (False,):
-        Trainer(data, [Member(0.5, 1.0, seed) for seed in (0, 1)], settings, use_graph).run()
+    data = torch.randn(150, 5, device="cuda")
+    # Tiles that are full and incomplete, noise that is matched and groups of rows.
+    for hidden, batch in (((9,), 10), ((33, 130), 130)):
+        settings = settings_of("ours", 3, hidden, 6 * batch).with_changes(batch=batch)
+        for use_graph in (False, True) if cached else (False,):
+            Trainer(data, [Member(0.5, 1.0, seed) for seed in (0, 1)], settings, use_graph).run()
     synchronise()
     return "every kernel ran"
 

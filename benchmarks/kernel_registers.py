@@ -43,14 +43,15 @@ def rows(said: str) -> list[str]:
     """Return the lines of the table."""
     lines = []
     for part in said.split("Compiling entry function")[1:]:
-        kernel = re.search(r"(\w+)_kernel<([^>]*)>", part)
+        kernel = re.search(r"(\w+)_kernel<(.*?)>\(", part)
         if kernel is None or "double" in kernel[2] or "unsigned long" in kernel[2]:
             continue
-        term = re.search(r"phasevae::(\w+)", kernel[2])
+        term = re.search(r"phasevae::([A-Z]\w+)", kernel[2])
+        tiles = [f"{rows} x {columns}" for rows, columns in re.findall(r"Tile<(\d+), (\d+), \d+>", kernel[2])]
         registers = int(re.search(r"Used (\d+) registers", part)[1])
         shared = int((re.search(r"(\d+) bytes smem", part) or [0, 0])[1])
         spills = sum(map(int, re.findall(r"(\d+) bytes spill", part)))
-        name = kernel[1] + (f", {term[1]}" if term else "")
+        name = ", ".join((kernel[1], *([term[1]] if term else []), *tiles))
         lines.append(f"| {name} | {registers} | {shared} | {spills} | {100 * occupancy(registers, shared):.0f} % |")
     return sorted(lines)
 

@@ -160,6 +160,7 @@ void register_ops(torch::Library& library) {
   library.impl("reparam_kl_backward", &reparam_kl_backward<Device>);
   library.impl("normals", &normals<Device>);
   library.impl("match_moments", &match_moments<Device>);
+  library.impl("rao_blackwell_targets", &rao_blackwell_targets<Device>);
   library.impl("gaussian_nll", &nll<Device, Gaussian>);
   library.impl("gaussian_nll_backward", &nll_backward<Device, Gaussian>);
   library.impl("bernoulli_nll", &nll<Device, Bernoulli>);

@@ -35,7 +35,7 @@ struct NetworkForward {
   int64_t rows;
   Rows input;
   float* output;  // [M, R, out]
-  float* tape;    // for the backward pass, M * blocks * tape_size floats; null if there will be none
+  float* tape;    // for the backward pass, M * blocks * tape_size floats; null on the CPU if there will be none
 };
 
 struct NetworkBackward {
@@ -106,4 +106,31 @@ const NetworkKernels* network_kernels_v4();
 const NetworkKernels* network_kernels_v3();
 
 }  // namespace cpu
+
+// CUDA launchers, as in elbo_launch.h: a launch for each layer.
+namespace cuda {
+
+// Floats of a tape: the outputs of the inner layers, each [M, R, width].
+inline int64_t tape_size(const Network& network, int64_t models, int64_t rows) {
+  int64_t width = 0;
+  for (int64_t k = 1; k < network.layers; ++k) {
+    width += network.widths[k];
+  }
+  return models * rows * width;
+}
+
+// Floats of the gradient by the output of an inner layer.
+inline int64_t gradient_size(const Network& network, int64_t models, int64_t rows) {
+  int64_t widest = 0;
+  for (int64_t k = 1; k < network.layers; ++k) {
+    widest = network.widths[k] > widest ? network.widths[k] : widest;
+  }
+  return models * rows * widest;
+}
+
+int mlp_forward(const NetworkForward& in, int64_t models, void* stream);
+// scratch: gradient_size floats, twice for each objective; `splits` is not used.
+int mlp_backward(const NetworkBackward& in, float* scratch, void* stream);
+
+}  // namespace cuda
 }  // namespace phasevae

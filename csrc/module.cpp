@@ -25,6 +25,21 @@ TORCH_LIBRARY(phasevae, library) {
       "adam_step(Tensor(a!) parameters, Tensor gradients, Tensor(b!) first_moment, Tensor(c!) second_moment,"
       " Tensor learning_rate, Tensor steps_done, float beta1, float beta2, float epsilon) -> ()");
   library.def(
+      "sample_posterior(Tensor encoded, Tensor keys, Tensor step, bool antithetic, bool matched, float low, float high)"
+      " -> (Tensor z, Tensor logvar, Tensor kl)");
+  library.def(
+      "sample_posterior_backward(Tensor grad_z, Tensor grad_kl, Tensor encoded, Tensor z, float low, float high)"
+      " -> Tensor");
+  library.def(
+      "gaussian_objective(Tensor x, Tensor? mean, Tensor mu, Tensor logvar, Tensor z, Tensor decoded, Tensor sigma2,"
+      " int group) -> (Tensor of_rows, Tensor of_targets, Tensor energy)");
+  library.def(
+      "step_inputs(Tensor x, Tensor numbers, Tensor factors, Tensor rates, Tensor position, Tensor streams,"
+      " Tensor sigma2) -> (Tensor batch, Tensor present, Tensor scalars)");
+  library.def(
+      "end_step(Tensor(a!) window, Tensor energy, Tensor kl, Tensor penalty, Tensor sigma2, Tensor factor,"
+      " Tensor(b!) step, Tensor(c!) position) -> ()");
+  library.def(
       "mlp_forward(Tensor input, Tensor parameters, int offset, int[] widths, bool keep)"
       " -> (Tensor output, Tensor tape)");
   library.def(

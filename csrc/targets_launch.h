@@ -31,6 +31,17 @@ inline bool has_control_variate(const Targets<T>& in) {
   return in.mean && first_half(in) > 0;
 }
 
+// The objective of a Gaussian decoder, with the mean over rows and draws, and its derivatives by `targets.decoded`: for
+// the rows and for the targets.
+template <class T>
+struct GaussianObjective {
+  Targets<T> targets;  // its `targets` are not written
+  const T* sigma2;     // [M]
+  T* of_rows;          // [M, A, B, D]
+  T* of_targets;       // [M, A, B, D]
+  T* energy;           // [M], the mean of |x - decoded|^2 / (2 sigma2)
+};
+
 namespace cpu {
 
 // Numbers of scratch memory that a thread needs for `targets`.
@@ -52,4 +63,14 @@ PHASEVAE_CPU_TARGETS(double)
 #undef PHASEVAE_CPU_TARGETS
 
 }  // namespace cpu
+
+// CUDA launchers, as in elbo_launch.h; two launches. variates: [M, 2, D] of scratch memory.
+namespace cuda {
+
+template <class T>
+int targets(const Targets<T>& in, T* variates, void* stream);
+template <class T>
+int gaussian_objective(const GaussianObjective<T>& in, T* variates, void* stream);
+
+}  // namespace cuda
 }  // namespace phasevae

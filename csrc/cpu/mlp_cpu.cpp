@@ -4,7 +4,6 @@
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <c10/util/Exception.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -12,7 +11,7 @@
 #include <string>
 #include <tuple>
 
-#include "../mlp_launch.h"
+#include "../mlp_checks.h"
 #include "scratch.h"
 #include "vectorised.h"
 
@@ -42,47 +41,13 @@ const cpu::NetworkKernels& checked_kernels(const char* op) {
   return *chosen;
 }
 
-void check(const at::Tensor& t, at::IntArrayRef shape, const char* op, const char* name) {
-  TORCH_CHECK(t.is_cpu() && t.scalar_type() == at::kFloat, op, ": ", name, " must be float32 on the CPU, got ",
-              t.scalar_type(), " on ", t.device());
-  TORCH_CHECK(t.sizes() == shape, op, ": ", name, " must have shape ", shape, ", got ", t.sizes());
-}
-
-// `widths` must outlive the result.
-Network checked_network(const at::Tensor& parameters, int64_t offset, at::IntArrayRef widths, const char* op) {
-  TORCH_CHECK(widths.size() >= 2 && *std::min_element(widths.begin(), widths.end()) > 0, op,
-              ": widths must be those of at least one layer, got ", widths);
-  Network network{widths.data(), static_cast<int64_t>(widths.size()) - 1, nullptr, 0};
-  const int64_t end = offset + parameters_of(network);
-  TORCH_CHECK(parameters.dim() == 2 && offset >= 0 && end <= parameters.size(1), op, ": parameters must have shape ",
-              "[M, ", end, " or more], got ", parameters.sizes());
-  check(parameters, parameters.sizes(), op, "parameters");
-  TORCH_CHECK(parameters.stride(1) == 1, op, ": rows of parameters must be contiguous");
-  network.parameters = parameters.const_data_ptr<float>() + offset;
-  network.model = parameters.stride(0);
-  return network;
-}
-
-// Rows [M or 1, R, width]; with 1 they are shared by all models.
-Rows checked_rows(const at::Tensor& t, int64_t models, int64_t rows, int64_t width, const char* op, const char* name) {
-  check(t, {t.dim() == 3 && t.size(0) == 1 ? 1 : models, rows, width}, op, name);
-  TORCH_CHECK(t.stride(2) == 1 || width == 1 || t.numel() == 0, op, ": ", name,
-              " must have unit stride in its last dimension");
-  return {t.const_data_ptr<float>(), t.size(0) == 1 ? 0 : t.stride(0), t.stride(1)};
-}
-
-int64_t rows_of(const at::Tensor& input, const char* op) {
-  TORCH_CHECK(input.dim() == 3, op, ": input must have shape [M, R, in], got ", input.sizes());
-  return input.size(1);
-}
-
 std::tuple<at::Tensor, at::Tensor> mlp_forward(const at::Tensor& input, const at::Tensor& parameters, int64_t offset,
                                                at::IntArrayRef widths, bool keep) {
   const char* op = "mlp_forward";
   const cpu::NetworkKernels& run = checked_kernels(op);
   const Network network = checked_network(parameters, offset, widths, op);
   const int64_t models = parameters.size(0), rows = rows_of(input, op), tasks = models * cpu::blocks_of(rows);
-  const Rows from = checked_rows(input, models, rows, widths.front(), op, "input");
+  const Rows from = checked_rows(input, parameters, rows, widths.front(), op, "input");
   at::Tensor output = at::empty({models, rows, widths.back()}, input.options());
   at::Tensor tape = at::empty({keep ? tasks * cpu::tape_size(network) : 0}, input.options());
   const NetworkForward pass{network, rows, from, output.mutable_data_ptr<float>(),
@@ -122,14 +87,12 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
   const int64_t models = parameters.size(0), rows = rows_of(input, op), blocks = cpu::blocks_of(rows);
   TORCH_CHECK(rows > 0, op, ": input must have rows, got ", input.sizes());
   const int64_t tasks = models * blocks, threads = at::get_num_threads();
-  const Rows from = checked_rows(input, models, rows, widths.front(), op, "input");
-  check(tape, {tasks * cpu::tape_size(network)}, op, "tape");
-  check(gradients, parameters.sizes(), op, "gradients");
-  TORCH_CHECK(gradients.stride(1) == 1 && (models < 2 || gradients.stride(0) >= gradients.size(1)), op,
-              ": rows of gradients must be contiguous and apart");
+  const Rows from = checked_rows(input, parameters, rows, widths.front(), op, "input");
+  check(tape, parameters, {tasks * cpu::tape_size(network)}, op, "tape");
+  check_gradients(gradients, parameters, op);
   Rows own{nullptr, 0, 0};
   if (grad_for_input) {
-    own = checked_rows(*grad_for_input, models, rows, widths.back(), op, "grad_for_input");
+    own = checked_rows(*grad_for_input, parameters, rows, widths.back(), op, "grad_for_input");
   }
   at::Tensor grad_input = at::empty({models, with_input ? rows : 0, widths.front()}, input.options());
   NetworkBackward pass{network,
@@ -137,7 +100,7 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
                        rows,
                        from,
                        tape.const_data_ptr<float>(),
-                       checked_rows(grad_output, models, rows, widths.back(), op, "grad_output"),
+                       checked_rows(grad_output, parameters, rows, widths.back(), op, "grad_output"),
                        own,
                        with_input ? grad_input.mutable_data_ptr<float>() : nullptr,
                        gradients.mutable_data_ptr<float>() + offset,

@@ -8,6 +8,7 @@
 #include "../elbo_math.h"
 #include "../elbo_residual.h"
 #include "launch.h"
+#include "places.h"
 
 namespace phasevae::cuda {
 namespace {
@@ -15,57 +16,11 @@ namespace {
 constexpr int kWarp = 32;
 constexpr int kAdamNumbers = 4;  // of a thread, so that their loads overlap
 
-// Numbers that one instruction loads or stores; a thread takes four neighbours of a row.
-constexpr int kFour = kWordsPerCounter;
-template <class T>
-struct alignas(16) Four {
-  T value[kFour];
-};
-
-template <class T>
-__device__ __forceinline__ bool is_whole(const T* place, int64_t stride, int count) {
-  return stride == 1 && count == kFour && reinterpret_cast<uintptr_t>(place) % alignof(Four<T>) == 0;
-}
-
-// The first `count` of four numbers, and 0 for the others.
-template <class T>
-__device__ __forceinline__ Four<T> load(const T* from, int64_t stride, int count) {
-  if (is_whole(from, stride, count)) {
-    return *reinterpret_cast<const Four<T>*>(from);
-  }
-  Four<T> four;
-#pragma unroll
-  for (int i = 0; i < kFour; ++i) {
-    four.value[i] = i < count ? from[i * stride] : T(0);
-  }
-  return four;
-}
-
-template <class T>
-__device__ __forceinline__ void store(T* to, const Four<T>& four, int count) {
-  if (is_whole(to, 1, count)) {
-    *reinterpret_cast<Four<T>*>(to) = four;
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < kFour; ++i) {
-    if (i < count) {
-      to[i] = four.value[i];
-    }
-  }
-}
-
 // Kernels have an Index, uint32_t where it holds the number of threads: a division of 64 bits has many instructions.
 template <class Index>
 __device__ __forceinline__ Index thread_number() {
   return static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x;
 }
-
-// A thread draws one counter's four numbers: those of latents [column, column + 4) of one row.
-struct Place {
-  int64_t model, row, column;
-  int count;  // how many of the four exist
-};
 
 template <class Index>
 __device__ __forceinline__ bool find_place(int64_t models, int64_t rows, int64_t latents, Place& place) {
@@ -82,33 +37,13 @@ __device__ __forceinline__ bool find_place(int64_t models, int64_t rows, int64_t
   return true;
 }
 
-template <class T>
-__device__ __forceinline__ Four<T> load(const View<T>& view, const Place& place) {
-  const T* from = view.data + place.model * view.model + place.row * view.row + place.column * view.column;
-  return load(from, view.column, place.count);
-}
-
-template <class T>
-__device__ __forceinline__ Four<T> draw(const Stream& stream, const Place& place) {
-  const uint64_t key = static_cast<uint64_t>(stream.keys[place.model]);
-  const int64_t on_device = stream.device_steps ? stream.device_steps[place.model * stream.stride] : 0;
-  const uint64_t step = static_cast<uint64_t>(stream.step + on_device);
-  uint32_t c0 = static_cast<uint32_t>(place.column / kWordsPerCounter), c1 = static_cast<uint32_t>(place.row);
-  uint32_t c2 = static_cast<uint32_t>(step), c3 = static_cast<uint32_t>(step >> 32);
-  philox(c0, c1, c2, c3, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
-  Four<T> eps;
-  box_muller(c0, c1, eps.value[0], eps.value[1]);
-  box_muller(c2, c3, eps.value[2], eps.value[3]);
-  return eps;
-}
-
 template <class T, class Index>
 __global__ void __launch_bounds__(kThreads) reparam_kl_kernel(Posterior<T> in, Sample<T> out) {
   Place place;
   if (!find_place<Index>(in.models, in.rows, in.latents, place)) {
     return;
   }
-  const Four<T> mu = load(in.mu, place), logvar = load(in.logvar, place), eps = draw<T>(in.stream, place);
+  const Four<T> mu = load_at(in.mu, place), logvar = load_at(in.logvar, place), eps = draw<T>(in.stream, place);
   Four<T> plus, minus, kl;
 #pragma unroll
   for (int i = 0; i < kFour; ++i) {
@@ -133,9 +68,9 @@ __global__ void __launch_bounds__(kThreads) reparam_kl_backward_kernel(Sampled<T
   if (!find_place<Index>(in.models, in.rows, in.latents, place)) {
     return;
   }
-  const Four<T> mu = load(in.mu, place), logvar = load(in.logvar, place), z = load(in.z, place);
-  const Four<T> g_kl = load(g.kl, place), g_plus = load(g.z[0], place);
-  const Four<T> g_minus = in.draws == 2 ? load(g.z[1], place) : Four<T>{};
+  const Four<T> mu = load_at(in.mu, place), logvar = load_at(in.logvar, place), z = load_at(in.z, place);
+  const Four<T> g_kl = load_at(g.kl, place), g_plus = load_at(g.z[0], place);
+  const Four<T> g_minus = in.draws == 2 ? load_at(g.z[1], place) : Four<T>{};
   Four<T> of_mu, of_logvar;
 #pragma unroll
   for (int i = 0; i < kFour; ++i) {

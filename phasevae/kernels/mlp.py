@@ -2,8 +2,8 @@
 
 The derivatives are written out, not recorded by autograd. A training step differentiates two objectives through the
 decoder, one by its parameters and one by its input, and neither pass needs all that a recorded one would compute. On
-the CPU the native kernels take a block of rows through all layers while it stays in the cache (csrc/cpu/mlp_block.h);
-elsewhere PyTorch computes.
+the CPU the native kernels take a block of rows through all layers while it stays in the cache (csrc/cpu/mlp_block.h).
+On CUDA a launch takes a layer of all models (csrc/cuda/networks.cu). Elsewhere, and in float64, PyTorch computes.
 """
 
 from __future__ import annotations
@@ -197,5 +197,5 @@ def _to_input(layer: Layer, parameters: Tensor, grad: Tensor, h: Tensor) -> Tens
 
 
 def _native_kernels(parameters: Tensor, x: Tensor) -> bool:
-    on_cpu = parameters.device.type == "cpu" and parameters.dtype == x.dtype == torch.float32
-    return on_cpu and implementation("cpu").HAS_NETWORK_KERNELS
+    device = parameters.device.type
+    return parameters.dtype == x.dtype == torch.float32 and implementation(device).has_network_kernels(device)

@@ -17,10 +17,20 @@ _extension = importlib.import_module("phasevae._C")
 _ops = torch.ops.phasevae
 MOST_MATCHED = 16
 """The most latents of `match_moments`, kMostMatched of csrc/elbo_launch.h."""
-TARGET_DEVICES = ("cpu",)
+TARGET_DEVICES = ("cpu", "cuda")
 """Where `rao_blackwell_targets` has a kernel."""
 HAS_NETWORK_KERNELS: bool = _extension.has_network_kernels()
 """Whether this processor can run the operations mlp_forward and mlp_backward of `phasevae.kernels.mlp`."""
+
+
+def has_network_kernels(device_type: str) -> bool:
+    """Return whether these two operations can be used on 'cpu' or 'cuda'."""
+    return device_type == "cuda" or HAS_NETWORK_KERNELS
+
+
+def has_step_kernels(device_type: str) -> bool:
+    """Return whether there are kernels for what is elementwise in a step (`phasevae.training.fused_step`)."""
+    return device_type == "cuda"
 
 
 def build_info() -> dict[str, object]:
@@ -124,6 +134,13 @@ def adam_step(
     _ops.adam_step(parameters, gradients, *moments, learning_rate, steps_done, beta1, beta2, epsilon)
 
 
+sample_posterior = _ops.sample_posterior
+sample_posterior_backward = _ops.sample_posterior_backward
+gaussian_objective = _ops.gaussian_objective
+step_inputs = _ops.step_inputs
+end_step = _ops.end_step
+"""Parts of a training step on CUDA; see `phasevae.training.fused_step`."""
+
 train_steps = _ops.train_steps
 """Many steps of a training on the CPU; see `phasevae.training.native_steps`."""
 
@@ -159,6 +176,26 @@ def _fake_gaussian_nll(x, xhat, sigma2):
 
 def _fake_gaussian_nll_backward(grad_nll, x, xhat, sigma2):
     return xhat.new_empty(xhat.shape)
+
+
+def _fake_sample_posterior(encoded, keys, step, antithetic, matched, low, high):
+    models, rows, latents = encoded.shape[0], encoded.shape[1], encoded.shape[2] // 2
+    z = encoded.new_empty(models, 2 if antithetic else 1, rows, latents)
+    return z, encoded.new_empty(models, rows, latents), encoded.new_empty(models)
+
+
+def _fake_sample_posterior_backward(grad_z, grad_kl, encoded, z, low, high):
+    return encoded.new_empty(encoded.shape)
+
+
+def _fake_gaussian_objective(x, mean, mu, logvar, z, decoded, sigma2, group):
+    return decoded.new_empty(decoded.shape), decoded.new_empty(decoded.shape), sigma2.new_empty(sigma2.shape)
+
+
+def _fake_step_inputs(x, numbers, factors, rates, position, streams, sigma2):
+    copies = 1 if numbers.shape[1] == 1 else len(streams)
+    batch = x.new_empty(copies, numbers.shape[2], x.shape[1])
+    return batch, sigma2.new_empty(sigma2.shape), factors.new_empty(2)
 
 
 def _fake_nothing(*_):
@@ -208,6 +245,11 @@ for _name, _fake in (
     ("bernoulli_nll_backward", _fake_gaussian_nll_backward),
     ("adam_step", _fake_nothing),
     ("train_steps", _fake_nothing),
+    ("sample_posterior", _fake_sample_posterior),
+    ("sample_posterior_backward", _fake_sample_posterior_backward),
+    ("gaussian_objective", _fake_gaussian_objective),
+    ("step_inputs", _fake_step_inputs),
+    ("end_step", _fake_nothing),
 ):
     torch.library.register_fake(f"phasevae::{_name}")(_fake)
 

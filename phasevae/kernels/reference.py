@@ -15,11 +15,19 @@ MOST_MATCHED = 0
 """`phasevae.training.variance_reduction` has its own PyTorch code."""
 TARGET_DEVICES = ()
 """The same."""
-HAS_NETWORK_KERNELS = False
-"""`phasevae.kernels.mlp` has its own PyTorch code."""
 
 _SERIES_BELOW = 0.5
 _SERIES_TERMS = 14
+
+
+def has_network_kernels(device_type: str) -> bool:
+    """Return False: `phasevae.kernels.mlp` has its own PyTorch code."""
+    return False
+
+
+def has_step_kernels(device_type: str) -> bool:
+    """Return False: a step consists of single operations."""
+    return False
 
 
 def reparam_kl(mu: Tensor, logvar: Tensor, keys: Tensor, step: int | Tensor, antithetic: bool) -> tuple[Tensor, Tensor]:

@@ -83,6 +83,11 @@ class StepInputs:
         """Return the tensors that `advance` changes."""
         return self.step, self._position
 
+    @property
+    def block(self) -> Inputs:
+        """Return the inputs of the present block of steps, at the second counter the next step's."""
+        return self._block
+
     def prepare(self, step: int) -> None:
         """Make `step` the next one. This costs time only at the beginning of a block."""
         if step != self._expected or step == self._end:

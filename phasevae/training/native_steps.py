@@ -100,7 +100,7 @@ class NativeSteps:
         kernels = implementation("cpu")
         matches = settings.moment_matched_noise and is_matched(settings.batch, settings.n_latent)
         return (
-            kernels.HAS_NETWORK_KERNELS
+            kernels.has_network_kernels("cpu")
             and "cpu" in kernels.TARGET_DEVICES
             and (not matches or settings.n_latent <= kernels.MOST_MATCHED)
             and type(problem.reconstruction) in _FAMILIES

@@ -21,6 +21,7 @@ from phasevae.rows import mean_over, part_of
 from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
+from phasevae.training.fused_step import FusedBounds, FusedStep
 from phasevae.training.hierarchy_step import HierarchyStep
 from phasevae.training.malloc import keep_pages
 from phasevae.training.native_steps import NativeSteps
@@ -82,13 +83,17 @@ class Trainer:
         self._sigma2 = torch.tensor([member.sigma2 for member in members], dtype=rows.dtype, device=device)
         self._reconstruction = problem.reconstruction
         self._held_out = problem.held_out
-        self._vae = (VAEStep if settings.hierarchy is None else HierarchyStep)(problem, members, settings)
+        is_fused = FusedStep.can_train(problem, settings)
+        of_kind = FusedStep if is_fused else VAEStep if settings.hierarchy is None else HierarchyStep
+        self._vae = of_kind(problem, members, settings)
         self._adam = Adam(self.model.parameters)
         self._window = torch.zeros(3, len(members), dtype=torch.float64, device=device)
         self._window_steps = 0
         shape = (len(seeds), settings.batch)
         self._shown = rows_of_steps(rows, self._numbers, settings.n_steps, shape)
         self._inputs = cuda_graph.StepInputs(self._upcoming, settings.n_steps, shape, device, self._shown.block)
+        bounds = self._inputs, self._sigma2, self._seed_of_member, self._window
+        self._bounds = FusedBounds(*bounds) if is_fused else None
         # A captured step cannot seed the random numbers of the networks.
         self._use_graph = (device.type == "cuda" if use_graph is None else use_graph) and not self._vae.is_random
         self._launch: Callable[[], object] | None = None
@@ -173,12 +178,24 @@ class Trainer:
 
     def _compute(self) -> None:
         """Do a step with the tensors of `_inputs` alone, because a captured step gets nothing from the host."""
-        rows, factor, learning_rate = self._inputs.current()
-        batch = self._shown.gather(rows)
-        if rows.shape[0] > 1:
-            batch = batch.each(self._seed_of_member)
-        energy, kl, penalty = self._vae.differentiate(batch, self._sigma2 * factor, self._inputs.step)
+        bounds = self._bounds
+        x = None if bounds is None else bounds.rows_of(self._shown)
+        if x is not None:
+            batch, sigma2, factor, learning_rate = bounds.begin(x)
+        else:
+            rows, factor, learning_rate = self._inputs.current()
+            batch, sigma2 = self._shown.gather(rows), self._sigma2 * factor
+            if rows.shape[0] > 1:
+                batch = batch.each(self._seed_of_member)
+        energy, kl, penalty = self._vae.differentiate(batch, sigma2, self._inputs.step)
         self._adam.step(self.model.parameters, self.gradients, learning_rate, self._inputs.step)
+        if bounds is None:
+            self._add(energy, kl, penalty, factor)
+        else:
+            bounds.end(energy, kl, penalty, factor)
+
+    def _add(self, energy: Tensor, kl: Tensor, penalty: Tensor, factor: Tensor) -> None:
+        """Add a step to the sums for the history, and advance the counters."""
         # Twice the energy at sigma2 = 1. The energy leaves out the constant, so for a Gaussian decoder this is the
         # squared error.
         of_energy, of_kl, of_penalty = self._window

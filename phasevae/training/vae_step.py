@@ -125,10 +125,7 @@ class VAEStep:
         """
         model = self.model
         encoded, of_encoder = model.encoder.forward(model.parameters, batch.inputs, keep=True)
-        mu, logvar = self._posterior(encoded)
-        z, kl = reparam_kl(mu, logvar, self._keys, step, self._settings.antithetic)
-        if self._settings.moment_matched_noise:
-            z = moment_matched_noise(z, mu, logvar)
+        mu, logvar, z, kl = self._draw(encoded, step)
         condition = None if batch.condition is None else batch.condition.repeat(1, z.shape[1], 1)
         drawn = decoder_input(z.detach().flatten(1, 2), condition)
         decoded, of_decoder = model.decoder.forward(model.parameters, drawn, keep=True)
@@ -152,6 +149,14 @@ class VAEStep:
         grad_encoded = self._by_encoded(encoded, mu, logvar, z, grad_z, of_prior)
         model.encoder.backward(model.parameters, batch.inputs, of_encoder, grad_encoded, self.gradients)
         return energy, of_prior.kl.detach(), of_prior.penalty.detach()
+
+    def _draw(self, encoded: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return mu and log variance, each [M, B, n], draws [M, A, B, n] and what `_divergence` needs of the KL."""
+        mu, logvar = self._posterior(encoded)
+        z, kl = reparam_kl(mu, logvar, self._keys, step, self._settings.antithetic)
+        if self._settings.moment_matched_noise:
+            z = moment_matched_noise(z, mu, logvar)
+        return mu, logvar, z, kl
 
     def _posterior(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Return mu and log variance, each [M, B, n], from the output of the encoder."""

@@ -50,6 +50,16 @@ def test_the_tests_that_it_runs_exist():
     assert all((gpu.ROOT / path).is_file() for path in gpu.TESTS)
 
 
+def test_it_tests_before_it_times_and_takes_ten_minutes_at_most(tmp_path, monkeypatch):
+    done = []
+    stages = {name: lambda arguments, name=name: done.append(name) or {} for name in gpu.STAGES}
+    monkeypatch.setattr(gpu, "STAGES", stages)
+    assert run("--out", str(tmp_path), "--stages", "sweep,tiers,tests,build") == 0
+    assert done == ["build", "tests", "tiers", "sweep"]
+    assert sum(gpu.LIMITS.values()) <= 600
+    assert json.loads((tmp_path / "gpu.json").read_text())["versions"]["tf32"] is False
+
+
 def test_an_unknown_stage_is_refused(tmp_path, capsys):
     assert run("--out", str(tmp_path), "--stages", "brew") == 2
     expected = "--stages: 'brew', must be some of: build, tests, memcheck, racecheck, tiers, sweep"

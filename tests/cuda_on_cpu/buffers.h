@@ -18,11 +18,15 @@
 
 inline std::mt19937_64 random_bits;
 inline int failures, checks;
+inline bool stops_at_a_failure;
 inline std::string label;
 
 inline void fail(const std::string& what) {
   if (failures++ < 12) {
     std::printf("FAIL %s: %s\n", label.c_str(), what.c_str());
+  }
+  if (stops_at_a_failure) {
+    std::exit(1);
   }
 }
 

@@ -1,5 +1,7 @@
 // The CUDA kernels, emulated, against the CPU kernels: shapes that leave warps and blocks incomplete, any strides.
-//   compare [rounds] [seed]    prints each failure; exits 1 if there was any
+//   compare [rounds] [seed] [first]    prints each failure, or the first; exits 1 if there was any
+
+#include "compare.h"
 
 #include "buffers.h"
 #include "cuda_runtime.h"
@@ -197,6 +199,9 @@ void check_traffic() {
 int main(int count, char** arguments) {
   const int rounds = count > 1 ? std::atoi(arguments[1]) : 10;
   random_bits.seed(count > 2 ? std::atoi(arguments[2]) : 0);
+  stops_at_a_failure = count > 3;
+  compare_networks(rounds);
+  compare_steps(rounds);
   const int64_t shapes[][3] = {{1, 1, 1},  {1, 1, 2},  {3, 70, 5},  {1, 300, 5}, {2, 33, 130}, {2, 1, 32}, {1, 9, 33},
                                {5, 64, 4}, {2, 65, 8}, {1, 257, 1}, {4, 7, 31},  {2, 16, 17},  {3, 40, 12}};
   for (const auto& [m, b, n] : shapes) {

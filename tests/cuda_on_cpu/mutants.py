@@ -22,7 +22,10 @@ CSRC = HERE.parents[1] / "csrc"
 CXX = os.environ.get("CXX", "g++")
 # As tests/cuda_on_cpu/build compiles the kernels, but warnings are welcome here.
 FLAGS = ["-std=c++20", "-O1", "-g", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-w"]
-KERNELS = ("elbo", "moments")
+KERNELS = ("elbo", "moments", "networks", "steps", "targets")
+COMPARISONS = ("compare", "compare_networks", "compare_steps")
+OF_THE_CPU = ("cpu_elbo_rows", "cpu_mlp_v3", "cpu_mlp_v4", "cpu_moments", "cpu_targets")
+OTHERS = (*COMPARISONS, *OF_THE_CPU, "emulator", "memory")
 FLAGS += ["-fsanitize=thread,undefined", "-fno-sanitize-recover=undefined"]
 
 
@@ -65,21 +68,24 @@ def mutate(mutant: Mutant, csrc: Path) -> None:
     (csrc / mutant.file).write_text(source.replace(mutant.old, mutant.new))
 
 
-def compile_kernels(out: Path, csrc: Path) -> None:
-    for kernels in KERNELS:
+def compile_mutant(mutant: Mutant, out: Path, csrc: Path) -> None:
+    """Compile what the changed file is part of, and link it with the rest."""
+    is_kernels = mutant.file.endswith(".cu")
+    changed = [Path(mutant.file).stem] if is_kernels else KERNELS
+    for kernels in changed:
         source, compiled = csrc / "cuda" / f"{kernels}.cu", out / f"mutant_{kernels}.o"
         subprocess.run([CXX, *FLAGS, "-I", HERE, "-x", "c++", "-c", source, "-o", compiled], check=True)
-    mutated = [f"mutant_{kernels}" for kernels in KERNELS]
-    objects = [
-        out / f"{name}.o" for name in ("compare", *mutated, "emulator", "memory", "cpu_elbo_rows", "cpu_moments")
-    ]
+    names = [f"mutant_{kernels}" if kernels in changed else kernels for kernels in KERNELS]
+    objects = [out / f"{name}.o" for name in (*names, *OTHERS)]
     subprocess.run([CXX, *objects, "-lubsan", "-fopenmp", "-o", out / "mutant"], check=True)
 
 
 def first_error(out: Path) -> str | None:
     """Run the comparisons; return the first error that they report, or None."""
     try:
-        run = subprocess.run([out / "mutant", "2"], capture_output=True, text=True, timeout=300, check=False)
+        run = subprocess.run(
+            [out / "mutant", "2", "0", "first"], capture_output=True, text=True, timeout=300, check=False
+        )
     except subprocess.TimeoutExpired:
         return "does not end"
     if run.returncode == 0:
@@ -97,7 +103,7 @@ def main(arguments: list[str]) -> int:
     survivors = 0
     for number in chosen:
         mutate(mutants[number], out / "mutated")
-        compile_kernels(out, out / "mutated")
+        compile_mutant(mutants[number], out, out / "mutated")
         error = first_error(out)
         survivors += error is None
         print(f"{number:2d} {mutants[number].name}: {'SURVIVES' if error is None else error[:150]}", flush=True)

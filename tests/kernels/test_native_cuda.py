@@ -13,6 +13,7 @@ import torch
 from small import gaussian_rows, recipe
 
 from phasevae.kernels import backends, dispatch
+from phasevae.kernels.mlp import Network
 from phasevae.sweeps.settings import Member
 from phasevae.training.trainer import Trainer
 
@@ -53,6 +54,24 @@ def test_the_graph_trains_what_single_launches_train(backend, dtype, members):
     assert dispatch.backend("cuda") == backend
     assert distance(captured.model.parameters, eager.model.parameters) < 1e-5
     assert np.allclose(np.stack(captured.history), np.stack(eager.history), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif("native_cuda" not in NAMES, reason="needs the CUDA kernels")
+@pytest.mark.parametrize(("models", "rows", "widths"), [(1, 1, [1, 1]), (3, 70, [5, 33, 17, 6]), (2, 300, [8, 256, 8])])
+def test_networks_have_the_bits_of_the_cpu_kernels(models, rows, widths, monkeypatch):
+    monkeypatch.setenv("PHASEVAE_BACKEND", "native_cuda")
+    monkeypatch.setattr(dispatch, "_chosen", {})
+    network, generator = Network(widths, 3), torch.Generator().manual_seed(0)
+    shapes = ((models, network.end), (models, rows, widths[0]), *[(models, rows, widths[-1])] * 2)
+    given = [torch.randn(*shape, generator=generator) for shape in shapes]
+    results = []
+    for device in ("cpu", "cuda"):
+        parameters, x, grad, own = (tensor.to(device) for tensor in given)
+        gradients = torch.zeros_like(parameters)
+        output, tape = torch.ops.phasevae.mlp_forward(x, parameters, 3, widths, True)
+        arguments = (x, parameters, 3, widths, tape, grad, own, True, gradients)
+        results.append((output, torch.ops.phasevae.mlp_backward(*arguments), gradients))
+    assert all(torch.equal(on_cpu, on_gpu.cpu()) for on_cpu, on_gpu in zip(*results, strict=True))
 
 
 def test_two_runs_are_bit_equal(backend):
