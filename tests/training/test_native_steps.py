@@ -23,16 +23,17 @@ if not dispatch.implementation("cpu").HAS_NETWORK_KERNELS:
 
 MEMBERS = [Member(sigma2, beta, seed) for sigma2, beta in ((0.3, 1.0), (0.9, 0.7)) for seed in (0, 1)]
 STEPS = 40
+BUDGET = 1000  # a record every ten steps, which ends a call
 BATCH = 100  # not a multiple of the 64 rows of a block
-WHOLE = {"batch": BATCH, "rao_blackwell_group": 25, "samples": float(BATCH * STEPS)}
+WHOLE = {"batch": BATCH, "rao_blackwell_group": 25, "samples": float(BATCH * BUDGET)}
 VARIANTS = {
     "default": {},
-    "all rows in one group": {"batch": 64, "rao_blackwell_group": 64, "samples": 64.0 * STEPS},
+    "all rows in one group": {"batch": 64, "rao_blackwell_group": 64, "samples": 64.0 * BUDGET},
     "rows themselves": {"rao_blackwell_group": 1},
     "one draw": {"antithetic": False},
     "plain noise": {"moment_matched_noise": False},
-    "small batch": {"batch": 30, "rao_blackwell_group": 7, "samples": 30.0 * STEPS},
-    "one row": {"batch": 1, "samples": float(STEPS)},
+    "small batch": {"batch": 30, "rao_blackwell_group": 7, "samples": 30.0 * BUDGET},
+    "one row": {"batch": 1, "samples": float(BUDGET)},
     "one hidden layer, many latents": {"n_latent": 6, "hidden": (33,)},
     "rows held out": {"holdout": 0.2},
     "bernoulli": {"likelihood": "bernoulli"},
@@ -76,7 +77,8 @@ def assert_equal(one: Trainer, other: Trainer) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_native_steps_have_the_bits_of_the_operations(variant, members):
     native, single = (trainer(VARIANTS[variant], members, native) for native in (True, False))
-    assert native.run() and single.run()
+    for each in (native, single):
+        each.run(until=STEPS)
     assert_equal(native, single)
     first = trainer(VARIANTS[variant], members)
     assert (native.model.parameters != first.model.parameters).any(1).all()
@@ -101,18 +103,18 @@ def test_log_variances_beyond_their_range_have_the_same_bits():
 def test_neither_threads_nor_steps_at_once_change_a_bit(n_threads, at_once, monkeypatch):
     monkeypatch.setattr(native_steps, "SECONDS", 0.0)
     single = trainer({}, native=False)
-    single.run()
+    single.run(until=STEPS)
     torch.set_num_threads(n_threads)
     native = trainer({})
     while native.step < STEPS:
         native._native_steps.at_once = at_once
-        native.run(until=native.step + at_once)
+        native.run(until=min(STEPS, native.step + at_once))
     assert_equal(native, single)
 
 
 def test_a_model_does_not_depend_on_its_ensemble():
     together, alone = trainer({}), trainer({}, MEMBERS[2:3])
-    together.run(), alone.run()
+    together.run(until=STEPS), alone.run(until=STEPS)
     assert torch.equal(together.model.parameters[2:3], alone.model.parameters)
 
 
@@ -123,9 +125,9 @@ def test_each_continues_a_checkpoint_of_the_other(pause, native_first):
     assert not first.run(until=pause)
     assert first.step == pause
     second.restore(copy.deepcopy(first.state()))
-    second.run()
+    second.run(until=STEPS)
     whole = trainer({})
-    whole.run()
+    whole.run(until=STEPS)
     assert_equal(second, whole)
 
 
@@ -156,7 +158,7 @@ def test_data_of_a_file_give_the_same_bits(tmp_path):
     )
     for each in (held, read):
         each._native_steps.at_once = 1000
-        assert each.run()
+        each.run(until=STEPS)
     assert_equal(read, held)
 
 
@@ -166,9 +168,9 @@ def test_a_training_can_be_stopped_between_calls():
     answers = iter([False, False, True])
     assert not stopped.run(should_stop=lambda: next(answers))
     assert 0 < stopped.step < STEPS
-    stopped.run()
+    stopped.run(until=STEPS)
     whole = trainer({})
-    whole.run()
+    whole.run(until=STEPS)
     assert_equal(stopped, whole)
 
 
