@@ -123,11 +123,11 @@ def main() -> int:
             for function in output_of("cuobjdump", "-sass", str(cubin)).split("Function : ")[1:]:
                 if name := kernel_name(function):
                     kernels[name] = read_instructions(function)
-    print(f"| kernel, sm_{arguments.arch} | instructions | longest innermost loop | LDG | STG | FFMA |")
+    print(f"| kernel, sm_{arguments.arch} (estimate) | instructions | longest innermost loop | LDG | STG | FFMA |")
     print("|---|---|---|---|---|---|")
     print("\n".join(kernel_row(*kernel) for kernel in sorted(kernels.items())))
     print(
-        f"\n| loop of products, sm_{arguments.arch} | instructions | FFMA | instructions a product | LDG | LDS | STS |"
+        f"\n| loop of products, sm_{arguments.arch} (estimate) | instructions | FFMA | instructions a product | LDG | LDS | STS |"
     )
     print("|---|---|---|---|---|---|---|")
     print("\n".join(row for kernel in sorted(kernels.items()) for row in product_rows(*kernel)))
