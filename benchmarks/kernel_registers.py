@@ -23,13 +23,26 @@ SHARED_BYTES = 164 * 1024
 SHARED_OF_THE_SYSTEM = 1024
 
 
-def compiled(nvcc: str, arch: str, source: Path) -> str:
-    """Return what ptxas says of a file, with readable names."""
-    flags = ["-std=c++17", "-O3", "--fmad=false", "-Xptxas", "-v", "-gencode", f"arch=compute_{arch},code=sm_{arch}"]
-    with tempfile.TemporaryDirectory() as folder:
-        command = [nvcc, *flags, "-c", str(source), "-o", f"{folder}/kernels.o"]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+def output_of(*command: str) -> str:
+    """Return what a command writes, its errors included, with readable names of functions."""
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
     return subprocess.run(["c++filt"], input=said.replace("'", " "), check=True, capture_output=True, text=True).stdout
+
+
+def compile_kernels(nvcc: str, arch: str, source: Path, to: Path) -> str:
+    """Compile a file to machine code of the architecture, and return what ptxas says of it."""
+    flags = ["-std=c++17", "-O3", "--fmad=false", "-Xptxas", "-v", "-gencode", f"arch=compute_{arch},code=sm_{arch}"]
+    return output_of(nvcc, *flags, "-cubin", str(source), "-o", str(to))
+
+
+def kernel_name(function: str) -> str | None:
+    """Return a kernel's short name, or None if its arithmetic is double or its numbers of threads have 64 bits."""
+    kernel = re.search(r"(\w+)_kernel<(.*?)>\(", function)
+    if kernel is None or "double" in kernel[2] or "unsigned long" in kernel[2]:
+        return None
+    term = re.search(r"phasevae::([A-Z]\w+)", kernel[2])
+    tiles = [f"{rows} x {columns}" for rows, columns in re.findall(r"Tile<(\d+), (\d+), \d+>", kernel[2])]
+    return ", ".join((kernel[1], *([term[1]] if term else []), *tiles))
 
 
 def occupancy(registers: int, shared: int) -> float:
@@ -43,15 +56,12 @@ def rows(said: str) -> list[str]:
     """Return the lines of the table."""
     lines = []
     for part in said.split("Compiling entry function")[1:]:
-        kernel = re.search(r"(\w+)_kernel<(.*?)>\(", part)
-        if kernel is None or "double" in kernel[2] or "unsigned long" in kernel[2]:
+        name = kernel_name(part)
+        if name is None:
             continue
-        term = re.search(r"phasevae::([A-Z]\w+)", kernel[2])
-        tiles = [f"{rows} x {columns}" for rows, columns in re.findall(r"Tile<(\d+), (\d+), \d+>", kernel[2])]
         registers = int(re.search(r"Used (\d+) registers", part)[1])
         shared = int((re.search(r"(\d+) bytes smem", part) or [0, 0])[1])
         spills = sum(map(int, re.findall(r"(\d+) bytes spill", part)))
-        name = ", ".join((kernel[1], *([term[1]] if term else []), *tiles))
         lines.append(f"| {name} | {registers} | {shared} | {spills} | {100 * occupancy(registers, shared):.0f} % |")
     return sorted(lines)
 
@@ -63,8 +73,10 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"| kernel, sm_{arguments.arch} | registers | shared memory, bytes | spilled bytes | occupancy |")
     print("|---|---|---|---|---|")
-    for source in SOURCES:
-        print("\n".join(rows(compiled(arguments.nvcc, arguments.arch, source))))
+    with tempfile.TemporaryDirectory() as folder:
+        for source in SOURCES:
+            said = compile_kernels(arguments.nvcc, arguments.arch, source, Path(folder) / "kernels.cubin")
+            print("\n".join(rows(said)))
 
 
 if __name__ == "__main__":
