@@ -126,9 +126,8 @@ def main() -> int:
     print(f"| kernel, sm_{arguments.arch} (estimate) | instructions | longest innermost loop | LDG | STG | FFMA |")
     print("|---|---|---|---|---|---|")
     print("\n".join(kernel_row(*kernel) for kernel in sorted(kernels.items())))
-    print(
-        f"\n| loop of products, sm_{arguments.arch} (estimate) | instructions | FFMA | instructions a product | LDG | LDS | STS |"
-    )
+    head = f"loop of products, sm_{arguments.arch} (estimate)"
+    print(f"\n| {head} | instructions | FFMA | instructions a product | LDG | LDS | STS |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(row for kernel in sorted(kernels.items()) for row in product_rows(*kernel)))
     return 0
