@@ -12,13 +12,14 @@ from small import gaussian_rows, recipe
 from phasevae import InputError
 from phasevae.datasets.conditions import make_condition
 from phasevae.kernels import dispatch
+from phasevae.model import LOGVAR_RANGE
 from phasevae.sweeps.config_keys import HierarchySection
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.training import native_steps
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 
-if not dispatch.implementation("cpu").HAS_NETWORK_KERNELS:
+if not dispatch.implementation("cpu").has_network_kernels("cpu"):
     pytest.skip("needs the native kernels and AVX2", allow_module_level=True)
 
 MEMBERS = [Member(sigma2, beta, seed) for sigma2, beta in ((0.3, 1.0), (0.9, 0.7)) for seed in (0, 1)]
@@ -91,12 +92,17 @@ def test_log_variances_beyond_their_range_have_the_same_bits():
         bias = last.offset + last.fan_in * last.fan_out
         each.model.parameters[:, bias : bias + last.fan_out] = torch.tensor([0.0, 0.1, -12.05, 8.05])
         before = each.model.parameters.clone()
+        logvar = each.model.encoder.forward(before, gaussian_rows()[None])[0][..., 2:]
+        assert all((logvar < bound).any() and (logvar > bound).any() for bound in LOGVAR_RANGE)
         each.run(until=1)
-        # Rows on both sides of the bounds: some have a derivative, some have none.
         of_logvar = each.gradients[:, bias + 2 : bias + 4]
         assert (of_logvar != 0).any() and torch.isfinite(each.gradients).all()
         assert (before != each.model.parameters).any()
     assert_equal(*both)
+    for each in both:
+        each.model.parameters[:, bias + 2 : bias + 4] = torch.tensor([-40.0, 40.0])
+        each.run(until=2)
+        assert (each.gradients[:, bias + 2 : bias + 4] == 0).all(), "beyond the range there is no derivative"
 
 
 @pytest.mark.parametrize(("n_threads", "at_once"), [(1, 1), (2, 3), (3, 1000)])
@@ -230,12 +236,15 @@ def test_other_trainings_take_the_operations(changes):
     assert Trainer(Problem.of(x, settings), members, settings)._native_steps is None
 
 
-def test_conditions_and_float64_take_the_operations():
+def test_conditions_float64_and_strided_rows_take_the_operations():
     settings, x = recipe(**WHOLE), gaussian_rows()
     condition = make_condition(np.arange(len(x)) % 3, len(x), "")
     given = Problem.of(x.numpy(), settings, condition=condition)
     assert Trainer(given, MEMBERS, settings)._native_steps is None
     assert Trainer(x.double(), MEMBERS, settings)._native_steps is None
+    strided = Trainer(x.t().contiguous().t(), MEMBERS, settings)
+    assert strided._native_steps is None
+    strided.run(until=1)
 
 
 @pytest.mark.parametrize(
