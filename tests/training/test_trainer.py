@@ -116,6 +116,7 @@ def test_schedules():
     assert max(anneal.learning_rate_at(step) for step in range(200)) == pytest.approx(2e-3, rel=0.02)
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 90))
 def test_every_epoch_shows_every_row_once(n, batch):
     order = RowOrder([0, 5], Chapters(n), batch)
