@@ -28,12 +28,12 @@ from phasevae.sweeps.settings import Member, Settings
 from phasevae.training import native_steps
 from phasevae.training.trainer import Trainer
 
-# Operations that allocate or rename memory.
 RIDGE = 20
 """Operations a byte where a kernel is bound by both: 67 TFLOP/s in float32 and 3.35 TB/s, the data sheet of an H100."""
 
 STEP_KERNELS = ("sample_posterior", "sample_posterior_backward", "gaussian_objective", "step_inputs")
 
+# Operations that allocate or rename memory.
 WITHOUT_A_LAUNCH = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "_unsafe_view", "detach"}
 
 PARTS = {

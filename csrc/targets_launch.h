@@ -44,11 +44,13 @@ struct GaussianObjective {
 
 namespace cpu {
 
+constexpr int kDrawsAtOnce = 8;  // draws whose weights are computed together
+
 // Numbers of scratch memory that a thread needs for `targets`.
 template <class T>
 inline int64_t targets_scratch(const Targets<T>& in) {
-  constexpr int64_t kPadding = 16, kDraws = 8;
-  return (2 * in.latents + 1 + kDraws) * (in.group + kPadding);
+  constexpr int64_t kPadding = 16;  // the stripes of a sum
+  return (2 * in.latents + 1 + kDrawsAtOnce) * (in.group + kPadding);
 }
 
 // The control variates [M, 2, D] of models [begin, end), one for the rows of each half; zeros where there are none.

@@ -61,8 +61,11 @@ def measure(
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[list[subprocess.Popen]]:
-    """Start processes that are busy from SIGCONT to SIGSTOP. They begin stopped."""
-    stop = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)\nwhile True: pass"
+    """Start processes that are busy from SIGCONT to SIGSTOP. They begin stopped, and end with this process."""
+    stop = (
+        "import os, signal; parent = os.getppid(); os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "while os.getppid() == parent: sum(range(100_000))"
+    )
     processes = [subprocess.Popen([sys.executable, "-c", stop]) for _ in range(count)]
     try:
         for process in processes:

@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -55,8 +56,7 @@ class Queue {
   std::mutex mutex_;
 };
 
-void train_models(const Steps& in, const cpu::NetworkKernels& networks, Queue& queue) {
-  const cpu::StepMemory memory(in);
+void train_models(const Steps& in, const cpu::NetworkKernels& networks, const cpu::StepMemory& memory, Queue& queue) {
   for (int64_t model; (model = queue.take()) >= 0;) {
     const int64_t first = queue.done(model), end = std::min(first + kStepsAtOnce, in.steps);
     for (int64_t step = first; step < end; ++step) {
@@ -153,7 +153,16 @@ void train_steps(const at::Tensor& inputs, const at::Tensor& x, const at::Tensor
   Queue queue(in.models, in.steps);
   const int64_t threads = std::min<int64_t>(at::get_num_threads(), in.models);
   try {
-    at::parallel_for(0, threads, 1, [&](int64_t, int64_t) { train_models(in, *networks, queue); });
+    // All memory is there before the first step: a call that fails has changed nothing.
+    std::vector<std::unique_ptr<cpu::StepMemory>> memories;
+    for (int64_t thread = 0; thread < threads; ++thread) {
+      memories.push_back(std::make_unique<cpu::StepMemory>(in));
+    }
+    at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t thread = begin; thread < end; ++thread) {
+        train_models(in, *networks, *memories[thread], queue);
+      }
+    });
   } catch (const std::bad_alloc&) {
     TORCH_CHECK(false, kOp, ": can't allocate memory");  // as torch says it of a tensor
   }

@@ -10,7 +10,8 @@
 namespace phasevae::cpu {
 namespace {
 
-constexpr int kAtOnce = 8;  // draws whose weights are computed together
+constexpr int kAtOnce = kDrawsAtOnce;
+static_assert(kStripes == 16, "the padding of the scratch memory");
 
 template <int N>
 struct Count {

@@ -6,7 +6,6 @@ file from being written, PYTHONPYCACHEPREFIX moves it, and where the folder is r
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.util
 import sys
@@ -29,22 +28,25 @@ def remembered(package: Path, question: object, compute: Callable[[], str]) -> s
     compute : callable
         Finds the hash.
     """
-    sources = _sources_sha256(package)
-    file = Path(importlib.util.cache_from_source(str(package / "source_hash.py"))).with_suffix(".json")
-    hashes = _read(file, sources)
+    try:
+        sources = _sources_sha256(package)
+        file = Path(importlib.util.cache_from_source(str(package / "source_hash.py"))).with_suffix(".json")
+    except (OSError, NotImplementedError):  # a source vanished meanwhile; an interpreter without bytecode
+        return compute()
     key = json_sha256(question)
-    if key not in hashes:
-        hashes[key] = compute()
-        if not sys.dont_write_bytecode:
-            _write(file, {"sources": sources, "hashes": {**_read(file, sources), **hashes}})
-    return hashes[key]
+    known = _read(file, sources)
+    if key in known:
+        return known[key]
+    found = compute()
+    if not sys.dont_write_bytecode:
+        _write(file, package, sources, {key: found})
+    return found
 
 
-@functools.cache
 def _sources_sha256(package: Path) -> str:
     """Digest of the names and contents of all sources of the package."""
     digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
+    for file in sorted(path for path in package.rglob("*.py") if path.is_file()):
         content = hashlib.sha256(file.read_bytes()).hexdigest()
         digest.update(f"{file.relative_to(package).as_posix()} {content}\n".encode())
     return digest.hexdigest()
@@ -59,8 +61,10 @@ def _read(file: Path, sources: str) -> dict[str, str]:
     return record["hashes"] if record["sources"] == sources else {}
 
 
-def _write(file: Path, record: dict[str, object]) -> None:
+def _write(file: Path, package: Path, sources: str, hashes: dict[str, str]) -> None:
+    """Add hashes to the file, unless the sources changed while they were found."""
     try:
-        write_json(file, record)
+        if _sources_sha256(package) == sources:
+            write_json(file, {"sources": sources, "hashes": {**_read(file, sources), **hashes}})
     except OSError:  # a folder that is read-only, a full disk: the next process computes it again
         return

@@ -43,7 +43,11 @@ class _Commands(Mapping[str, TyperCommand]):
     """The commands of all verbs. A module is imported when one of its verbs is asked for."""
 
     def __getitem__(self, verb: str) -> TyperCommand:
-        module = importlib.import_module(f"phasevae.cli.{VERBS[verb]}")
+        name = VERBS[verb]
+        try:
+            module = importlib.import_module(f"phasevae.cli.{name}")
+        except KeyError as error:  # `get` would take it for a verb that does not exist
+            raise ImportError(f"phasevae.cli.{name}: {error!r}") from error
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command(cls=_Verb)(getattr(module, verb))
         return typer.main.get_command(alone)

@@ -106,6 +106,7 @@ class NativeSteps:
             and type(problem.reconstruction) in _FAMILIES
             and type(vae.model.encoder) is Network
             and shown.tensors is not None
+            and all(tensor.is_contiguous() for tensor in shown.tensors)
         )
 
     def has_work_for_all(self) -> bool:

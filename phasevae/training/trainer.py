@@ -128,7 +128,7 @@ class Trainer:
         on_record : callable
             Called with the trainer about a hundred times, after each new record of the history.
         should_stop : callable
-            Called several times a second; training pauses if it returns True.
+            Called after a quarter of a second, or after a step that takes longer; training pauses if it returns True.
         until : int, optional
             The number of steps to pause after.
 

@@ -107,7 +107,8 @@ class VAEStep:
     def differentiate(self, batch: Batch, sigma2: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fill `gradients` for the rows of a step.
 
-        The derivatives are written out: autograd records nothing.
+        The derivatives of the networks and of the sampling are written out. Autograd serves the other families of
+        likelihoods and networks of the user's own.
 
         Parameters
         ----------

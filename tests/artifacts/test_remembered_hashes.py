@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from phasevae.artifacts import remembered_hashes
 from phasevae.artifacts.remembered_hashes import remembered
 
 
@@ -23,7 +22,6 @@ def ask(package):
     computed = []
 
     def asked(question="what"):
-        remembered_hashes._sources_sha256.cache_clear()
         return remembered(package, [question], lambda: str(computed.append(question) or len(computed)))
 
     return asked
@@ -53,6 +51,19 @@ def test_a_damaged_file_is_not_believed(ask, package, damage):
     (file,) = files(package)
     file.write_bytes(file.read_bytes().replace(b'"1"', b'"7"') if damage is None else damage)
     assert [ask(), ask()] == ["2", "2"]
+
+
+def test_sources_that_change_meanwhile(package):
+    (package / "link.py").symlink_to("nowhere.py")
+
+    def compute():
+        (package / "one.py").write_text("a = 2\n")
+        return "of the new sources"
+
+    before = (package / "one.py").read_text()
+    assert remembered(package, "what", compute) == "of the new sources"
+    (package / "one.py").write_text(before)
+    assert remembered(package, "what", lambda: "of the old sources") == "of the old sources"
 
 
 def test_without_bytecode_nothing_is_written(ask, package, monkeypatch):

@@ -321,9 +321,13 @@ def test_busy_processes_run_in_their_turns_alone():
         return sum(map(int, Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
 
     with throughput.busy_processes(1) as (process,):
-        turn = throughput.beside_them(lambda steps: time.sleep(0.1), [process])
         before = spent(process)
-        turn(1)
+
+        def until_it_ran(steps: int) -> None:
+            while spent(process) == before:
+                time.sleep(0.01)
+
+        throughput.beside_them(until_it_ran, [process])(1)
         while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
             time.sleep(0.001)
         after = spent(process)

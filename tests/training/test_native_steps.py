@@ -12,27 +12,29 @@ from small import gaussian_rows, recipe
 from phasevae import InputError
 from phasevae.datasets.conditions import make_condition
 from phasevae.kernels import dispatch
+from phasevae.model import LOGVAR_RANGE
 from phasevae.sweeps.config_keys import HierarchySection
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.training import native_steps
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 
-if not dispatch.implementation("cpu").HAS_NETWORK_KERNELS:
+if not dispatch.implementation("cpu").has_network_kernels("cpu"):
     pytest.skip("needs the native kernels and AVX2", allow_module_level=True)
 
 MEMBERS = [Member(sigma2, beta, seed) for sigma2, beta in ((0.3, 1.0), (0.9, 0.7)) for seed in (0, 1)]
 STEPS = 40
+BUDGET = 1000  # a record every ten steps, which ends a call
 BATCH = 100  # not a multiple of the 64 rows of a block
-WHOLE = {"batch": BATCH, "rao_blackwell_group": 25, "samples": float(BATCH * STEPS)}
+WHOLE = {"batch": BATCH, "rao_blackwell_group": 25, "samples": float(BATCH * BUDGET)}
 VARIANTS = {
     "default": {},
-    "all rows in one group": {"batch": 64, "rao_blackwell_group": 64, "samples": 64.0 * STEPS},
+    "all rows in one group": {"batch": 64, "rao_blackwell_group": 64, "samples": 64.0 * BUDGET},
     "rows themselves": {"rao_blackwell_group": 1},
     "one draw": {"antithetic": False},
     "plain noise": {"moment_matched_noise": False},
-    "small batch": {"batch": 30, "rao_blackwell_group": 7, "samples": 30.0 * STEPS},
-    "one row": {"batch": 1, "samples": float(STEPS)},
+    "small batch": {"batch": 30, "rao_blackwell_group": 7, "samples": 30.0 * BUDGET},
+    "one row": {"batch": 1, "samples": float(BUDGET)},
     "one hidden layer, many latents": {"n_latent": 6, "hidden": (33,)},
     "rows held out": {"holdout": 0.2},
     "bernoulli": {"likelihood": "bernoulli"},
@@ -76,7 +78,8 @@ def assert_equal(one: Trainer, other: Trainer) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_native_steps_have_the_bits_of_the_operations(variant, members):
     native, single = (trainer(VARIANTS[variant], members, native) for native in (True, False))
-    assert native.run() and single.run()
+    for each in (native, single):
+        each.run(until=STEPS)
     assert_equal(native, single)
     first = trainer(VARIANTS[variant], members)
     assert (native.model.parameters != first.model.parameters).any(1).all()
@@ -89,30 +92,35 @@ def test_log_variances_beyond_their_range_have_the_same_bits():
         bias = last.offset + last.fan_in * last.fan_out
         each.model.parameters[:, bias : bias + last.fan_out] = torch.tensor([0.0, 0.1, -12.05, 8.05])
         before = each.model.parameters.clone()
+        logvar = each.model.encoder.forward(before, gaussian_rows()[None])[0][..., 2:]
+        assert all((logvar < bound).any() and (logvar > bound).any() for bound in LOGVAR_RANGE)
         each.run(until=1)
-        # Rows on both sides of the bounds: some have a derivative, some have none.
         of_logvar = each.gradients[:, bias + 2 : bias + 4]
         assert (of_logvar != 0).any() and torch.isfinite(each.gradients).all()
         assert (before != each.model.parameters).any()
     assert_equal(*both)
+    for each in both:
+        each.model.parameters[:, bias + 2 : bias + 4] = torch.tensor([-40.0, 40.0])
+        each.run(until=2)
+        assert (each.gradients[:, bias + 2 : bias + 4] == 0).all(), "beyond the range there is no derivative"
 
 
 @pytest.mark.parametrize(("n_threads", "at_once"), [(1, 1), (2, 3), (3, 1000)])
 def test_neither_threads_nor_steps_at_once_change_a_bit(n_threads, at_once, monkeypatch):
     monkeypatch.setattr(native_steps, "SECONDS", 0.0)
     single = trainer({}, native=False)
-    single.run()
+    single.run(until=STEPS)
     torch.set_num_threads(n_threads)
     native = trainer({})
     while native.step < STEPS:
         native._native_steps.at_once = at_once
-        native.run(until=native.step + at_once)
+        native.run(until=min(STEPS, native.step + at_once))
     assert_equal(native, single)
 
 
 def test_a_model_does_not_depend_on_its_ensemble():
     together, alone = trainer({}), trainer({}, MEMBERS[2:3])
-    together.run(), alone.run()
+    together.run(until=STEPS), alone.run(until=STEPS)
     assert torch.equal(together.model.parameters[2:3], alone.model.parameters)
 
 
@@ -123,9 +131,9 @@ def test_each_continues_a_checkpoint_of_the_other(pause, native_first):
     assert not first.run(until=pause)
     assert first.step == pause
     second.restore(copy.deepcopy(first.state()))
-    second.run()
+    second.run(until=STEPS)
     whole = trainer({})
-    whole.run()
+    whole.run(until=STEPS)
     assert_equal(second, whole)
 
 
@@ -156,7 +164,7 @@ def test_data_of_a_file_give_the_same_bits(tmp_path):
     )
     for each in (held, read):
         each._native_steps.at_once = 1000
-        assert each.run()
+        each.run(until=STEPS)
     assert_equal(read, held)
 
 
@@ -166,9 +174,9 @@ def test_a_training_can_be_stopped_between_calls():
     answers = iter([False, False, True])
     assert not stopped.run(should_stop=lambda: next(answers))
     assert 0 < stopped.step < STEPS
-    stopped.run()
+    stopped.run(until=STEPS)
     whole = trainer({})
-    whole.run()
+    whole.run(until=STEPS)
     assert_equal(stopped, whole)
 
 
@@ -228,12 +236,15 @@ def test_other_trainings_take_the_operations(changes):
     assert Trainer(Problem.of(x, settings), members, settings)._native_steps is None
 
 
-def test_conditions_and_float64_take_the_operations():
+def test_conditions_float64_and_strided_rows_take_the_operations():
     settings, x = recipe(**WHOLE), gaussian_rows()
     condition = make_condition(np.arange(len(x)) % 3, len(x), "")
     given = Problem.of(x.numpy(), settings, condition=condition)
     assert Trainer(given, MEMBERS, settings)._native_steps is None
     assert Trainer(x.double(), MEMBERS, settings)._native_steps is None
+    strided = Trainer(x.t().contiguous().t(), MEMBERS, settings)
+    assert strided._native_steps is None
+    strided.run(until=1)
 
 
 @pytest.mark.parametrize(
