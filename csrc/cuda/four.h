@@ -33,10 +33,18 @@ __device__ __forceinline__ Four<T> load(const T* from, int64_t stride, int count
   return four;
 }
 
+// An intrinsic, because nvcc makes four instructions of an assignment in some kernels.
+__device__ __forceinline__ void store_whole(float* to, const Four<float>& four) {
+  __stwb(reinterpret_cast<float4*>(to), float4{four.value[0], four.value[1], four.value[2], four.value[3]});
+}
+__device__ __forceinline__ void store_whole(double* to, const Four<double>& four) {
+  *reinterpret_cast<Four<double>*>(to) = four;
+}
+
 template <class T>
 __device__ __forceinline__ void store(T* to, const Four<T>& four, int count) {
   if (is_whole(to, 1, count)) {
-    *reinterpret_cast<Four<T>*>(to) = four;
+    store_whole(to, four);
     return;
   }
 #pragma unroll

@@ -25,6 +25,7 @@ struct dim3 {
 struct uint3 {
   unsigned x, y, z;
 };
+using float4 = float __attribute__((vector_size(16), may_alias));  // so that one instruction moves it
 
 using cudaStream_t = struct CUstream_st*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9 };
@@ -82,6 +83,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
 inline const uint3 &threadIdx = emulator::builtins.thread, &blockIdx = emulator::builtins.block;
 inline const dim3 &blockDim = emulator::builtins.block_size, &gridDim = emulator::builtins.grid_size;
 
+__forceinline__ void __stwb(float4* to, float4 value) { *to = value; }
 inline void __syncthreads() { emulator::barrier(); }
 inline void __syncwarp(unsigned mask = ~0u) { emulator::exchange(mask, 0, emulator::lane(), true, "__syncwarp"); }
 template <class T>
