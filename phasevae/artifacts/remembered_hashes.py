@@ -6,6 +6,7 @@ file from being written, PYTHONPYCACHEPREFIX moves it, and where the folder is r
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -29,7 +30,7 @@ def remembered(package: Path, question: object, compute: Callable[[], str]) -> s
         Finds the hash.
     """
     try:
-        sources = _sources_sha256(package)
+        sources = _sources_at_start(package)
         file = Path(importlib.util.cache_from_source(str(package / "source_hash.py"))).with_suffix(".json")
     except (OSError, NotImplementedError):  # a source vanished meanwhile; an interpreter without bytecode
         return compute()
@@ -50,6 +51,10 @@ def _sources_sha256(package: Path) -> str:
         content = hashlib.sha256(file.read_bytes()).hexdigest()
         digest.update(f"{file.relative_to(package).as_posix()} {content}\n".encode())
     return digest.hexdigest()
+
+
+_sources_at_start = functools.cache(_sources_sha256)
+"""The digest that all hashes of a process are looked up by; a workflow asks for dozens."""
 
 
 def _read(file: Path, sources: str) -> dict[str, str]:

@@ -80,7 +80,7 @@ class NativeSteps:
             "decoder": model.decoder.widths,
             "family": _FAMILIES[type(reconstruction)],
             "antithetic": settings.antithetic,
-            "is_matched": settings.moment_matched_noise and is_matched(settings.batch, settings.n_latent),
+            "is_matched": _matches_noise(settings),
             "group": vae.group,
             "logvar_range": LOGVAR_RANGE,
             "adam": (BETA1, BETA2, EPSILON),
@@ -98,11 +98,10 @@ class NativeSteps:
         if rows.device.type != "cpu" or rows.dtype != torch.float32 or type(vae) is not VAEStep:
             return False
         kernels = implementation("cpu")
-        matches = settings.moment_matched_noise and is_matched(settings.batch, settings.n_latent)
         return (
             kernels.has_network_kernels("cpu")
             and "cpu" in kernels.TARGET_DEVICES
-            and (not matches or settings.n_latent <= kernels.MOST_MATCHED)
+            and (not _matches_noise(settings) or settings.n_latent <= kernels.MOST_MATCHED)
             and type(problem.reconstruction) in _FAMILIES
             and type(vae.model.encoder) is Network
             and shown.tensors is not None
@@ -121,3 +120,8 @@ class NativeSteps:
         implementation("cpu").train_steps(seen, x, rows, factors=factors, rates=rates, first=first, **self._constants)
         steps = rows.shape[0] * SECONDS / max(time.perf_counter() - began, 1e-9)
         self.at_once = max(1, min(int(steps), 2 * rows.shape[0]))
+
+
+def _matches_noise(settings: Settings) -> bool:
+    """Whether the noise of a batch is matched to the moments of a normal."""
+    return settings.moment_matched_noise and is_matched(settings.batch, settings.n_latent)

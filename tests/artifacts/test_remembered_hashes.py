@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from phasevae.artifacts import remembered_hashes
 from phasevae.artifacts.remembered_hashes import remembered
 
 
@@ -22,6 +23,7 @@ def ask(package):
     computed = []
 
     def asked(question="what"):
+        remembered_hashes._sources_at_start.cache_clear()
         return remembered(package, [question], lambda: str(computed.append(question) or len(computed)))
 
     return asked
