@@ -41,10 +41,13 @@ def test_training_goes_on_with_one_warning_if_nothing_can_be_captured(plain):
     trainer = Trainer(rows(), MEMBERS, RECIPE, use_graph=True)
     if torch.cuda.is_available():
         pytest.skip("a step on the CPU fails to be captured only where there is no CUDA")
-    with pytest.warns(UserWarning, match="training without a CUDA graph, slower: the capture failed") as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         assert trainer.run()
-    assert len(caught) == 1
-    assert "\n" not in str(caught[0].message)
+    # PyTorch may add warnings of its own, on some machines
+    (ours,) = [str(one.message) for one in caught if "CUDA graph" in str(one.message)]
+    assert ours.startswith("training without a CUDA graph, slower: the capture failed")
+    assert "\n" not in ours
     assert_equal(trainer.state(), plain)
 
 
