@@ -128,9 +128,10 @@ inline int64_t gradient_size(const Network& network, int64_t models, int64_t row
   return models * rows * widest;
 }
 
-int mlp_forward(const NetworkForward& in, int64_t models, void* stream);
+// with_tf32: operands of products rounded to TF32, which needs sm_80; else the bits are those of the CPU.
+int mlp_forward(const NetworkForward& in, int64_t models, bool with_tf32, void* stream);
 // scratch: gradient_size floats, twice for each objective; `splits` is not used.
-int mlp_backward(const NetworkBackward& in, float* scratch, void* stream);
+int mlp_backward(const NetworkBackward& in, float* scratch, bool with_tf32, void* stream);
 
 }  // namespace cuda
 }  // namespace phasevae
