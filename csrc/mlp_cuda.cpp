@@ -21,10 +21,12 @@ std::tuple<at::Tensor, at::Tensor> mlp_forward(const at::Tensor& input, const at
   const Rows from = checked_rows(input, parameters, rows, widths.front(), op, "input");
   const CudaDevice device(input);
   at::Tensor output = at::empty({models, rows, widths.back()}, input.options());
-  at::Tensor tape = at::empty({cuda::tape_size(network, models, rows)}, input.options());
-  const NetworkForward pass{network, rows, from, output.mutable_data_ptr<float>(), tape.mutable_data_ptr<float>()};
-  device.check(op, cuda::mlp_forward(pass, models, tf32, device.stream()));
-  return {output, keep ? tape : at::empty({0}, input.options())};
+  at::Tensor tape = at::empty({keep ? cuda::tape_size(network, models, rows) : 0}, input.options());
+  at::Tensor scratch = at::empty({keep ? 0 : cuda::forward_scratch(network, models, rows)}, input.options());
+  const NetworkForward pass{network, rows, from, output.mutable_data_ptr<float>(),
+                            keep ? tape.mutable_data_ptr<float>() : nullptr};
+  device.check(op, cuda::mlp_forward(pass, models, scratch.mutable_data_ptr<float>(), tf32, device.stream()));
+  return {output, tape};
 }
 
 at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, int64_t offset, at::IntArrayRef widths,

@@ -205,10 +205,11 @@ Rows contiguous(const float* data, int64_t rows, int64_t width) { return {data, 
 
 }  // namespace
 
-int mlp_forward(const NetworkForward& in, int64_t models, bool with_tf32, void* stream) {
+int mlp_forward(const NetworkForward& in, int64_t models, float* scratch, bool with_tf32, void* stream) {
   const Network& network = in.network;
   const float* parameters = network.parameters;
-  float* hidden = in.tape;
+  const int64_t second_array = models * in.rows * widest_layer(network, 1);
+  float* hidden = in.tape ? in.tape : scratch;
   Rows input = in.input;
   for (int64_t k = 0; k < network.layers; ++k) {
     const bool is_last = k + 1 == network.layers;
@@ -219,7 +220,7 @@ int mlp_forward(const NetworkForward& in, int64_t models, bool with_tf32, void* 
     }
     const int64_t fan_out = pass.layer.fan_out;
     input = contiguous(hidden, in.rows, fan_out);
-    hidden += models * in.rows * fan_out;
+    hidden = in.tape ? hidden + models * in.rows * fan_out : scratch + (k % 2 == 0 ? second_array : 0);
     parameters += (pass.layer.fan_in + 1) * fan_out;
   }
   return 0;
