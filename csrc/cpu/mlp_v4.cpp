@@ -32,6 +32,38 @@ PHASEVAE_INLINE V where_positive(V test, V a) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(test, zero(), _CMP_NLE_UQ), a);
 }
 
+// Transposes a block of 16 by 16 numbers.
+PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
+  V a[16], b[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    a[i] = load(from + i * from_row);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+    b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
+    a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
+    a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+    a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xee);
+  }
+  // a[4 i + j] has columns j, j + 4, j + 8 and j + 12 of rows 4 i to 4 i + 3.
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const V low01 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0x44), high01 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0xee);
+    const V low23 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0x44);
+    const V high23 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0xee);
+    store(to + j * to_row, _mm512_shuffle_f32x4(low01, low23, 0x88));
+    store(to + (j + 4) * to_row, _mm512_shuffle_f32x4(low01, low23, 0xdd));
+    store(to + (j + 8) * to_row, _mm512_shuffle_f32x4(high01, high23, 0x88));
+    store(to + (j + 12) * to_row, _mm512_shuffle_f32x4(high01, high23, 0xdd));
+  }
+}
+
 #include "mlp_block.h"
 
 constexpr NetworkKernels kKernels{&forward, &backward};
