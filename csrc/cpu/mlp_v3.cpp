@@ -10,7 +10,11 @@
 #include <immintrin.h>
 
 // Up to the end of the file, where the templates are instantiated.
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
+#else
 #pragma GCC target("arch=x86-64-v3")
+#endif
 
 namespace phasevae::cpu {
 namespace {
@@ -39,6 +43,10 @@ constexpr NetworkKernels kKernels{&forward, &backward};
 const NetworkKernels* network_kernels_v3() { return &kKernels; }
 
 }  // namespace phasevae::cpu
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
 
 #else
 
