@@ -1,97 +1,7 @@
 // The passes of a block of rows through all layers of a network, forward and back, for the instruction set of the file
-// that includes this header.
-//
-// Inside an anonymous namespace, that file defines a vector `V` of `kLanes` floats, the operations on it, and the rows
-// and vectors of a tile that fits in the registers, `kTileRows` and `kTileVectors`.
-// Templates and inline functions of the standard library are not allowed here. The linker keeps one copy of each, and
-// it could be the copy of this file, compiled for a processor that others do not have.
-//
-// All three matrix products have one form: c[r][:] += a(r, k) b(k, :), with a(r, k) broadcast and b(k, :) in vectors.
+// that includes this header inside an anonymous namespace: see mlp_tiles.h.
 
-template <int N>
-struct Count {
-  static constexpr int value = N;
-};
-
-PHASEVAE_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-PHASEVAE_INLINE void copy(const float* from, int64_t count, float* to) { std::memcpy(to, from, count * sizeof(float)); }
-PHASEVAE_INLINE void clear(float* to, int64_t count) { std::memset(to, 0, count * sizeof(float)); }
-
-// Computes c = start + a b for kTileRows rows and `Vectors` vectors of columns and passes it to `finish`. start: the
-// initial value of every row, null for zeros.
-template <int Vectors, class Finish>
-PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_row, int64_t a_step,
-                          const float* __restrict b, int64_t b_step, const float* start, const Finish& finish) {
-  V c[kTileRows][Vectors];
-  PHASEVAE_UNROLL
-  for (int64_t r = 0; r < kTileRows; ++r) {
-    PHASEVAE_UNROLL
-    for (int v = 0; v < Vectors; ++v) {
-      c[r][v] = start ? load(start + v * kLanes) : zero();
-    }
-  }
-  for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
-    V row[Vectors];
-    PHASEVAE_UNROLL
-    for (int v = 0; v < Vectors; ++v) {
-      row[v] = load(b + v * kLanes);
-    }
-    PHASEVAE_UNROLL
-    for (int64_t r = 0; r < kTileRows; ++r) {
-      const auto factor = broadcast(a[r * a_row]);
-      PHASEVAE_UNROLL
-      for (int v = 0; v < Vectors; ++v) {
-        c[r][v] = multiply_add(factor, row[v], c[r][v]);
-      }
-    }
-  }
-  PHASEVAE_UNROLL
-  for (int64_t r = 0; r < kTileRows; ++r) {
-    PHASEVAE_UNROLL
-    for (int v = 0; v < Vectors; ++v) {
-      finish(r, v, c[r][v]);
-    }
-  }
-}
-
-// Calls visit(column, width in vectors as a constant) for the panels of columns of a product.
-template <class Visit>
-PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
-  int64_t column = 0;
-  for (; column + kTileVectors * kLanes <= columns; column += kTileVectors * kLanes) {
-    visit(column, Count<kTileVectors>());
-  }
-  if (kTileVectors > 2 && column + 2 * kLanes <= columns) {
-    visit(column, Count<2>());
-    column += 2 * kLanes;
-  }
-  for (; column < columns; column += kLanes) {
-    visit(column, Count<1>());
-  }
-}
-
-// Packs a matrix [depth, columns] with element (k, c) at source[k * step + c * column_step] into panels that are read
-// in order.
-PHASEVAE_INLINE void pack(const float* source, int64_t depth, int64_t columns, int64_t step, int64_t column_step,
-                          float* __restrict packed) {
-  for_each_panel(padded(columns), [&](int64_t column, auto vectors) PHASEVAE_LAMBDA {
-    constexpr int64_t kWidth = vectors.value * kLanes;
-    float* __restrict panel = packed + column * depth;
-    const int64_t width = least(kWidth, columns - column);
-    const float* from = source + column * column_step;
-    if (column_step == 1 && width == kWidth) {
-      for (int64_t k = 0; k < depth; ++k) {
-        copy(from + k * step, kWidth, panel + k * kWidth);
-      }
-      return;
-    }
-    for (int64_t c = 0; c < kWidth; ++c) {
-      for (int64_t k = 0; k < depth; ++k) {
-        panel[k * kWidth + c] = c < width ? from[k * step + c * column_step] : 0.0f;
-      }
-    }
-  });
-}
+#include "mlp_tiles.h"
 
 PHASEVAE_INLINE void copy_rows(const Rows& from, int64_t model, int64_t row, int64_t rows, int64_t width, float* to) {
   const int64_t to_row = pitch(width);
@@ -182,6 +92,12 @@ PHASEVAE_INLINE void layer_gradients(const float* in, const float* out, int64_t 
       put(of_bias + column + v * kLanes, fan_out - column - v * kLanes, add, total);
     }
     for (int64_t row = 0; row < fan_in; row += kTileRows) {
+      for (int64_t r = 0; r < kTileRows; ++r) {
+        for (int v = 0; v < kVectors; ++v) {
+          // The gradients of a network rarely stay in the second-level cache between two blocks.
+          __builtin_prefetch(gradients + (row + r) * fan_out + column + v * kLanes, 1);
+        }
+      }
       tile<kVectors>(kBlockRows, in + row, 1, in_row, out + column, out_row, nullptr,
                      [&](int64_t r, int v, V value) PHASEVAE_LAMBDA {
                        if (row + r < fan_in) {

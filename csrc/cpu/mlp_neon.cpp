@@ -31,6 +31,16 @@ PHASEVAE_INLINE V without(V a, uint32x4_t where) {
 PHASEVAE_INLINE V relu(V a) { return without(a, vcltzq_f32(a)); }
 PHASEVAE_INLINE V where_positive(V test, V a) { return without(a, vclezq_f32(test)); }
 
+// Transposes a block of 4 by 4 numbers.
+PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
+  const float32x4x2_t a = vtrnq_f32(load(from), load(from + from_row));
+  const float32x4x2_t b = vtrnq_f32(load(from + 2 * from_row), load(from + 3 * from_row));
+  for (int i = 0; i < 2; ++i) {
+    store(to + i * to_row, vcombine_f32(vget_low_f32(a.val[i]), vget_low_f32(b.val[i])));
+    store(to + (i + 2) * to_row, vcombine_f32(vget_high_f32(a.val[i]), vget_high_f32(b.val[i])));
+  }
+}
+
 #include "mlp_block.h"
 
 constexpr NetworkKernels kKernels{&forward, &backward};

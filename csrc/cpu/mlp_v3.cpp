@@ -34,6 +34,33 @@ PHASEVAE_INLINE V multiply_add(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c);
 PHASEVAE_INLINE V relu(V a) { return _mm256_max_ps(zero(), a); }
 PHASEVAE_INLINE V where_positive(V test, V a) { return _mm256_and_ps(_mm256_cmp_ps(test, zero(), _CMP_NLE_UQ), a); }
 
+// Transposes a block of 8 by 8 numbers.
+PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
+  V a[8], b[8];
+  PHASEVAE_UNROLL
+  for (int i = 0; i < 8; ++i) {
+    a[i] = load(from + i * from_row);
+  }
+  PHASEVAE_UNROLL
+  for (int i = 0; i < 8; i += 2) {
+    b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+    b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+  }
+  PHASEVAE_UNROLL
+  for (int i = 0; i < 8; i += 4) {
+    a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
+    a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xee);
+    a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+    a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xee);
+  }
+  // a[4 i + j] has columns j and j + 4 of rows 4 i to 4 i + 3.
+  PHASEVAE_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    store(to + j * to_row, _mm256_permute2f128_ps(a[j], a[4 + j], 0x20));
+    store(to + (j + 4) * to_row, _mm256_permute2f128_ps(a[j], a[4 + j], 0x31));
+  }
+}
+
 #include "mlp_block.h"
 
 constexpr NetworkKernels kKernels{&forward, &backward};

@@ -14,6 +14,8 @@
 #pragma clang attribute push(__attribute__((target("arch=x86-64-v4"))), apply_to = function)
 #else
 #pragma GCC target("arch=x86-64-v4")
+// Of the operands that its own header leaves undefined on purpose (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
 namespace phasevae::cpu {
@@ -34,6 +36,38 @@ PHASEVAE_INLINE V multiply_add(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c);
 PHASEVAE_INLINE V relu(V a) { return _mm512_maskz_max_ps(0xffff, zero(), a); }
 PHASEVAE_INLINE V where_positive(V test, V a) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(test, zero(), _CMP_NLE_UQ), a);
+}
+
+// Transposes a block of 16 by 16 numbers.
+PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
+  V a[16], b[16];
+  PHASEVAE_UNROLL
+  for (int i = 0; i < 16; ++i) {
+    a[i] = load(from + i * from_row);
+  }
+  PHASEVAE_UNROLL
+  for (int i = 0; i < 16; i += 2) {
+    b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+    b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+  }
+  PHASEVAE_UNROLL
+  for (int i = 0; i < 16; i += 4) {
+    a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
+    a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
+    a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+    a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xee);
+  }
+  // a[4 i + j] has columns j, j + 4, j + 8 and j + 12 of rows 4 i to 4 i + 3.
+  PHASEVAE_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    const V low01 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0x44), high01 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0xee);
+    const V low23 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0x44);
+    const V high23 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0xee);
+    store(to + j * to_row, _mm512_shuffle_f32x4(low01, low23, 0x88));
+    store(to + (j + 4) * to_row, _mm512_shuffle_f32x4(low01, low23, 0xdd));
+    store(to + (j + 8) * to_row, _mm512_shuffle_f32x4(high01, high23, 0x88));
+    store(to + (j + 12) * to_row, _mm512_shuffle_f32x4(high01, high23, 0xdd));
+  }
 }
 
 #include "mlp_block.h"

@@ -11,7 +11,7 @@
 #define PHASEVAE_UNROLL _Pragma("clang loop unroll(full)")
 #define PHASEVAE_CAN_CLONE (__clang_major__ >= 18)
 #else
-#define PHASEVAE_UNROLL _Pragma("GCC unroll 8")
+#define PHASEVAE_UNROLL _Pragma("GCC unroll 16")
 #define PHASEVAE_CAN_CLONE (__GNUC__ >= 12)
 #endif
 

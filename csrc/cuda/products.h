@@ -1,7 +1,7 @@
 // Products of matrices in float32: a block of threads computes a tile of one product.
 //
 // c = start + a b, with the numbers of a row or column of the operands in shared memory, kDepth at a time. Every sum is
-// taken in the order of the depth with fused products, as in csrc/cpu/mlp_block.h, so that the bits are the same.
+// taken in the order of the depth with fused products, as in csrc/cpu/mlp_tiles.h, so that the bits are the same.
 
 #pragma once
 
