@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from contenders.common import Contender, Run, fastest, flat
+from contenders.common import Contender, Run, fastest, flat, single
 from contenders.loop import first_batches, loader_options
 
 SHUT = -1e-4
@@ -35,7 +35,7 @@ SHUT = -1e-4
 
 def prepare(run: Run) -> dict[str, Any]:
     """The fastest number of loader processes and of threads."""
-    return fastest(start, run, loader_options(run.threads))
+    return fastest(start, single(run), loader_options(run.threads))
 
 
 def start(run: Run, workers: int, threads: int) -> Contender:
@@ -79,9 +79,9 @@ class MultiRate:
         return np.stack([flat([*self._encoder.at(rate), *self._decoder.at(rate)]) for rate in rates])
 
     def _rate(self, sigma2: Tensor) -> Tensor:
-        """The logarithm as the gates see it: [B, 1] within -1 and 1."""
+        """The logarithm as the gates see it: [B, 1] within -1 and 1; -1 if there is one point alone."""
         low, high = self._range
-        return (2 * (sigma2.log() - low) / (high - low) - 1)[:, None]
+        return (2 * (sigma2.log() - low) / (high - low or 1.0) - 1)[:, None]
 
 
 class GatedMLP(nn.Module):
