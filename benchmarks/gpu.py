@@ -29,10 +29,13 @@ from gpu_parts import BATCH, MODELS, TIERS
 from shared import ARCHITECTURES, ROOT, child_environment, make_parser, markdown_table, some_of
 
 from phasevae.artifacts.environment import environment
+from phasevae.kernels.backends import allows_tf32
 
 PARTS = str(ROOT / "benchmarks" / "gpu_parts.py")
-LIMITS = {"build": 180, "tests": 120, "memcheck": 60, "racecheck": 60, "tiers": 100, "sweep": 80}
+LIMITS = {"build": 180, "tests": 120, "memcheck": 60, "racecheck": 60, "tiers": 110, "sweep": 70}
 """Seconds of a stage, ten minutes together."""
+IN_TF32 = {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}
+"""Torch's variable for products of matrices in TF32."""
 TESTS = ("tests/kernels/test_native.py", "tests/kernels/test_native_cuda.py", "tests/training/test_cuda_graph.py")
 
 
@@ -133,18 +136,21 @@ def tiers(arguments: argparse.Namespace) -> dict[str, Any]:
         backend = "native_cuda" if native else "torch"
         try:
             left = max(1.0, end - time.perf_counter())
-            times[name] = part("tiers", f"tier:{name}", arguments, left, PHASEVAE_BACKEND=backend)
+            variables = IN_TF32 if "tf32" in name else {}
+            times[name] = part("tiers", f"tier:{name}", arguments, left, PHASEVAE_BACKEND=backend, **variables)
         except RuntimeError as error:
             times[name] = str(error)
         print(f"  {name}: {times[name]}", flush=True)
     return times
 
 
-def sweep(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Errors and times of the short sweep."""
+def sweep(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Errors and times of the short sweep by its arithmetic: in float32, and on a GPU in TF32."""
     if not arguments.dry:
         needs_gpu()
-    return part("sweep", "sweep", arguments)
+    variables = {"float32": {}, "tf32": IN_TF32} if torch.cuda.is_available() else {"float32": {}}
+    limit = LIMITS["sweep"] / len(variables)
+    return {name: part("sweep", "sweep", arguments, limit, **of_name) for name, of_name in variables.items()}
 
 
 STAGES = {stage.__name__: stage for stage in (build, tests, memcheck, racecheck, tiers, sweep)}
@@ -158,8 +164,8 @@ def versions() -> dict[str, Any]:
         "capability": "{}.{}".format(*torch.cuda.get_device_capability()) if has_gpu else None,
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        # Of PyTorch's own products alone: the kernels of this package compute in float32.
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        # Of this process; a tier and a sweep are computed in TF32 all the same.
+        "tf32": allows_tf32(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         **environment(),
     }
@@ -185,7 +191,9 @@ def markdown(report: dict[str, Any]) -> str:
             rows.append((name, TIERS[name], *cells))
         lines += markdown_table(("tier", "what", *ARCHITECTURES), rows)
     if "sweep" in done:
-        lines += ["", "Sweep: " + ", ".join(f"{name} {value}" for name, value in done["sweep"].items())]
+        for arithmetic, result in done["sweep"].items():
+            shown = ", ".join(f"{name} {value}" for name, value in result.items())
+            lines += ["", f"Sweep, products in {arithmetic}: {shown}"]
     return "\n".join(lines) + "\n"
 
 

@@ -41,6 +41,7 @@ TIERS = {
     "iv+graph": "batched ensemble, PyTorch, CUDA graph",
     "iv+fused": "batched ensemble, fused kernels for the whole step, eager",
     "v": "batched ensemble, fused kernels for the whole step, CUDA graph",
+    "v+tf32": "the same, products of matrices in TF32",
 }
 PLAIN = ("i", "ii", "iii")
 
@@ -100,7 +101,7 @@ def trainer_run(name: str, shape: tuple, models: int, dry: bool) -> Steps:
     dimension, hidden, n_latent = shape
     members = [Member(0.5 + 0.01 * i, 1.0, i % 4) for i in range(models)]
     x = torch.randn(65536, dimension, device=DEVICE)
-    with_graph = name in ("iv+graph", "v") and not dry
+    with_graph = name in ("iv+graph", "v", "v+tf32") and not dry
     trainer = Trainer(x, members, settings_of("usual", n_latent, hidden, BATCH * 1e6), with_graph)
     return lambda steps: train_steps(trainer, steps)
 
@@ -170,6 +171,8 @@ def exercise() -> str:
         settings = settings_of("ours", 3, hidden, 6 * batch).with_changes(batch=batch)
         for use_graph in (False, True) if cached else (False,):
             Trainer(data, [Member(0.5, 1.0, seed) for seed in (0, 1)], settings, use_graph).run()
+    torch.backends.cuda.matmul.allow_tf32 = True
+    Trainer(data, [Member(0.5, 1.0, seed) for seed in (0, 1)], settings, False).run()
     synchronise()
     return "every kernel ran"
 

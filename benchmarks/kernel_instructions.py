@@ -30,6 +30,8 @@ WIDTHS = (".128", ".64", "")
 """Modifiers of loads and stores of a thread; without one they move 32 bits."""
 PRODUCTS = 1 / 3
 """Fused products among the instructions of a loop from which on it counts as a loop of products."""
+OF_TENSOR_CORES = 16 * 8 * 8 // 32
+"""Products a thread in one instruction of a tensor core, HMMA.1688.F32.TF32."""
 
 
 class Instruction(NamedTuple):
@@ -71,7 +73,7 @@ def innermost_loops(instructions: Sequence[Instruction]) -> list[list[Instructio
 
 
 def count(instructions: Sequence[Instruction]) -> Counter[str]:
-    """Count operations: FFMA, and accesses of memory by LDG, STG, LDS or STS with their width."""
+    """Count operations: FFMA, HMMA, and accesses of memory by LDG, STG, LDS or STS with their width."""
     counts: Counter[str] = Counter()
     for one in instructions:
         name, *modifiers = one.operation.split(".")
@@ -90,7 +92,8 @@ def kernel_row(name: str, instructions: Sequence[Instruction]) -> str:
     counts, total = count(instructions), len(instructions)
     longest = max(map(len, innermost_loops(instructions)), default=0) or ""
     share = 100 * counts["FFMA"] / total
-    return f"| {name} | {total} | {longest} | {widths(counts, 'LDG')} | {widths(counts, 'STG')} | {share:.0f} % |"
+    accesses = " | ".join(widths(counts, kind) for kind in ("LDG", "STG"))
+    return f"| {name} | {total} | {longest} | {accesses} | {share:.0f} % | {counts['HMMA'] or ''} |"
 
 
 def product_rows(name: str, instructions: Sequence[Instruction]) -> list[str]:
@@ -98,8 +101,8 @@ def product_rows(name: str, instructions: Sequence[Instruction]) -> list[str]:
     lines = []
     for loop in innermost_loops(instructions):
         counts, total = count(loop), len(loop)
-        products = counts["FFMA"]
-        if products >= PRODUCTS * total:
+        products = counts["FFMA"] + OF_TENSOR_CORES * counts["HMMA"]
+        if counts["FFMA"] >= PRODUCTS * total or counts["HMMA"]:
             loads = " | ".join(widths(counts, kind) for kind in ("LDG", "LDS", "STS"))
             lines.append(f"| {name} | {total} | {products} | {total / products:.2f} | {loads} |")
     return lines
@@ -123,11 +126,13 @@ def main() -> int:
             for function in output_of("cuobjdump", "-sass", str(cubin)).split("Function : ")[1:]:
                 if name := kernel_name(function):
                     kernels[name] = read_instructions(function)
-    print(f"| kernel, sm_{arguments.arch} (estimate) | instructions | longest innermost loop | LDG | STG | FFMA |")
-    print("|---|---|---|---|---|---|")
+    print(
+        f"| kernel, sm_{arguments.arch} (estimate) | instructions | longest innermost loop | LDG | STG | FFMA | HMMA |"
+    )
+    print("|---|---|---|---|---|---|---|")
     print("\n".join(kernel_row(*kernel) for kernel in sorted(kernels.items())))
     head = f"loop of products, sm_{arguments.arch} (estimate)"
-    print(f"\n| {head} | instructions | FFMA | instructions a product | LDG | LDS | STS |")
+    print(f"\n| {head} | instructions | products | instructions a product | LDG | LDS | STS |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(row for kernel in sorted(kernels.items()) for row in product_rows(*kernel)))
     return 0

@@ -41,8 +41,10 @@ def kernel_name(function: str) -> str | None:
     if kernel is None or "double" in kernel[2] or "unsigned long" in kernel[2]:
         return None
     term = re.search(r"phasevae::([A-Z]\w+)", kernel[2])
-    tiles = [f"{rows} x {columns}" for rows, columns in re.findall(r"Tile<(\d+), (\d+), \d+>", kernel[2])]
-    return ", ".join((kernel[1], *([term[1]] if term else []), *tiles))
+    found = re.findall(r"Tile<(\d+), (\d+), \d+, (true|false)>", kernel[2])
+    tiles = [f"{rows} x {columns}" for rows, columns, _ in found]
+    arithmetic = ["TF32"] if any(tf32 == "true" for *_, tf32 in found) else []
+    return ", ".join((kernel[1], *([term[1]] if term else []), *tiles, *arithmetic))
 
 
 def occupancy(registers: int, shared: int) -> float:

@@ -14,22 +14,25 @@ namespace phasevae {
 namespace {
 
 std::tuple<at::Tensor, at::Tensor> mlp_forward(const at::Tensor& input, const at::Tensor& parameters, int64_t offset,
-                                               at::IntArrayRef widths, bool keep) {
+                                               at::IntArrayRef widths, bool keep, bool tf32) {
   const char* op = "mlp_forward";
   const Network network = checked_network(parameters, offset, widths, op);
   const int64_t models = parameters.size(0), rows = rows_of(input, op);
   const Rows from = checked_rows(input, parameters, rows, widths.front(), op, "input");
   const CudaDevice device(input);
   at::Tensor output = at::empty({models, rows, widths.back()}, input.options());
-  at::Tensor tape = at::empty({cuda::tape_size(network, models, rows)}, input.options());
-  const NetworkForward pass{network, rows, from, output.mutable_data_ptr<float>(), tape.mutable_data_ptr<float>()};
-  device.check(op, cuda::mlp_forward(pass, models, device.stream()));
-  return {output, keep ? tape : at::empty({0}, input.options())};
+  at::Tensor tape = at::empty({keep ? cuda::tape_size(network, models, rows) : 0}, input.options());
+  at::Tensor scratch = at::empty({keep ? 0 : cuda::forward_scratch(network, models, rows)}, input.options());
+  const NetworkForward pass{network, rows, from, output.mutable_data_ptr<float>(),
+                            keep ? tape.mutable_data_ptr<float>() : nullptr};
+  device.check(op, cuda::mlp_forward(pass, models, scratch.mutable_data_ptr<float>(), tf32, device.stream()));
+  return {output, tape};
 }
 
 at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, int64_t offset, at::IntArrayRef widths,
                         const at::Tensor& tape, const at::Tensor& grad_output,
-                        const std::optional<at::Tensor>& grad_for_input, bool with_input, at::Tensor& gradients) {
+                        const std::optional<at::Tensor>& grad_for_input, bool with_input, at::Tensor& gradients,
+                        bool tf32) {
   const char* op = "mlp_backward";
   const Network network = checked_network(parameters, offset, widths, op);
   const int64_t models = parameters.size(0), rows = rows_of(input, op);
@@ -57,7 +60,7 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
                              gradients.mutable_data_ptr<float>() + offset,
                              gradients.stride(0),
                              1};
-  device.check(op, cuda::mlp_backward(pass, scratch.mutable_data_ptr<float>(), device.stream()));
+  device.check(op, cuda::mlp_backward(pass, scratch.mutable_data_ptr<float>(), tf32, device.stream()));
   return grad_input;
 }
 

@@ -35,7 +35,7 @@ struct NetworkForward {
   int64_t rows;
   Rows input;
   float* output;  // [M, R, out]
-  float* tape;    // for the backward pass, M * blocks * tape_size floats; null on the CPU if there will be none
+  float* tape;    // for the backward pass, M * blocks * tape_size floats; null if there will be none
 };
 
 struct NetworkBackward {
@@ -122,18 +122,31 @@ inline int64_t tape_size(const Network& network, int64_t models, int64_t rows) {
   return models * rows * width;
 }
 
-// Floats of the gradient by the output of an inner layer.
-inline int64_t gradient_size(const Network& network, int64_t models, int64_t rows) {
+// The widest of every second inner layer, from `first` on.
+inline int64_t widest_layer(const Network& network, int64_t first) {
   int64_t widest = 0;
-  for (int64_t k = 1; k < network.layers; ++k) {
+  for (int64_t k = first; k < network.layers; k += 2) {
     widest = network.widths[k] > widest ? network.widths[k] : widest;
   }
-  return models * rows * widest;
+  return widest;
 }
 
-int mlp_forward(const NetworkForward& in, int64_t models, void* stream);
+// Floats of the gradient by the output of an inner layer.
+inline int64_t gradient_size(const Network& network, int64_t models, int64_t rows) {
+  const int64_t odd = widest_layer(network, 1), even = widest_layer(network, 2);
+  return models * rows * (odd > even ? odd : even);
+}
+
+// Floats of scratch memory of a forward pass without a tape, where inner layers write to two arrays by turns.
+inline int64_t forward_scratch(const Network& network, int64_t models, int64_t rows) {
+  return models * rows * (widest_layer(network, 1) + widest_layer(network, 2));
+}
+
+// with_tf32: operands of products rounded to TF32, which needs sm_80; else the bits are those of the CPU.
+// scratch: forward_scratch floats if there is no tape.
+int mlp_forward(const NetworkForward& in, int64_t models, float* scratch, bool with_tf32, void* stream);
 // scratch: gradient_size floats, twice for each objective; `splits` is not used.
-int mlp_backward(const NetworkBackward& in, float* scratch, void* stream);
+int mlp_backward(const NetworkBackward& in, float* scratch, bool with_tf32, void* stream);
 
 }  // namespace cuda
 }  // namespace phasevae

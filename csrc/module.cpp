@@ -42,11 +42,11 @@ TORCH_LIBRARY(phasevae, library) {
       "end_step(Tensor(a!) window, Tensor energy, Tensor kl, Tensor penalty, Tensor sigma2, Tensor factor,"
       " Tensor(b!) step, Tensor(c!) position) -> ()");
   library.def(
-      "mlp_forward(Tensor input, Tensor parameters, int offset, int[] widths, bool keep)"
+      "mlp_forward(Tensor input, Tensor parameters, int offset, int[] widths, bool keep, bool tf32=False)"
       " -> (Tensor output, Tensor tape)");
   library.def(
       "mlp_backward(Tensor input, Tensor parameters, int offset, int[] widths, Tensor tape, Tensor grad_output,"
-      " Tensor? grad_for_input, bool with_input, Tensor(a!) gradients) -> Tensor");
+      " Tensor? grad_for_input, bool with_input, Tensor(a!) gradients, bool tf32=False) -> Tensor");
   library.def(
       "train_steps(Tensor inputs, Tensor x, Tensor rows, Tensor streams, Tensor factors, Tensor rates, int first,"
       " Tensor sigma2, Tensor beta, Tensor of_kl, Tensor keys, Tensor? mean, Tensor? offset, int[] encoder,"

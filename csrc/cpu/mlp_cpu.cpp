@@ -41,8 +41,9 @@ const cpu::NetworkKernels& checked_kernels(const char* op) {
   return *chosen;
 }
 
+// The argument tf32 is for CUDA alone.
 std::tuple<at::Tensor, at::Tensor> mlp_forward(const at::Tensor& input, const at::Tensor& parameters, int64_t offset,
-                                               at::IntArrayRef widths, bool keep) {
+                                               at::IntArrayRef widths, bool keep, bool) {
   const char* op = "mlp_forward";
   const cpu::NetworkKernels& run = checked_kernels(op);
   const Network network = checked_network(parameters, offset, widths, op);
@@ -80,7 +81,7 @@ void add_up(const at::Tensor& parts, int64_t size, const at::Tensor& gradients) 
 
 at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, int64_t offset, at::IntArrayRef widths,
                         const at::Tensor& tape, const at::Tensor& grad_output,
-                        const std::optional<at::Tensor>& grad_for_input, bool with_input, at::Tensor& gradients) {
+                        const std::optional<at::Tensor>& grad_for_input, bool with_input, at::Tensor& gradients, bool) {
   const char* op = "mlp_backward";
   const cpu::NetworkKernels& run = checked_kernels(op);
   const Network network = checked_network(parameters, offset, widths, op);

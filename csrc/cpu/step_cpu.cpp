@@ -18,16 +18,23 @@
 namespace phasevae {
 namespace {
 
-// Steps of a model that a thread does on end. A thread that is done waits for no more than these.
+// Steps of a model that a thread does on end, while a thread's fair share of what is left is this many turns or more.
+// Towards the end of a call turns are shorter, because a thread that finds nothing left waits for the others' turns.
 constexpr int64_t kStepsAtOnce = 4;
+constexpr int64_t kTurns = 4;
+
+struct Turn {
+  int64_t model, first, end;
+};
 
 // Hands out models: of those that no thread has, the one with the fewest steps done.
 class Queue {
  public:
-  Queue(int64_t models, int64_t steps) : steps_(steps), done_(models), taken_(models) {}
+  Queue(int64_t models, int64_t steps, int64_t threads)
+      : steps_(steps), threads_(threads), left_(models * steps), done_(models), taken_(models) {}
 
-  // Returns a model, or -1 if every model has done its steps or belongs to a thread.
-  int64_t take() {
+  // Nothing if every model has done its steps or belongs to a thread.
+  std::optional<Turn> take() {
     const std::lock_guard lock(mutex_);
     int64_t chosen = -1;
     for (int64_t model = 0; model < static_cast<int64_t>(done_.size()); ++model) {
@@ -35,34 +42,36 @@ class Queue {
         chosen = model;
       }
     }
-    if (chosen >= 0) {
-      taken_[chosen] = true;
+    if (chosen < 0) {
+      return std::nullopt;
     }
-    return chosen;
+    taken_[chosen] = true;
+    const int64_t first = done_[chosen], fair = left_ / (threads_ * kTurns);
+    const int64_t end = std::min(first + std::clamp<int64_t>(fair, 1, kStepsAtOnce), steps_);
+    left_ -= end - first;
+    return Turn{chosen, first, end};
   }
 
-  int64_t done(int64_t model) const { return done_[model]; }
-
-  void give_back(int64_t model, int64_t done) {
+  void give_back(const Turn& turn) {
     const std::lock_guard lock(mutex_);
-    done_[model] = done;
-    taken_[model] = false;
+    done_[turn.model] = turn.end;
+    taken_[turn.model] = false;
   }
 
  private:
-  const int64_t steps_;
+  const int64_t steps_, threads_;
+  int64_t left_;
   std::vector<int64_t> done_;
   std::vector<char> taken_;
   std::mutex mutex_;
 };
 
 void train_models(const Steps& in, const cpu::NetworkKernels& networks, const cpu::StepMemory& memory, Queue& queue) {
-  for (int64_t model; (model = queue.take()) >= 0;) {
-    const int64_t first = queue.done(model), end = std::min(first + kStepsAtOnce, in.steps);
-    for (int64_t step = first; step < end; ++step) {
-      cpu::train_step(in, networks, memory, model, step);
+  while (const std::optional<Turn> turn = queue.take()) {
+    for (int64_t step = turn->first; step < turn->end; ++step) {
+      cpu::train_step(in, networks, memory, turn->model, step);
     }
-    queue.give_back(model, end);
+    queue.give_back(*turn);
   }
 }
 
@@ -150,8 +159,8 @@ void train_steps(const at::Tensor& inputs, const at::Tensor& x, const at::Tensor
   in.is_matched = is_matched;
   in.least_logvar = static_cast<float>(logvar_range[0]), in.most_logvar = static_cast<float>(logvar_range[1]);
   in.beta1 = adam[0], in.beta2 = adam[1], in.epsilon = adam[2];
-  Queue queue(in.models, in.steps);
   const int64_t threads = std::min<int64_t>(at::get_num_threads(), in.models);
+  Queue queue(in.models, in.steps, threads);
   try {
     // All memory is there before the first step: a call that fails has changed nothing.
     std::vector<std::unique_ptr<cpu::StepMemory>> memories;

@@ -13,7 +13,6 @@
 namespace phasevae::cuda {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int kAdamNumbers = 4;  // of a thread, so that their loads overlap
 
 // Kernels have an Index, uint32_t where it holds the number of threads: a division of 64 bits has many instructions.

@@ -8,7 +8,7 @@
 
 namespace phasevae::cuda {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256, kWarp = 32;
 constexpr int64_t kMostBlocks = 0x7fffffff;
 
 inline int64_t blocks_of(int64_t numbers, int64_t of_block = kThreads) { return (numbers + of_block - 1) / of_block; }

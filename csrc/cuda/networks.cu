@@ -184,6 +184,19 @@ int run(const LayerBackward& in, void* stream) {
   return launch(layer_backward_kernel<InputTile, WeightTile>, layer.models * (of_input + of_weight), stream, in);
 }
 
+// A layer's launch with the tiles that fit its widths.
+template <bool WithTf32>
+int run_layer(const LayerForward& in, void* stream) {
+  return in.layer.fan_out <= kShort ? run<Narrow<WithTf32>>(in, stream) : run<Wide<WithTf32>>(in, stream);
+}
+
+template <bool WithTf32>
+int run_layer(const LayerBackward& in, void* stream) {
+  return in.layer.fan_in <= kShort    ? run<Narrow<WithTf32>, Flat<WithTf32>>(in, stream)
+         : in.layer.fan_out <= kShort ? run<Wide<WithTf32>, Narrow<WithTf32>>(in, stream)
+                                      : run<Wide<WithTf32>, Wide<WithTf32>>(in, stream);
+}
+
 Layer layer_of(const Network& network, int64_t k, const float* parameters, int64_t models, int64_t rows) {
   return {parameters, network.model, network.widths[k], network.widths[k + 1], models, rows};
 }
@@ -192,28 +205,28 @@ Rows contiguous(const float* data, int64_t rows, int64_t width) { return {data, 
 
 }  // namespace
 
-int mlp_forward(const NetworkForward& in, int64_t models, void* stream) {
+int mlp_forward(const NetworkForward& in, int64_t models, float* scratch, bool with_tf32, void* stream) {
   const Network& network = in.network;
   const float* parameters = network.parameters;
-  float* hidden = in.tape;
+  const int64_t second_array = models * in.rows * widest_layer(network, 1);
+  float* hidden = in.tape ? in.tape : scratch;
   Rows input = in.input;
   for (int64_t k = 0; k < network.layers; ++k) {
     const bool is_last = k + 1 == network.layers;
     const LayerForward pass{layer_of(network, k, parameters, models, in.rows), input, is_last ? in.output : hidden,
                             !is_last};
-    const int64_t fan_out = pass.layer.fan_out;
-    const int error = fan_out <= kShort ? run<Narrow>(pass, stream) : run<Wide>(pass, stream);
-    if (error) {
+    if (const int error = with_tf32 ? run_layer<true>(pass, stream) : run_layer<false>(pass, stream)) {
       return error;
     }
+    const int64_t fan_out = pass.layer.fan_out;
     input = contiguous(hidden, in.rows, fan_out);
-    hidden += models * in.rows * fan_out;
+    hidden = in.tape ? hidden + models * in.rows * fan_out : scratch + (k % 2 == 0 ? second_array : 0);
     parameters += (pass.layer.fan_in + 1) * fan_out;
   }
   return 0;
 }
 
-int mlp_backward(const NetworkBackward& in, float* scratch, void* stream) {
+int mlp_backward(const NetworkBackward& in, float* scratch, bool with_tf32, void* stream) {
   const Network& network = in.network;
   const int64_t size = gradient_size(network, in.models, in.rows);
   const float* parameters = network.parameters + parameters_of(network);
@@ -245,10 +258,7 @@ int mlp_backward(const NetworkBackward& in, float* scratch, void* stream) {
       pass.of_input[0] = in.grad_input;
       pass.objectives = in.grad_input ? 1 : 0;
     }
-    const int error = fan_in <= kShort    ? run<Narrow, Flat>(pass, stream)
-                      : fan_out <= kShort ? run<Wide, Narrow>(pass, stream)
-                                          : run<Wide, Wide>(pass, stream);
-    if (error) {
+    if (const int error = with_tf32 ? run_layer<true>(pass, stream) : run_layer<false>(pass, stream)) {
       return error;
     }
   }

@@ -196,7 +196,10 @@ SCHEMAS = {
             **dict.fromkeys(("anneal_fraction", "holdout"), _NUMBER),
         ),
         provenance=_object(
-            ("data_sha256", "code_hash", "backend"), data_sha256=_TEXT, code_hash=_TEXT, backend=_TEXT, **_MACHINE
+            ("data_sha256", "code_hash", "backend"),
+            **dict.fromkeys(("data_sha256", "code_hash", "backend"), _TEXT),
+            tf32=_FLAG,
+            **_MACHINE,
         ),
     ),
     "weights": _object(

@@ -14,6 +14,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,19 @@ def choose(device_type: str) -> str:
     if name not in ("torch", native):
         raise InputError(f"PHASEVAE_BACKEND: {name} cannot compute on {device_type}; unset it, or use another --device")
     return name
+
+
+def allows_tf32() -> bool:
+    """Return whether a GPU may compute products of float32 matrices in TF32, which is torch's own setting.
+
+    As long as torch is not loaded, the setting is what the environment says.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return os.environ.get("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE") == "1"
+    products = torch.backends.cuda.matmul
+    precision = getattr(products, "fp32_precision", None)  # since torch 2.9, which refuses to mix the two names
+    return products.allow_tf32 if precision is None else precision == "tf32"
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from phasevae.kernels.backends import allows_tf32
 from phasevae.kernels.dispatch import implementation
 
 _THIN = 16
@@ -84,7 +85,8 @@ class Network:
         """
         if _native_kernels(parameters, x):
             x = x if x.stride(-1) == 1 else x.contiguous()
-            output, tape = torch.ops.phasevae.mlp_forward(x, parameters, self._offset, self.widths, keep)
+            tf32 = uses_tf32(parameters.device)
+            output, tape = torch.ops.phasevae.mlp_forward(x, parameters, self._offset, self.widths, keep, tf32)
             return output, [tape] if keep else []
         if self._is_lone_and_narrow(parameters):
             output, inner = self.forward(_twice(parameters), x, keep)
@@ -136,9 +138,9 @@ class Network:
             None without `with_input`.
         """
         if _native_kernels(parameters, x):
-            grad_input = torch.ops.phasevae.mlp_backward(
-                x, parameters, self._offset, self.widths, kept[0], grad_output, grad_for_input, with_input, gradients
-            )
+            network, grads = (self._offset, self.widths, kept[0]), (grad_output, grad_for_input, with_input, gradients)
+            tf32 = uses_tf32(parameters.device)
+            grad_input = torch.ops.phasevae.mlp_backward(x, parameters, *network, *grads, tf32)
             return grad_input if with_input else None
         if self._is_lone_and_narrow(parameters):
             both = _twice(gradients).clone()
@@ -173,6 +175,11 @@ class Network:
         its bits do not depend on its ensemble.
         """
         return parameters.shape[0] == 1 and 1 in self.widths
+
+
+def uses_tf32(device: torch.device) -> bool:
+    """Return whether products of float32 matrices on a device are computed in TF32, here and by torch."""
+    return device.type == "cuda" and allows_tf32() and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _is_thin(layer: Layer, parameters: Tensor) -> bool:

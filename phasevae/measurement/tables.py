@@ -114,7 +114,7 @@ def provenance_of(points: Sequence[dict[str, Any]], output: Path) -> dict[str, A
         `points`, the digests of the points by their paths relative to the table; and the distinct values of what else
         the points record.
     """
-    keys = ("data_sha256", "backend", "device", "torch", "cuda")
+    keys = ("data_sha256", "backend", "tf32", "device", "torch", "cuda")
     values = {key: _distinct(point["provenance"].get(key) for point in points) for key in keys}
     digests = {os.path.relpath(point["folder"], output.parent): point["config_digest"] for point in points}
     return {**values, "seeds": _distinct(point["seed"] for point in points), "points": digests}

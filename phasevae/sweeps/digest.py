@@ -40,14 +40,16 @@ def training_code_hash(settings: Settings | None = None) -> str:
     """Hash of the code that a trained point's numbers depend on.
 
     It covers the code of training and measurement, the family of the backend and, if that is native, the sources of
-    the kernels. With settings, also the content of the user's own Python files that they name, and the code that fits
-    a likelihood of the user's own.
+    the kernels, and whether a GPU may compute in TF32. With settings, also the content of the user's own Python files
+    that they name, and the code that fits a likelihood of the user's own.
 
     Raises InputError if PHASEVAE_BACKEND asks for a backend that is not available, and for a file that is missing.
     """
     family = backends.family()
     record = backends.build_record() if family == "native" else None
     keys = {"python": training_sources(), "native": record and record["sources"], "backend": family}
+    if backends.allows_tf32():
+        keys["tf32"] = True
     module = None if settings is None else own_module(settings.model_dump())
     if module is not None:
         if not module.is_file():

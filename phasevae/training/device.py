@@ -10,6 +10,7 @@ from torch import Tensor
 
 from phasevae.errors import InputError
 from phasevae.kernels.dispatch import backend
+from phasevae.kernels.mlp import uses_tf32
 
 
 def choose_device(name: str) -> torch.device:
@@ -49,11 +50,15 @@ def use_threads(threads: int | None) -> None:
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Return {torch, cuda, backend, device, threads}, the provenance of a computation; `cuda` is torch's version."""
+    """Return {torch, cuda, backend, tf32, device, threads}, the provenance of a computation.
+
+    `cuda` is torch's version, `tf32` whether products of matrices are computed in TF32.
+    """
     return {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "backend": backend(device.type),
+        "tf32": uses_tf32(device),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
     }

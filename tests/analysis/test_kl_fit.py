@@ -58,6 +58,24 @@ def test_exact_curve_gives_back_its_spectrum():
     assert (result.n_points, result.n_seeds) == (16, 1)
 
 
+@pytest.mark.parametrize("misfit", [0.0, 0.01])
+def test_between_critical_points_that_fit_alike_the_middle_is_taken(misfit):
+    # Two eigenvalues between neighbouring points: the points know their product alone.
+    grid = [0.84, 0.86, 0.9, 0.94, 0.97, 1.03]
+    sweep = exact_sweep([1.0, 0.982, 0.1], grid, n=2, seeds=3)
+    sweep["kl"] += misfit * (sweep["sigma2"] < 0.9)
+    product = 1.0 * 0.982
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(4):
+        noise = 1 + 1e-9 * rng.normal(size=len(sweep))
+        found.append(fit_critical_point(sweep.assign(kl=sweep["kl"] * noise)).critical_variance)
+    assert max(found) - min(found) < 2e-4
+    if not misfit:
+        # The larger one lies anywhere from where both are equal to where the smaller one meets a point.
+        assert found[0] == pytest.approx((product**0.5 + product / 0.97) / 2, abs=5e-4)
+
+
 def test_simulated_sweeps_are_covered_without_bias():
     """`benchmarks/coverage.py` does the same 200 times."""
     results = [fit_critical_point(noisy_sweep(seed), SPECTRUM, 4) for seed in range(30)]

@@ -27,7 +27,7 @@ def test_without_a_gpu_the_rest_runs_and_is_reported(tmp_path):
         "sweep": "done",
     }
     assert "finds no CUDA device" in stages["build"]["result"]
-    assert stages["sweep"]["result"]["models"] == 2
+    assert stages["sweep"]["result"]["float32"]["models"] == 2
     report = (tmp_path / "gpu.md").read_text()
     assert "DRY RUN" in report
     assert "| racecheck | skipped |" in report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import kernel_instructions
 import pytest
-from kernel_instructions import count, innermost_loops, kernel_row, product_rows, read_instructions
+from kernel_instructions import Instruction, count, innermost_loops, kernel_row, product_rows, read_instructions
 from kernel_registers import kernel_name
 
 # What cuobjdump and c++filt write of two nested loops, of which nvcc 13.0 made three; the inner one adds four products.
@@ -83,8 +83,19 @@ def test_a_loop_within_another_is_innermost_and_the_trap_at_the_end_is_none(kern
 
 
 def test_the_tables(kernel):
-    assert kernel_row("toy", kernel) == "| toy | 42 | 12 | 1 + 0 + 0 | 0 + 0 + 2 | 10 % |"
+    assert kernel_row("toy", kernel) == "| toy | 42 | 12 | 1 + 0 + 0 | 0 + 0 + 2 | 10 % |  |"
     assert product_rows("toy", kernel) == ["| toy | 12 | 4 | 3.00 | 1 + 0 + 0 | 0 + 0 + 0 | 0 + 0 + 0 |"]
+
+
+def test_an_instruction_of_a_tensor_core_is_32_products_of_a_thread():
+    loop = [Instruction(0, "LDS.64", None), Instruction(16, "HMMA.1688.F32.TF32", None), Instruction(32, "BRA", 0)]
+    assert product_rows("toy", loop) == ["| toy | 3 | 32 | 0.09 | 0 + 0 + 0 | 0 + 1 + 0 | 0 + 0 + 0 |"]
+
+
+def test_a_kernel_is_named_by_its_tiles_and_its_arithmetic():
+    tiles = "Tile<128, 16, 2, {0}>, phasevae::cuda::Tile<16, 128, 2, {0}>"
+    names = [kernel_name(f"layer_kernel<phasevae::cuda::{tiles.format(tf32)} >(Layer)") for tf32 in ("false", "true")]
+    assert names == ["layer, 128 x 16, 16 x 128", "layer, 128 x 16, 16 x 128, TF32"]
 
 
 def test_a_missing_tool_is_named_in_a_line(monkeypatch, capsys):

@@ -1,5 +1,5 @@
 // A stand-in for <cuda_runtime.h>, with which g++ compiles the kernels for the emulator. It has what they use of CUDA:
-// no dynamic shared memory, no atomics, no textures, no inline PTX.
+// no dynamic shared memory, no atomics, no textures. Functions of csrc/cuda that are PTX have their twins here.
 
 #pragma once
 
@@ -57,6 +57,11 @@ void barrier();
 // after it are ordered.
 uint64_t exchange(unsigned mask, uint64_t value, int source, bool orders, const char* what);
 
+// c += a b by a warp, as mma.sync.m16n8k8 with TF32: what a lane has of the matrices.
+void multiply_m16n8k8(float* c, const float* a, const float* b);
+
+constexpr int kTf32Dropped = 13;  // bits of a float32 that TF32 has not
+
 inline int lane() { return builtins.thread.x % kWarp; }
 
 template <class T>
@@ -93,6 +98,18 @@ T __shfl_sync(unsigned mask, T value, int source) {
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int bits) {
   return emulator::shuffle(mask, value, emulator::lane() ^ bits, "__shfl_xor_sync");
+}
+
+inline float round_to_tf32(float number) {
+  constexpr uint32_t kHalf = 1u << (emulator::kTf32Dropped - 1), kNaN = 0x7fffffff;
+  uint32_t bits;
+  std::memcpy(&bits, &number, sizeof bits);
+  bits = number == number ? (bits + kHalf) >> emulator::kTf32Dropped << emulator::kTf32Dropped : kNaN;
+  std::memcpy(&number, &bits, sizeof bits);
+  return number;
+}
+inline void multiply_on_tensor_cores(float (&c)[4], const float (&a)[4], const float (&b)[2]) {
+  emulator::multiply_m16n8k8(c, a, b);
 }
 
 using std::max;

@@ -304,10 +304,37 @@ cudaError_t run(const cudaLaunchConfig_t& config, void (*thread)(const void*), c
 
 void barrier() { leave(Fiber::kAtBarrier); }
 
+namespace {
+
+// Waits for all lanes in `mask`, and lets visit(lanes of the warp) read what they brought.
+template <class Visit>
+void meet(unsigned mask, uint64_t value, bool orders, const char* what, const Visit& visit) {
+  Fiber& fiber = fibers[current];
+  const Fiber* lanes = &fibers[current - current % kWarp];
+  fiber.mask = mask, fiber.value = value, fiber.orders = orders, fiber.what = what;
+  leave(Fiber::kInWarp);
+  visit(lanes);
+  // Nobody may bring a next value before all have taken this one.
+  leave(Fiber::kInWarp);
+}
+
+// A number of TF32 as tensor cores take it, which ignore the other bits.
+double of_tf32(float number) {
+  uint32_t bits;
+  std::memcpy(&bits, &number, sizeof bits);
+  if (bits % (1u << kTf32Dropped) != 0 && number == number) {
+    report("multiplies a number that is not rounded to TF32");
+  }
+  bits = bits >> kTf32Dropped << kTf32Dropped;
+  std::memcpy(&number, &bits, sizeof number);
+  return number;
+}
+
+}  // namespace
+
 uint64_t exchange(unsigned mask, uint64_t value, int source, bool orders, const char* what) {
   in_kernel = false;
-  Fiber& fiber = fibers[current];
-  const unsigned me = current, lane = me % kWarp;
+  const unsigned lane = current % kWarp;
   if (!(mask >> lane & 1)) {
     report("is no lane of its own mask", std::string(" in ") + what);
     in_kernel = true;
@@ -317,12 +344,31 @@ uint64_t exchange(unsigned mask, uint64_t value, int source, bool orders, const 
     report("takes the value of a lane that its mask does not name", std::string(" in ") + what);
     source = lane;
   }
-  fiber.mask = mask, fiber.value = value, fiber.orders = orders, fiber.what = what;
-  leave(Fiber::kInWarp);
-  const uint64_t got = fibers[me - lane + source].value;
-  // Nobody may bring a next value before all have taken this one.
-  leave(Fiber::kInWarp);
+  uint64_t got = 0;
+  meet(mask, value, orders, what, [&](const Fiber* lanes) { got = lanes[source].value; });
   return got;
+}
+
+// Element (row, k) of a is number row / 8 + 2 (k / 4) of lane 4 (row % 8) + k % 4, element (k, column) of b number k /
+// 4 of lane 4 column + k % 4. The hardware's order of sums, and how it rounds them, are not documented.
+void multiply_m16n8k8(float* c, const float* a, const float* b) {
+  struct Operands {
+    const float *a, *b;
+  } const own{a, b};
+  in_kernel = false;
+  const unsigned lane = current % kWarp;
+  meet(~0u, reinterpret_cast<uint64_t>(&own), false, "mma.sync", [&](const Fiber* lanes) {
+    const auto of_lane = [&](unsigned l) { return *reinterpret_cast<const Operands*>(lanes[l].value); };
+    for (unsigned i = 0; i < 4; ++i) {
+      const unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+      double sum = c[i];
+      for (unsigned k = 0; k < 8; ++k) {
+        sum += of_tf32(of_lane(row % 8 * 4 + k % 4).a[row / 8 + k / 4 * 2]) *
+               of_tf32(of_lane(column * 4 + k % 4).b[k / 4]);
+      }
+      c[i] = static_cast<float>(sum);
+    }
+  });
 }
 
 void allow(const void* begin, size_t bytes, bool writable, bool defined) {

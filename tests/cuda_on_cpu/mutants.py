@@ -68,13 +68,19 @@ def mutate(mutant: Mutant, csrc: Path) -> None:
     (csrc / mutant.file).write_text(source.replace(mutant.old, mutant.new))
 
 
+def includes(source: Path, header: Path) -> bool:
+    """Whether a source is the header or includes it, by way of other headers or not."""
+    names = re.findall(r'^#include "(.+)"', source.read_text(), flags=re.MULTILINE)
+    return source == header or any(includes((source.parent / name).resolve(), header) for name in names)
+
+
 def compile_mutant(mutant: Mutant, out: Path, csrc: Path) -> None:
     """Compile what the changed file is part of, and link it with the rest."""
-    is_kernels = mutant.file.endswith(".cu")
-    changed = [Path(mutant.file).stem] if is_kernels else KERNELS
+    sources = {kernels: (csrc / "cuda" / f"{kernels}.cu").resolve() for kernels in KERNELS}
+    changed = [kernels for kernels in KERNELS if includes(sources[kernels], (csrc / mutant.file).resolve())]
     for kernels in changed:
-        source, compiled = csrc / "cuda" / f"{kernels}.cu", out / f"mutant_{kernels}.o"
-        subprocess.run([CXX, *FLAGS, "-I", HERE, "-x", "c++", "-c", source, "-o", compiled], check=True)
+        compiled = out / f"mutant_{kernels}.o"
+        subprocess.run([CXX, *FLAGS, "-I", HERE, "-x", "c++", "-c", sources[kernels], "-o", compiled], check=True)
     names = [f"mutant_{kernels}" if kernels in changed else kernels for kernels in KERNELS]
     objects = [out / f"{name}.o" for name in (*names, *OTHERS)]
     subprocess.run([CXX, *objects, "-lubsan", "-fopenmp", "-o", out / "mutant"], check=True)

@@ -15,7 +15,7 @@ import torch
 from fake_cuda import FakeCuda
 from small import gaussian_rows, recipe
 
-from phasevae.kernels import dispatch
+from phasevae.kernels import dispatch, mlp
 from phasevae.sweeps.settings import Member
 from phasevae.training.native_steps import NativeSteps
 from phasevae.training.problem import Problem
@@ -92,6 +92,11 @@ def test_replayed_steps_are_the_single_launches(variant, on_a_gpu, monkeypatch):
     cuda = FakeCuda(monkeypatch)
     assert unequal(trained(variant, True), single) == []
     assert cuda.replays == STEPS
+
+
+def test_tf32_changes_a_training_by_roundings(expected, on_a_gpu, monkeypatch):
+    monkeypatch.setattr(mlp, "uses_tf32", lambda device: True)
+    assert 1e-6 < distance(trained("plain"), expected["plain"]) < 1e-2
 
 
 def test_a_step_that_reads_a_number_is_not_captured(on_a_gpu, monkeypatch):

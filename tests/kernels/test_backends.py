@@ -138,3 +138,28 @@ def test_sources_hash_follows_names_and_bytes(tmp_path):
 
 def test_the_backend_of_a_device_is_the_chosen_one():
     assert backend("cpu") == backends.choose("cpu")
+
+
+TF32 = """
+import sys
+from phasevae.kernels.backends import allows_tf32
+print(allows_tf32(), "torch" in sys.modules)
+import torch
+print(allows_tf32())
+torch.set_float32_matmul_precision("high")
+print(allows_tf32())
+torch.backends.cuda.matmul.allow_tf32 = False
+print(allows_tf32())
+if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    print(allows_tf32())
+"""
+
+
+@pytest.mark.parametrize("at_first", [False, True])
+def test_tf32_is_allowed_where_torch_allows_it(at_first, monkeypatch):
+    monkeypatch.setenv("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", str(int(at_first)))
+    done = subprocess.run([sys.executable, "-c", TF32], check=True, capture_output=True, text=True)
+    expected = [f"{at_first} False", str(at_first), "True", "False"]
+    assert done.stdout.splitlines()[:4] == expected
+    assert done.stdout.splitlines()[4:] in ([], ["True"])

@@ -13,7 +13,7 @@ import torch
 from small import gaussian_rows, recipe
 
 from phasevae.kernels import backends, dispatch
-from phasevae.kernels.mlp import Network
+from phasevae.kernels.mlp import Network, uses_tf32
 from phasevae.sweeps.settings import Member
 from phasevae.training.trainer import Trainer
 
@@ -56,22 +56,69 @@ def test_the_graph_trains_what_single_launches_train(backend, dtype, members):
     assert np.allclose(np.stack(captured.history), np.stack(eager.history), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif("native_cuda" not in NAMES, reason="needs the CUDA kernels")
-@pytest.mark.parametrize(("models", "rows", "widths"), [(1, 1, [1, 1]), (3, 70, [5, 33, 17, 6]), (2, 300, [8, 256, 8])])
-def test_networks_have_the_bits_of_the_cpu_kernels(models, rows, widths, monkeypatch):
+def network_pass(given: list[torch.Tensor], widths: list[int], device: str, tf32: bool) -> list[torch.Tensor]:
+    """Output, derivative by the input and gradients of a network whose parameters begin with the third."""
+    parameters, x, grad, own = (tensor.to(device) for tensor in given)
+    gradients = torch.zeros_like(parameters)
+    output, tape = torch.ops.phasevae.mlp_forward(x, parameters, 3, widths, True, tf32)
+    arguments = (x, parameters, 3, widths, tape, grad, own, True, gradients, tf32)
+    return [values.cpu() for values in (output, torch.ops.phasevae.mlp_backward(*arguments), gradients)]
+
+
+def network_arguments(models: int, rows: int, widths: list[int]) -> list[torch.Tensor]:
+    """Parameters, rows, and the derivatives of two objectives by the output."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((models, Network(widths, 3).end), (models, rows, widths[0]), *[(models, rows, widths[-1])] * 2)
+    return [torch.randn(*shape, generator=generator) for shape in shapes]
+
+
+def rounded(values: torch.Tensor) -> torch.Tensor:
+    """The nearest numbers of 11 significant bits, in float64; half of the last bit away from zero."""
+    fraction, exponent = torch.frexp(values.double())
+    return torch.ldexp((fraction.abs() * 2**11 + 0.5).floor() * fraction.sign(), exponent - 11)
+
+
+@pytest.fixture
+def native_cuda(monkeypatch):
+    if "native_cuda" not in NAMES:
+        pytest.skip("needs the CUDA kernels")
     monkeypatch.setenv("PHASEVAE_BACKEND", "native_cuda")
     monkeypatch.setattr(dispatch, "_chosen", {})
-    network, generator = Network(widths, 3), torch.Generator().manual_seed(0)
-    shapes = ((models, network.end), (models, rows, widths[0]), *[(models, rows, widths[-1])] * 2)
-    given = [torch.randn(*shape, generator=generator) for shape in shapes]
-    results = []
-    for device in ("cpu", "cuda"):
-        parameters, x, grad, own = (tensor.to(device) for tensor in given)
-        gradients = torch.zeros_like(parameters)
-        output, tape = torch.ops.phasevae.mlp_forward(x, parameters, 3, widths, True)
-        arguments = (x, parameters, 3, widths, tape, grad, own, True, gradients)
-        results.append((output, torch.ops.phasevae.mlp_backward(*arguments), gradients))
-    assert all(torch.equal(on_cpu, on_gpu.cpu()) for on_cpu, on_gpu in zip(*results, strict=True))
+    dispatch.implementation("cuda")
+
+
+@pytest.mark.parametrize(("models", "rows", "widths"), [(1, 1, [1, 1]), (3, 70, [5, 33, 17, 6]), (2, 300, [8, 256, 8])])
+def test_networks_have_the_bits_of_the_cpu_kernels(models, rows, widths, native_cuda):
+    given = network_arguments(models, rows, widths)
+    on_cpu, on_gpu = (network_pass(given, widths, device, False) for device in ("cpu", "cuda"))
+    assert all(map(torch.equal, on_cpu, on_gpu))
+
+
+@pytest.mark.skipif("torch.cuda.get_device_capability() < (8, 0)", reason="needs tensor cores that know TF32")
+@pytest.mark.parametrize(("rows", "fan_in", "fan_out"), [(1, 1, 1), (70, 5, 33), (129, 130, 17), (300, 140, 70)])
+def test_products_in_tf32_are_those_of_rounded_numbers(rows, fan_in, fan_out, native_cuda):
+    given = network_arguments(2, rows, [fan_in, fan_out])
+    parameters, x, grad, own = given
+    weight = rounded(parameters[:, 3 : 3 + fan_in * fan_out]).unflatten(1, (fan_in, fan_out))
+    of_weight, of_bias = rounded(x).mT @ rounded(grad), grad.double().sum(1)
+    expected = (
+        rounded(x) @ weight + parameters[:, None, -fan_out:].double(),
+        rounded(own) @ weight.mT,
+        torch.cat([torch.zeros(2, 3), of_weight.flatten(1), of_bias], 1),
+    )
+    for values, exact in zip(network_pass(given, [fan_in, fan_out], "cuda", True), expected, strict=True):
+        assert distance(values, exact) < 1e-6  # TF32 itself: 1e-4
+
+
+def test_tf32_is_torchs_setting(native_cuda, monkeypatch):
+    given = network_arguments(2, 70, [33, 17])
+    parameters, x = (tensor.cuda() for tensor in given[:2])
+    network = Network([33, 17], 3)
+    before = network.forward(parameters, x)[0]
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    expected = torch.ops.phasevae.mlp_forward(x, parameters, 3, [33, 17], False, uses_tf32(x.device))[0]
+    assert torch.equal(network.forward(parameters, x)[0], expected)
+    assert torch.equal(before, expected) != uses_tf32(x.device)
 
 
 def test_two_runs_are_bit_equal(backend):

@@ -38,6 +38,13 @@ def test_the_family_of_the_backend_is_part_of_the_code_hash(monkeypatch):
     assert training_code_hash() == hashes["torch"]
 
 
+def test_tf32_is_part_of_the_code_hash(monkeypatch):
+    monkeypatch.setattr(backends, "allows_tf32", lambda: False)
+    in_float32 = training_code_hash()
+    monkeypatch.setattr(backends, "allows_tf32", lambda: True)
+    assert training_code_hash() != in_float32
+
+
 def git(root, *arguments):
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run(["git", "-C", str(root), *identity, *arguments], check=True, capture_output=True)

@@ -35,6 +35,9 @@ N_PARAMETERS = {"log": 3, "log_quadratic": 4, "piecewise_quadratic": 4, "power":
 EXPONENTS = np.linspace(0.3, 3.0, 55)
 WIDTHS = np.geomspace(1e-4, 0.1, 40)
 
+_SAME_CHI2 = 1e-6
+"""A difference of chi2 in units of the noise, or relative to a chi2 above 1, that rounding can make."""
+
 
 @dataclass(frozen=True)
 class Fits:
@@ -44,9 +47,15 @@ class Fits:
     chi2: NDArray
     parameters: dict[str, NDArray]
 
+    def ties(self) -> NDArray:
+        """Return the indices of the smallest chi2: several where the points do not tell critical points apart."""
+        return np.flatnonzero(self.chi2 <= self.chi2.min() + _SAME_CHI2 * max(self.chi2.min(), 1.0))
+
     def best(self) -> tuple[float, dict[str, Any]]:
-        """Return c and the parameters, as plain numbers and lists, of the smallest chi2."""
-        at = int(np.argmin(self.chi2))
+        """Return c and the parameters, as plain numbers and lists, of the smallest chi2; of ties, the middle one."""
+        ties = self.ties()
+        c = self.c[ties]
+        at = int(ties[np.abs(c - (c.min() + c.max()) / 2).argmin()])
         return float(self.c[at]), {name: values[at].tolist() for name, values in self.parameters.items()}
 
 

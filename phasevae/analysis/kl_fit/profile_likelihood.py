@@ -35,8 +35,8 @@ def minimise(profile: Profile, low: float, high: float, n_coarse: int) -> Fits:
     """
     fits = profile(np.geomspace(low, high, n_coarse + 1)[1:])
     for _ in range(_ROUNDS):
-        at = int(np.argmin(fits.chi2))
-        left, right = fits.c[max(at - 1, 0)], fits.c[min(at + 1, fits.c.size - 1)]
+        ties = fits.ties()
+        left, right = fits.c[max(ties[0] - 1, 0)], fits.c[min(ties[-1] + 1, fits.c.size - 1)]
         fits = _joined(fits, profile(np.linspace(left, right, 9)[1:-1]))
     return fits
 
