@@ -13,7 +13,7 @@ EDITABLE := PHASEVAE_BUILD=off $(PIP) --no-build-isolation --editable
 STAMP := $(VENV)/.installed
 SOURCES := phasevae tests benchmarks setup.py workflow/schemas/generate.py
 KERNELS := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu)
-EMULATOR := $(wildcard tests/cuda_on_cpu/*.h tests/cuda_on_cpu/*.cpp)
+EMULATOR := $(wildcard tests/cuda_on_cpu/*.h tests/cuda_on_cpu/*.cpp tests/cpu_kernels/*.cpp)
 SNAKEFILES := Snakefile workflow/Snakefile $(wildcard workflow/rules/*.smk)
 
 # Packages are installed without bytecode: each module is compiled when it is first imported, which most never are.

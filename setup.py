@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,9 +25,10 @@ ROOT = Path(__file__).parent
 MODES = ("auto", "off", "cpu", "cuda")
 # No flag may let the compiler assume that there is no NaN, which must stay visible. Products and sums are rounded one
 # by one, as in PyTorch, so that both agree bit for bit with any instruction set.
-CXX_FLAGS = ["-O3", "-g0", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-Wall", "-Wextra"]
+CXX_FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-Wall", "-Wextra"]
 CXX_FLAGS += ["-Wno-unused-parameter"]  # torch's headers
-CPU_SOURCES = ("adam", "elbo_cpu", "elbo_rows", "mlp_cpu", "mlp_v3", "mlp_v4", "moments", "step", "step_cpu", "targets")
+CPU_SOURCES = ("adam", "elbo_cpu", "elbo_rows", "mlp_cpu", "mlp_neon", "mlp_v3", "mlp_v4", "moments")
+CPU_SOURCES += ("step", "step_cpu", "targets")
 CUDA_BINDINGS = ("elbo_cuda", "mlp_cuda", "step_cuda")
 CUDA_SOURCES = ("elbo", "moments", "networks", "steps", "targets")
 NVCC_FLAGS = ["-O3", "-lineinfo", "--fmad=false"]
@@ -70,22 +72,38 @@ def cuda_root() -> Path:
     raise CannotBuildError("no CUDA toolkit with bin/nvcc and include/cuda_runtime_api.h; set CUDA_HOME")
 
 
+def flags_of_compiler() -> tuple[list[str], list[str]]:
+    """Return the flags of OpenMP for the compiler and for the linker.
+
+    clang would link a runtime of its own beside that of torch, so it takes the pragmas for vectors alone
+    (csrc/cpu/parallel.h). It warns of each loop that it can't make vectors of, such as those that call log of double.
+    """
+    compiler = shlex.split(os.environ.get("CXX") or "c++")
+    try:
+        command = [*compiler, "-dM", "-E", "-x", "c++", os.devnull]
+        macros = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        macros = ""
+    if "#define __clang__ " in macros:
+        return ["-fopenmp-simd", "-Wno-pass-failed"], []
+    return ["-fopenmp"], ["-fopenmp"]
+
+
 def extension(with_cuda: bool):
     """Return the extension phasevae._C. Raises CannotBuildError."""
     cpp_extension = torch_extensions()
     sources = ["csrc/module.cpp", *(f"csrc/cpu/{name}.cpp" for name in CPU_SOURCES)]
-    flags = {"cxx": CXX_FLAGS}
+    of_compiler, of_linker = flags_of_compiler()
+    flags = {"cxx": CXX_FLAGS + of_compiler}
     if not with_cuda:
-        return cpp_extension.CppExtension(
-            "phasevae._C", sources, extra_compile_args=flags, extra_link_args=["-fopenmp"]
-        )
+        return cpp_extension.CppExtension("phasevae._C", sources, extra_compile_args=flags, extra_link_args=of_linker)
     # torch looks for the toolkit when cpp_extension is imported, and takes the architecture of the visible GPU.
     cpp_extension.CUDA_HOME = os.environ["CUDA_HOME"] = str(cuda_root())
     if not importlib.import_module("torch").cuda.is_available():
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0+PTX")
     sources += [*(f"csrc/{name}.cpp" for name in CUDA_BINDINGS), *(f"csrc/cuda/{name}.cu" for name in CUDA_SOURCES)]
-    flags = {"cxx": [*CXX_FLAGS, "-DWITH_CUDA"], "nvcc": NVCC_FLAGS}
-    return cpp_extension.CUDAExtension("phasevae._C", sources, extra_compile_args=flags, extra_link_args=["-fopenmp"])
+    flags = {"cxx": [*flags["cxx"], "-DWITH_CUDA"], "nvcc": NVCC_FLAGS}
+    return cpp_extension.CUDAExtension("phasevae._C", sources, extra_compile_args=flags, extra_link_args=of_linker)
 
 
 def extensions(mode: str) -> list:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import re
 import statistics
 import sys
@@ -87,6 +88,15 @@ def some_of(allowed: Iterable[str]) -> Callable[[str], list[str]]:
     return parse
 
 
+def processor_name() -> str:
+    """The processor as it names itself, or its architecture where Linux does not say."""
+    try:
+        names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
 def child_environment(threads: int | None = None, **variables: str) -> dict[str, str]:
     """Return the environment of a child process: that of this one, with this checkout first among Python's modules.
 
@@ -130,16 +140,21 @@ def seconds_for(
     return clock() - start
 
 
-def steps_lasting(run: Steps, seconds: float, synchronise: Callable[[], object] = lambda: None) -> tuple[int, float]:
+def steps_lasting(
+    run: Steps,
+    seconds: float,
+    synchronise: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] | None = None,
+) -> tuple[int, float]:
     """Double the number of steps, from 4, until they take long enough; return the number and their seconds.
 
     Parameters
     ----------
-    run, synchronise : as for `seconds_for`
+    run, synchronise, clock : as for `seconds_for`
     seconds : least duration
     """
     steps = 4
-    while (elapsed := seconds_for(run, steps, synchronise)) < seconds:
+    while (elapsed := seconds_for(run, steps, synchronise, clock)) < seconds:
         steps *= 2
     return steps, elapsed
 

@@ -1,4 +1,4 @@
-"""How long does training take until the whole KL(sigma2) curve is right? phasevae, a usual loop, pythae and JAX.
+"""How long does training take until the whole KL(sigma2) curve is right? phasevae, usual loops, pythae, JAX, MR-VAE.
 
     python benchmarks/time_to_accuracy.py -o DIR                                              hours
     python benchmarks/time_to_accuracy.py -o DIR --contenders phasevae --set cascade --seeds 0,1,2
@@ -8,10 +8,12 @@
 
 Every contender trains one VAE for each of 16 decoder variances on Gaussian data in memory, on the same cores:
 
-    loop      the usual PyTorch code: DataLoader, nn.Module, Adam, one model after another
-    pythae    pythae's BetaVAE and BaseTrainer, one model after another
-    jax       all models in one compiled JAX function
-    phasevae  this package's Trainer, with the backend that is installed
+    loop        the usual PyTorch code: DataLoader, nn.Module, Adam, one model after another
+    compiled    the same loop, with the model and its loss compiled by torch.compile
+    multi_rate  one network for all decoder variances, whose layers are scaled by gates (Multi-Rate VAE)
+    pythae      pythae's BetaVAE and BaseTrainer, one model after another
+    jax         all models in one compiled JAX function
+    phasevae    this package's Trainer, with the backend that is installed
 
 The protocol is `usual` (from scratch, Adam with learning rate 1e-3, batch 128) or `ours` (the defaults of phasevae:
 annealing, antithetic and moment-matched noise, Rao-Blackwellised targets, balanced order, learning-rate schedule,
@@ -20,10 +22,13 @@ protocol has checkpoints along one run; models that are trained one after anothe
 schedules has one run for each budget of --samples. The clock runs during training only. Import, building and compiling
 have a column of their own; calibrations and measurements are not counted.
 
-Each contender, protocol and seed is a process of its own, at most --budget-seconds per training. Its table goes to
-DIR/runs/ when it ends, and later calls with the same DIR keep it, so the same command continues an interrupted
-comparison. Every call writes DIR/time_to_accuracy.csv (all rows), .txt (the tables) and a figure of each data set;
---merge does only this. --throughput writes DIR/throughput.csv if DIR is given.
+Each contender and protocol is a process of its own, at most --budget-seconds per training. Those of a data set and
+seed take turns of --turn-seconds: while one runs, the others are stopped, and so are their clocks. Other work on the
+machine hits all alike. --beside N runs N busy processes beside each turn.
+
+The table of a process goes to DIR/runs/ when it ends, and later calls with the same DIR keep it, so the same command
+continues an interrupted comparison. Every call writes DIR/time_to_accuracy.csv (all rows), .txt (the tables) and a
+figure of each data set; --merge does only this. --throughput writes DIR/throughput.csv if DIR is given.
 
 The foreign contenders need, in an environment with phasevae:
 
@@ -39,32 +44,39 @@ import argparse
 import importlib
 import itertools
 import os
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from contenders import common, course
-from shared import child_environment, make_parser, numbers, some_of
+from contenders import common, course, turns
+from shared import child_environment, make_parser, numbers, processor_name, some_of
 
 from phasevae.artifacts.tables import write_table
+from phasevae.cli.parent import end_with_parent
 from phasevae.errors import InputError
 
 CANNOT_IMPORT = 3
 
 
 class Kind(NamedTuple):
-    """Module of a contender, its protocols by default, and the command that installs its framework."""
+    """Module of a contender, its protocols by default, and the command that installs its framework.
+
+    is_one_network: it trains one network for all decoder variances, not a model for each.
+    """
 
     module: str
     protocols: tuple[str, ...]
     install: str
+    is_one_network: bool = False
 
 
 KINDS = {
     "loop": Kind("loop", ("usual",), "pip install torch"),
+    "compiled": Kind("compiled_loop", ("usual",), "pip install torch"),
+    "multi_rate": Kind("multi_rate", ("usual",), "pip install torch", is_one_network=True),
     "pythae": Kind(
         "pythae_trainer", ("usual", "ours"), "pip install --no-deps pythae && pip install tqdm cloudpickle pydantic"
     ),
@@ -84,6 +96,9 @@ class Entry(NamedTuple):
     def path(self, out: Path) -> Path:
         return out / "runs" / f"{'-'.join(map(str, self))}.csv"
 
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.contender}, {self.protocol} protocol, seed {self.seed}"
+
 
 def contender_list(text: str) -> list[tuple[str, str]]:
     """An argparse type: (contender, protocol) pairs of NAME or NAME:PROTOCOL with commas between."""
@@ -93,50 +108,65 @@ def contender_list(text: str) -> list[tuple[str, str]]:
         if name not in KINDS or protocol not in ("", *common.PROTOCOLS):
             known = f"{', '.join(KINDS)}, each alone or as NAME:usual, NAME:ours"
             raise argparse.ArgumentTypeError(f"{part!r}, must be of: {known}")
-        if (name, protocol) == ("loop", "ours"):
-            raise argparse.ArgumentTypeError("'loop:ours': the usual loop has the usual protocol only")
+        if protocol == "ours" and protocol not in KINDS[name].protocols:
+            raise argparse.ArgumentTypeError(f"{part!r}: {name} has the usual protocol only")
         pairs += itertools.product([name], [protocol] if protocol else KINDS[name].protocols)
     return pairs
 
 
 def entries(arguments: argparse.Namespace) -> list[Entry]:
-    """All processes that the arguments ask for."""
-    product = itertools.product(arguments.sets, arguments.contenders, arguments.seeds)
-    return [Entry(problem, contender, protocol, seed) for problem, (contender, protocol), seed in product]
+    """All processes that the arguments ask for; those that take turns follow each other."""
+    product = itertools.product(arguments.sets, arguments.seeds, arguments.contenders)
+    return [Entry(problem, contender, protocol, seed) for problem, seed, (contender, protocol) in product]
 
 
 def run_entry(entry: Entry, arguments: argparse.Namespace) -> pd.DataFrame:
     """Train and measure one contender. Raises ImportError if its framework is not installed."""
-    begin = time.perf_counter()
-    module = importlib.import_module(f"contenders.{KINDS[entry.contender].module}")
-    imported = time.perf_counter() - begin
+    begin = turns.clock()
+    kind = KINDS[entry.contender]
+    module = importlib.import_module(f"contenders.{kind.module}")
+    imported = turns.clock() - begin
     problem = common.PROBLEMS[entry.problem]
     settings = common.settings_of(entry.protocol, problem.n_latent, common.HIDDEN, 1e12)
     x = common.make_data(problem, arguments.rows)
-    run = common.Run(x, problem.sigma2, entry.seed, settings, arguments.threads)
+    run = common.Run(x, problem.sigma2, entry.seed, settings, arguments.threads, str(entry))
     measure = course.make_measure(run, problem)
     rows = pd.DataFrame(course.course(module, run, arguments.samples, arguments.budget_seconds, measure, imported))
     identity = {"set": entry.problem, "contender": entry.contender, "protocol": entry.protocol, "seed": entry.seed}
     for place, (name, value) in enumerate(identity.items()):
         rows.insert(place, name, value)
+    models = 1 if kind.is_one_network else len(problem.sigma2)
     rows["wall_seconds"] = rows["seconds"] + rows["startup_seconds"]
-    rows["model_samples_per_second"] = rows["samples"] * len(problem.sigma2) / rows["seconds"]
-    return rows.assign(rows=arguments.rows, threads=arguments.threads)
+    rows["model_samples_per_second"] = rows["samples"] * models / rows["seconds"]
+    machine = {"threads": arguments.threads, "beside": arguments.beside, "processor": processor_name()}
+    return rows.assign(rows=arguments.rows, **machine)
 
 
-def run_child(entry: Entry, arguments: argparse.Namespace) -> None:
-    """Run one entry in a process that may use `--threads` cores. Raises InputError if it fails."""
+def process_of(entry: Entry, arguments: argparse.Namespace) -> turns.Stoppable:
+    """The process of an entry, which may use `--threads` cores."""
     flags = {"--set": entry.problem, "--contenders": f"{entry.contender}:{entry.protocol}", "--seeds": entry.seed}
     flags |= {"--rows": arguments.rows, "--threads": arguments.threads, "-o": arguments.out}
     flags |= {"--samples": ",".join(map(str, arguments.samples)), "--budget-seconds": arguments.budget_seconds}
+    flags |= {"--beside": arguments.beside}
     command = [sys.executable, __file__, "--child", *(str(part) for pair in flags.items() for part in pair)]
-    code = subprocess.run(command, check=False, env=child_environment(arguments.threads)).returncode
-    if code not in (0, CANNOT_IMPORT):
-        raise InputError(f"{entry.contender}: ended with exit code {code}; the runs that ended before are kept")
+    return turns.Stoppable(command, child_environment(arguments.threads))
+
+
+def run_in_turns(missing: Sequence[Entry], arguments: argparse.Namespace) -> None:
+    """Run the entries of one data set and seed. Raises InputError if some fail, when the others have ended."""
+    processes = {entry: process_of(entry, arguments) for entry in missing}
+    failed = []
+    with turns.busy_processes(arguments.beside) as busy, turns.awake(busy):
+        for entry, code in turns.take_turns(processes, arguments.turn_seconds):
+            if code not in (0, CANNOT_IMPORT):
+                failed.append(f"{entry.contender} ({entry.protocol}) with exit code {code}")
+    if failed:
+        raise InputError(f"ended early: {', '.join(failed)}; the runs that ended well are kept")
 
 
 def child(entry: Entry, arguments: argparse.Namespace) -> int:
-    """Do the work of a process that `run_child` started; return its exit code."""
+    """Do the work of the process of an entry; return its exit code."""
+    end_with_parent()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     try:
@@ -151,13 +181,13 @@ def compare(arguments: argparse.Namespace) -> None:
     """Run the entries that are missing in the folder, then write and print the tables and draw the figures."""
     from contenders import report
 
+    missing = []
     for entry in [] if arguments.merge else entries(arguments):
-        title = f"{entry.problem}: {entry.contender}, {entry.protocol} protocol, seed {entry.seed}"
-        if entry.path(arguments.out).is_file() and not arguments.again:
-            print(f"{title}: kept, --again would run it again", flush=True)
-            continue
-        print(title, flush=True)
-        run_child(entry, arguments)
+        kept = entry.path(arguments.out).is_file() and not arguments.again
+        print(f"{entry}: kept, --again would run it again" if kept else f"{entry}: to run", flush=True)
+        missing += [] if kept else [entry]
+    for _, together in itertools.groupby(missing, key=lambda entry: (entry.problem, entry.seed)):
+        run_in_turns(list(together), arguments)
     print()
     print(report.write(arguments.out, arguments.out / "runs"))
 
@@ -199,8 +229,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU cores for each")
     parser.add_argument("--merge", action="store_true", help="only write tables and figures of the runs in DIR")
     parser.add_argument("--again", action="store_true", help="also repeat the runs in DIR")
-    parser.add_argument("--throughput", action="store_true", help="samples/s of loop and phasevae, share of sgemm")
-    parser.add_argument("--beside", type=int, default=0, help="busy processes of --throughput, in turns of their own")
+    parser.add_argument("--turn-seconds", type=float, default=5.0, help="seconds of a turn of a process")
+    parser.add_argument("--beside", type=int, default=0, help="busy processes; with --throughput in turns of their own")
+    parser.add_argument("--throughput", action="store_true", help="samples/s of loop, JAX, phasevae; share of sgemm")
     parser.add_argument(
         "--processor-time",
         action="store_true",
@@ -228,7 +259,7 @@ def main(words: list[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         if not arguments.child:
-            print("stopped; the same command continues with the contender that was running", file=sys.stderr)
+            print("stopped; the same command continues with the contenders that had not ended", file=sys.stderr)
         sys.exit(130)
 
 

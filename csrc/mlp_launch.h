@@ -100,10 +100,13 @@ struct NetworkKernels {
 
 // Those for this processor, null if there are none.
 const NetworkKernels* network_kernels();
+constexpr const char* kWithoutKernels =
+    "needs a processor with AVX2, and an extension compiled by g++ 12, clang 18 or later; or a processor with NEON";
 
-// For processors with AVX-512 and with AVX2; null if the compiler does not support them.
+// For processors with AVX-512, AVX2 and NEON; null if the compiler makes no code for them.
 const NetworkKernels* network_kernels_v4();
 const NetworkKernels* network_kernels_v3();
+const NetworkKernels* network_kernels_neon();
 
 }  // namespace cpu
 

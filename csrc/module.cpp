@@ -4,6 +4,8 @@
 #include <torch/library.h>
 #include <torch/version.h>
 
+#include "cpu/parallel.h"
+
 TORCH_LIBRARY(phasevae, library) {
   library.def(
       "reparam_kl(Tensor mu, Tensor logvar, Tensor keys, SymInt step, Tensor? device_step, bool antithetic)"
@@ -68,10 +70,10 @@ pybind11::dict build_info() {
   info["compiler"] = "g++ " __VERSION__;
 #endif
   info["cxx_standard"] = __cplusplus;
-#ifdef _OPENMP
-  info["openmp"] = _OPENMP;
+#ifdef INTRA_OP_PARALLEL
+  info["parallel"] = true;
 #else
-  info["openmp"] = pybind11::none();
+  info["parallel"] = false;
 #endif
 #ifdef WITH_CUDA
   info["cuda"] = true;

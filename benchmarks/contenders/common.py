@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from shared import Problem, paper_problem, steps_lasting
 
+from contenders.turns import clock
 from phasevae.datasets.synthetic import synthetic
 from phasevae.sweeps.resources import layer_widths
 from phasevae.sweeps.settings import Settings
@@ -53,7 +54,7 @@ class ConstantRate(Settings):
 class Run:
     """What a contender trains: one model for each decoder variance.
 
-    x: float32 [N, D]; threads: CPU threads that the contender may use.
+    x: float32 [N, D]; threads: CPU threads that the contender may use; title: how printed lines begin.
     """
 
     x: NDArray[np.float32]
@@ -61,6 +62,7 @@ class Run:
     seed: int
     settings: Settings
     threads: int
+    title: str = ""
 
     @property
     def networks(self) -> tuple[list[int], list[int]]:
@@ -140,10 +142,10 @@ def fastest(
     rates: list[float] = []
     for option in options:
         contender = start(run, **option)
-        timings = [steps_lasting(contender.train, seconds) for _ in range(CALIBRATION_ROUNDS)]
+        timings = [steps_lasting(contender.train, seconds, clock=clock) for _ in range(CALIBRATION_ROUNDS)]
         rates.append(max(steps * run.settings.batch * len(run.sigma2) / elapsed for steps, elapsed in timings))
         words = ", ".join(f"{key} {value}" for key, value in option.items())
-        print(f"  calibration: {words}: {rates[-1]:,.0f} model-samples/s", flush=True)
+        print(f"{run.title}  calibration: {words}: {rates[-1]:,.0f} model-samples/s", flush=True)
     return options[int(np.argmax(rates))]
 
 

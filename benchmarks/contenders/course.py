@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from shared import seconds_for
 
 from contenders.common import Contender, Problem, Run
+from contenders.turns import clock
 from phasevae.analysis.kl_fit.critical_point import fit_critical_point
 from phasevae.spectrum.spectrum import Spectrum, compute_spectrum
 from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl, ppca_kl
@@ -55,15 +55,15 @@ def course(
         settings = of_budget.settings
         expected = seconds * settings.samples / samples
         if expected > budget_seconds:
-            print(f"  {settings.samples:g} samples: left out, {expected:.0f} s are expected", flush=True)
+            print(f"{run.title}  {settings.samples:g} samples: left out, {expected:.0f} s are expected", flush=True)
             break
-        begin = time.perf_counter()
+        begin = clock()
         contender = module.start(of_budget, **options)
-        startup = {"startup_seconds": imported + time.perf_counter() - begin}
+        startup = {"startup_seconds": imported + clock() - begin}
         for steps, seconds in _checkpoints(contender, of_budget, budget_seconds):
             samples = steps * settings.batch
             row = {"samples": samples, "seconds": seconds, **startup, **measure(contender), "detail": contender.detail}
-            print(f"  {samples:,} samples per model, {seconds:.1f} s: RMS {row['kl_rms']:.5f}", flush=True)
+            print(f"{run.title}  {samples:,} samples per model, {seconds:.1f} s: RMS {row['kl_rms']:.5f}", flush=True)
             yield row
 
 
@@ -80,7 +80,7 @@ def _checkpoints(contender: Contender, run: Run, budget_seconds: float) -> Itera
         more = max(shortest, int(GROWTH * steps))
         if steps:
             more = min(more, max(1, int((budget_seconds - seconds) * steps / seconds)))
-        seconds += seconds_for(contender.train, more)
+        seconds += seconds_for(contender.train, more, clock=clock)
         steps += more
         yield steps, seconds
 

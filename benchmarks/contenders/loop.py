@@ -52,9 +52,12 @@ class Loop:
         for model, optimiser, sigma2 in zip(self._models, self._optimisers, self._sigma2, strict=True):
             for (x,) in first_batches(self._loader, steps):
                 optimiser.zero_grad()
-                loss = model(x, sigma2)
-                loss.backward()
+                self.loss(model, x, sigma2).backward()
                 optimiser.step()
+
+    def loss(self, model: PlainVAE, x: Tensor, sigma2: float) -> Tensor:
+        """The loss of a batch."""
+        return model(x, sigma2)
 
     def parameters(self) -> NDArray[np.float32]:
         return stacked([(model.encoder, model.decoder) for model in self._models])
@@ -68,7 +71,7 @@ class PlainVAE(nn.Module):
         self.encoder = perceptron(encoder)
         self.decoder = perceptron(decoder)
 
-    def forward(self, x: Tensor, sigma2: float) -> Tensor:
+    def forward(self, x: Tensor, sigma2: float | Tensor) -> Tensor:
         """The negative ELBO without its constant."""
         mu, logvar = self.encoder(x).chunk(2, dim=-1)
         xhat = self.decoder(mu + torch.exp(0.5 * logvar) * torch.randn_like(mu))

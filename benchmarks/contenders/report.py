@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 TARGETS = (0.004, 0.002)
 """RMS errors of the KL curve, in nats; the table has the time until each is reached."""
 KEYS = ["contender", "protocol"]
-COLORS = dict(zip(("phasevae", "loop", "pythae", "jax"), PALETTE, strict=False))
-MARKERS = {"phasevae": "o", "loop": "s", "pythae": "^", "jax": "D"}
+COLORS = dict(zip(("phasevae", "loop", "pythae", "jax", "compiled", "multi_rate"), PALETTE, strict=False))
+MARKERS = {"phasevae": "o", "loop": "s", "pythae": "^", "jax": "D", "compiled": "v", "multi_rate": "P"}
 STYLES = {"usual": "--", "ours": "-"}
 LABELS = {
     ("loop", "usual"): "usual loop",
+    ("compiled", "usual"): "usual loop, torch.compile",
+    ("multi_rate", "usual"): "Multi-Rate VAE",
     ("phasevae", "ours"): "phasevae",
     ("jax", "ours"): "jax, phasevae's protocol",
     ("pythae", "ours"): "pythae, phasevae's protocol",
@@ -38,7 +40,7 @@ def read_rows(folder: Path) -> pd.DataFrame:
     if not tables:
         raise InputError(f"{folder}: holds no results yet")
     rows = pd.concat(tables, ignore_index=True)
-    for column in ("rows", "threads"):
+    for column in ("rows", "threads", "beside", "processor"):
         values = rows[column].unique()
         if values.size > 1:
             raise InputError(f"{folder}: holds runs with {column} {', '.join(map(str, values))}, must all be the same")
@@ -49,9 +51,11 @@ def text(rows: pd.DataFrame) -> str:
     """Both tables of every set."""
     parts = []
     for name, of_set in rows.groupby("set"):
-        sizes = f"{of_set['rows'].iloc[0]} samples, {of_set['threads'].iloc[0]} threads"
+        first = of_set.iloc[0]
+        sizes = f"{first['rows']} samples, {first['threads']} threads of {first['processor']}"
+        busy = f", beside {first['beside']} busy processes" if first["beside"] else ""
         limit = seconds_to(ours_of(of_set), TARGETS[0])
-        parts += [f"{name}: {sizes}; KL in nats, medians over seeds; T = {limit:.0f} s", ""]
+        parts += [f"{name}: {sizes}{busy}; KL in nats, medians over seeds; T = {limit:.0f} s", ""]
         parts += [_printed(overview(of_set)), "", "Every budget of the protocol `ours`:", ""]
         parts += [_printed(by_budget(of_set)), ""]
     return "\n".join(parts)

@@ -1,17 +1,17 @@
-"""Samples per second of the usual loop and of phasevae at the same batch size, and their share of the sgemm rate."""
+"""Samples per second of the usual loop, of JAX and of phasevae, and their share of the sgemm rate."""
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,20 @@ from shared import ARCHITECTURES, Steps, repeated, seconds_per_step
 
 from contenders import loop, phasevae_trainer
 from contenders.common import Run, settings_of
+from contenders.turns import beside_them, busy_processes
 from phasevae.sweeps.resources import estimate_cost
 from phasevae.sweeps.settings import Settings
 
 Clock = Callable[[], float]
 SQUARES = (512, 1024, 2048)
 LOOP = "loop, batch 128"
-OPERATIONS = ", in single operations"
+
+
+class Training(NamedTuple):
+    """A row of the table: the run, and the function that starts it and returns its steps."""
+
+    run: Run
+    start: Callable[[Run], Steps]
 
 
 def measure(
@@ -59,39 +66,6 @@ def measure(
         return pd.DataFrame(rows_of_table(models, threads, rows, seconds, rounds, processes, clock))
 
 
-@contextmanager
-def busy_processes(count: int) -> Iterator[list[subprocess.Popen]]:
-    """Start processes that are busy from SIGCONT to SIGSTOP. They begin stopped, and end with this process."""
-    stop = (
-        "import os, signal; parent = os.getppid(); os.kill(os.getpid(), signal.SIGSTOP)\n"
-        "while os.getppid() == parent: sum(range(100_000))"
-    )
-    processes = [subprocess.Popen([sys.executable, "-c", stop]) for _ in range(count)]
-    try:
-        for process in processes:
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def beside_them(run: Steps, processes: list[subprocess.Popen]) -> Steps:
-    """Let the processes be busy in each turn."""
-
-    def turn(steps: int) -> None:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
-        try:
-            run(steps)
-        finally:
-            for process in processes:
-                process.send_signal(signal.SIGSTOP)
-
-    return turn
-
-
 def rows_of_table(
     models: int,
     threads: int,
@@ -103,16 +77,49 @@ def rows_of_table(
 ) -> list[dict[str, object]]:
     """The rows of `measure`."""
     table: list[dict[str, object]] = []
+    jax = jax_ensemble(threads)
     for name, (dimension, hidden, n_latent) in ARCHITECTURES.items():
         x = np.random.default_rng(0).standard_normal((rows, dimension), dtype=np.float32)
         usual, ours = (settings_of(protocol, n_latent, hidden, 1e12) for protocol in ("usual", "ours"))
         base = Run(x, tuple(np.linspace(0.6, 1.1, models)), 0, usual, threads)
-        runs = {LOOP: base}
+        trainings = {LOOP: Training(base, partial(start_fastest, loop))}
+        for settings in (usual, ours) if jax else ():
+            run = replace(base, settings=settings)
+            trainings[f"jax, {words(settings)}"] = Training(run, partial(start_fastest, jax))
         for settings in (usual, usual.with_changes(antithetic=True), ours):
-            runs[f"phasevae, {words(settings)}"] = replace(base, settings=settings)
-        runs[f"phasevae, {words(ours)}{OPERATIONS}"] = replace(base, settings=ours)
-        table += [{"network": name, **row} for row in measured(runs, seconds, rounds, processes, clock)]
+            run = replace(base, settings=settings)
+            trainings[f"phasevae, {words(settings)}"] = Training(run, start_native)
+        run = replace(base, settings=ours)
+        trainings[f"phasevae, {words(ours)}, in single operations"] = Training(run, start_operations)
+        table += [{"network": name, **row} for row in measured(trainings, seconds, rounds, processes, clock)]
     return table
+
+
+def jax_ensemble(threads: int) -> ModuleType | None:
+    """The contender in JAX, with as many threads; None, with a line, where JAX cannot be imported."""
+    # Read by JAX when it starts; by itself it takes all cores that the process may use.
+    os.environ.setdefault("NPROC", str(threads))
+    try:
+        return importlib.import_module("contenders.jax_ensemble")
+    except ImportError as error:
+        print(f"jax: left out ({error}); to install it: pip install jax", flush=True)
+        return None
+
+
+def start_fastest(module: ModuleType, run: Run) -> Steps:
+    """The steps of a contender as it trains fastest."""
+    options = module.prepare(run)
+    return with_threads(module.start(run, **options).train, options.get("threads", run.threads))
+
+
+def start_native(run: Run) -> Steps:
+    """The steps of phasevae."""
+    return with_threads(phasevae_trainer.start(run).train, run.threads)
+
+
+def start_operations(run: Run) -> Steps:
+    """The same, in single operations instead of native calls of whole steps."""
+    return with_threads(phasevae_trainer.start(run).in_operations().train, run.threads)
 
 
 def words(settings: Settings) -> str:
@@ -122,31 +129,28 @@ def words(settings: Settings) -> str:
 
 
 def measured(
-    runs: dict[str, Run], seconds: float, rounds: int, processes: list[subprocess.Popen], clock: Clock
+    trainings: dict[str, Training],
+    seconds: float,
+    rounds: int,
+    processes: list[subprocess.Popen],
+    clock: Clock,
 ) -> list[dict[str, object]]:
-    """The rows of one network; the run named LOOP is that of the usual loop, the others are phasevae's."""
-    threads = runs[LOOP].threads
-    options = loop.prepare(runs[LOOP])
-    turns = {LOOP: with_threads(loop.start(runs[LOOP], **options).train, options["threads"])}
-    work = {name: float(run.settings.batch * len(run.sigma2)) for name, run in runs.items()}
-    for name, run in runs.items():
-        if name != LOOP:
-            ours = phasevae_trainer.start(run)
-            trained = ours.in_operations() if name.endswith(OPERATIONS) else ours
-            turns[name] = with_threads(trained.train, threads)
+    """The rows of one network."""
+    turns, work = {}, {}
+    for name, (run, start) in trainings.items():
+        turns[name], work[name] = start(run), float(run.settings.batch * len(run.sigma2))
         products, operations = layer_products(run)
-        turns[layers_of(run)], work[layers_of(run)] = with_threads(products, threads), operations
-    if processes:
-        for name in runs:
-            turns[beside(name)], work[beside(name)] = beside_them(turns[name], processes), work[name]
+        turns[layers_of(run)], work[layers_of(run)] = with_threads(products, run.threads), operations
+    for name in trainings if processes else ():
+        turns[beside(name)], work[beside(name)] = beside_them(turns[name], processes), work[name]
     for size in SQUARES:
         left, right, out = torch.randn(3, size, size)
         product = repeated(partial(torch.mm, left, right, out=out))
-        turns[f"square {size}"], work[f"square {size}"] = with_threads(product, threads), 2.0 * size**3
+        turns[f"square {size}"], work[f"square {size}"] = with_threads(product, run.threads), 2.0 * size**3
     times = seconds_per_step(turns, seconds, rounds, clock=clock)
     rates = {name: work[name] / time_of_step for name, time_of_step in times.items()}
     square = max(rates[f"square {size}"] for size in SQUARES) / 1e9
-    return [as_row(name, run, rates, square, len(processes)) for name, run in runs.items()]
+    return [as_row(name, training.run, rates, square, len(processes)) for name, training in trainings.items()]
 
 
 def beside(name: str) -> str:

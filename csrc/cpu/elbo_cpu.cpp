@@ -1,10 +1,9 @@
 // The operations on the CPU: the rows are divided among torch's threads.
 
-#include <ATen/Parallel.h>
-
 #include <vector>
 
 #include "../elbo_ops.h"
+#include "parallel.h"
 
 namespace phasevae {
 namespace {

@@ -1,6 +1,5 @@
 // The operations of the networks on the CPU: arguments are checked, blocks of rows are divided among torch's threads.
 
-#include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -12,6 +11,7 @@
 #include <tuple>
 
 #include "../mlp_checks.h"
+#include "parallel.h"
 #include "scratch.h"
 #include "vectorised.h"
 
@@ -29,7 +29,7 @@ const cpu::NetworkKernels* choose_kernels() {
     return cpu::network_kernels_v3();
   }
 #endif
-  return nullptr;
+  return cpu::network_kernels_neon();
 }
 
 // The largest number of blocks of rows whose sums are kept separately. Each sum has the size of the gradients.
@@ -37,7 +37,7 @@ constexpr int64_t kMostParts = 16;
 
 const cpu::NetworkKernels& checked_kernels(const char* op) {
   const cpu::NetworkKernels* chosen = cpu::network_kernels();
-  TORCH_CHECK(chosen, op, ": needs a processor with AVX2 and an extension compiled by g++ 12 or later");
+  TORCH_CHECK(chosen, op, ": ", cpu::kWithoutKernels);
   return *chosen;
 }
 

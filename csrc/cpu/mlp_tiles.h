@@ -23,31 +23,31 @@ template <int Vectors, class Finish>
 PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_row, int64_t a_step,
                           const float* __restrict b, int64_t b_step, const float* start, const Finish& finish) {
   V c[kTileRows][Vectors];
-#pragma GCC unroll 8
+  PHASEVAE_UNROLL
   for (int64_t r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 4
+    PHASEVAE_UNROLL
     for (int v = 0; v < Vectors; ++v) {
       c[r][v] = start ? load(start + v * kLanes) : zero();
     }
   }
   for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
     V row[Vectors];
-#pragma GCC unroll 4
+    PHASEVAE_UNROLL
     for (int v = 0; v < Vectors; ++v) {
       row[v] = load(b + v * kLanes);
     }
-#pragma GCC unroll 8
+    PHASEVAE_UNROLL
     for (int64_t r = 0; r < kTileRows; ++r) {
-      const V factor = broadcast(a[r * a_row]);
-#pragma GCC unroll 4
+      const auto factor = broadcast(a[r * a_row]);
+      PHASEVAE_UNROLL
       for (int v = 0; v < Vectors; ++v) {
         c[r][v] = multiply_add(factor, row[v], c[r][v]);
       }
     }
   }
-#pragma GCC unroll 8
+  PHASEVAE_UNROLL
   for (int64_t r = 0; r < kTileRows; ++r) {
-#pragma GCC unroll 4
+    PHASEVAE_UNROLL
     for (int v = 0; v < Vectors; ++v) {
       finish(r, v, c[r][v]);
     }

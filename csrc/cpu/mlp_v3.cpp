@@ -10,7 +10,11 @@
 #include <immintrin.h>
 
 // Up to the end of the file, where the templates are instantiated.
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
+#else
 #pragma GCC target("arch=x86-64-v3")
+#endif
 
 namespace phasevae::cpu {
 namespace {
@@ -33,16 +37,16 @@ PHASEVAE_INLINE V where_positive(V test, V a) { return _mm256_and_ps(_mm256_cmp_
 // Transposes a block of 8 by 8 numbers.
 PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
   V a[8], b[8];
-#pragma GCC unroll 8
+  PHASEVAE_UNROLL
   for (int i = 0; i < 8; ++i) {
     a[i] = load(from + i * from_row);
   }
-#pragma GCC unroll 4
+  PHASEVAE_UNROLL
   for (int i = 0; i < 8; i += 2) {
     b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
     b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
   }
-#pragma GCC unroll 2
+  PHASEVAE_UNROLL
   for (int i = 0; i < 8; i += 4) {
     a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
     a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xee);
@@ -50,7 +54,7 @@ PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, i
     a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xee);
   }
   // a[4 i + j] has columns j and j + 4 of rows 4 i to 4 i + 3.
-#pragma GCC unroll 4
+  PHASEVAE_UNROLL
   for (int j = 0; j < 4; ++j) {
     store(to + j * to_row, _mm256_permute2f128_ps(a[j], a[4 + j], 0x20));
     store(to + (j + 4) * to_row, _mm256_permute2f128_ps(a[j], a[4 + j], 0x31));
@@ -66,6 +70,10 @@ constexpr NetworkKernels kKernels{&forward, &backward};
 const NetworkKernels* network_kernels_v3() { return &kKernels; }
 
 }  // namespace phasevae::cpu
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
 
 #else
 

@@ -10,7 +10,13 @@
 #include <immintrin.h>
 
 // Up to the end of the file, where the templates are instantiated.
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v4"))), apply_to = function)
+#else
 #pragma GCC target("arch=x86-64-v4")
+// Of the operands that its own header leaves undefined on purpose (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 namespace phasevae::cpu {
 namespace {
@@ -35,16 +41,16 @@ PHASEVAE_INLINE V where_positive(V test, V a) {
 // Transposes a block of 16 by 16 numbers.
 PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
   V a[16], b[16];
-#pragma GCC unroll 16
+  PHASEVAE_UNROLL
   for (int i = 0; i < 16; ++i) {
     a[i] = load(from + i * from_row);
   }
-#pragma GCC unroll 8
+  PHASEVAE_UNROLL
   for (int i = 0; i < 16; i += 2) {
     b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
     b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
   }
-#pragma GCC unroll 4
+  PHASEVAE_UNROLL
   for (int i = 0; i < 16; i += 4) {
     a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
     a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
@@ -52,7 +58,7 @@ PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, i
     a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xee);
   }
   // a[4 i + j] has columns j, j + 4, j + 8 and j + 12 of rows 4 i to 4 i + 3.
-#pragma GCC unroll 4
+  PHASEVAE_UNROLL
   for (int j = 0; j < 4; ++j) {
     const V low01 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0x44), high01 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0xee);
     const V low23 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0x44);
@@ -73,6 +79,10 @@ constexpr NetworkKernels kKernels{&forward, &backward};
 const NetworkKernels* network_kernels_v4() { return &kKernels; }
 
 }  // namespace phasevae::cpu
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
 
 #else
 

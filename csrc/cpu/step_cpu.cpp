@@ -1,6 +1,5 @@
 // Training steps as one operation: arguments are checked, models are handed to torch's threads from a queue.
 
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "../step_launch.h"
+#include "parallel.h"
 
 namespace phasevae {
 namespace {
@@ -118,7 +118,7 @@ void train_steps(const at::Tensor& inputs, const at::Tensor& x, const at::Tensor
                  at::Tensor& parameters, at::Tensor& gradients, at::Tensor& first_moment, at::Tensor& second_moment,
                  at::Tensor& window) {
   const cpu::NetworkKernels* networks = cpu::network_kernels();
-  TORCH_CHECK(networks, kOp, ": needs a processor with AVX2 and an extension compiled by g++ 12 or later");
+  TORCH_CHECK(networks, kOp, ": ", cpu::kWithoutKernels);
   TORCH_CHECK(rows.dim() == 3 && parameters.dim() == 2 && x.dim() == 2 && inputs.dim() == 2, kOp,
               ": rows, parameters, x and inputs must have shapes [K, S, B], [M, P], [N, D] and [N, E]");
   TORCH_CHECK(family == "gaussian" || family == "bernoulli", kOp, ": no family ", family);

@@ -170,13 +170,13 @@ PHASEVAE_INLINE void average(const Targets<T>& in, const T* x, const T* variate,
     V sums[Draws] = {};
     for (int64_t b = 0; b < in.group; ++b) {
       const V row = load<V>(x + b * in.x.row + feature);
-#pragma GCC unroll 8
+      PHASEVAE_UNROLL
       for (int r = 0; r < Draws; ++r) {
         sums[r] += weights[r * pitch + b] * row;
       }
     }
     const V less = load<V>(variate + feature);
-#pragma GCC unroll 8
+    PHASEVAE_UNROLL
     for (int r = 0; r < Draws; ++r) {
       store(to + r * in.features + feature, sums[r] * scale[r] - less);
     }

@@ -52,7 +52,9 @@ def _load() -> tuple[bool, str]:
         return False, f"the extension cannot be loaded ({str(error).splitlines()[0]}); `make build` renews it"
     info = native.build_info()
     cuda = (backends.build_record() or {}).get("cuda")
-    networks = "" if native.HAS_NETWORK_KERNELS else "; PyTorch computes the networks, which need g++ 12 and AVX2"
+    networks = ""
+    if not native.HAS_NETWORK_KERNELS:
+        networks = "; PyTorch computes the networks, which need AVX2 and g++ 12 or clang 18, or 64-bit ARM"
     return True, f"built for torch {info['torch']}, CUDA {cuda or 'none'}, by {info['compiler']}{networks}"
 
 

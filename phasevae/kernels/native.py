@@ -34,7 +34,7 @@ def has_step_kernels(device_type: str) -> bool:
 
 
 def build_info() -> dict[str, object]:
-    """Return what the extension was compiled with: {torch, compiler, cxx_standard, openmp, cuda}."""
+    """Return what the extension was compiled with: {torch, compiler, cxx_standard, parallel, cuda}."""
     return _extension.build_info()
 
 

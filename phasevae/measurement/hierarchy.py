@@ -195,7 +195,7 @@ def _log_weights(
     keys = [torch.tensor([_key("likelihood", member, level)], device=batch.x.device) for level in (1, 2)]
     statistics = reconstruction.statistics(batch.x)
     mu, logvar = model.encode(batch.inputs)
-    weights = []
+    weights = batch.x.new_empty(LIKELIHOOD_DRAWS, batch.x.shape[1], dtype=torch.float64)
     for draw in range(LIKELIHOOD_DRAWS):
         step = torch.tensor([(start << 32) + draw], dtype=torch.int64, device=batch.x.device)
         z1 = posterior_draws(mu, logvar, keys[0], step)
@@ -204,8 +204,8 @@ def _log_weights(
         of_z1 = ((z1[0] - mu).square() / logvar.exp() + logvar).sum(-1)
         of_z2 = ((z2 - mu2).square() / logvar2.exp() + logvar2).sum(-1)
         log_ratio = 0.5 * (of_z1 + of_z2 - of_prior)
-        weights.append(log_ratio[0].double() - _energy(model, reconstruction, statistics, z1, member.sigma2)[0])
-    return torch.stack(weights)
+        weights[draw] = log_ratio[0].double() - _energy(model, reconstruction, statistics, z1, member.sigma2)[0]
+    return weights
 
 
 def _key(purpose: str, member: Member, level: int) -> int:

@@ -250,15 +250,17 @@ def _log_weights(
     mu, logvar = model.encode(batch.inputs)
     variance = logvar.exp()
     statistics = reconstruction.statistics(batch.x)
-    weights = []
-    for steps in _passes(model, batch.x.shape[1], LIKELIHOOD_DRAWS):
+    # Taken whole: small results kept between the outputs of the passes would leave no hole of their size in the memory.
+    weights = batch.x.new_empty(LIKELIHOOD_DRAWS, batch.x.shape[1], dtype=torch.float64)
+    for draws in _passes(model, batch.x.shape[1], LIKELIHOOD_DRAWS):
+        steps = draws.to(batch.x.device)
         # As in `_block_terms`, each block of rows has draws of its own.
-        z = posterior_draws(mu, logvar, keys, steps.to(batch.x.device) + (start << 32))
+        z = posterior_draws(mu, logvar, keys, steps + (start << 32))
         outputs = _decode_draws(model, reconstruction, z, batch.condition)
         energy = reconstruction.energy(statistics, outputs, sigma2)[0]
         log_ratio = 0.5 * ((z[0] - mu).square() / variance + logvar - z[0].square())
-        weights.append(-energy.double() + log_ratio.double().sum(-1))
-    return torch.cat(weights)
+        weights[steps] = -energy.double() + log_ratio.double().sum(-1)
+    return weights
 
 
 def _passes(model: VAEEnsemble, rows: int, draws: int) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""The contenders of benchmarks/time_to_accuracy.py whose frameworks may be missing, against phasevae's model."""
+"""The contenders of benchmarks/time_to_accuracy.py against phasevae's model; frameworks may be missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from contenders import common, course
+from contenders import common, compiled_loop, course, multi_rate
 from networks import recorded
 from numpy.typing import NDArray
 
@@ -164,3 +164,65 @@ def test_pythae_trains_the_models_that_are_measured(pythae_trainer, run):
     for trainer, of_model in zip(contender._trainers, kl, strict=True):
         output = trainer.model({"data": torch.from_numpy(run.x)})
         assert output.reg_loss.item() == pytest.approx(of_model.sum(), rel=1e-4)
+
+
+def test_the_compiled_loop_compiles_once_for_all_variances_and_before_the_training(run, monkeypatch):
+    """What the compiler would make a constant is a tensor; the compiler itself takes half a minute."""
+    calls, compiled = [], []
+
+    def compile_(function):
+        compiled.append(function)
+        return lambda model, *tensors: calls.append([type(part) for part in tensors]) or function(model, *tensors)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
+    contender = compiled_loop.start(run, workers=0, threads=1)
+    start = contender.parameters()
+    assert len(compiled) == 1
+    assert len(calls) == len(SIGMA2)
+    contender.train(4)
+    assert len(calls) == 5 * len(SIGMA2)
+    assert all(kinds == [torch.Tensor, torch.Tensor] for kinds in calls)
+    assert (np.abs(contender.parameters() - start).max(1) > 1e-4).all()
+
+
+@pytest.fixture
+def trained(run):
+    """A Multi-Rate VAE whose gates have become different at different decoder variances."""
+    contender = multi_rate.start(run.with_settings(learning_rate=0.02), workers=0, threads=1)
+    contender.train(40)
+    parameters = contender.parameters()
+    assert np.abs(parameters[0] - parameters[1]).max() > 1e-3
+    return contender
+
+
+def test_a_multi_rate_vae_at_one_variance_is_an_ordinary_network(trained, run, monkeypatch):
+    eps = np.random.default_rng(1).standard_normal((16, 2), dtype=np.float32)
+    expected, _ = reference(trained.parameters(), run.x[:16], run.x.mean(0), np.stack([eps, eps]), False, 1)
+    monkeypatch.setattr(torch, "randn_like", lambda _: torch.from_numpy(eps))
+    for sigma2, nll in zip(SIGMA2, expected, strict=True):
+        loss = trained.loss(torch.from_numpy(run.x[:16]), torch.full((16,), sigma2))
+        assert loss.item() == pytest.approx(sigma2 * nll, rel=1e-4)
+
+
+def test_a_multi_rate_vae_is_trained_within_the_range_of_the_points(trained, monkeypatch):
+    seen = []
+    loss = trained.loss
+    monkeypatch.setattr(trained, "loss", lambda x, sigma2: seen.append(sigma2) or loss(x, sigma2))
+    trained.train(20)
+    shown = torch.cat(seen)
+    assert shown.min() >= SIGMA2[0] * (1 - 1e-6)
+    assert shown.max() <= SIGMA2[1] * (1 + 1e-6)
+    # Uniform in the logarithm: as many below the geometric mean as above it, within five standard errors.
+    assert (shown < np.sqrt(SIGMA2[0] * SIGMA2[1])).float().mean() == pytest.approx(
+        0.5, abs=5 * 0.5 / len(shown) ** 0.5
+    )
+
+
+@pytest.mark.parametrize("argument", [-20.0, -0.3, multi_rate.SHUT, 0.0, 5.0])
+def test_the_gates_have_finite_derivatives(argument):
+    for gate in (multi_rate.encoder_gate, multi_rate.decoder_gate):
+        x = torch.tensor(argument, requires_grad=True)
+        gate(x).backward()
+        assert 0 < gate(x).item() <= 1
+        assert torch.isfinite(x.grad)

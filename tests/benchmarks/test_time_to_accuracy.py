@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import time_to_accuracy as benchmark
 import torch
-from contenders import common, course, loop, phasevae_trainer, report, throughput
+from contenders import common, course, loop, phasevae_trainer, report, throughput, turns
 from matplotlib.figure import Figure
 from shared import gaussian_spectrum
 
@@ -183,6 +183,7 @@ def test_calibration_chooses_the_fastest(clock, run, capsys):
 def make_rows(contender: str, protocol: str, seed: int, seconds: list[float], rms: list[float]) -> pd.DataFrame:
     rows = pd.DataFrame({"seconds": seconds, "kl_rms": rms})
     identity = {"set": "paper", "contender": contender, "protocol": protocol, "seed": seed, "rows": 64, "threads": 1}
+    identity |= {"beside": 0, "processor": "CPU of 2 GHz"}
     numbers = {"kl_largest": 2 * rows["kl_rms"], "of_allowed": 1.0, "critical_error": -0.01, "startup_seconds": 3.0}
     return rows.assign(**identity, **numbers, samples=100, model_samples_per_second=1e5, detail="here")
 
@@ -213,7 +214,7 @@ def test_the_table_has_times_to_the_targets_and_the_others_error_at_that_time(re
 def test_tables_and_figures_of_existing_runs_are_written(results, capsys):
     benchmark.main(["-o", str(results), "--merge"])
     printed = capsys.readouterr().out
-    assert "paper: 64 samples, 1 threads; KL in nats, medians over seeds; T = 30 s" in printed
+    assert "paper: 64 samples, 1 threads of CPU of 2 GHz; KL in nats, medians over seeds; T = 30 s" in printed
     assert (results / "time_to_accuracy.txt").read_text() in printed
     assert len(pd.read_csv(results / "time_to_accuracy.csv")) == 9
     assert (results / "time_to_accuracy-paper.png").stat().st_size > 10_000
@@ -229,9 +230,9 @@ def test_runs_that_cannot_be_compared_are_refused(results):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--contenders", "torch", "--contenders: 'torch', must be of: loop, pythae, jax, phasevae"),
+        ("--contenders", "torch", "--contenders: 'torch', must be of: loop, compiled, multi_rate, pythae, jax, ph"),
         ("--contenders", "jax:mine", "--contenders: 'jax:mine'"),
-        ("--contenders", "loop:ours", "the usual loop has the usual protocol only"),
+        ("--contenders", "loop:ours", "'loop:ours': loop has the usual protocol only"),
         ("--set", "digits", "--set: 'digits', must be some of: paper, cascade"),
         ("--seeds", "0,x", "--seeds: '0,x', must be numbers with commas between"),
     ],
@@ -245,7 +246,7 @@ def test_unknown_names_and_numbers_are_refused(option, value, message, capsys):
 def test_every_contender_runs_with_its_protocols_and_every_seed():
     arguments = benchmark.parse_arguments(["-o", "out", "--contenders", "loop,jax", "--seeds", "0,1"])
     protocols = [("loop", "usual"), ("jax", "usual"), ("jax", "ours")]
-    expected = [("paper", *protocol, seed) for protocol in protocols for seed in (0, 1)]
+    expected = [("paper", *protocol, seed) for seed in (0, 1) for protocol in protocols]
     assert benchmark.entries(arguments) == expected
 
 
@@ -263,14 +264,18 @@ def test_a_framework_that_is_not_installed_is_left_out_with_a_line(monkeypatch, 
 def children_in_this_process(monkeypatch):
     """Run children without a start of their own, which takes seconds for imports."""
 
-    def run(command: list[str], check: bool, env: dict[str, str]) -> SimpleNamespace:
-        assert command[:2] == [sys.executable, benchmark.__file__]
-        assert env["OMP_NUM_THREADS"] == command[command.index("--threads") + 1]
-        with pytest.raises(SystemExit) as ended:
-            benchmark.main(command[2:])
-        return SimpleNamespace(returncode=ended.value.code)
+    class InThisProcess:
+        def __init__(self, command: list[str], environment: dict[str, str]):
+            assert command[:2] == [sys.executable, benchmark.__file__]
+            assert environment["OMP_NUM_THREADS"] == command[command.index("--threads") + 1]
+            self._words = command[2:]
 
-    monkeypatch.setattr(benchmark.subprocess, "run", run)
+        def turn(self, seconds: float) -> int:
+            with pytest.raises(SystemExit) as ended:
+                benchmark.main(self._words)
+            return ended.value.code
+
+    monkeypatch.setattr(turns, "Stoppable", InThisProcess)
     monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
 
 
@@ -292,6 +297,25 @@ def test_the_command_runs_missing_entries_and_keeps_existing_ones(
     assert "kept, --again would run it again" in second
 
 
+def test_runs_that_fail_are_named_when_the_others_have_ended(tmp_path, monkeypatch):
+    codes = {"loop": 1, "phasevae": 0, "jax": benchmark.CANNOT_IMPORT}
+    ended = []
+
+    class Fake:
+        def __init__(self, command: list[str], environment: dict[str, str]):
+            self._name = command[command.index("--contenders") + 1].split(":")[0]
+
+        def turn(self, seconds: float) -> int:
+            ended.append(self._name)
+            return codes[self._name]
+
+    monkeypatch.setattr(turns, "Stoppable", Fake)
+    arguments = benchmark.parse_arguments(["-o", str(tmp_path), "--contenders", "loop,phasevae,jax:usual"])
+    with pytest.raises(InputError, match=r"ended early: loop \(usual\) with exit code 1; the runs"):
+        benchmark.run_in_turns(benchmark.entries(arguments), arguments)
+    assert ended == list(codes)
+
+
 def test_throughput_counts_the_operations_and_compares_with_sgemm(monkeypatch, run):
     assert throughput.flops(run) == 6 * (5 * 7 + 7 * 6 + 6 * 4 + 2 * 6 + 6 * 7 + 7 * 5)
     antithetic = run.with_settings(antithetic=True)
@@ -310,27 +334,5 @@ def test_throughput_counts_the_operations_and_compares_with_sgemm(monkeypatch, r
     assert table["over loop"].iloc[0] == 1
     np.testing.assert_allclose(table["share"] * table["sgemm of its layers"], table["GFLOP/s"])
     np.testing.assert_allclose(table["GFLOP/s"].iloc[0], table["model-samples/s"].iloc[0] * throughput.flops(run) / 1e9)
-    assert table["training"].iloc[4] == table["training"].iloc[3] + throughput.OPERATIONS
+    assert table["training"].iloc[4] == f"{table['training'].iloc[3]}, in single operations"
     assert (table["beside 1"] > 0).all()
-
-
-def test_busy_processes_run_in_their_turns_alone():
-    """The time of a process stands still while it is stopped."""
-
-    def spent(process) -> int:
-        return sum(map(int, Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
-
-    with throughput.busy_processes(1) as (process,):
-        before = spent(process)
-
-        def until_it_ran(steps: int) -> None:
-            while spent(process) == before:
-                time.sleep(0.01)
-
-        throughput.beside_them(until_it_ran, [process])(1)
-        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            time.sleep(0.001)
-        after = spent(process)
-        time.sleep(0.05)
-        assert before < after == spent(process)
-    assert process.returncode is not None

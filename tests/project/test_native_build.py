@@ -82,3 +82,17 @@ def test_auto_survives_a_compiler_that_fails(build):
     done = build("auto", CC="false", CXX="false")
     assert done.returncode == 0, done.stderr
     assert "phasevae: native kernels left out, the compiler failed: " in done.stderr
+
+
+def test_clang_is_not_given_an_openmp_runtime_of_its_own(build, tmp_path):
+    compiler, seen = tmp_path / "c++", tmp_path / "seen"
+    compiler.write_text(
+        f'#!/bin/sh\ncase "$*" in *-dM*) echo "#define __clang__ 1";; *) echo "$*" >> {seen}; exit 1;; esac\n'
+    )
+    compiler.chmod(0o755)
+    done = build("auto", CC=str(compiler), CXX=str(compiler))
+    assert done.returncode == 0, done.stderr
+    words = [line.split() for line in seen.read_text().splitlines()]
+    of_sources = [flags for flags in words if any(word.endswith(".cpp") for word in flags)]
+    assert of_sources
+    assert all("-fopenmp-simd" in flags and "-fopenmp" not in flags for flags in of_sources)

@@ -1,0 +1,301 @@
+"""Do other optimisers reach the KL curve with fewer samples than Adam? Muon, SOAP, K-FAC, rescaled latents.
+
+    python benchmarks/optimisers.py                                            an hour of one thread
+    python benchmarks/optimisers.py --updates adam,muon --samples 1e5,2e5 --batch 128 --seeds 0,1,2
+    python benchmarks/optimisers.py --rows 4096 --samples 2e3 --seeds 0        a quick look
+
+trains the 16 models of a data set of benchmarks/time_to_accuracy.py with each update and prints, for each budget of
+samples a model, the RMS error of KL in nats (median, and each seed) and the processor seconds of the training.
+
+Everything but the update is the default training: its gradients, schedules and noise. Each step of the trainer is
+followed by the update, which replaces what Adam did to some layers:
+
+    adam        nothing is replaced
+    scaled      every 10 steps each latent gets second moment 1; the decoder's outputs stay as they are
+    muon        orthogonalised momentum for the layers between two hidden ones (Jordan et al. 2024)
+    soap        Adam in the eigenbasis of Shampoo's factors, for the same layers (Vyas et al. 2024)
+    kfac-last   K-FAC for the last layers of encoder and decoder (Martens & Grosse 2015)
+    kfac        K-FAC for all layers
+
+docs/research/training.md has the results.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from contenders import common, course
+from shared import make_parser, markdown_table, numbers, some_of
+from torch import Tensor
+
+from phasevae.kernels.mlp import Layer
+from phasevae.model import LOGVAR_RANGE
+from phasevae.spectrum.spectrum import compute_spectrum
+from phasevae.sweeps.settings import Member, Settings
+from phasevae.training.trainer import Trainer
+
+
+def layer_of(buffer: Tensor, layer: Layer) -> Tensor:
+    """A view [M, in + 1, out] of a layer in a buffer [M, P]: its weight, and the bias as the last row."""
+    end = layer.offset + (layer.fan_in + 1) * layer.fan_out
+    return buffer[:, layer.offset : end].unflatten(1, (layer.fan_in + 1, layer.fan_out))
+
+
+class Update:
+    """What replaces Adam's update of some layers; Adam itself, which replaces nothing."""
+
+    def __init__(self, trainer: Trainer, x: Tensor):
+        self.trainer, self.x = trainer, x
+        self.encoder, self.decoder = trainer.model.encoder.layers, trainer.model.decoder.layers
+        self.layers: list[Layer] = []
+
+    def step(self) -> None:
+        """Do one step of the training."""
+        trainer = self.trainer
+        parameters, step = trainer.model.parameters, trainer.step
+        self.before(step)
+        old = {layer: layer_of(parameters, layer).clone() for layer in self.layers}
+        trainer.run(until=step + 1)
+        share = trainer.settings.learning_rate_at(step) / trainer.settings.learning_rate
+        for layer, change in self.changes(step).items():
+            layer_of(parameters, layer).copy_(old[layer] + share * change)
+        self.after(step)
+
+    def before(self, step: int) -> None:
+        """Called before a step."""
+
+    def changes(self, step: int) -> dict[Layer, Tensor]:
+        """Changes of the layers in this step, at the largest learning rate."""
+        return {}
+
+    def after(self, step: int) -> None:
+        """Called after a step."""
+
+    def gradient(self, layer: Layer) -> Tensor:
+        return layer_of(self.trainer.gradients, layer)
+
+
+class Scaled(Update):
+    """Scales every latent to E mu^2 + E sigma^2 = 1, which holds at an optimum; the first decoder layer undoes it."""
+
+    def after(self, step: int) -> None:
+        if step % 10 or step < 20:
+            return
+        mu, logvar = self.trainer.model.encode(self.x[torch.randint(len(self.x), (1, 256))[0]][None])
+        factor = (mu.square().mean(1) + logvar.exp().mean(1)).rsqrt().clamp(0.5, 2)
+        n = mu.shape[-1]
+        last = layer_of(self.trainer.model.parameters, self.encoder[-1])
+        last[..., :n] *= factor[:, None]
+        last[:, -1, n:] += 2 * factor.log()
+        layer_of(self.trainer.model.parameters, self.decoder[0])[:, :n] /= factor[..., None]
+
+
+class Inner(Update):
+    """An update of the layers between two hidden ones."""
+
+    def __init__(self, trainer: Trainer, x: Tensor):
+        super().__init__(trainer, x)
+        self.layers = [*self.encoder[1:-1], *self.decoder[1:-1]]
+        self.momentum = {layer: torch.zeros_like(self.gradient(layer)) for layer in self.layers}
+
+
+class Muon(Inner):
+    """Momentum whose singular values are brought to 1 by five Newton-Schulz iterations."""
+
+    RATE, MOMENTUM = 0.01, 0.95
+
+    def changes(self, step: int) -> dict[Layer, Tensor]:
+        changes = {}
+        for layer in self.layers:
+            gradient = self.gradient(layer)
+            momentum = self.momentum[layer].mul_(self.MOMENTUM).add_(gradient)
+            direction = gradient + self.MOMENTUM * momentum
+            is_tall = layer.fan_in >= layer.fan_out
+            x = direction.mT if is_tall else direction
+            x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+            for _ in range(5):
+                square = x @ x.mT
+                x = 3.4445 * x + (2.0315 * square @ square - 4.7750 * square) @ x
+            changes[layer] = -0.2 * math.sqrt(max(x.shape[1:])) * self.RATE * (x.mT if is_tall else x)
+        return changes
+
+
+class Soap(Inner):
+    """Adam in the eigenbasis of Shampoo's factors, which a QR step follows every 10 steps."""
+
+    BETA1, BETA2, OF_FACTORS, EVERY = 0.9, 0.99, 0.95, 10
+
+    def __init__(self, trainer: Trainer, x: Tensor):
+        super().__init__(trainer, x)
+        self.squares = {layer: torch.zeros_like(momentum) for layer, momentum in self.momentum.items()}
+        self.factors: dict[Layer, list[Tensor]] = {}
+        self.bases: dict[Layer, list[Tensor]] = {}
+
+    def changes(self, step: int) -> dict[Layer, Tensor]:
+        changes = {}
+        bias1, bias2 = 1 - self.BETA1 ** (step + 1), 1 - self.BETA2 ** (step + 1)
+        for layer in self.layers:
+            gradient = self.gradient(layer)
+            self._follow(layer, [gradient @ gradient.mT, gradient.mT @ gradient], step)
+            left, right = self.bases[layer]
+            momentum = self.momentum[layer].lerp_(gradient, 1 - self.BETA1)
+            squares = self.squares[layer].lerp_((left.mT @ gradient @ right).square(), 1 - self.BETA2)
+            rotated = (left.mT @ momentum @ right) / bias1 / ((squares / bias2).sqrt() + 1e-8)
+            changes[layer] = -self.trainer.settings.learning_rate * (left @ rotated @ right.mT)
+        return changes
+
+    def _follow(self, layer: Layer, products: list[Tensor], step: int) -> None:
+        """Add the products of the gradient to the factors; turn the bases towards their eigenvectors."""
+        if layer not in self.factors:
+            self.factors[layer] = products
+            self.bases[layer] = [torch.linalg.eigh(factor)[1] for factor in products]
+            return
+        for factor, product in zip(self.factors[layer], products, strict=True):
+            factor.lerp_(product, 1 - self.OF_FACTORS)
+        if step % self.EVERY == 0 or step in (2, 4, 7):
+            both = zip(self.factors[layer], self.bases[layer], strict=True)
+            self.bases[layer] = [torch.linalg.qr(factor @ basis)[0] for factor, basis in both]
+
+
+class Kfac(Update):
+    """K-FAC with the Fisher information of the outputs: of q(z | x) for the encoder, of p(x | z) for the decoder.
+
+    The factors are those of 256 random rows every 4 steps. Their first 20 estimates, from a tenth of the training on,
+    are averaged before they are used, and Adam trains all layers until then.
+    """
+
+    RATE, MOMENTUM, BEGIN, ESTIMATES, EVERY, MEMORY, DAMPING, LARGEST = 0.1, 0.9, 0.1, 20, 4, 0.9, 1e-2, 0.03
+
+    def __init__(self, trainer: Trainer, x: Tensor):
+        super().__init__(trainer, x)
+        self.begin = int(self.BEGIN * trainer.settings.n_steps)
+        self.updated = self.layers = [*self.encoder, *self.decoder]
+        self.factors: dict[Layer, list[Tensor]] = {}
+        self.inverses: dict[Layer, list[Tensor]] = {}
+        self.momentum = {layer: torch.zeros_like(self.gradient(layer)) for layer in self.layers}
+        self.estimates = self.steps = 0
+        self.sigma2 = torch.tensor([member.sigma2 for member in trainer.members])
+
+    def before(self, step: int) -> None:
+        if step < self.begin or (step % self.EVERY and self.estimates >= self.ESTIMATES):
+            return
+        sigma2 = self.sigma2 * self.trainer.settings.sigma2_factor_at(step)
+        rows = self.x[torch.randint(len(self.x), (256,))].expand(len(sigma2), -1, -1)
+        inputs, active, encoded = self._forward(self.encoder, rows)
+        mu, logvar = encoded.chunk(2, -1)
+        deviation = (0.5 * logvar.clamp(*LOGVAR_RANGE)).exp()
+        of_mu, of_logvar = torch.randn(mu.shape) / deviation, torch.randn(mu.shape) * 0.5**0.5
+        drawn = self._forward(self.decoder, mu + deviation * torch.randn(mu.shape))
+        keep = min(self.MEMORY, self.estimates / (self.estimates + 1))
+        self._add(self.encoder, inputs, active, torch.cat((of_mu, of_logvar), -1), keep)
+        self._add(self.decoder, drawn[0], drawn[1], torch.randn(drawn[2].shape) / sigma2[:, None, None].sqrt(), keep)
+        self.estimates += 1
+        if self.estimates >= self.ESTIMATES and self.estimates % 2 == 0:
+            self.inverses = {layer: [_inverse(f, self.DAMPING) for f in self.factors[layer]] for layer in self.updated}
+
+    def _forward(self, layers: list[Layer], h: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Return the inputs of each layer with a column of ones, where its outputs are positive, and the last ones."""
+        inputs, active = [], []
+        for layer in layers:
+            inputs.append(torch.cat((h, h.new_ones(*h.shape[:-1], 1)), -1))
+            h = inputs[-1] @ layer_of(self.trainer.model.parameters, layer)
+            active.append(h > 0)
+            if layer is not layers[-1]:
+                h = h.relu()
+        return inputs, active, h
+
+    def _add(self, layers: list[Layer], inputs: list[Tensor], active: list[Tensor], score: Tensor, keep: float) -> None:
+        """Add an estimate to the factors of a network, from draws of the score of its outputs [M, R, out]."""
+        for place in reversed(range(len(layers))):
+            layer = layers[place]
+            new = [part.mT @ part / part.shape[1] for part in (inputs[place], score)]
+            old = self.factors.get(layer, new)
+            self.factors[layer] = [torch.lerp(b, a, keep) for a, b in zip(old, new, strict=True)]
+            if place:
+                score = (score @ layer_of(self.trainer.model.parameters, layer)[:, :-1].mT) * active[place - 1]
+
+    def changes(self, step: int) -> dict[Layer, Tensor]:
+        if not self.inverses:
+            return {}
+        self.steps += 1
+        natural = {
+            layer: self.inverses[layer][0] @ self.gradient(layer) @ self.inverses[layer][1] for layer in self.updated
+        }
+        gain = sum((natural[layer] * self.gradient(layer)).sum((1, 2)) for layer in self.updated)
+        within = (self.LARGEST / (self.RATE**2 * gain + 1e-30)).sqrt().clamp(max=1)[:, None, None]
+        bias = 1 - self.MOMENTUM**self.steps
+        for layer in self.updated:
+            self.momentum[layer].lerp_(within * natural[layer], 1 - self.MOMENTUM)
+        return {layer: -self.RATE / bias * self.momentum[layer] for layer in self.updated}
+
+
+class KfacLast(Kfac):
+    """K-FAC for the last layer of each network."""
+
+    def __init__(self, trainer: Trainer, x: Tensor):
+        super().__init__(trainer, x)
+        self.updated = self.layers = [self.encoder[-1], self.decoder[-1]]
+
+
+def _inverse(factor: Tensor, damping: float) -> Tensor:
+    """The inverse of factors [M, n, n] after this part of their mean eigenvalue was added to all eigenvalues."""
+    mean = factor.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    return torch.cholesky_inverse(torch.linalg.cholesky(factor + damping * mean * torch.eye(factor.shape[-1])))
+
+
+UPDATES: dict[str, Callable[[Trainer, Tensor], Update]] = {
+    "adam": Update,
+    "scaled": Scaled,
+    "muon": Muon,
+    "soap": Soap,
+    "kfac-last": KfacLast,
+    "kfac": Kfac,
+}
+
+
+def train(name: str, run: common.Run, problem: common.Problem) -> tuple[float, float]:
+    """Train the models of a run with an update; return the RMS error of KL in nats and the processor seconds."""
+    torch.manual_seed(run.seed)
+    x = torch.from_numpy(run.x)
+    trainer = Trainer(x, [Member(sigma2, 1.0, run.seed) for sigma2 in run.sigma2], run.settings)
+    update = UPDATES[name](trainer, x)
+    begin = time.process_time()
+    for _ in range(run.settings.n_steps):
+        update.step()
+    seconds = time.process_time() - begin
+    kl = course.kl_per_dim(trainer.model.parameters.numpy(), run)
+    return course.errors(kl, run.sigma2, compute_spectrum(run.x), problem.n_latent)["kl_rms"], seconds
+
+
+def main(words: list[str] | None = None) -> None:
+    """Run the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--updates", type=some_of(UPDATES), default=",".join(UPDATES), help=f"of: {', '.join(UPDATES)}")
+    parser.add_argument("--set", choices=common.PROBLEMS, default="cascade", help="the data")
+    parser.add_argument("--samples", type=numbers(), default="1e5", help="budgets of samples a model")
+    parser.add_argument("--seeds", type=numbers(int), default="0,1", help="whole numbers, with commas between")
+    parser.add_argument("--batch", type=int, default=256, help="samples a step")
+    parser.add_argument("--rows", type=int, default=256_000, help="samples in the data set")
+    arguments = parser.parse_args(words)
+    problem = common.PROBLEMS[arguments.set]
+    x = common.make_data(problem, arguments.rows)
+    torch.set_num_threads(1)
+    lines = []
+    for name in arguments.updates:
+        for samples in arguments.samples:
+            keys = {"n_latent": problem.n_latent, "hidden": common.HIDDEN, "samples": samples, "batch": arguments.batch}
+            runs = [common.Run(x, problem.sigma2, seed, Settings(**keys), 1) for seed in arguments.seeds]
+            results = [train(name, run, problem) for run in runs]
+            rms, seconds = (np.array(column) for column in zip(*results, strict=True))
+            each = " ".join(f"{value:.4f}" for value in rms)
+            lines.append((name, f"{samples:g}", f"{np.median(rms):.4f}", each, f"{seconds.mean():.1f}"))
+            print(*lines[-1], flush=True)
+    print(*markdown_table(("update", "samples", "RMS of KL", "each seed", "seconds"), lines), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+// Trains small models by the CPU kernels, without torch, and prints a hash of the bits of all weights and moments.
+//
+// Whatever compiler and processor it is built for, it must print the same: every float operation of a step is a single
+// rounded one, in an order that does not depend on the width of the registers.
+
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "elbo_math.h"
+#include "step_launch.h"
+
+using namespace phasevae;
+
+namespace {
+
+constexpr int64_t kModels = 2, kRows = 200, kSteps = 12;
+
+struct Case {
+  const char* name;
+  Family family;
+  int64_t features, hidden1, hidden2, latents, batch, draws, group;
+  bool is_matched;
+};
+
+constexpr Case kCases[] = {
+    {"gaussian, usual", Family::kGaussian, 8, 40, 24, 4, 128, 1, 1, false},
+    {"gaussian, targets and matched noise", Family::kGaussian, 8, 40, 24, 4, 128, 2, 16, true},
+    {"gaussian, odd widths", Family::kGaussian, 13, 37, 9, 7, 75, 2, 25, true},
+    {"gaussian, a wide row", Family::kGaussian, 70, 33, 17, 16, 64, 2, 32, true},
+    {"bernoulli, targets and matched noise", Family::kBernoulli, 19, 40, 24, 3, 96, 2, 8, true},
+};
+
+// Numbers in (-1, 1) of a linear congruential generator (Knuth).
+class Numbers {
+ public:
+  float next() {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<float>(static_cast<int32_t>(state_ >> 40)) * 0x1p-23f - 1.0f;
+  }
+
+  std::vector<float> take(int64_t count, float scale) {
+    std::vector<float> numbers(count);
+    for (float& number : numbers) {
+      number = scale * next();
+    }
+    return numbers;
+  }
+
+ private:
+  uint64_t state_ = 1;
+};
+
+uint64_t hash_of(const std::vector<float>& numbers, uint64_t hash) {
+  for (const float number : numbers) {
+    hash = (hash ^ static_cast<uint32_t>(bits_of(number))) * 1099511628211u;  // FNV-1a, by words
+  }
+  return hash;
+}
+
+uint64_t train(const Case& of, const cpu::NetworkKernels& networks) {
+  Numbers numbers;
+  const int64_t encoder[] = {of.features, of.hidden1, of.hidden2, 2 * of.latents};
+  const int64_t decoder[] = {of.latents, of.hidden2, of.hidden1, of.features};
+  Steps in{};
+  in.encoder = {encoder, 3, nullptr, 0}, in.decoder = {decoder, 3, nullptr, 0};
+  in.models = kModels, in.streams_of_rows = 1, in.steps = kSteps, in.batch = of.batch, in.draws = of.draws;
+  in.latents = of.latents, in.n_inputs = in.features = of.features, in.group = of.group;
+  in.row = parameters_of(in.encoder) + parameters_of(in.decoder) + 3;
+  std::vector<float> parameters = numbers.take(kModels * in.row, 0.25f), gradients(parameters.size());
+  std::vector<float> first(parameters.size()), second(parameters.size());
+  in.parameters = parameters.data(), in.gradients = gradients.data();
+  in.first_moment = first.data(), in.second_moment = second.data();
+  in.encoder.parameters = in.parameters, in.decoder.parameters = in.parameters + parameters_of(in.encoder);
+  in.encoder.model = in.decoder.model = in.row;
+
+  std::vector<float> x = numbers.take(kRows * of.features, 1.5f);
+  for (float& value : x) {
+    value = of.family == Family::kBernoulli ? static_cast<float>(value > 0) : value;
+  }
+  std::vector<int64_t> rows(kSteps * of.batch);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    rows[i] = static_cast<int64_t>(i * 37 % kRows);
+  }
+  const std::vector<float> mean = numbers.take(of.features, 0.1f), offset = numbers.take(of.features, 0.2f);
+  const std::vector<int64_t> streams(kModels), keys{1234567890123, -42};
+  const std::vector<double> factors(kSteps, 0.7), rates(kSteps, 0.01);
+  const std::vector<float> sigma2{0.5f, 0.9f}, beta{1.0f, 1.5f}, of_kl{1.0f / of.batch, 1.5f / of.batch};
+  std::vector<double> window(3 * kModels);
+  in.inputs = in.x = x.data(), in.rows = rows.data(), in.streams = streams.data(), in.keys = keys.data();
+  in.factors = factors.data(), in.rates = rates.data(), in.first = 3, in.window = window.data();
+  in.sigma2 = sigma2.data(), in.beta = beta.data(), in.of_kl = of_kl.data();
+  in.mean = mean.data(), in.offset = offset.data(), in.family = of.family, in.is_matched = of.is_matched;
+  in.least_logvar = -12.0f, in.most_logvar = 8.0f, in.beta1 = 0.9, in.beta2 = 0.999, in.epsilon = 1e-8;
+
+  const cpu::StepMemory memory(in);
+  for (int64_t model = 0; model < kModels; ++model) {
+    for (int64_t step = 0; step < kSteps; ++step) {
+      cpu::train_step(in, networks, memory, model, step);
+    }
+  }
+  return hash_of(second, hash_of(first, hash_of(parameters, 14695981039346656037u)));
+}
+
+// The kernels that this processor can run.
+std::vector<const cpu::NetworkKernels*> kernels() {
+  std::vector<const cpu::NetworkKernels*> found{cpu::network_kernels_neon()};
+#ifdef __x86_64__
+  found.push_back(__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") ? cpu::network_kernels_v4()
+                                                                                           : nullptr);
+  found.push_back(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? cpu::network_kernels_v3()
+                                                                                  : nullptr);
+#endif
+  std::erase(found, nullptr);
+  return found;
+}
+
+}  // namespace
+
+int main() {
+  if (kernels().empty()) {
+    std::fprintf(stderr, "no kernels of the networks for this compiler and processor\n");
+    return 1;
+  }
+  for (const Case& of : kCases) {
+    const uint64_t hash = train(of, *kernels().front());
+    for (const cpu::NetworkKernels* others : kernels()) {
+      if (train(of, *others) != hash) {
+        std::fprintf(stderr, "%s: instruction sets of this processor differ\n", of.name);
+        return 1;
+      }
+    }
+    std::printf("%016llx %s\n", static_cast<unsigned long long>(hash), of.name);
+  }
+}
