@@ -8,6 +8,7 @@ there. Nothing is timed. `PHASEVAE_BACKEND=torch` counts the step without the na
 Bytes are those of the tensors that an operation reads and writes, each once, without caches: an estimate. With
 --roofline, so are the floating-point operations of products of matrices, a fused product as two. Launches are
 exact but for products of matrices, where a library may choose several, and a sum of few rows, where it may choose two.
+They are those of many models: with few, csrc/cuda/networks.cu adds sums over rows in a launch more for each network.
 """
 
 from __future__ import annotations

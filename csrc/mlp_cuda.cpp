@@ -47,8 +47,6 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
   }
   const CudaDevice device(input);
   at::Tensor grad_input = at::empty({models, with_input ? rows : 0, widths.front()}, input.options());
-  const at::Tensor scratch =
-      at::empty({(own.data ? 4 : 2) * cuda::gradient_size(network, models, rows)}, input.options());
   const NetworkBackward pass{network,
                              models,
                              rows,
@@ -59,7 +57,8 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
                              with_input ? grad_input.mutable_data_ptr<float>() : nullptr,
                              gradients.mutable_data_ptr<float>() + offset,
                              gradients.stride(0),
-                             1};
+                             cuda::gradient_splits(network, models, rows)};
+  const at::Tensor scratch = at::empty({cuda::backward_scratch(pass)}, input.options());
   device.check(op, cuda::mlp_backward(pass, scratch.mutable_data_ptr<float>(), tf32, device.stream()));
   return grad_input;
 }

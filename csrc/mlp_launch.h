@@ -145,7 +145,19 @@ inline int64_t forward_scratch(const Network& network, int64_t models, int64_t r
 // with_tf32: operands of products rounded to TF32, which needs sm_80; else the bits are those of the CPU.
 // scratch: forward_scratch floats if there is no tape.
 int mlp_forward(const NetworkForward& in, int64_t models, float* scratch, bool with_tf32, void* stream);
-// scratch: gradient_size floats, twice for each objective; `splits` is not used.
+// How many sums over rows a backward pass takes at a time: one for each block of rows if there are so few models that
+// one sum for all rows would leave most of a GPU idle, else one. They are added in the order of the blocks in a launch
+// of their own. The bits are the same.
+int64_t gradient_splits(const Network& network, int64_t models, int64_t rows);
+
+// Floats of scratch memory of a backward pass: gradient_size, twice for each objective, and the sums if there are
+// several.
+inline int64_t backward_scratch(const NetworkBackward& in) {
+  return (in.grad_for_input.data ? 4 : 2) * gradient_size(in.network, in.models, in.rows) +
+         (in.splits > 1 ? in.splits * in.models * parameters_of(in.network) : 0);
+}
+
+// `gradients` are those of all rows, whatever the splits.
 int mlp_backward(const NetworkBackward& in, float* scratch, bool with_tf32, void* stream);
 
 }  // namespace cuda

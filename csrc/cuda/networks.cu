@@ -5,196 +5,39 @@
 #include <cstdint>
 
 #include "../mlp_launch.h"
-#include "launch.h"
-#include "products.h"
+#include "layers.h"
 
 namespace phasevae::cuda {
 namespace {
 
-// Sums over rows are taken block by block, and the blocks added in their order.
-static_assert(cpu::kBlockRows % kDepth == 0);
-
-// One layer of every model.
-struct Layer {
-  const float* parameters;  // of the first model: weight [in, out] and bias [out]
-  int64_t model;            // floats from one model's parameters to the next one's
-  int64_t fan_in, fan_out, models, rows;
+// Sums over the blocks of rows.
+template <class T>
+struct Splits {
+  T* parts;  // [splits, M, size]
+  int64_t splits, models, size;
+  T* sums;  // of the first model
+  int64_t model;
 };
 
-struct LayerForward {
-  Layer layer;
-  Rows input;     // [M, R, in]
-  float* output;  // [M, R, out]
-  bool has_relu;
-};
-
-// For the weights the gradient of their objective, for the input that of one or two objectives.
-struct LayerBackward {
-  Layer layer;
-  Rows input;        // [M, R, in]
-  Rows grad;         // [M, R, out], of the objective of the parameters
-  float* gradients;  // of the first model, as the parameters
-  int64_t gradient_model;
-  Rows of_output[2];   // [M, R, out], each objective's
-  float* of_input[2];  // [M, R, in]
-  int objectives;
-  bool is_masked;  // by the ReLU whose output the input is
-};
-
-// How the tiles of a product [rows, columns] follow each other: those of a row of tiles, of a model.
-template <class Tile>
-struct Tiling {
-  int64_t rows, columns;
-
-  __host__ __device__ Tiling(int64_t of_rows, int64_t of_columns)
-      : rows((of_rows + Tile::kRows - 1) / Tile::kRows), columns((of_columns + Tile::kColumns - 1) / Tile::kColumns) {}
-  __host__ __device__ int64_t count() const { return rows * columns; }
-  __device__ int64_t row(int64_t tile) const { return tile / columns * Tile::kRows; }
-  __device__ int64_t column(int64_t tile) const { return tile % columns * Tile::kColumns; }
-};
-
-__device__ __forceinline__ Operand rows_of(const Rows& of, int64_t model, int64_t rows, int64_t width) {
-  return {of.data + model * of.model, of.row, rows, width};
-}
-
-template <class Tile>
-__global__ void __launch_bounds__(kThreads, 2) layer_forward_kernel(LayerForward in) {
-  __shared__ Panels<Tile> panels;
-  const Layer& layer = in.layer;
-  const Tiling<Tile> tiling(layer.rows, layer.fan_out);
-  const int64_t model = blockIdx.x / tiling.count(), tile = blockIdx.x - model * tiling.count();
-  const int64_t row = tiling.row(tile), column = tiling.column(tile), from = column + Part<Tile>::column();
-  const float* weight = layer.parameters + model * layer.model;
-  const Operand a = rows_of(in.input, model, layer.rows, layer.fan_in);
-  const Operand b{weight, layer.fan_out, layer.fan_out, layer.fan_in};
-  Part<Tile> c;
-  const int count = static_cast<int>(max(int64_t{0}, min(layer.fan_out - from, int64_t{kFour})));
-  c.set(load(weight + layer.fan_in * layer.fan_out + from, 1, count));
-  add_product<Tile, true, false>(a, row, b, column, panels, c, [](const auto&, int64_t) {});
-  float* const output = in.output + model * layer.rows * layer.fan_out;
-  for_each_row<Tile>(row, layer.rows, column, layer.fan_out, [&](int64_t at, int64_t first, int columns, int r) {
-    Four<float> four;
-#pragma unroll
-    for (int i = 0; i < kFour; ++i) {
-      const float value = c.value[r][i];
-      four.value[i] = in.has_relu && value < 0.0f ? 0.0f : value;  // NaN stays visible
-    }
-    store(output + at * layer.fan_out + first, four, columns);
-  });
-}
-
-// The gradient of a layer's input, out W^T, for one objective.
-template <class Tile>
-__device__ __forceinline__ void input_gradient(const LayerBackward& in, int64_t model, int objective, int64_t tile,
-                                               Panels<Tile>& panels) {
-  const Layer& layer = in.layer;
-  const Tiling<Tile> tiling(layer.rows, layer.fan_in);
-  const int64_t row = tiling.row(tile), column = tiling.column(tile);
-  const Operand a = rows_of(in.of_output[objective], model, layer.rows, layer.fan_out);
-  const Operand b{layer.parameters + model * layer.model, layer.fan_out, layer.fan_in, layer.fan_out};
-  Part<Tile> c;
-  c.set({});
-  add_product<Tile, true, true>(a, row, b, column, panels, c, [](const auto&, int64_t) {});
-  float* const to = in.of_input[objective] + model * layer.rows * layer.fan_in;
-  const float* const active = in.input.data + model * in.input.model;
-  for_each_row<Tile>(row, layer.rows, column, layer.fan_in, [&](int64_t at, int64_t first, int columns, int r) {
-    Four<float> four, of_relu{};
-    if (in.is_masked) {
-      of_relu = load(active + at * in.input.row + first, 1, columns);
-    }
-#pragma unroll
-    for (int i = 0; i < kFour; ++i) {
-      four.value[i] = in.is_masked && of_relu.value[i] <= 0.0f ? 0.0f : c.value[r][i];
-    }
-    store(to + at * layer.fan_in + first, four, columns);
-  });
-}
-
-// The gradient of a layer's weight, in^T out, and of its bias, the sum of out.
-template <class Tile>
-__device__ __forceinline__ void parameter_gradient(const LayerBackward& in, int64_t model, int64_t tile,
-                                                   Panels<Tile>& panels) {
-  const Layer& layer = in.layer;
-  const Tiling<Tile> tiling(layer.fan_in, layer.fan_out);
-  const int64_t row = tiling.row(tile), column = tiling.column(tile);
-  const Operand a{in.input.data + model * in.input.model, in.input.row, layer.fan_in, layer.rows};
-  const Operand b{in.grad.data + model * in.grad.model, in.grad.row, layer.fan_out, layer.rows};
-  const int thread = threadIdx.x;
-  const bool has_bias = row == 0 && thread < Tile::kColumns && column + thread < layer.fan_out;
-  Part<Tile> c, total;
-  c.set({}), total.set({});
-  float bias = 0, total_bias = 0;
-  add_product<Tile, false, false>(a, row, b, column, panels, c, [&](const auto& panel, int64_t depth) {
-    if (has_bias) {
-#pragma unroll
-      for (int k = 0; k < kDepth; ++k) {
-        bias += panel[k][thread];
-      }
-    }
-    if (depth % cpu::kBlockRows == 0 || depth >= layer.rows) {
-      total.add(c), total_bias += bias;
-      c.set({}), bias = 0;
-    }
-  });
-  float* const weight = in.gradients + model * in.gradient_model;
-  for_each_row<Tile>(row, layer.fan_in, column, layer.fan_out, [&](int64_t at, int64_t first, int columns, int r) {
-    Four<float> four;
-#pragma unroll
-    for (int i = 0; i < kFour; ++i) {
-      four.value[i] = total.value[r][i];
-    }
-    store(weight + at * layer.fan_out + first, four, columns);
-  });
-  if (has_bias) {
-    weight[layer.fan_in * layer.fan_out + column + thread] = total_bias;
+template <class T>
+__global__ void __launch_bounds__(kThreads) add_splits_kernel(Splits<T> in) {
+  const int64_t fours = (in.size + kFour - 1) / kFour, at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t model = at / fours, i = at % fours * kFour;
+  if (model >= in.models) {
+    return;
   }
-}
-
-// Both gradients, so that the second reads what the first has brought into the cache.
-template <class InputTile, class WeightTile>
-__global__ void __launch_bounds__(kThreads, 2) layer_backward_kernel(LayerBackward in) {
-  __shared__ union {
-    Panels<InputTile> of_input;
-    Panels<WeightTile> of_weight;
-  } panels;
-  const Layer& layer = in.layer;
-  const int64_t of_objective = Tiling<InputTile>(layer.rows, layer.fan_in).count();
-  const int64_t of_input = in.objectives * of_objective;
-  const int64_t of_model = of_input + Tiling<WeightTile>(layer.fan_in, layer.fan_out).count();
-  const int64_t model = blockIdx.x / of_model, tile = blockIdx.x - model * of_model;
-  if (tile < of_input) {
-    const int objective = static_cast<int>(tile / of_objective);
-    input_gradient<InputTile>(in, model, objective, tile - objective * of_objective, panels.of_input);
-  } else {
-    parameter_gradient<WeightTile>(in, model, tile - of_input, panels.of_weight);
+  const int count = static_cast<int>(min(in.size - i, int64_t{kFour}));
+  const T* part = in.parts + model * in.size + i;
+  Four<T> sum = load(part, 1, count);
+  for (int64_t split = 1; split < in.splits; ++split) {
+    part += in.models * in.size;
+    const Four<T> next = load(part, 1, count);
+#pragma unroll
+    for (int k = 0; k < kFour; ++k) {
+      sum.value[k] += next.value[k];
+    }
   }
-}
-
-template <class Tile>
-int run(const LayerForward& in, void* stream) {
-  const int64_t tiles = Tiling<Tile>(in.layer.rows, in.layer.fan_out).count();
-  return launch(layer_forward_kernel<Tile>, in.layer.models * tiles, stream, in);
-}
-
-template <class InputTile, class WeightTile>
-int run(const LayerBackward& in, void* stream) {
-  const Layer& layer = in.layer;
-  const int64_t of_input = in.objectives * Tiling<InputTile>(layer.rows, layer.fan_in).count();
-  const int64_t of_weight = Tiling<WeightTile>(layer.fan_in, layer.fan_out).count();
-  return launch(layer_backward_kernel<InputTile, WeightTile>, layer.models * (of_input + of_weight), stream, in);
-}
-
-// A layer's launch with the tiles that fit its widths.
-template <bool WithTf32>
-int run_layer(const LayerForward& in, void* stream) {
-  return in.layer.fan_out <= kShort ? run<Narrow<WithTf32>>(in, stream) : run<Wide<WithTf32>>(in, stream);
-}
-
-template <bool WithTf32>
-int run_layer(const LayerBackward& in, void* stream) {
-  return in.layer.fan_in <= kShort    ? run<Narrow<WithTf32>, Flat<WithTf32>>(in, stream)
-         : in.layer.fan_out <= kShort ? run<Wide<WithTf32>, Narrow<WithTf32>>(in, stream)
-                                      : run<Wide<WithTf32>, Wide<WithTf32>>(in, stream);
+  store(in.sums + model * in.model + i, sum, count);
 }
 
 Layer layer_of(const Network& network, int64_t k, const float* parameters, int64_t models, int64_t rows) {
@@ -226,11 +69,30 @@ int mlp_forward(const NetworkForward& in, int64_t models, float* scratch, bool w
   return 0;
 }
 
+int64_t gradient_splits(const Network& network, int64_t models, int64_t rows) {
+  constexpr int64_t kFewBlocks = 128;                 // of threads, on GPUs of a hundred multiprocessors
+  constexpr int64_t kMostNumbers = int64_t{1} << 24;  // 64 MB
+  int64_t tiles = 0;
+  for (int64_t k = 0; k < network.layers; ++k) {
+    tiles = max(tiles, Tiling<Wide<false>>(network.widths[k], network.widths[k + 1]).count());
+  }
+  const int64_t blocks = cpu::blocks_of(rows);
+  const bool is_small = blocks * models * parameters_of(network) <= kMostNumbers;
+  return models * tiles < kFewBlocks && is_small ? blocks : 1;
+}
+
 int mlp_backward(const NetworkBackward& in, float* scratch, bool with_tf32, void* stream) {
   const Network& network = in.network;
   const int64_t size = gradient_size(network, in.models, in.rows);
-  const float* parameters = network.parameters + parameters_of(network);
-  float* gradients = in.gradients + parameters_of(network);
+  const bool is_split = in.splits > 1;
+  const Splits<float> splits{scratch + (in.grad_for_input.data ? 4 : 2) * size,
+                             in.splits,
+                             in.models,
+                             parameters_of(network),
+                             in.gradients,
+                             in.gradient_model};
+  const float* parameters = network.parameters + splits.size;
+  float* gradients = (is_split ? splits.parts : in.gradients) + splits.size;
   const float* hidden = in.tape + tape_size(network, in.models, in.rows);
   const bool has_own = in.grad_input && in.grad_for_input.data;
   Rows grads[2] = {in.grad_output, in.grad_for_input};
@@ -242,7 +104,8 @@ int mlp_backward(const NetworkBackward& in, float* scratch, bool with_tf32, void
                        k > 0 ? contiguous(hidden, in.rows, fan_in) : in.input,
                        grads[0],
                        gradients,
-                       in.gradient_model,
+                       is_split ? splits.size : in.gradient_model,
+                       in.splits,
                        {grads[0], grads[1]},
                        {},
                        1 + has_own,
@@ -262,7 +125,9 @@ int mlp_backward(const NetworkBackward& in, float* scratch, bool with_tf32, void
       return error;
     }
   }
-  return 0;
+  return is_split
+             ? launch(add_splits_kernel<float>, blocks_of(in.models * blocks_of(splits.size, kFour)), stream, splits)
+             : cudaSuccess;
 }
 
 }  // namespace phasevae::cuda

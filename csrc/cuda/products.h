@@ -146,7 +146,7 @@ struct Part {
     return Tile::kTf32 ? warp_column() + place_in_group() * kFour
                        : static_cast<int>(threadIdx.x) % (Tile::kColumns / kFour) * kFour;
   }
-  // Of row r, from the first one on.
+  // Rows from the first one to row r.
   static __device__ __forceinline__ constexpr int below(int r) {
     return Tile::kTf32 ? r / kRun * kRun * kGroups + r % kRun : r;
   }
@@ -183,9 +183,9 @@ struct Part {
   }
 };
 
-// The same on tensor cores, for rounded numbers of `a`. A lane has two rows of `a` in each tile of its warp, and two
-// neighbours of the depth; of `b` it has a column for each of two tiles. So the vectors of lanes lie in different
-// banks.
+// Adds the product of two panels on tensor cores; the numbers of `a` are rounded already. A lane has two rows of `a` in
+// each tile of its warp, and two neighbours of the depth; of `b` it has a column for each of two tiles. So the vectors
+// of lanes lie in different banks.
 template <class Tile>
 __device__ __forceinline__ void multiply_tf32(const Panel<Tile::kRows>& a, const Panel<Tile::kColumns>& b,
                                               Part<Tile>& c) {

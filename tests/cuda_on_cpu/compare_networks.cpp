@@ -1,5 +1,7 @@
 // The networks' passes on CUDA, emulated: bit for bit those of the CPU; with TF32 products of rounded numbers.
 
+#include <array>
+
 #include "buffers.h"
 #include "compare.h"
 #include "cpu/scratch.h"
@@ -52,7 +54,7 @@ struct Passes {
         tape(cuda::tape_size(network, m, r)),
         of_input(with_input ? m * r * widths.front() : 0),
         gradients(0),
-        scratch((has_own ? 4 : 2) * cuda::gradient_size(network, m, r)) {
+        scratch(0) {
     network.model = offset + parameters_of(network) + between(0, 5);
     parameters = normals<float>(models * network.model, 0.3), gradients = Buffer<float>(parameters.size);
     network.parameters = parameters.get() + offset;
@@ -67,13 +69,14 @@ struct Passes {
             with_input ? of_input.get() : nullptr,
             gradients.get() + offset,
             network.model,
-            1};
+            between(0, 1) ? cuda::gradient_splits(network, m, r) : 1};
+    scratch = Buffer<float>(cuda::backward_scratch(back));
   }
   Passes(const Passes&) = delete;
 
   void run(bool with_tf32) const {
     label = std::string(with_tf32 ? "TF32, " : "") + "network " + words(widths) + " M=" + std::to_string(models) +
-            " R=" + std::to_string(rows);
+            " R=" + std::to_string(rows) + " splits=" + std::to_string(back.splits);
     emulator::set_order(uint32_t(random_bits() % 4));
     parameters.in(), input.buffer.in(), output.out(), tape.out();
     finish(
@@ -108,6 +111,7 @@ void compare_with_the_cpu(const Passes& passes, const cpu::NetworkKernels& kerne
   NetworkBackward back = passes.back;
   back.tape = tape.get(), back.gradients = gradients.get() + passes.offset;
   back.grad_input = back.grad_input ? of_input.get() : nullptr;
+  back.splits = 1;
   kernels.backward(back, 0, passes.models, memory.get());
   passes.run(false);
   expect_equal("output", passes.output, output), expect_equal("gradients", passes.gradients, gradients);
@@ -208,9 +212,24 @@ void compare_tf32(const Passes& passes) {
   }
 }
 
+// A few models, many models, and sums that would take too much memory.
+void check_splits() {
+  label = "splits";
+  const int64_t widths[] = {8, 256, 128, 8};
+  const Network network{widths, 3, nullptr, 0};
+  for (const auto& [models, rows, expected] :
+       {std::array<int64_t, 3>{1, 4096, 64}, {31, 128, 2}, {32, 128, 1}, {1, 1 << 20, 1}}) {
+    ++checks;
+    if (cuda::gradient_splits(network, models, rows) != expected) {
+      fail(std::to_string(models) + " models of " + std::to_string(rows) + " rows");
+    }
+  }
+}
+
 }  // namespace
 
 void compare_networks(int rounds) {
+  check_splits();
   const cpu::NetworkKernels* kernels = kernels_of_the_cpu();
   if (!kernels) {
     std::printf("no AVX2: networks are not compared with those of the CPU\n");
