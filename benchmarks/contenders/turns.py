@@ -53,7 +53,7 @@ class Stoppable:
     """A process that runs in its turns alone, together with all processes that it starts.
 
     The group of processes is its own within this session: when this process dies, the system wakes a stopped group and
-    ends it (SIGHUP).
+    ends it (SIGHUP). A command that may be running then must watch for that itself (`end_with_parent`).
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]):
@@ -87,7 +87,16 @@ class Stoppable:
         self._file.truncate(_SIZE)
         self._memory = mmap.mmap(self._file.fileno(), _SIZE)
         variables = {STOPPED: self._file.name, VARIABLE: this_process()}
-        self._process = subprocess.Popen(self._command, env={**self._environment, **variables}, process_group=0)
+        self._process = _group(self._command, {**self._environment, **variables})
+
+
+def _group(command: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen:
+    """Start a process in a group of its own, which ends at SIGHUP even if this process ignores it (`nohup`)."""
+
+    def heed() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    return subprocess.Popen(command, env=environment, process_group=0, preexec_fn=heed)  # noqa: PLW1509, heed takes no lock
 
 
 def take_turns(processes: Mapping[Name, Stoppable], seconds: float) -> Iterator[tuple[Name, int]]:
@@ -112,12 +121,15 @@ def take_turns(processes: Mapping[Name, Stoppable], seconds: float) -> Iterator[
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[list[subprocess.Popen]]:
-    """Start processes that are busy from SIGCONT to SIGSTOP. They begin stopped, and end with this process."""
+    """Start processes that are busy from SIGCONT to SIGSTOP. They begin stopped, and end with this process.
+
+    A stopped one cannot see that this process is gone; it has a group of its own, for the reason that `Stoppable` has.
+    """
     stop = (
         "import os, signal; parent = os.getppid(); os.kill(os.getpid(), signal.SIGSTOP)\n"
         "while os.getppid() == parent: sum(range(100_000))"
     )
-    processes = [subprocess.Popen([sys.executable, "-c", stop]) for _ in range(count)]
+    processes = [_group([sys.executable, "-c", stop]) for _ in range(count)]
     try:
         for process in processes:
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
