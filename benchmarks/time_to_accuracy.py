@@ -8,7 +8,7 @@
 
 Every contender trains one VAE for each of 16 decoder variances on Gaussian data in memory, on the same cores:
 
-    loop        the usual PyTorch code: DataLoader, nn.Module, Adam, one model after another
+    loop        the usual PyTorch code: DataLoader, nn.Module, Adam, each model in its own steps, by turns
     compiled    the same loop, with the model and its loss compiled by torch.compile
     multi_rate  one network for all decoder variances, whose layers are scaled by gates (Multi-Rate VAE)
     pythae      pythae's BetaVAE and BaseTrainer, one model after another

@@ -1,4 +1,4 @@
-"""The usual PyTorch code: a DataLoader and a module, one model after another."""
+"""The usual PyTorch code: a DataLoader and a module, each model in its own steps, by turns."""
 
 from __future__ import annotations
 
@@ -73,10 +73,15 @@ class PlainVAE(nn.Module):
 
     def forward(self, x: Tensor, sigma2: float | Tensor) -> Tensor:
         """The negative ELBO without its constant."""
-        mu, logvar = self.encoder(x).chunk(2, dim=-1)
-        xhat = self.decoder(mu + torch.exp(0.5 * logvar) * torch.randn_like(mu))
-        kl = -0.5 * (1 + logvar - mu.pow(2) - logvar.exp()).sum(-1)
-        return ((x - xhat).pow(2).sum(-1) / (2 * sigma2) + kl).mean()
+        z, kl = draw_and_kl(self.encoder(x))
+        return ((x - self.decoder(z)).pow(2).sum(-1) / (2 * sigma2) + kl).mean()
+
+
+def draw_and_kl(encoded: Tensor) -> tuple[Tensor, Tensor]:
+    """A draw of the latents [B, n] and the KL [B] of the posterior, from the encoder's output [B, 2 n]."""
+    mu, logvar = encoded.chunk(2, dim=-1)
+    kl = -0.5 * (1 + logvar - mu.pow(2) - logvar.exp()).sum(-1)
+    return mu + torch.exp(0.5 * logvar) * torch.randn_like(mu), kl
 
 
 def perceptron(widths: list[int]) -> nn.Sequential:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from contenders.common import Contender, Run, fastest, flat, single
-from contenders.loop import first_batches, loader_options
+from contenders.loop import draw_and_kl, first_batches, loader_options
 
 SHUT = -1e-4
 """Largest argument of a decoder's gate, which is 0.01 there."""
@@ -68,10 +68,8 @@ class MultiRate:
     def loss(self, x: Tensor, sigma2: Tensor) -> Tensor:
         """The mean over rows of half the squared error and sigma2 times the KL; sigma2 [B]: that of each row."""
         rate = self._rate(sigma2)
-        mu, logvar = self._encoder(x, rate).chunk(2, dim=-1)
-        xhat = self._decoder(mu + torch.exp(0.5 * logvar) * torch.randn_like(mu), rate)
-        kl = -0.5 * (1 + logvar - mu.pow(2) - logvar.exp()).sum(-1)
-        return (0.5 * (x - xhat).pow(2).sum(-1) + sigma2 * kl).mean()
+        z, kl = draw_and_kl(self._encoder(x, rate))
+        return (0.5 * (x - self._decoder(z, rate)).pow(2).sum(-1) + sigma2 * kl).mean()
 
     @torch.no_grad()
     def parameters(self) -> NDArray[np.float32]:

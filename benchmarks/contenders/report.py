@@ -41,6 +41,10 @@ def read_rows(folder: Path) -> pd.DataFrame:
         raise InputError(f"{folder}: holds no results yet")
     rows = pd.concat(tables, ignore_index=True)
     for column in ("rows", "threads", "beside", "processor"):
+        if column not in rows or rows[column].isna().any():
+            raise InputError(
+                f"{folder}: holds runs of an older version, without {column}; run them with --again, or move them"
+            )
         values = rows[column].unique()
         if values.size > 1:
             raise InputError(f"{folder}: holds runs with {column} {', '.join(map(str, values))}, must all be the same")

@@ -227,6 +227,18 @@ def test_runs_that_cannot_be_compared_are_refused(results):
         report.read_rows(results / "runs")
 
 
+@pytest.mark.parametrize("column", ["beside", "processor"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_runs_of_an_older_version_are_refused(results, column, count):
+    for i in range(count):
+        path = results / "runs" / f"{i}.csv"
+        pd.read_csv(path).drop(columns=column).to_csv(path, index=False)
+    with pytest.raises(
+        InputError, match=f"^{results / 'runs'}: .*an older version, without {column}; run them with --again"
+    ):
+        report.read_rows(results / "runs")
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
