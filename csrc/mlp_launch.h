@@ -137,9 +137,14 @@ inline int64_t gradient_size(const Network& network, int64_t models, int64_t row
   return models * rows * (odd > even ? odd : even);
 }
 
-// Floats of scratch memory of a forward pass without a tape, where inner layers write to two arrays by turns.
+// A forward pass without a tape: inner layers write to two arrays by turns. Where the second begins in its scratch
+// memory, and the floats of both.
+inline int64_t second_array(const Network& network, int64_t models, int64_t rows) {
+  return models * rows * widest_layer(network, 1);
+}
+
 inline int64_t forward_scratch(const Network& network, int64_t models, int64_t rows) {
-  return models * rows * (widest_layer(network, 1) + widest_layer(network, 2));
+  return second_array(network, models, rows) + models * rows * widest_layer(network, 2);
 }
 
 // with_tf32: operands of products rounded to TF32, which needs sm_80; else the bits are those of the CPU.
@@ -150,11 +155,14 @@ int mlp_forward(const NetworkForward& in, int64_t models, float* scratch, bool w
 // of their own. The bits are the same.
 int64_t gradient_splits(const Network& network, int64_t models, int64_t rows);
 
-// Floats of scratch memory of a backward pass: gradient_size, twice for each objective, and the sums if there are
-// several.
+// The scratch memory of a backward pass: gradient_size, twice for each objective, and then the sums if there are
+// several. Where the sums begin, and the floats of all.
+inline int64_t sums_begin(const NetworkBackward& in) {
+  return (in.grad_for_input.data ? 4 : 2) * gradient_size(in.network, in.models, in.rows);
+}
+
 inline int64_t backward_scratch(const NetworkBackward& in) {
-  return (in.grad_for_input.data ? 4 : 2) * gradient_size(in.network, in.models, in.rows) +
-         (in.splits > 1 ? in.splits * in.models * parameters_of(in.network) : 0);
+  return sums_begin(in) + (in.splits > 1 ? in.splits * in.models * parameters_of(in.network) : 0);
 }
 
 // `gradients` are those of all rows, whatever the splits.

@@ -3,7 +3,8 @@
 // torch divides a loop by OpenMP pragmas in its headers. g++ makes calls of GNU's runtime of them, which torch has
 // loaded. clang makes calls of its own runtime. It would start threads beside torch's, and the numbers of threads that
 // the headers ask for would still be those of GNU's runtime: every thread would do the whole loop. So clang gets no
-// pragmas (-fopenmp-simd), and the function that they would make is written out here.
+// pragmas (-fopenmp-simd), and the function that they would make is written out here. It does not number torch's
+// threads, so at::get_thread_num and at::parallel_reduce must not be used with it.
 
 #pragma once
 

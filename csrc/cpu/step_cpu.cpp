@@ -18,9 +18,10 @@
 namespace phasevae {
 namespace {
 
-// Steps of a model that a thread does on end, while a thread's fair share of what is left is this many turns or more.
-// Towards the end of a call turns are shorter, because a thread that finds nothing left waits for the others' turns.
+// The most steps of a model that a thread does on end.
 constexpr int64_t kStepsAtOnce = 4;
+// A turn is at most this part of a thread's fair share of the steps that are left: a thread that finds nothing left
+// waits for the turns of the others.
 constexpr int64_t kTurns = 4;
 
 struct Turn {

@@ -51,7 +51,7 @@ Rows contiguous(const float* data, int64_t rows, int64_t width) { return {data, 
 int mlp_forward(const NetworkForward& in, int64_t models, float* scratch, bool with_tf32, void* stream) {
   const Network& network = in.network;
   const float* parameters = network.parameters;
-  const int64_t second_array = models * in.rows * widest_layer(network, 1);
+  const int64_t second = second_array(network, models, in.rows);
   float* hidden = in.tape ? in.tape : scratch;
   Rows input = in.input;
   for (int64_t k = 0; k < network.layers; ++k) {
@@ -63,7 +63,7 @@ int mlp_forward(const NetworkForward& in, int64_t models, float* scratch, bool w
     }
     const int64_t fan_out = pass.layer.fan_out;
     input = contiguous(hidden, in.rows, fan_out);
-    hidden = in.tape ? hidden + models * in.rows * fan_out : scratch + (k % 2 == 0 ? second_array : 0);
+    hidden = in.tape ? hidden + models * in.rows * fan_out : scratch + (k % 2 == 0 ? second : 0);
     parameters += (pass.layer.fan_in + 1) * fan_out;
   }
   return 0;
@@ -85,12 +85,8 @@ int mlp_backward(const NetworkBackward& in, float* scratch, bool with_tf32, void
   const Network& network = in.network;
   const int64_t size = gradient_size(network, in.models, in.rows);
   const bool is_split = in.splits > 1;
-  const Splits<float> splits{scratch + (in.grad_for_input.data ? 4 : 2) * size,
-                             in.splits,
-                             in.models,
-                             parameters_of(network),
-                             in.gradients,
-                             in.gradient_model};
+  const Splits<float> splits{scratch + sums_begin(in), in.splits,    in.models,
+                             parameters_of(network),   in.gradients, in.gradient_model};
   const float* parameters = network.parameters + splits.size;
   float* gradients = (is_split ? splits.parts : in.gradients) + splits.size;
   const float* hidden = in.tape + tape_size(network, in.models, in.rows);

@@ -3,7 +3,7 @@
     python tests/cuda_on_cpu/mutants.py [OUT] [NUMBER ...]
 
 builds and tries the mutants, all of them or those with these numbers, in the folder OUT (default: a temporary one). It
-prints a line for each and exits 1 if one survives. All take about five minutes.
+prints a line for each and exits 1 if one survives. All take about a quarter of an hour.
 """
 
 from __future__ import annotations

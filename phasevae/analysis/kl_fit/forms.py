@@ -47,15 +47,19 @@ class Fits:
     chi2: NDArray
     parameters: dict[str, NDArray]
 
-    def ties(self) -> NDArray:
-        """Return the indices of the smallest chi2: several where the points do not tell critical points apart."""
-        return np.flatnonzero(self.chi2 <= self.chi2.min() + _SAME_CHI2 * max(self.chi2.min(), 1.0))
+    def ties(self) -> tuple[int, int]:
+        """Return the first and the last of the neighbours of the smallest chi2 that fit as well as it does: the points
+        do not tell their critical points apart."""
+        at = int(np.argmin(self.chi2))
+        worse = np.flatnonzero(self.chi2 > self.chi2[at] + _SAME_CHI2 * max(self.chi2[at], 1.0))
+        first = worse[worse < at].max(initial=-1) + 1
+        return int(first), int(worse[worse > at].min(initial=self.chi2.size) - 1)
 
     def best(self) -> tuple[float, dict[str, Any]]:
         """Return c and the parameters, as plain numbers and lists, of the smallest chi2; of ties, the middle one."""
-        ties = self.ties()
-        c = self.c[ties]
-        at = int(ties[np.abs(c - (c.min() + c.max()) / 2).argmin()])
+        first, last = self.ties()
+        c = self.c[first : last + 1]
+        at = first + int(np.abs(c - (c.min() + c.max()) / 2).argmin())
         return float(self.c[at]), {name: values[at].tolist() for name, values in self.parameters.items()}
 
 

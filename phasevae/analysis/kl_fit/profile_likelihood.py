@@ -17,7 +17,9 @@ _ROUNDS = 3
 
 
 def minimise(profile: Profile, low: float, high: float, n_coarse: int) -> Fits:
-    """Fit on a coarse geometric grid over (low, high] and on three finer grids about the minimum.
+    """Fit on a coarse geometric grid over (low, high], and on three finer ones about the edges of the minimum.
+
+    It is flat where the points do not tell critical points apart.
 
     Parameters
     ----------
@@ -35,9 +37,10 @@ def minimise(profile: Profile, low: float, high: float, n_coarse: int) -> Fits:
     """
     fits = profile(np.geomspace(low, high, n_coarse + 1)[1:])
     for _ in range(_ROUNDS):
-        ties = fits.ties()
-        left, right = fits.c[max(ties[0] - 1, 0)], fits.c[min(ties[-1] + 1, fits.c.size - 1)]
-        fits = _joined(fits, profile(np.linspace(left, right, 9)[1:-1]))
+        first, last = fits.ties()
+        left, right = fits.c[max(first - 1, 0)], fits.c[min(last + 1, fits.c.size - 1)]
+        edges = [np.linspace(left, fits.c[first], 6)[1:-1], np.linspace(fits.c[last], right, 6)[1:-1]]
+        fits = _joined(fits, profile(np.concatenate([*edges, [(fits.c[first] + fits.c[last]) / 2]])))
     return fits
 
 
