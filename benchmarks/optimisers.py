@@ -17,7 +17,7 @@ followed by the update, which replaces what Adam did to some layers:
     kfac-last   K-FAC for the last layers of encoder and decoder (Martens & Grosse 2015)
     kfac        K-FAC for all layers
 
-docs/research/training.md has the results.
+docs/research/training.md has a prototype's errors over eight points, without `scaled`; this script prints all sixteen.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ class Soap(Inner):
 class Kfac(Update):
     """K-FAC with the Fisher information of the outputs: of q(z | x) for the encoder, of p(x | z) for the decoder.
 
-    The factors are those of 256 random rows every 4 steps. Their first 20 estimates, from a tenth of the training on,
-    are averaged before they are used, and Adam trains all layers until then.
+    The factors are estimated from 256 random rows, 20 times from a tenth of the training on, then every 4 steps. The
+    first 10 estimates are averaged; each later one has weight 0.1. Adam trains all layers until there are 20.
     """
 
     RATE, MOMENTUM, BEGIN, ESTIMATES, EVERY, MEMORY, DAMPING, LARGEST = 0.1, 0.9, 0.1, 20, 4, 0.9, 1e-2, 0.03
@@ -173,7 +173,7 @@ class Kfac(Update):
     def __init__(self, trainer: Trainer, x: Tensor):
         super().__init__(trainer, x)
         self.begin = int(self.BEGIN * trainer.settings.n_steps)
-        self.updated = self.layers = [*self.encoder, *self.decoder]
+        self.layers = [*self.encoder, *self.decoder]
         self.factors: dict[Layer, list[Tensor]] = {}
         self.inverses: dict[Layer, list[Tensor]] = {}
         self.momentum = {layer: torch.zeros_like(self.gradient(layer)) for layer in self.layers}
@@ -195,7 +195,7 @@ class Kfac(Update):
         self._add(self.decoder, drawn[0], drawn[1], torch.randn(drawn[2].shape) / sigma2[:, None, None].sqrt(), keep)
         self.estimates += 1
         if self.estimates >= self.ESTIMATES and self.estimates % 2 == 0:
-            self.inverses = {layer: [_inverse(f, self.DAMPING) for f in self.factors[layer]] for layer in self.updated}
+            self.inverses = {layer: [_inverse(f, self.DAMPING) for f in self.factors[layer]] for layer in self.layers}
 
     def _forward(self, layers: list[Layer], h: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Return the inputs of each layer with a column of ones, where its outputs are positive, and the last ones."""
@@ -222,15 +222,14 @@ class Kfac(Update):
         if not self.inverses:
             return {}
         self.steps += 1
-        natural = {
-            layer: self.inverses[layer][0] @ self.gradient(layer) @ self.inverses[layer][1] for layer in self.updated
-        }
-        gain = sum((natural[layer] * self.gradient(layer)).sum((1, 2)) for layer in self.updated)
+        gradients = {layer: self.gradient(layer) for layer in self.layers}
+        natural = {layer: left @ gradients[layer] @ right for layer, (left, right) in self.inverses.items()}
+        gain = sum((natural[layer] * gradients[layer]).sum((1, 2)) for layer in self.layers)
         within = (self.LARGEST / (self.RATE**2 * gain + 1e-30)).sqrt().clamp(max=1)[:, None, None]
         bias = 1 - self.MOMENTUM**self.steps
-        for layer in self.updated:
+        for layer in self.layers:
             self.momentum[layer].lerp_(within * natural[layer], 1 - self.MOMENTUM)
-        return {layer: -self.RATE / bias * self.momentum[layer] for layer in self.updated}
+        return {layer: -self.RATE / bias * self.momentum[layer] for layer in self.layers}
 
 
 class KfacLast(Kfac):
@@ -238,7 +237,7 @@ class KfacLast(Kfac):
 
     def __init__(self, trainer: Trainer, x: Tensor):
         super().__init__(trainer, x)
-        self.updated = self.layers = [self.encoder[-1], self.decoder[-1]]
+        self.layers = [self.encoder[-1], self.decoder[-1]]
 
 
 def _inverse(factor: Tensor, damping: float) -> Tensor:
@@ -289,10 +288,9 @@ def main(words: list[str] | None = None) -> None:
         for samples in arguments.samples:
             keys = {"n_latent": problem.n_latent, "hidden": common.HIDDEN, "samples": samples, "batch": arguments.batch}
             runs = [common.Run(x, problem.sigma2, seed, Settings(**keys), 1) for seed in arguments.seeds]
-            results = [train(name, run, problem) for run in runs]
-            rms, seconds = (np.array(column) for column in zip(*results, strict=True))
-            each = " ".join(f"{value:.4f}" for value in rms)
-            lines.append((name, f"{samples:g}", f"{np.median(rms):.4f}", each, f"{seconds.mean():.1f}"))
+            rms, seconds = np.transpose([train(name, run, problem) for run in runs])
+            errors = f"{np.median(rms):.4f}", " ".join(f"{value:.4f}" for value in rms)
+            lines.append((name, f"{samples:g}", *errors, f"{seconds.mean():.1f}"))
             print(*lines[-1], flush=True)
     print(*markdown_table(("update", "samples", "RMS of KL", "each seed", "seconds"), lines), sep="\n")
 

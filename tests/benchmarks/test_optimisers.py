@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import optimisers
 import pytest
 import torch
 from optimisers import layer_of
 
+from phasevae.kernels.mlp import Layer
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.training.trainer import Trainer
 
@@ -24,17 +27,74 @@ def trainer_on(x: torch.Tensor, steps: int = 40) -> Trainer:
     return Trainer(x, MEMBERS, Settings(n_latent=2, hidden=(12, 7), samples=64 * steps, batch=64))
 
 
+def layers_of(trainer: Trainer, layers: Iterable[Layer]) -> dict[Layer, torch.Tensor]:
+    """Copies of layers [M, in + 1, out]."""
+    return {layer: layer_of(trainer.model.parameters, layer).clone() for layer in layers}
+
+
 @pytest.mark.parametrize("name", optimisers.UPDATES)
-def test_what_is_not_updated_is_left_to_adam(x, name):
-    """One step moves the layers of the update, and the others exactly as the trainer does."""
+def test_one_step_changes_the_layers_of_the_update_and_leaves_the_others_to_adam(x, name, monkeypatch):
+    """Late in the training, where the learning rate has fallen; K-FAC has not begun to act then."""
+    plain, trainer = trainer_on(x), trainer_on(x)
+    plain.run(until=31)
+    trainer.run(until=30)
+    update = optimisers.UPDATES[name](trainer, x)
+    changes, recorded = update.changes, {}
+    monkeypatch.setattr(update, "changes", lambda step: recorded.setdefault(step, changes(step)))
+    every = [*update.encoder, *update.decoder]
+    old = layers_of(trainer, every)
+    update.step()
+    new, by_adam = layers_of(trainer, every), layers_of(plain, every)
+    ((step, replaced),) = recorded.items()
+    assert step == 30
+    assert set(replaced) == ({*update.layers} if name in ("muon", "soap") else set())
+    share = trainer.settings.learning_rate_at(30) / trainer.settings.learning_rate
+    assert share < 0.5
+    for layer, change in replaced.items():
+        torch.testing.assert_close(new[layer] - old[layer], share * change, rtol=1e-3, atol=1e-6)
+        assert (share * change).abs().max() > 1e-4
+    scaled = {update.encoder[-1], update.decoder[0]} if name == "scaled" else set()
+    for layer in set(every) - set(replaced):
+        assert torch.equal(new[layer], by_adam[layer]) == (layer not in scaled)
+
+
+@pytest.mark.parametrize("name", ["kfac-last", "kfac"])
+def test_a_step_of_kfac_solves_with_the_kronecker_product_of_its_factors(x, name):
+    """In float64, for its first step: until then Adam has trained."""
     plain, trainer = trainer_on(x), trainer_on(x)
     update = optimisers.UPDATES[name](trainer, x)
-    plain.run(until=1)
+    update.begin, first = 0, update.ESTIMATES - 1
+    torch.manual_seed(0)
+    for _ in range(first):
+        update.step()
+    plain.run(until=first)
+    assert torch.equal(trainer.model.parameters, plain.model.parameters)
+    every = [*update.encoder, *update.decoder]
+    old = layers_of(trainer, every)
     update.step()
-    replaced = update.changes(1)
-    assert set(replaced) == ({*update.layers} if name in ("muon", "soap") else set())
-    for layer in {*update.encoder, *update.decoder} - set(replaced):
-        assert torch.equal(layer_of(trainer.model.parameters, layer), layer_of(plain.model.parameters, layer))
+    plain.run(until=first + 1)
+    new, by_adam = layers_of(trainer, every), layers_of(plain, every)
+    assert set(update.layers) == (set(every) if name == "kfac" else {update.encoder[-1], update.decoder[-1]})
+
+    def damped(factor: torch.Tensor) -> np.ndarray:
+        matrix = factor.double().numpy()
+        return matrix + update.DAMPING * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
+
+    share = trainer.settings.learning_rate_at(first) / trainer.settings.learning_rate
+    for model in range(len(MEMBERS)):
+        gradients = {layer: update.gradient(layer)[model].double().numpy().ravel() for layer in update.layers}
+        natural = {}
+        for layer, gradient in gradients.items():
+            inputs, outputs = (damped(factor[model]) for factor in update.factors[layer])
+            natural[layer] = np.linalg.solve(np.kron(inputs, outputs), gradient)
+        gain = sum(gradients[layer] @ natural[layer] for layer in update.layers)
+        rate = min(update.RATE, (update.LARGEST / gain) ** 0.5)
+        for layer in update.layers:
+            actual = (new[layer] - old[layer])[model].numpy().ravel()
+            expected = -share * rate * natural[layer]
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-3 * np.abs(expected).max())
+    for layer in set(every) - set(update.layers):
+        assert torch.equal(new[layer], by_adam[layer])
 
 
 def test_scaled_latents_keep_the_outputs(x):
