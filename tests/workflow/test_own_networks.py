@@ -52,7 +52,7 @@ def test_the_content_of_the_file_counts_and_its_place_does_not(finished):
     moved = shutil.copy2(finished / "config" / "conv_vae.py", finished / "elsewhere" / "mine.py")
     assert dry_run(finished, SWEEP, *configured(finished, "elsewhere/mine.py")) == {}
     moved = Path(moved)
-    moved.write_text(moved.read_text().replace("CHANNELS = 8", "CHANNELS = 4"))
+    moved.write_text(moved.read_text() + "# another\n")
     assert set(dry_run(finished, SWEEP, *configured(finished, "elsewhere/mine.py"))) == AGAIN
 
 
