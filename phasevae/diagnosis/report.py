@@ -200,9 +200,8 @@ class Diagnosis:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What else the user should know: the next threshold, and signs that the model has not converged."""
-        weight, own = plain(self.critical_kl_weight), plain(self.kl_weight)
-        found = [f"A further latent would live below a KL weight of {weight}; it is {own}."]
+        """What else the user should know: signs that the model has not converged, then the next threshold."""
+        found = []
         if self.decoder_gap > GAP or self._shifted:
             found.append(
                 f"The decoder is not the conditional mean of the data given the active latents: it would gain "
@@ -217,7 +216,8 @@ class Diagnosis:
                     f"an optimum: the model has not converged, or its KL term has another prior or free bits."
                 )
                 break
-        return tuple(found)
+        weight, own = plain(self.critical_kl_weight), plain(self.kl_weight)
+        return *found, f"A further latent would live below a KL weight of {weight}; it is {own}."
 
     def summary(self) -> list[tuple[str, str]]:
         """Return names and values of the headline numbers."""
