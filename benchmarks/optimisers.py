@@ -1,6 +1,6 @@
-"""Do other optimisers reach the KL curve with fewer samples than Adam? Muon, SOAP, K-FAC, rescaled latents.
+"""Do other optimisers reach the KL curve with fewer samples than Adam? Muon, SOAP, K-FAC, rates of layers.
 
-    python benchmarks/optimisers.py                                            an hour of one thread
+    python benchmarks/optimisers.py                                            two hours of one thread
     python benchmarks/optimisers.py --updates adam,muon --samples 1e5,2e5 --batch 128 --seeds 0,1,2
     python benchmarks/optimisers.py --rows 4096 --samples 2e3 --seeds 0        a quick look
 
@@ -15,9 +15,13 @@ followed by the update, which replaces what Adam did to some layers:
     muon        orthogonalised momentum for the layers between two hidden ones (Jordan et al. 2024)
     soap        Adam in the eigenbasis of Shampoo's factors, for the same layers (Vyas et al. 2024)
     kfac-last   K-FAC for the last layers of encoder and decoder (Martens & Grosse 2015)
+    kfac-latent K-FAC for the layers at the latents, the last of the encoder and the first of the decoder: there it is
+                the natural gradient
     kfac        K-FAC for all layers
+    fast-latent Adam with three times the learning rate for the layers at the latents
+    slow-latent Adam with a third of the learning rate there
 
-docs/research/training.md has a prototype's errors over eight points, without `scaled`; this script prints all sixteen.
+docs/research/training.md has the results, most of them of a prototype over eight points; here all sixteen count.
 """
 
 from __future__ import annotations
@@ -52,17 +56,18 @@ class Update:
         self.trainer, self.x = trainer, x
         self.encoder, self.decoder = trainer.model.encoder.layers, trainer.model.decoder.layers
         self.layers: list[Layer] = []
+        self.old: dict[Layer, Tensor] = {}
 
     def step(self) -> None:
         """Do one step of the training."""
         trainer = self.trainer
         parameters, step = trainer.model.parameters, trainer.step
         self.before(step)
-        old = {layer: layer_of(parameters, layer).clone() for layer in self.layers}
+        self.old = {layer: layer_of(parameters, layer).clone() for layer in self.layers}
         trainer.run(until=step + 1)
         share = trainer.settings.learning_rate_at(step) / trainer.settings.learning_rate
         for layer, change in self.changes(step).items():
-            layer_of(parameters, layer).copy_(old[layer] + share * change)
+            layer_of(parameters, layer).copy_(self.old[layer] + share * change)
         self.after(step)
 
     def before(self, step: int) -> None:
@@ -77,6 +82,27 @@ class Update:
 
     def gradient(self, layer: Layer) -> Tensor:
         return layer_of(self.trainer.gradients, layer)
+
+
+class FastLatents(Update):
+    """Adam with another learning rate for the layers at the latents."""
+
+    FACTOR = 3.0
+
+    def __init__(self, trainer: Trainer, x: Tensor):
+        super().__init__(trainer, x)
+        self.layers = [self.encoder[-1], self.decoder[0]]
+
+    def changes(self, step: int) -> dict[Layer, Tensor]:
+        settings, parameters = self.trainer.settings, self.trainer.model.parameters
+        factor = self.FACTOR * settings.learning_rate / settings.learning_rate_at(step)
+        return {layer: factor * (layer_of(parameters, layer) - old) for layer, old in self.old.items()}
+
+
+class SlowLatents(FastLatents):
+    """The same with a lower one."""
+
+    FACTOR = 1 / 3
 
 
 class Scaled(Update):
@@ -240,6 +266,14 @@ class KfacLast(Kfac):
         self.layers = [self.encoder[-1], self.decoder[-1]]
 
 
+class KfacLatents(Kfac):
+    """K-FAC for the last layer of the encoder and the first of the decoder."""
+
+    def __init__(self, trainer: Trainer, x: Tensor):
+        super().__init__(trainer, x)
+        self.layers = [self.encoder[-1], self.decoder[0]]
+
+
 def _inverse(factor: Tensor, damping: float) -> Tensor:
     """The inverse of factors [M, n, n] after this part of their mean eigenvalue was added to all eigenvalues."""
     mean = factor.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
@@ -252,7 +286,10 @@ UPDATES: dict[str, Callable[[Trainer, Tensor], Update]] = {
     "muon": Muon,
     "soap": Soap,
     "kfac-last": KfacLast,
+    "kfac-latent": KfacLatents,
     "kfac": Kfac,
+    "fast-latent": FastLatents,
+    "slow-latent": SlowLatents,
 }
 
 

@@ -47,7 +47,7 @@ def test_one_step_changes_the_layers_of_the_update_and_leaves_the_others_to_adam
     new, by_adam = layers_of(trainer, every), layers_of(plain, every)
     ((step, replaced),) = recorded.items()
     assert step == 30
-    assert set(replaced) == ({*update.layers} if name in ("muon", "soap") else set())
+    assert set(replaced) == (set() if name in ("adam", "scaled") or name.startswith("kfac") else {*update.layers})
     share = trainer.settings.learning_rate_at(30) / trainer.settings.learning_rate
     assert share < 0.5
     for layer, change in replaced.items():
@@ -58,7 +58,22 @@ def test_one_step_changes_the_layers_of_the_update_and_leaves_the_others_to_adam
         assert torch.equal(new[layer], by_adam[layer]) == (layer not in scaled)
 
 
-@pytest.mark.parametrize("name", ["kfac-last", "kfac"])
+@pytest.mark.parametrize("name, factor", [("fast-latent", 3), ("slow-latent", 1 / 3)])
+def test_the_layers_at_the_latents_go_further_or_less_far_than_by_adam(x, name, factor):
+    plain, trainer = trainer_on(x), trainer_on(x)
+    update = optimisers.UPDATES[name](trainer, x)
+    at_latents = [update.encoder[-1], update.decoder[0]]
+    old = layers_of(trainer, at_latents)
+    plain.run(until=1)
+    update.step()
+    new, by_adam = layers_of(trainer, at_latents), layers_of(plain, at_latents)
+    for layer in at_latents:
+        expected = factor * (by_adam[layer] - old[layer])
+        torch.testing.assert_close(new[layer] - old[layer], expected, rtol=1e-3, atol=1e-7)
+        assert not torch.equal(by_adam[layer], old[layer])
+
+
+@pytest.mark.parametrize("name", ["kfac-last", "kfac-latent", "kfac"])
 def test_a_step_of_kfac_solves_with_the_kronecker_product_of_its_factors(x, name):
     """In float64, for its first step: until then Adam has trained."""
     plain, trainer = trainer_on(x), trainer_on(x)
@@ -74,7 +89,8 @@ def test_a_step_of_kfac_solves_with_the_kronecker_product_of_its_factors(x, name
     update.step()
     plain.run(until=first + 1)
     new, by_adam = layers_of(trainer, every), layers_of(plain, every)
-    assert set(update.layers) == (set(every) if name == "kfac" else {update.encoder[-1], update.decoder[-1]})
+    of_decoder = {"kfac-last": update.decoder[-1], "kfac-latent": update.decoder[0]}
+    assert set(update.layers) == (set(every) if name == "kfac" else {update.encoder[-1], of_decoder[name]})
 
     def damped(factor: torch.Tensor) -> np.ndarray:
         matrix = factor.double().numpy()
