@@ -15,8 +15,7 @@ followed by the update, which replaces what Adam did to some layers:
     muon        orthogonalised momentum for the layers between two hidden ones (Jordan et al. 2024)
     soap        Adam in the eigenbasis of Shampoo's factors, for the same layers (Vyas et al. 2024)
     kfac-last   K-FAC for the last layers of encoder and decoder (Martens & Grosse 2015)
-    kfac-latent K-FAC for the layers at the latents, the last of the encoder and the first of the decoder: there it is
-                the natural gradient
+    kfac-latent K-FAC for the layers at the latents, the last of the encoder and the first of the decoder
     kfac        K-FAC for all layers
     fast-latent Adam with three times the learning rate for the layers at the latents
     slow-latent Adam with a third of the learning rate there
