@@ -25,11 +25,11 @@ def test_the_independent_readings_give_back_what_was_written(tmp_path, format_):
     format_.write(path, table)
     read = format_.read(path, ())
     assert len(read) == 5
+    rtol = 1e-15 if format_.ending == ".xlsx" else 0  # a spreadsheet keeps 16 digits
     if read.shape == (5, 4) and "idx" not in format_.ending:
-        # A spreadsheet keeps 16 digits.
-        np.testing.assert_allclose(read, table, rtol=1e-15 if format_.ending == ".xlsx" else 0)
+        np.testing.assert_allclose(read, table, rtol)
     if format_.texts:
-        np.testing.assert_array_equal(format_.read(path, ("c", "a")), table[["c", "a"]])
+        np.testing.assert_allclose(format_.read(path, ("c", "a")), table[["c", "a"]], rtol)
 
 
 def judged(data, expected=None, must=""):
