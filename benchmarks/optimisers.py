@@ -54,6 +54,7 @@ class Update:
     def __init__(self, trainer: Trainer, x: Tensor):
         self.trainer, self.x = trainer, x
         self.encoder, self.decoder = trainer.model.encoder.layers, trainer.model.decoder.layers
+        self.at_latents = [self.encoder[-1], self.decoder[0]]
         self.layers: list[Layer] = []
         self.old: dict[Layer, Tensor] = {}
 
@@ -90,7 +91,7 @@ class FastLatents(Update):
 
     def __init__(self, trainer: Trainer, x: Tensor):
         super().__init__(trainer, x)
-        self.layers = [self.encoder[-1], self.decoder[0]]
+        self.layers = self.at_latents
 
     def changes(self, step: int) -> dict[Layer, Tensor]:
         settings, parameters = self.trainer.settings, self.trainer.model.parameters
@@ -270,7 +271,7 @@ class KfacLatents(Kfac):
 
     def __init__(self, trainer: Trainer, x: Tensor):
         super().__init__(trainer, x)
-        self.layers = [self.encoder[-1], self.decoder[0]]
+        self.layers = self.at_latents
 
 
 def _inverse(factor: Tensor, damping: float) -> Tensor:

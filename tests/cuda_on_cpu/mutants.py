@@ -58,14 +58,19 @@ def read_mutants() -> list[Mutant]:
     return mutants
 
 
-def mutate(mutant: Mutant, csrc: Path) -> None:
-    """Write the sources with the change to a folder. Raises ValueError if it does not fit exactly once."""
-    shutil.rmtree(csrc, ignore_errors=True)
-    shutil.copytree(CSRC, csrc)
-    source = (csrc / mutant.file).read_text()
+def changed_source(mutant: Mutant) -> str:
+    """Return the text of its file with the change. Raises ValueError if it does not fit exactly once."""
+    source = (CSRC / mutant.file).read_text()
     if source.count(mutant.old) != 1:
         raise ValueError(f"{mutant.name}: {source.count(mutant.old)} places in {mutant.file}, must be 1")
-    (csrc / mutant.file).write_text(source.replace(mutant.old, mutant.new))
+    return source.replace(mutant.old, mutant.new)
+
+
+def mutate(mutant: Mutant, csrc: Path) -> None:
+    """Write the sources with the change to a folder."""
+    shutil.rmtree(csrc, ignore_errors=True)
+    shutil.copytree(CSRC, csrc)
+    (csrc / mutant.file).write_text(changed_source(mutant))
 
 
 def includes(source: Path, header: Path) -> bool:
