@@ -35,7 +35,7 @@ PHASEVAE_INLINE void layer_forward(const float* in, int64_t fan_in, int64_t fan_
   const int64_t in_row = pitch(fan_in), out_row = pitch(fan_out);
   for_each_panel(padded(fan_out), [&](int64_t column, auto vectors) PHASEVAE_LAMBDA {
     constexpr int kVectors = vectors.value;
-    for (int64_t row = 0; row < kBlockRows; row += kTileRows) {
+    for (int64_t row = 0; row < kBlockRows; row += kRowsOf<kVectors>) {
       float* to = out + row * out_row + column;
       tile<kVectors>(fan_in, in + row * in_row, in_row, 1, packed + column * fan_in, kVectors * kLanes, bias + column,
                      [&](int64_t r, int v, V value)
@@ -52,7 +52,7 @@ PHASEVAE_INLINE void layer_backward(const float* out, int64_t fan_in, int64_t fa
   const int64_t in_row = pitch(fan_in), out_row = pitch(fan_out);
   for_each_panel(padded(fan_in), [&](int64_t column, auto vectors) PHASEVAE_LAMBDA {
     constexpr int kVectors = vectors.value;
-    for (int64_t row = 0; row < kBlockRows; row += kTileRows) {
+    for (int64_t row = 0; row < kBlockRows; row += kRowsOf<kVectors>) {
       const int64_t at = row * in_row + column;
       tile<kVectors>(fan_out, out + row * out_row, out_row, 1, packed + column * fan_out, kVectors * kLanes, nullptr,
                      [&](int64_t r, int v, V value) PHASEVAE_LAMBDA {
@@ -91,8 +91,8 @@ PHASEVAE_INLINE void layer_gradients(const float* in, const float* out, int64_t 
       }
       put(of_bias + column + v * kLanes, fan_out - column - v * kLanes, add, total);
     }
-    for (int64_t row = 0; row < fan_in; row += kTileRows) {
-      for (int64_t r = 0; r < kTileRows; ++r) {
+    for (int64_t row = 0; row < fan_in; row += kRowsOf<kVectors>) {
+      for (int64_t r = 0; r < kRowsOf<kVectors>; ++r) {
         for (int v = 0; v < kVectors; ++v) {
           // The gradients of a network rarely stay in the second-level cache between two blocks.
           __builtin_prefetch(gradients + (row + r) * fan_out + column + v * kLanes, 1);

@@ -17,36 +17,51 @@ PHASEVAE_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 PHASEVAE_INLINE void copy(const float* from, int64_t count, float* to) { std::memcpy(to, from, count * sizeof(float)); }
 PHASEVAE_INLINE void clear(float* to, int64_t count) { std::memset(to, 0, count * sizeof(float)); }
 
-// Computes c = start + a b for kTileRows rows and `Vectors` vectors of columns and passes it to `finish`. start: the
+// Rows of a tile of so many vectors of columns: a narrow tile has more, as each sum waits for its last addition.
+template <int Vectors>
+constexpr int64_t kRowsOf = Vectors == 1 ? 2 * kTileRows : kTileRows;
+
+// Computes c = start + a b for the rows of a tile and `Vectors` vectors of columns and passes it to `finish`. start: the
 // initial value of every row, null for zeros.
 template <int Vectors, class Finish>
 PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_row, int64_t a_step,
                           const float* __restrict b, int64_t b_step, const float* start, const Finish& finish) {
-  V c[kTileRows][Vectors];
+  constexpr int64_t kRows = kRowsOf<Vectors>;
+  V c[kRows][Vectors];
   PHASEVAE_UNROLL
-  for (int64_t r = 0; r < kTileRows; ++r) {
+  for (int64_t r = 0; r < kRows; ++r) {
     PHASEVAE_UNROLL
     for (int v = 0; v < Vectors; ++v) {
       c[r][v] = start ? load(start + v * kLanes) : zero();
     }
   }
-  for (int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
+  // One pointer for four rows: more rows have no registers for their addresses.
+  const float* of_four[kRows / 4];
+  PHASEVAE_UNROLL
+  for (int64_t i = 0; i < kRows / 4; ++i) {
+    of_four[i] = a + 4 * i * a_row;
+  }
+  for (int64_t k = 0; k < depth; ++k, b += b_step) {
     V row[Vectors];
     PHASEVAE_UNROLL
     for (int v = 0; v < Vectors; ++v) {
       row[v] = load(b + v * kLanes);
     }
     PHASEVAE_UNROLL
-    for (int64_t r = 0; r < kTileRows; ++r) {
-      const auto factor = broadcast(a[r * a_row]);
+    for (int64_t r = 0; r < kRows; ++r) {
+      const auto factor = broadcast(of_four[r / 4][r % 4 * a_row]);
       PHASEVAE_UNROLL
       for (int v = 0; v < Vectors; ++v) {
         c[r][v] = multiply_add(factor, row[v], c[r][v]);
       }
     }
+    PHASEVAE_UNROLL
+    for (int64_t i = 0; i < kRows / 4; ++i) {
+      of_four[i] += a_step;
+    }
   }
   PHASEVAE_UNROLL
-  for (int64_t r = 0; r < kTileRows; ++r) {
+  for (int64_t r = 0; r < kRows; ++r) {
     PHASEVAE_UNROLL
     for (int v = 0; v < Vectors; ++v) {
       finish(r, v, c[r][v]);
@@ -54,16 +69,16 @@ PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_ro
   }
 }
 
-// Calls visit(column, width in vectors as a constant) for the panels of columns of a product.
+// Calls visit(column, width in vectors as a constant) for the panels of columns of a product. Two panels of two vectors
+// are faster than one of three and one of a single vector.
 template <class Visit>
 PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
   int64_t column = 0;
-  for (; column + kTileVectors * kLanes <= columns; column += kTileVectors * kLanes) {
+  for (; column + kTileVectors * kLanes <= columns && column + 4 * kLanes != columns; column += kTileVectors * kLanes) {
     visit(column, Count<kTileVectors>());
   }
-  if (kTileVectors > 2 && column + 2 * kLanes <= columns) {
+  for (; kTileVectors > 2 && column + 2 * kLanes <= columns; column += 2 * kLanes) {
     visit(column, Count<2>());
-    column += 2 * kLanes;
   }
   for (; column < columns; column += kLanes) {
     visit(column, Count<1>());

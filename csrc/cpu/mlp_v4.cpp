@@ -24,7 +24,7 @@ namespace {
 using V = __m512;
 constexpr int64_t kLanes = 16;
 constexpr int64_t kTileRows = 8;
-constexpr int kTileVectors = 2;
+constexpr int kTileVectors = 3;
 
 PHASEVAE_INLINE V zero() { return _mm512_setzero_ps(); }
 PHASEVAE_INLINE V load(const float* from) { return _mm512_loadu_ps(from); }
