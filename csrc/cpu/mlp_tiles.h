@@ -21,8 +21,8 @@ PHASEVAE_INLINE void clear(float* to, int64_t count) { std::memset(to, 0, count 
 template <int Vectors>
 constexpr int64_t kRowsOf = Vectors == 1 ? 2 * kTileRows : kTileRows;
 
-// Computes c = start + a b for the rows of a tile and `Vectors` vectors of columns and passes it to `finish`. start: the
-// initial value of every row, null for zeros.
+// Computes c = start + a b for the rows of a tile and `Vectors` vectors of columns and passes it to `finish`. start:
+// the initial value of every row, null for zeros.
 template <int Vectors, class Finish>
 PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_row, int64_t a_step,
                           const float* __restrict b, int64_t b_step, const float* start, const Finish& finish) {
@@ -69,12 +69,13 @@ PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_ro
   }
 }
 
-// Calls visit(column, width in vectors as a constant) for the panels of columns of a product. Two panels of two vectors
-// are faster than one of three and one of a single vector.
+// Calls visit(column, width in vectors as a constant) for the panels of columns of a product.
 template <class Visit>
 PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
+  // Of four vectors two and two are faster than three and one.
+  const int64_t pairs = kTileVectors == 3 && columns / kLanes % kTileVectors == 1 ? 4 * kLanes : 0;
   int64_t column = 0;
-  for (; column + kTileVectors * kLanes <= columns && column + 4 * kLanes != columns; column += kTileVectors * kLanes) {
+  for (; column + kTileVectors * kLanes <= columns - pairs; column += kTileVectors * kLanes) {
     visit(column, Count<kTileVectors>());
   }
   for (; kTileVectors > 2 && column + 2 * kLanes <= columns; column += 2 * kLanes) {
