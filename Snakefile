@@ -8,9 +8,14 @@
 #
 # All files are written to results/NAME/. config.yaml explains the keys.
 
+import warnings
+
 from snakemake.utils import min_version
 
 min_version("9.8")
+
+# Snakemake's own default of `disk_mb` makes it write this warning for each job of a report.
+warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning, r"snakemake\.rules")
 
 
 configfile: "config.yaml"
