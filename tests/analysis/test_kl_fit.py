@@ -222,6 +222,17 @@ def test_undetermined_sweeps_have_a_reason(grid, words, tmp_path):
     assert read_json(tmp_path / "fit.json")["predicted"]["critical_variance"] == 1.0
 
 
+def test_a_transition_at_the_end_of_the_search_asks_for_larger_variances():
+    table = exact_sweep([1.2, 0.3], [0.5, 0.7, 0.8, 0.9, 0.95], n=1)
+    table["kl"] -= table["kl"].min() - 1e-3
+    result = fit_critical_point(table, spectrum_of([1.2, 0.3]), 1)
+    expected = (
+        "the best fit has its transition at the largest beta * sigma2; add points with beta * sigma2 above 0.95 "
+        "(larger decoder variances or KL weights)"
+    )
+    assert result.critical_variance is None and result.reason == result.models["cascade"].reason == expected
+
+
 def test_a_window_with_too_few_points_leaves_the_form_out():
     result = fit_critical_point(exact_sweep(grid=[0.7, 0.75, 0.8, 0.85, 0.89, 0.97, 1.05, 1.1]), SPECTRUM, 4)
     assert result.model == "cascade" and result.critical_variance is not None
