@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -81,7 +82,19 @@ class SweepResult:
         -------
         Analysis
             The content of fit.json: `critical_variance` with `ci95`, order, exponents, thresholds, warnings.
+
+        Warns
+        -----
+        UserWarning
+            Of each of the `warnings` of the result, and of its `reason` if there is no critical variance.
         """
+        fit = self._analysis(**options)
+        reason = [] if fit.reason is None else [f"critical_variance is None: {fit.reason}"]
+        for line in [*fit.warnings, *reason]:
+            warnings.warn(line, UserWarning, stacklevel=2)
+        return fit
+
+    def _analysis(self, **options: Any) -> Analysis:
         tables = {"dimensions": self.dimensions, "histories": self.histories}
         return analyse(self.sweep, self.spectrum, self.n_latent, **tables, **options)
 
@@ -91,7 +104,7 @@ class SweepResult:
         Raises InputError for an unknown name, which lists all, and for a figure of tables that a sweep in Python lacks.
         """
         tables = {"sweep": self.sweep, "dimensions": self.dimensions}
-        return render_figure(figure, **tables, fit=self.fit(), spectrum=self.spectrum)
+        return render_figure(figure, **tables, fit=self._analysis(), spectrum=self.spectrum)
 
     def load(self, weight: float, seed: int | None = None) -> TrainedVAE:
         """Return a trained model.
@@ -126,7 +139,7 @@ class SweepResult:
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
                 raise InputError(f"{folder}: is not empty, must be a new folder")
             shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("*.lock"), dirs_exist_ok=True)
-        fit = self.fit()
+        fit = self._analysis()
         path = folder / "fit.json"
         inputs = [folder / name for name in ("sweep.csv", "spectrum.json", "dimensions.csv", "histories.csv")]
         write_json(path, {"verdict": verdict(fit), **asdict(fit), "provenance": provenance_record(path, "fit", inputs)})

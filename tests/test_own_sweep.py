@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -55,12 +56,27 @@ def test_the_tables_are_those_of_the_points(result):
     assert repr(result) == "<SweepResult: 8 models, weights 0.3 to 1.4>"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_fit_and_figures_come_from_the_tables(result):
     assert result.fit().n_points == len(result.sweep)
     assert "elbo_gap" not in (result.fit().order.reason or "")
     assert isinstance(result.plot("kl"), Figure)
     with pytest.raises(InputError, match="figure"):
         result.plot("nothing")
+
+
+def test_a_fit_warns_of_what_it_cannot_be_trusted_with(result):
+    bad = replace(result, sweep=result.sweep.assign(converged=[False] + [True] * 7, kl=1.0))
+    with pytest.warns(UserWarning) as caught:
+        fit = bad.fit()
+    lines = [str(each.message) for each in caught]
+    assert lines == [*fit.warnings, f"critical_variance is None: {fit.reason}"]
+    assert lines[0].startswith("1 of 8 points has not converged, sigma2 = 0.3: train longer, or leave it out")
+    assert lines[-1].endswith("add points with beta * sigma2 above 1.4 (larger decoder variances or KL weights)")
+    assert "--" not in " ".join(lines)
+    assert {each.filename for each in caught} == {__file__}
+    with warnings.catch_warnings(action="error"):
+        bad.plot("kl")
 
 
 def test_a_trained_model_has_the_units_of_the_data(result):
@@ -128,6 +144,7 @@ def test_default_weights_go_around_the_predicted_thresholds():
         assert min(near) < 0.99 and max(near) > 1.01
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_sweep_with_classes_has_default_weights_fit_and_figures(tmp_path):
     classes = np.arange(300) % 2
     x = rows() * np.where(classes[:, None] == 0, [1, 1, 1], [2.0, 0.5, 0.5])

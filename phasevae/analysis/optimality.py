@@ -77,10 +77,10 @@ def _places(sweep: pd.DataFrame, chosen: NDArray) -> dict[str, list[float]]:
     return {swept: np.unique(sweep[swept][chosen]).tolist(), other: []}
 
 
-def _named(places: Convergence | Consistency, most: int | None = None) -> str:
+def _named(places: Convergence | Consistency) -> str:
     key = "beta" if places.beta else "sigma2"
     values = [f"{value:g}" for value in getattr(places, key)]
-    return f"{key} = " + ", ".join(values[:most]) + (", ..." if len(values) > (most or len(values)) else "")
+    return f"{key} = " + ", ".join(values[:MOST_NAMED]) + (", ..." if len(values) > MOST_NAMED else "")
 
 
 def converged_points(sweep: pd.DataFrame) -> pd.DataFrame:
@@ -101,6 +101,11 @@ def rows_of(points: pd.DataFrame, table: pd.DataFrame | None) -> pd.DataFrame | 
     return table[[identity in kept for identity in table[[*IDENTITY]].itertuples(index=False, name=None)]]
 
 
+def all_unconverged(convergence: Convergence, n_points: int) -> bool:
+    """Whether all of several points of a sweep are known not to have converged."""
+    return convergence.n_unconverged == n_points > 1
+
+
 def convergence_warning(convergence: Convergence, n_points: int) -> str | None:
     """Return a line about the points that have not converged, None if there is none.
 
@@ -114,11 +119,16 @@ def convergence_warning(convergence: Convergence, n_points: int) -> str | None:
     n_unconverged, n_left_out = convergence.n_unconverged, convergence.n_left_out
     if not n_unconverged:
         return None
-    named = _named(convergence, MOST_NAMED)
+    if all_unconverged(convergence, n_points):
+        return (
+            f"none of the {n_points} points has converged, so the result can still change: train longer, with more "
+            "samples or a larger extend_unconverged"
+        )
+    named = _named(convergence)
     has, them = ("has", "it") if n_unconverged == 1 else ("have", "them")
     state = f"{n_unconverged} of {counted(n_points, 'point')} {has} not converged, {named}"
     if not n_left_out:
-        return f"{state}: train longer, or leave {them} out (--converged-only)"
+        return f"{state}: train longer, or leave {them} out (converged_only)"
     if convergence.n_unknown:
         state += f"; of {convergence.n_unknown} it is unknown"
     return f"{state}: {counted(n_left_out, 'is', 'are')} left out"

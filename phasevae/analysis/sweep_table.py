@@ -171,6 +171,11 @@ def check_belongs(table: pd.DataFrame, name: str, sweep: pd.DataFrame) -> None:
             raise InputError(f"{name}: {place} is not a point of the sweep, must be a table of the same sweep")
 
 
+def wanted_above(x: float) -> str:
+    """Say which points a sweep lacks that does not reach beyond the transition: those above its largest abscissa."""
+    return f"add points with beta * sigma2 above {x:.6g} (larger decoder variances or KL weights)"
+
+
 def undetermined(points: Points) -> str | None:
     """Return why the points cannot enclose a transition, or None."""
     if points.x.size < MIN_POINTS:
@@ -178,7 +183,7 @@ def undetermined(points: Points) -> str | None:
     if points.kl.max() < ACTIVE_KL:
         return f"all collapsed: KL is below {ACTIVE_KL} nats at every point"
     if points.kl.min() > COLLAPSED_KL:
-        return f"none collapsed: KL is above {COLLAPSED_KL} nats at every point, no point is beyond the transition"
+        return f"none collapsed: KL is above {COLLAPSED_KL} nats at every point; {wanted_above(points.x[-1])}"
     if points.kl[-1] > ACTIVE_AGAIN:
         return f"KL is {points.kl[-1]:.3g} nats at the largest beta * sigma2, though it is collapsed at smaller ones"
     return None

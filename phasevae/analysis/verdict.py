@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from phasevae.analysis.hierarchy import Phases
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted
+from phasevae.analysis.optimality import all_unconverged, convergence_warning
 from phasevae.analysis.pipeline import Analysis
 from phasevae.sweeps.settings import GAUSSIAN
 from phasevae.wording import counted
@@ -18,7 +19,24 @@ _ACTIVE = {
 
 
 def verdict(point: CriticalPoint) -> str:
-    """Say in a few sentences where the latents collapse, and whether this was predicted."""
+    """Say in a few sentences where the latents collapse, and whether this was predicted.
+
+    The last sentence says so if no point of the sweep has converged. `warnings` of the result tell of some points.
+    """
+    return f"{_result(point)} {_unconverged(point)}".rstrip()
+
+
+def _unconverged(point: CriticalPoint) -> str:
+    if not isinstance(point, Analysis):
+        return ""
+    n_points = point.n_points + point.convergence.n_left_out
+    if not all_unconverged(point.convergence, n_points):
+        return ""
+    line = convergence_warning(point.convergence, n_points)
+    return f"{line[0].upper()}{line[1:]}."
+
+
+def _result(point: CriticalPoint) -> str:
     if isinstance(point, Analysis) and point.hierarchy is not None:
         return _of_hierarchy(point, point.hierarchy)
     critical = point.critical_variance

@@ -7,7 +7,8 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,10 +110,80 @@ def read_table(
         does not meet the schema. It names the file, the line, the column and the value.
     """
     path = Path(path)
+    schema = TABLES[kind] if kind is not None else TableSchema({}, ())
+    return _checked_table(path, _verified(path, sha256), schema, required)
+
+
+def read_tables(
+    paths: Sequence[Path], kind: str, required: tuple[str, ...], sha256: Sequence[str]
+) -> tuple[pd.DataFrame, NDArray[np.int_]]:
+    """Read many small CSV tables of one kind as one, much faster than `read_table` reads each.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    kind : str
+        The schema that each must meet.
+    required : tuple of str
+        Columns that each must have beyond those that the schema asks for.
+    sha256 : sequence of str
+        The digest that each must have.
+
+    Returns
+    -------
+    table : DataFrame
+        The rows of all tables, in the order of `paths`.
+    origin : array [rows]
+        For each row the index of its file in `paths`.
+
+    Raises
+    ------
+    InputError
+        For the first file that `read_table` refuses.
+    """
+    import pandas as pd
+
+    schema = TABLES[kind]
+    contents = [_verified(path, digest) for path, digest in zip(paths, sha256, strict=True)]
+    together = _checked_together(paths[0], contents, schema, required)
+    if together is not None:
+        return together
+    # Something is wrong or unusual: the tables read one by one give the message, or the rows.
+    tables = [_checked_table(path, content, schema, required) for path, content in zip(paths, contents, strict=True)]
+    return pd.concat(tables, ignore_index=True), np.repeat(np.arange(len(paths)), [len(table) for table in tables])
+
+
+def _checked_together(
+    path: Path, contents: Sequence[bytes], schema: TableSchema, required: tuple[str, ...]
+) -> tuple[pd.DataFrame, NDArray[np.int_]] | None:
+    """Parse and check tables with the same header as one, as `read_tables` returns it; None if any check fails."""
+    header = contents[0].partition(b"\n")[0] + b"\n"
+    if not all(content.startswith(header) and content.endswith(b"\n") for content in contents):
+        return None
+    n_rows = [content.count(b"\n") - 1 for content in contents]
+    joined = header + b"".join(content[len(header) :] for content in contents)
+    try:
+        # The key is unique in each table, not in all together.
+        table = _checked_table(path, joined, replace(schema, key=(), further_key=()), required)
+    except InputError:
+        return None
+    if min(n_rows) == 0 or sum(n_rows) != len(table):
+        return None
+    origin = np.repeat(np.arange(len(contents)), n_rows)
+    key = [name for name in (*schema.key, *schema.further_key) if name in table.columns]
+    return None if table[key].assign(origin=origin).duplicated().any() else (table, origin)
+
+
+def _verified(path: Path, sha256: str | None) -> bytes:
+    """Return the content of a table that has its digest."""
     content = read_file(path, "a CSV table")
     _check_sha256(path, content, sha256)
+    return content
+
+
+def _checked_table(path: Path, content: bytes, schema: TableSchema, required: tuple[str, ...]) -> pd.DataFrame:
+    """Parse a table and check it. `path` is for messages."""
     _check_form(path, content)
-    schema = TABLES[kind] if kind is not None else TableSchema({}, ())
     table = _parsed(path, content, schema)
     needed = [name for name, column in schema.columns.items() if column.required]
     for name in (*needed, *required):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from phasevae.artifacts.files import read_json
-from phasevae.artifacts.tables import read_table
+from phasevae.artifacts.tables import read_tables
 from phasevae.errors import InputError
 from phasevae.sweeps.convergence import is_converged
 from phasevae.sweeps.digest import point_digest
@@ -207,18 +207,26 @@ def histories_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:
     `current_sigma2` is the decoder variance while it rises to its target, `learning_time` the sum of the learning rates
     of all steps so far.
     """
-    rows = []
-    for point in points:
-        settings = Settings.from_keys(point["settings"]).extended(point.get("extended", 1))
-        rates = np.cumsum([settings.learning_rate_at(step) for step in range(settings.n_steps)])
-        path = point["folder"] / "history.csv"
-        history = read_table(path, "history", ("mse", "elbo"), point["history_sha256"])
-        if history["step"].max() > len(rates):
-            raise InputError(f"{path}: step {history['step'].max()}, must be at most {len(rates)} as in point.json")
-        history = history.rename(columns={"sigma2": "current_sigma2"})
-        rows.append(history.assign(**_identity(point), learning_time=rates[history["step"].to_numpy() - 1]))
-    columns = [*_identity(points[0]), "step", "learning_time", "current_sigma2", "kl", "mse", "elbo"]
-    return _sorted(pd.concat(rows)[columns], ["step"])
+    settings = Settings.from_keys(points[0]["settings"])  # a sweep has one training
+    paths = [point["folder"] / "history.csv" for point in points]
+    digests = [point["history_sha256"] for point in points]
+    history, origin = read_tables(paths, "history", ("mse", "elbo"), digests)
+    steps, learning_time = history["step"].to_numpy(), np.empty(len(history))
+    extended = np.array([point.get("extended", 1) for point in points])[origin]
+    for factor in np.unique(extended):
+        training = settings.extended(int(factor))
+        rates = np.cumsum([training.learning_rate_at(step) for step in range(training.n_steps)])
+        rows = np.flatnonzero(extended == factor)
+        beyond = rows[steps[rows] > len(rates)]
+        if beyond.size:
+            path, step = paths[origin[beyond[0]]], steps[beyond[0]]
+            raise InputError(f"{path}: step {step}, must be at most {len(rates)} as in point.json")
+        learning_time[rows] = rates[steps[rows] - 1]
+    identities = pd.DataFrame([_identity(point) for point in points])
+    history = history.rename(columns={"sigma2": "current_sigma2"}).assign(learning_time=learning_time)
+    table = pd.concat([identities.iloc[origin].reset_index(drop=True), history], axis=1)
+    columns = [*identities, "step", "learning_time", "current_sigma2", "kl", "mse", "elbo"]
+    return _sorted(table[columns], ["step"])
 
 
 def timing_table(points: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from gaussian_sweeps import spectrum_of
 
 from phasevae.analysis.optimality import Convergence, convergence_summary, convergence_warning
 from phasevae.analysis.pipeline import analyse
+from phasevae.analysis.verdict import verdict
 from phasevae.errors import InputError
 from phasevae.theory.ppca import ppca_active_dims, ppca_kl
 
@@ -72,6 +73,21 @@ def test_the_line_counts_all_points_that_are_left_out(convergence, line):
 def test_a_long_list_is_cut():
     line = convergence_warning(Convergence(40, 0, 0, list(range(1, 41))), 50)
     assert "10, 11, 12, ...: train" in line
+
+
+def test_the_verdict_says_if_no_point_has_converged():
+    none = analyse(BAD.assign(converged=False), SPECTRUM, 2)
+    sentence = verdict(none)
+    assert sentence.endswith(
+        " None of the 18 points has converged, so the result can still change: train longer, with more samples or a "
+        "larger extend_unconverged."
+    )
+    assert sentence.endswith(f"N{none.warnings[0][1:]}.")
+    active = verdict(analyse(BAD.assign(converged=False, kl=1.0), SPECTRUM, 2))
+    assert active.startswith("This sweep does not show") and "None of the 18 points has converged" in active
+    half = BAD.assign(converged=BAD["seed"] == 0)
+    for fit in (analyse(BAD, SPECTRUM, 2), analyse(half, SPECTRUM, 2, converged_only=True)):
+        assert "converged" not in verdict(fit)
 
 
 @pytest.mark.parametrize("written", [False, None])

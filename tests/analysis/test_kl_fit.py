@@ -222,6 +222,17 @@ def test_undetermined_sweeps_have_a_reason(grid, words, tmp_path):
     assert read_json(tmp_path / "fit.json")["predicted"]["critical_variance"] == 1.0
 
 
+def test_a_transition_at_the_end_of_the_search_asks_for_larger_variances():
+    table = exact_sweep([1.2, 0.3], [0.5, 0.7, 0.8, 0.9, 0.95], n=1)
+    table["kl"] -= table["kl"].min() - 1e-3
+    result = fit_critical_point(table, spectrum_of([1.2, 0.3]), 1)
+    expected = (
+        "the best fit has its transition at the largest beta * sigma2; add points with beta * sigma2 above 0.95 "
+        "(larger decoder variances or KL weights)"
+    )
+    assert result.critical_variance is None and result.reason == result.models["cascade"].reason == expected
+
+
 def test_a_window_with_too_few_points_leaves_the_form_out():
     result = fit_critical_point(exact_sweep(grid=[0.7, 0.75, 0.8, 0.85, 0.89, 0.97, 1.05, 1.1]), SPECTRUM, 4)
     assert result.model == "cascade" and result.critical_variance is not None
@@ -238,6 +249,22 @@ def test_seeds_widen_an_interval_that_their_scatter_contradicts():
     # t(5) = 2.57; the scatter of six draws is itself known to a third.
     assert (high - low) / 2 == pytest.approx(2.57 * shifts.std(ddof=1) / np.sqrt(6), rel=0.3)
     assert result.ci95 == [low, high] != result.models["cascade"].ci95
+
+
+@pytest.mark.parametrize("sd", [2e-4, 1e-3])
+def test_the_bootstrap_resolves_seeds_that_hardly_differ(sd):
+    """One mode of free amplitude, whose mean over seeds has the mean of their ln c: no number is left to chance."""
+    shifts = sd * np.random.default_rng(1).normal(size=6)
+    tables = [
+        exact_sweep([1.0, 0.4], np.linspace(0.42, 1.12, 15), n=1).assign(seed=seed) for seed in range(len(shifts))
+    ]
+    for table, shift in zip(tables, shifts, strict=True):
+        table["kl"] = 0.4 * np.maximum(shift - np.log(table["sigma2"]), 0)
+    result = fit_critical_point(pd.concat(tables), spectrum_of([1.0, 0.4], skewness=0.5), 1)
+    assert result.model == "log"
+    low, high = result.bootstrap.ci95
+    # t(5) = 2.57; a standard deviation of 200 resamples scatters by 5 %, and the last grid of each fit is 4e-5 wide.
+    assert (high - low) / 2 == pytest.approx(2.57 * shifts.std(ddof=1) / np.sqrt(6), rel=0.2)
 
 
 def test_one_seed_has_no_bootstrap():

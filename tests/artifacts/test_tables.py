@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasevae import InputError
-from phasevae.artifacts.files import read_json, write_json
+from phasevae.artifacts.files import file_sha256, read_json, write_json
 from phasevae.artifacts.table_schemas import LARGEST, TABLES
-from phasevae.artifacts.tables import metadata_path, read_table, write_table
+from phasevae.artifacts.tables import metadata_path, read_table, read_tables, write_table
 
 RIGHT = {"number": 1.5, "whole": 3, "flag": True, "text": "text"}
 RIGHT_TEXTS = {"branch": "up", "reading": "agree", "path": "points/sigma2=1.0,seed=0"}
@@ -168,3 +168,58 @@ def test_a_digest_from_elsewhere(path):
     write_table(path, right_rows("history"))
     assert "altered after it was written" in message(path, "history", sha256="0")
     assert np.isfinite(read_table(path, "history")["kl"]).all()
+
+
+HISTORY = "step,samples,sigma2,elbo,kl,mse\n"
+
+
+def histories(folder, *rows: str):
+    """A file of each of these texts, under the header of a history."""
+    paths = [folder / f"{number}.csv" for number in range(len(rows))]
+    for path, text in zip(paths, rows, strict=True):
+        path.write_text(HISTORY + text)
+    return paths
+
+
+def read_histories(paths):
+    return read_tables(paths, "history", ("mse", "elbo"), [file_sha256(path) for path in paths])
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["1,5,0.3,2,1,\n", "3,5,0.3,-1e-17,123456789.123456789,1\n\n2,5,1,1,1,1\n", "1.0,5,0.3,2,1,1"],
+    ids=["empty cell", "blank line", "no end of line"],
+)
+def test_many_tables_are_read_as_each_is(tmp_path, second):
+    paths = histories(tmp_path, "1,64,0.2,-14.25,0.1,5\n2,128,0.3,-9,0.2,5.5\n", second, "7,64,1,2,3,4\n")
+    table, origin = read_histories(paths)
+    each = [read_table(path, "history") for path in paths]
+    pd.testing.assert_frame_equal(table, pd.concat(each, ignore_index=True))
+    assert origin.tolist() == [number for number, rows in enumerate(each) for _ in range(len(rows))]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (HISTORY + "1,64,0.2,-14,0.1\n", "line 2: has 5 cells"),
+        (HISTORY + "1,64,0.2,-14,text,5\n", "line 2, column 'kl': 'text'"),
+        (HISTORY + "inf,64,0.2,-14,0.1,5\n", "line 2, column 'step': inf"),
+        (HISTORY + "1,64,0.2,-14,0.1,5\n1,64,0.2,-14,0.1,5\n", "line 3: step=1 appears twice"),
+        (HISTORY, "has no rows"),
+        ("step,samples,sigma2,kl,mse\n1,64,0.2,0.1,5\n", "column 'elbo' is missing"),
+        ("", "not a CSV table"),
+    ],
+)
+def test_the_wrong_one_of_many_tables_is_named(tmp_path, content, words):
+    right = "1,64,0.2,-14,0.1,5\n"
+    paths = histories(tmp_path, right, right, right)
+    paths[1].write_text(content)
+    with pytest.raises(InputError, match=f"^{paths[1]}: {words}") as caught:
+        read_histories(paths)
+    assert str(caught.value) == f"{paths[1]}: {message(paths[1], 'history', required=('mse', 'elbo'))}"
+
+
+def test_an_altered_one_of_many_tables_is_named(tmp_path):
+    paths = histories(tmp_path, "1,64,0.2,-14,0.1,5\n", "1,64,0.2,-14,0.1,5\n")
+    with pytest.raises(InputError, match=f"^{paths[1]}: altered after it was written"):
+        read_tables(paths, "history", (), [file_sha256(paths[0]), "0"])

@@ -157,6 +157,7 @@ def test_a_trained_model_and_its_file(tmp_path, sees):
     assert (model.sample(2000, condition="a").mean(0) > model.sample(2000, condition="b").mean(0)).all()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_sweep_in_python():
     data = data_of("poisson")
     labels = np.array(["a", "b"])[data.condition.stored]

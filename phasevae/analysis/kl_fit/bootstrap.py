@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from phasevae.analysis.kl_fit.cascade import descend
 from phasevae.analysis.kl_fit.fit import FormFit
 from phasevae.analysis.kl_fit.forms import form_curve, form_profile
-from phasevae.analysis.kl_fit.profile_likelihood import LEVEL
+from phasevae.analysis.kl_fit.profile_likelihood import LEVEL, minimise
 from phasevae.analysis.records import Interval
 from phasevae.analysis.sweep_table import Points
 
 MIN_SEEDS = 3
 N_RESAMPLES = 200
 _GRID = 80
+_COARSE = 90
+"""Critical points on the first grid of each repeated fit, whose range is a fraction of that of the fit itself."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def seed_bootstrap(points: Points, kl_by_seed: NDArray, name: str, model: FormFi
     n = len(kl_by_seed)
     if n < MIN_SEEDS:
         return SeedBootstrap(None, n, 0, f"{n} seed{'s' if n > 1 else ''}, needs {MIN_SEEDS}")
-    drawn = np.random.default_rng(0).integers(0, n, (N_RESAMPLES, n))
+    # Few seeds give few different resamples. In order, they also give the same sums.
+    drawn = np.sort(np.random.default_rng(0).integers(0, n, (N_RESAMPLES, n)), axis=1)
     measured = np.isfinite(kl_by_seed)
     count = measured[drawn].sum(1)
     total = np.where(measured, kl_by_seed, 0.0)[drawn].sum(1)
@@ -113,7 +116,7 @@ def derivative_bands(points: Points, name: str, model: FormFit, misfit: float) -
 
 
 def refits(points: Points, kl: NDArray, name: str, model: FormFit) -> list[dict[str, Any]]:
-    """Fit a form to each row of `kl`, starting at its fit to the measured KL.
+    """Fit a form to each row of `kl`, near its fit to the measured KL.
 
     Parameters
     ----------
@@ -136,7 +139,7 @@ def refits(points: Points, kl: NDArray, name: str, model: FormFit) -> list[dict[
         fits = descend(points, kl, logs, np.full(len(kl), np.log(points.x.max())), n_fixed=0)
         rows = zip(fits.parameters["eigenvalues"].tolist(), fits.parameters["floor"].tolist(), strict=True)
         return [{"eigenvalues": values, "floor": floor, "c": values[0]} for values, floor in rows]
-    c = model.critical_variance
-    grid = np.unique(np.append(np.linspace(max(points.x.min(), 0.8 * c), min(points.x.max(), 1.25 * c), 90), c))
-    best = [form_profile(name, points.with_kl(row))(grid).best() for row in kl]
-    return [{**parameters, "c": value} for value, parameters in best]
+    low, high = max(points.x.min(), 0.8 * model.critical_variance), min(points.x.max(), 1.25 * model.critical_variance)
+    rows, row_of = np.unique(kl, axis=0, return_inverse=True)
+    best = [minimise(form_profile(name, points.with_kl(row)), low, high, _COARSE).best() for row in rows]
+    return [{**parameters, "c": c} for c, parameters in (best[row] for row in row_of.ravel())]

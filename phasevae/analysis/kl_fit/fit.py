@@ -11,7 +11,7 @@ from phasevae.analysis.kl_fit.cascade import cascade_profile, cascade_start
 from phasevae.analysis.kl_fit.forms import N_PARAMETERS, SINGLE_MODE, Profile, form_profile
 from phasevae.analysis.kl_fit.profile_likelihood import aicc, minimise, profile_interval
 from phasevae.analysis.records import Interval
-from phasevae.analysis.sweep_table import MIN_POINTS, Points, sweep_points, weighted
+from phasevae.analysis.sweep_table import MIN_POINTS, Points, sweep_points, wanted_above, weighted
 from phasevae.theory.conditional import exact_above, thresholds
 from phasevae.theory.ppca import ACTIVE_KL
 
@@ -167,7 +167,7 @@ def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int 
     fits = minimise(profile, low, high, n_coarse)
     c, parameters = fits.best()
     if c == fits.c.max():
-        return FormFit(reason=f"no point beyond the transition: the largest beta * sigma2 is {high:.6g}")
+        return FormFit(reason=f"the best fit has its transition at the largest beta * sigma2; {wanted_above(high)}")
     chi2, dof = float(fits.chi2.min()), n - n_parameters
     if not _beats_constant(points, chi2, dof, n_parameters):
         return FormFit(reason="a constant KL describes the points as well")
