@@ -1,4 +1,4 @@
-"""Do other optimisers reach the KL curve with fewer samples than Adam? Muon, SOAP, K-FAC, rates of layers.
+"""Do other optimisers reach the KL curve with fewer samples than Adam? Muon, SOAP, K-FAC, rates of layers, schedules.
 
     python benchmarks/optimisers.py                                            two hours of one thread
     python benchmarks/optimisers.py --updates adam,muon --samples 1e5,2e5 --batch 128 --seeds 0,1,2
@@ -20,11 +20,21 @@ followed by the update, which replaces what Adam did to some layers:
     fast-latent Adam with three times the learning rate for the layers at the latents
     slow-latent Adam with a third of the learning rate there
 
+`--schedules` trains with each of these learning rates, relative to the largest, after the linear rise of the default:
+
+    cosine      along a cosine to zero; the default
+    linear      along a line to zero
+    quadratic   the square of that line
+    held-half   constant for half of the training, then along a line to zero
+    held-anneal constant while the decoder variance rises, then along a cosine to zero
+    root-anneal the same, then one minus a square root to zero
+
 docs/research/training.md has the results, most of them of a prototype over eight points; here all sixteen count.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -38,7 +48,7 @@ from torch import Tensor
 from phasevae.kernels.mlp import Layer
 from phasevae.model import LOGVAR_RANGE
 from phasevae.spectrum.spectrum import compute_spectrum
-from phasevae.sweeps.settings import Member, Settings
+from phasevae.sweeps.settings import WARMUP, Member, Settings
 from phasevae.training.trainer import Trainer
 
 
@@ -280,6 +290,33 @@ def _inverse(factor: Tensor, damping: float) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(factor + damping * mean * torch.eye(factor.shape[-1])))
 
 
+def _after_annealing(settings: Settings, step: int) -> float:
+    """How much of the training after the annealed part is done, from 0 to 1."""
+    return max(0.0, (step / settings.n_steps - settings.anneal_fraction) / (1 - settings.anneal_fraction))
+
+
+SCHEDULES: dict[str, Callable[[Settings, int], float]] = {
+    "cosine": lambda settings, step: 0.5 * (1 + math.cos(math.pi * step / settings.n_steps)),
+    "linear": lambda settings, step: 1 - step / settings.n_steps,
+    "quadratic": lambda settings, step: (1 - step / settings.n_steps) ** 2,
+    "held-half": lambda settings, step: min(1.0, 2 * (1 - step / settings.n_steps)),
+    "held-anneal": lambda settings, step: 0.5 * (1 + math.cos(math.pi * _after_annealing(settings, step))),
+    "root-anneal": lambda settings, step: 1 - math.sqrt(_after_annealing(settings, step)),
+}
+"""Learning rates of a step relative to the largest, without the rise at the beginning."""
+
+
+def settings_with(schedule: str, **keys: object) -> Settings:
+    """Settings of the given keys whose learning rate follows one of SCHEDULES."""
+
+    class Scheduled(Settings):
+        def learning_rate_at(self, step: int) -> float:
+            rise = min(1.0, (step + 1) / (WARMUP * self.n_steps))
+            return self.learning_rate * rise * SCHEDULES[schedule](self, step)
+
+    return Scheduled(**keys)
+
+
 UPDATES: dict[str, Callable[[Trainer, Tensor], Update]] = {
     "adam": Update,
     "scaled": Scaled,
@@ -311,6 +348,8 @@ def main(words: list[str] | None = None) -> None:
     """Run the command line."""
     parser = make_parser(__doc__)
     parser.add_argument("--updates", type=some_of(UPDATES), default=",".join(UPDATES), help=f"of: {', '.join(UPDATES)}")
+    some = f"of: {', '.join(SCHEDULES)}"
+    parser.add_argument("--schedules", type=some_of(SCHEDULES), default="cosine", help=some)
     parser.add_argument("--set", choices=common.PROBLEMS, default="cascade", help="the data")
     parser.add_argument("--samples", type=numbers(), default="1e5", help="budgets of samples a model")
     parser.add_argument("--seeds", type=numbers(int), default="0,1", help="whole numbers, with commas between")
@@ -321,15 +360,16 @@ def main(words: list[str] | None = None) -> None:
     x = common.make_data(problem, arguments.rows)
     torch.set_num_threads(1)
     lines = []
-    for name in arguments.updates:
-        for samples in arguments.samples:
-            keys = {"n_latent": problem.n_latent, "hidden": common.HIDDEN, "samples": samples, "batch": arguments.batch}
-            runs = [common.Run(x, problem.sigma2, seed, Settings(**keys), 1) for seed in arguments.seeds]
-            rms, seconds = np.transpose([train(name, run, problem) for run in runs])
-            errors = f"{np.median(rms):.4f}", " ".join(f"{value:.4f}" for value in rms)
-            lines.append((name, f"{samples:g}", *errors, f"{seconds.mean():.1f}"))
-            print(*lines[-1], flush=True)
-    print(*markdown_table(("update", "samples", "RMS of KL", "each seed", "seconds"), lines), sep="\n")
+    for name, schedule, samples in itertools.product(arguments.updates, arguments.schedules, arguments.samples):
+        keys = {"n_latent": problem.n_latent, "hidden": common.HIDDEN, "samples": samples, "batch": arguments.batch}
+        settings = settings_with(schedule, **keys)
+        runs = [common.Run(x, problem.sigma2, seed, settings, 1) for seed in arguments.seeds]
+        rms, seconds = np.transpose([train(name, run, problem) for run in runs])
+        errors = f"{np.median(rms):.4f}", " ".join(f"{value:.4f}" for value in rms)
+        lines.append((name, schedule, f"{samples:g}", *errors, f"{seconds.mean():.1f}"))
+        print(*lines[-1], flush=True)
+    columns = ("update", "schedule", "samples", "RMS of KL", "each seed", "seconds")
+    print(*markdown_table(columns, lines), sep="\n")
 
 
 if __name__ == "__main__":

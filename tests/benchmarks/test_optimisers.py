@@ -181,3 +181,21 @@ def test_factors_of_kfac_are_the_fisher_information(x):
             torch.testing.assert_close(
                 torch.linalg.inv(inverse) - damping * mean * torch.eye(len(inverse[0])), factor, rtol=0.02, atol=1e-3
             )
+
+
+@pytest.mark.parametrize("schedule", optimisers.SCHEDULES)
+def test_a_training_follows_the_learning_rates_of_a_schedule(x, schedule):
+    keys = {"n_latent": 2, "hidden": (12, 7), "samples": 64 * 40, "batch": 64}
+    default, settings = Settings(**keys), optimisers.settings_with(schedule, **keys)
+    rates, of_default = ([each.learning_rate_at(step) for step in range(40)] for each in (settings, default))
+    trainer, plain = (Trainer(x, MEMBERS, each) for each in (settings, default))
+    trainer.run(until=40)
+    plain.run(until=40)
+    if schedule == "cosine":
+        assert rates == of_default
+        assert torch.equal(trainer.model.parameters, plain.model.parameters)
+        return
+    assert max(rates) <= settings.learning_rate and 0 <= rates[-1] < 0.1 * settings.learning_rate
+    assert not torch.allclose(trainer.model.parameters, plain.model.parameters, atol=1e-3)
+    held = {"held-half": 20, "held-anneal": 12, "root-anneal": 12}.get(schedule)
+    assert held is None or rates[held] == pytest.approx(settings.learning_rate)
