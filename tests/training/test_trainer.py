@@ -51,7 +51,7 @@ def undisturbed() -> Trainer:
     return whole
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(st.integers(1, 199))
 def test_resumed_training_is_bit_equal(interrupted_at):
     x, whole = gaussian_rows(), undisturbed()
