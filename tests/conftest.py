@@ -16,6 +16,8 @@ from hypothesis import settings
 # A deadline would measure the machine, not the code.
 settings.register_profile("phasevae", deadline=None)
 settings.load_profile("phasevae")
+# For .ci/environments, where the same tests have run before: pytest --hypothesis-profile fewer.
+settings.register_profile("fewer", deadline=None, max_examples=20)
 
 # A test that runs many commands would build all of them anew for each.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
