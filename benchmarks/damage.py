@@ -32,6 +32,7 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from shared import make_parser
 
 from phasevae.artifacts.files import SEAL, file_sha256, read_json, write_json
@@ -134,20 +135,30 @@ class Damage(NamedTuple):
     is_accident: bool
 
 
+@contextlib.contextmanager
+def coarse_figures() -> Iterator[None]:
+    """Have figures drawn with few points and not written: the fonts of a PDF take more time than everything else."""
+    from phasevae.figures.marks import STYLE
+
+    def drawn(stem: Path, figure: Figure, provenance: object) -> tuple[()]:
+        figure.savefig(io.BytesIO(), format="png")
+        return ()
+
+    with mock.patch.dict(STYLE, {"figure.dpi": 20}), mock.patch("phasevae.cli.analysis.write_figure", drawn):
+        yield
+
+
 def run(command: str, out: str = "out/result") -> Outcome:
     """Run a command of phasevae in this process."""
     import shlex
 
     from phasevae.cli import main
-    from phasevae.figures.marks import STYLE
 
-    # Figures of many points take most of the time.
-    coarse = mock.patch.dict(STYLE, {"figure.dpi": 20})
     arguments, errors, printed = sys.argv, io.StringIO(), io.StringIO()
     sys.argv = ["phasevae", *shlex.split(command.replace("{out}", out))]
     try:
         streams = contextlib.redirect_stderr(errors), contextlib.redirect_stdout(printed)
-        with coarse, streams[0], streams[1], warnings.catch_warnings():
+        with coarse_figures(), streams[0], streams[1], warnings.catch_warnings():
             main.main()
         return Outcome(0, errors.getvalue().splitlines(), printed.getvalue(), None)
     except SystemExit as end:

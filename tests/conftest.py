@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import shutil
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import forked
 import pytest
 import torch
 import typer.testing
@@ -16,6 +18,8 @@ from hypothesis import settings
 # A deadline would measure the machine, not the code.
 settings.register_profile("phasevae", deadline=None)
 settings.load_profile("phasevae")
+# For .ci/environments, where the same tests have run before: pytest --hypothesis-profile fewer.
+settings.register_profile("fewer", deadline=None, max_examples=20)
 
 # A test that runs many commands would build all of them anew for each.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
@@ -25,6 +29,13 @@ def pytest_xdist_auto_num_workers() -> int:
     """Two workers a processor, up to 8: half of the time they wait for processes that they started."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(processors, min(2 * processors, 8))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Programs of all workers are forks of one server."""
+    if not hasattr(config, "workerinput"):
+        folder = forked.share_server()
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

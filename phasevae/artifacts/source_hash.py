@@ -193,9 +193,14 @@ def _module(name: str, package: Path) -> _Module:
     file = _file_of(name, package)
     if file is None:
         return _Module(name)
-    text = file.read_text(encoding="utf-8")
-    module = _Module(name, file.name == "__init__.py", text.split("\n"))  # as ast counts lines
-    for statement in _without_docstrings(ast.parse(text, filename=str(file))).body:
+    return _parsed(name, file.name == "__init__.py", file.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _parsed(name: str, is_package: bool, text: str) -> _Module:
+    """The statements of a text. It is cached by the text, so a copy of the package costs no more than its changes."""
+    module = _Module(name, is_package, text.split("\n"))  # as ast counts lines
+    for statement in _without_docstrings(ast.parse(text, filename=name)).body:
         names = list(_bound_names(statement))
         for bound in names:
             module.definitions[bound].append(statement)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from damage import coarse_figures
 from typer.testing import CliRunner
 
 from phasevae import InputError
@@ -65,6 +66,8 @@ def whole(tmp_path_factory):
 def copy(whole, tmp_path, monkeypatch):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    with coarse_figures():
+        yield
 
 
 def set_aside(arguments: list[str]) -> str | None:

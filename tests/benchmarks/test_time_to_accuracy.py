@@ -337,6 +337,7 @@ def test_throughput_counts_the_operations_and_compares_with_sgemm(monkeypatch, r
     monkeypatch.setattr(throughput, "ARCHITECTURES", {"tiny": (5, (7, 6), 2)})
     monkeypatch.setattr(throughput, "SQUARES", (16,))
     monkeypatch.setattr(throughput.loop, "prepare", lambda run: {"workers": 0, "threads": 1})
+    monkeypatch.setattr(throughput, "jax_ensemble", lambda threads: None)  # a minute to compile, where it is installed
     table = throughput.measure(models=2, threads=1, rows=512, seconds=0.02, rounds=1, beside=1)
     assert table["training"].tolist()[:3] == [
         "loop, batch 128",

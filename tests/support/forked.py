@@ -2,7 +2,7 @@
 
 PyTorch, pandas and Snakemake take seconds to import. A server imports them once, and each run is a fork of the server,
 in which the program itself, the package included, is imported and runs as it would anywhere. `run` starts a program
-from a test, `command` is a line for the shell that starts it as well.
+from a test, `command` is a line for the shell that starts it as well. The workers of pytest-xdist share a server.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Mapping
 
+SHARED = "PHASEVAE_TEST_SERVER"
 LIBRARIES = (
     "PIL.Image",
     "fontTools.subset",
@@ -81,18 +82,36 @@ def command(program: str) -> str:
     return f"{sys.executable} -I -S {__file__} {_server()} {program}"
 
 
-@functools.cache
-def _server() -> str:
-    """Address of the server of this process: started when it is first needed, and ended with the process."""
-    import subprocess
+def share_server() -> Path:
+    """Have this process and those that it starts use one server, which ends with this process.
+
+    Returns the server's folder. It holds a pipe that this process keeps open.
+    """
     import tempfile
 
-    address = str(Path(tempfile.mkdtemp(), "socket"))
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    arguments = [sys.executable, __file__, address]
-    server = subprocess.Popen(arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert server.stdout.readline() == b"ready\n"
-    return address
+    folder = Path(tempfile.mkdtemp())
+    os.mkfifo(folder / "open")
+    os.open(folder / "open", os.O_RDWR)
+    os.environ[SHARED] = str(folder)
+    return folder
+
+
+@functools.cache
+def _server() -> str:
+    """Address of the server, which is started when it is first needed."""
+    import subprocess
+
+    import filelock
+
+    folder = Path(os.environ[SHARED])
+    address = folder / "socket"
+    with filelock.FileLock(folder / "lock"), (folder / "open").open() as pipe:
+        if not address.exists():
+            environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+            arguments = [sys.executable, __file__, str(address)]
+            server = subprocess.Popen(arguments, env=environment, stdin=pipe, stdout=subprocess.PIPE)
+            assert server.stdout.readline() == b"ready\n"
+    return str(address)
 
 
 def _started(address: str, request: list, streams: list[int]) -> socket.socket:
@@ -127,7 +146,7 @@ def _received(connection: socket.socket, length: int) -> bytes:
 
 
 def _serve(address: str) -> None:
-    """Start programs until standard input is closed."""
+    """Start programs until the other end of standard input is closed."""
     import gc
     import importlib
     import select
@@ -149,8 +168,6 @@ def _serve(address: str) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _supervise(connection)
         connection.close()
-    Path(address).unlink()
-    Path(address).parent.rmdir()
     os._exit(0)
 
 

@@ -16,7 +16,7 @@ from phasevae.sweeps.points import Source, make_tasks
 from phasevae.sweeps.settings import Settings, training_keys
 from phasevae.training.job import Job
 
-SETTINGS = recipe(hidden=(8,), samples=3200.0)
+SETTINGS = recipe(hidden=(8,), samples=1600.0)
 GRID = {"sigma2": [0.5, 0.8, 1.5], "beta": 1.0, "seeds": [0], "n_buckets": 1}
 
 

@@ -56,7 +56,7 @@ def test_rows_of_a_file_are_those_in_memory(x):
 def assert_same_bytes(folder, x: np.memmap, changes: dict[str, object], condition: Condition | None = None) -> None:
     files = []
     for name, memory in (("memory", None), ("file", SMALL)):
-        settings = recipe(hidden=(8,), samples=3200.0, **changes)
+        settings = recipe(hidden=(8,), samples=1600.0, **changes)
         job = job_in(folder / name, x=x, sigma2=[0.5], settings=settings)
         run_job(replace(job, data_memory=memory, condition=condition))
         files.append(relative(job, files_of(job)))

@@ -230,7 +230,7 @@ def test_the_command_stops_within_five_seconds_of_sigterm(tmp_path):
     """Seconds of its own: on a machine that is busy with other things they are long."""
     arguments = [*saved_job(tmp_path), "--checkpoint-seconds", "1000"]
     settings = arguments[arguments.index("--settings") + 1]
-    longer = settings.replace('"samples":3200', '"samples":3200000')
+    longer = settings.replace('"samples":1600', '"samples":1600000')
     assert longer != settings
     arguments[arguments.index(settings)] = longer
     process = subprocess.Popen([*PHASEVAE, *arguments], stderr=subprocess.PIPE, text=True)

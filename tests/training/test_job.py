@@ -107,7 +107,7 @@ def test_the_time_of_a_training_includes_that_before_interruptions(tmp_path, mon
     monkeypatch.setattr(Trainer, "_train", timed)
     monkeypatch.setattr(job_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     job = job_in(tmp_path)
-    for at in (40, 70):
+    for at in (20, 45):
         with pytest.raises(InterruptedTrainingError):
             run_job(job, lambda trainer, at=at: os.kill(os.getpid(), signal.SIGTERM) if trainer.step == at else None)
     run_job(job)
@@ -143,7 +143,7 @@ def test_killed_at_random_moments_the_numbers_are_those_of_an_undisturbed_run(fi
         "print('ready', flush=True); run_job(job_in(Path(sys.argv[2]), checkpoint_seconds=0.01))"
     )
     command = [sys.executable, "-c", script, str(Path(job_runs.__file__).parent), str(tmp_path)]
-    delays = np.random.default_rng(7).uniform(0.0, 0.6, size=3)
+    delays = np.random.default_rng(7).uniform(0.0, 0.6, size=2)
     for delay in delays:
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"ready\n"
@@ -184,7 +184,7 @@ def test_a_point_that_has_not_converged_gets_twice_the_samples_until_it_has(one_
     assert [next_budget(task) for task in enough.tasks] == [None, 2, None]
     assert run_job(enough) == [job.tasks[1].folder]
     assert [point["extended"] for point in records(job).values()] == [1, 4, 1]
-    assert [point["samples"] for point in records(job).values()] == [3200, 12800, 3200]
+    assert [point["samples"] for point in records(job).values()] == [1600, 6400, 1600]
     assert all(point["converged"] for point in records(job).values())
     kept = {path: content for path, content in first.items() if path.parent != job.tasks[1].folder}
     assert kept.items() <= files_of(job).items()

@@ -14,7 +14,7 @@ from phasevae.artifacts.tables import read_table
 
 pytestmark = pytest.mark.workflow
 
-TINY = {"sigma2_ratio": [0.3, 1.2], "seeds": [0], "samples": 640, "batch": 64, "n_latent": 2, "n_buckets": 1}
+TINY = {"sigma2_ratio": [0.3], "seeds": [0], "samples": 640, "batch": 64, "n_latent": 2, "n_buckets": 1}
 SWEEP = "results/digits_conv/sweep.csv"
 AGAIN = {"train_digits_conv_0", "collect"}
 
@@ -40,7 +40,7 @@ def finished(tmp_path_factory) -> Path:
 
 
 def test_the_example_trains_the_convolutions(finished):
-    assert len(read_table(finished / SWEEP, "sweep")) == 2
+    assert len(read_table(finished / SWEEP, "sweep")) == 1
     point = read_json(finished / "results/digits_conv/points/ratio=0.3,seed=0/point.json", (), "point")
     assert point["settings"]["network"]["input_shape"] == [1, 8, 8]
     assert point["settings"]["network"]["build"] == "build"
