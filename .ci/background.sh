@@ -1,4 +1,4 @@
-# For the scripts of this folder: commands that run beside others, as long as a processor is idle.
+# For the scripts of this folder: commands that run beside others.
 #   beside NAME COMMAND...    starts a command; what it prints is kept
 #   finished NAME [LINES]     waits for it and shows what it printed, or its last lines; ends the script if it failed
 # The script's folder SCRATCH and what still runs beside it end with the script.

@@ -27,7 +27,7 @@ followed by the update, which replaces what Adam did to some layers:
     quadratic   the square of that line
     held-half   constant for half of the training, then along a line to zero
     held-anneal constant while the decoder variance rises, then along a cosine to zero
-    root-anneal the same, then one minus a square root to zero
+    root-anneal constant while the decoder variance rises, then along one minus a square root to zero
 
 docs/research/training.md has the results, most of them of a prototype over eight points; here all sixteen count.
 """

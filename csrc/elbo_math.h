@@ -280,8 +280,8 @@ PHASEVAE_INLINE T cut_off(T moment, double least) {
   return std::abs(moment) < static_cast<T>(least) ? T(0) : moment;
 }
 
-// The least moments change a parameter by less than 1e-22 of the rate, and the denominator by less than 1e-10 of
-// epsilon.
+// A first moment that is cut off would change a parameter by less than 1e-20 of the rate, also where steady gradients
+// keep it below the least one; a second moment the denominator by less than 1e-8 of epsilon.
 template <class T>
 PHASEVAE_INLINE void adam(const AdamFactors<T>& f, T gradient, T& parameter, T& first, T& second) {
   first = cut_off(first + (gradient - first) * f.gain1, 1e-30);

@@ -89,7 +89,8 @@ class SweepResult:
             Of each of the `warnings` of the result, and of its `reason` if there is no critical variance.
         """
         fit = self._analysis(**options)
-        reason = [] if fit.reason is None else [f"critical_variance is None: {fit.reason}"]
+        # Of a hierarchy with a fixed variance nothing is meant to be fitted: its phases are the result.
+        reason = [] if fit.reason is None or fit.hierarchy else [f"critical_variance is None: {fit.reason}"]
         for line in [*fit.warnings, *reason]:
             warnings.warn(line, UserWarning, stacklevel=2)
         return fit

@@ -137,6 +137,16 @@ def test_conditions_and_hierarchies_are_settings_as_in_a_configuration():
     assert two.sweep["beta_top"].tolist() == [1.0, 2.0]
 
 
+def test_a_hierarchy_whose_phases_are_the_result_does_not_warn_of_a_critical_variance():
+    hierarchy = {"n_top": 1, "beta_top": [1.0, 2.0], "posterior_variance": 0.25}
+    made = sweep(None, rows(), weights=[0.5, 1.2], hierarchy=hierarchy, **SMALL)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit = made.fit()
+    assert fit.hierarchy is not None and fit.critical_variance is None and fit.reason
+    assert not any("critical_variance" in str(each.message) for each in caught)
+
+
 def test_default_weights_go_around_the_predicted_thresholds():
     made = sweep(None, rows(), **{**SMALL, "samples": 32})
     for threshold in made.prediction.thresholds:

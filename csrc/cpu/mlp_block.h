@@ -92,7 +92,7 @@ PHASEVAE_INLINE void layer_gradients(const float* in, const float* out, int64_t 
       put(of_bias + column + v * kLanes, fan_out - column - v * kLanes, add, total);
     }
     for (int64_t row = 0; row < fan_in; row += kRowsOf<kVectors>) {
-      for (int64_t r = 0; r < kRowsOf<kVectors>; ++r) {
+      for (int64_t r = 0; r < least(kRowsOf<kVectors>, fan_in - row); ++r) {
         for (int v = 0; v < kVectors; ++v) {
           // The gradients of a network rarely stay in the second-level cache between two blocks.
           __builtin_prefetch(gradients + (row + r) * fan_out + column + v * kLanes, 1);

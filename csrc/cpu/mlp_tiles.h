@@ -17,7 +17,7 @@ PHASEVAE_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 PHASEVAE_INLINE void copy(const float* from, int64_t count, float* to) { std::memcpy(to, from, count * sizeof(float)); }
 PHASEVAE_INLINE void clear(float* to, int64_t count) { std::memset(to, 0, count * sizeof(float)); }
 
-// Rows of a tile of so many vectors of columns: a narrow tile has more, as each sum waits for its last addition.
+// Rows of a tile with this many vectors of columns. A narrow tile has more, as each sum waits for its last addition.
 template <int Vectors>
 constexpr int64_t kRowsOf = Vectors == 1 ? 2 * kTileRows : kTileRows;
 

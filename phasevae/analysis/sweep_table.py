@@ -172,7 +172,7 @@ def check_belongs(table: pd.DataFrame, name: str, sweep: pd.DataFrame) -> None:
 
 
 def wanted_above(x: float) -> str:
-    """Say which points a sweep lacks that does not reach beyond the transition: those above its largest abscissa."""
+    """Say which points to add if a sweep ends before the transition: those above its largest abscissa."""
     return f"add points with beta * sigma2 above {x:.6g} (larger decoder variances or KL weights)"
 
 

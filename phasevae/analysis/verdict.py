@@ -21,13 +21,14 @@ _ACTIVE = {
 def verdict(point: CriticalPoint) -> str:
     """Say in a few sentences where the latents collapse, and whether this was predicted.
 
-    The last sentence says so if no point of the sweep has converged. `warnings` of the result tell of some points.
+    The last sentence says if no point of the sweep has converged. If only some have not, `warnings` says so.
     """
     return f"{_result(point)} {_unconverged(point)}".rstrip()
 
 
 def _unconverged(point: CriticalPoint) -> str:
-    if not isinstance(point, Analysis):
+    # The convergence of a hierarchy may be that of its first level alone.
+    if not isinstance(point, Analysis) or point.hierarchy is not None:
         return ""
     n_points = point.n_points + point.convergence.n_left_out
     if not all_unconverged(point.convergence, n_points):

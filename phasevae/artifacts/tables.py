@@ -139,7 +139,8 @@ def read_tables(
     Raises
     ------
     InputError
-        For the first file that `read_table` refuses.
+        For a file that `read_table` refuses, as it does: for the first without its digest, else for the first whose
+        content is wrong.
     """
     import pandas as pd
 
@@ -159,6 +160,9 @@ def _checked_together(
     """Parse and check tables with the same header as one, as `read_tables` returns it; None if any check fails."""
     header = contents[0].partition(b"\n")[0] + b"\n"
     if not all(content.startswith(header) and content.endswith(b"\n") for content in contents):
+        return None
+    # Only without them is every line feed the end of a row or of a blank line.
+    if any(b"\r" in content or b'"' in content for content in contents):
         return None
     n_rows = [content.count(b"\n") - 1 for content in contents]
     joined = header + b"".join(content[len(header) :] for content in contents)

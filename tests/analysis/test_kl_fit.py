@@ -233,6 +233,16 @@ def test_a_transition_at_the_end_of_the_search_asks_for_larger_variances():
     assert result.critical_variance is None and result.reason == result.models["cascade"].reason == expected
 
 
+def test_a_window_that_ends_before_the_transition_asks_for_a_wider_one():
+    grid = np.linspace(0.45, 1.4, 20)
+    table = exact_sweep([1.0, 0.3], grid, n=1)
+    result = fit_critical_point(table, spectrum_of([1.0, 0.3]), 1, model="log", window=(0.5, 0.9))
+    largest = grid[grid <= 0.9].max()
+    assert result.reason == (
+        f"the best fit has its transition at the end of the window, {largest:.6g}; choose a window that reaches further"
+    )
+
+
 def test_a_window_with_too_few_points_leaves_the_form_out():
     result = fit_critical_point(exact_sweep(grid=[0.7, 0.75, 0.8, 0.85, 0.89, 0.97, 1.05, 1.1]), SPECTRUM, 4)
     assert result.model == "cascade" and result.critical_variance is not None
@@ -263,7 +273,7 @@ def test_the_bootstrap_resolves_seeds_that_hardly_differ(sd):
     result = fit_critical_point(pd.concat(tables), spectrum_of([1.0, 0.4], skewness=0.5), 1)
     assert result.model == "log"
     low, high = result.bootstrap.ci95
-    # t(5) = 2.57; a standard deviation of 200 resamples scatters by 5 %, and the last grid of each fit is 4e-5 wide.
+    # t(5) = 2.57; a standard deviation of 200 resamples scatters by 5 %, and the last grid of each fit is 3e-5 wide.
     assert (high - low) / 2 == pytest.approx(2.57 * shifts.std(ddof=1) / np.sqrt(6), rel=0.2)
 
 

@@ -198,6 +198,16 @@ def test_many_tables_are_read_as_each_is(tmp_path, second):
     assert origin.tolist() == [number for number, rows in enumerate(each) for _ in range(len(rows))]
 
 
+def test_ends_of_lines_that_make_up_for_each_other_leave_rows_with_their_table(tmp_path):
+    rows = [f"{step},64,0.2,-14,0.1,5" for step in range(1, 6)]
+    paths = histories(tmp_path, "", "")
+    contents = "\n\n".join(rows[:2]) + "\n", "\n".join(rows[2:4]) + "\r" + rows[4] + "\n"
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes((HISTORY + content).encode())
+    table, origin = read_histories(paths)
+    assert table["step"].tolist() == [1, 2, 3, 4, 5] and origin.tolist() == [0, 0, 1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

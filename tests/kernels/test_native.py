@@ -381,7 +381,7 @@ def test_adam_is_torchs(device, dtype, tolerance, monkeypatch):
 
 
 @on_devices
-def test_moments_without_a_gradient_end_at_zero_and_leave_the_parameters_to_torchs_adam(device, monkeypatch):
+def test_moments_without_a_gradient_end_at_zero_and_the_parameters_are_those_of_torchs_adam(device, monkeypatch):
     """They would become denormal numbers, which are slow."""
     monkeypatch.setenv("PHASEVAE_BACKEND", f"native_{device}")
     monkeypatch.setattr(dispatch, "_chosen", {})
@@ -390,6 +390,8 @@ def test_moments_without_a_gradient_end_at_zero_and_leave_the_parameters_to_torc
     expected, adam = torch.optim.Adam([leaf], lr=1e-2), Adam(parameters)
     rate = torch.tensor(1e-2, dtype=torch.float64, device=device)
     smallest = torch.finfo(torch.float32).smallest_normal
+    adam.moments[1][1, :8] = 1.2e-36  # what a second moment is after some 70,000 steps
+    gradient[1, :8] = 0
     for step in range(1000):
         leaf.grad = gradient if step == 0 else torch.zeros_like(gradient)
         leaf.grad[0] = gradient[0]
@@ -399,6 +401,7 @@ def test_moments_without_a_gradient_end_at_zero_and_leave_the_parameters_to_torc
     of_torch = expected.state[leaf]["exp_avg"]
     assert ((of_torch[1] != 0) & (of_torch[1].abs() < smallest)).any()
     assert (adam.moments[0][1] == 0).all() and (adam.moments[0][0] != 0).all()
+    assert (adam.moments[1][1, :8] == 0).all() and (adam.moments[1][1, 8:] != 0).all()
     assert torch.allclose(parameters, leaf.detach(), rtol=1e-4, atol=1e-6)
 
 

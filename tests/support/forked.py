@@ -93,6 +93,8 @@ def share_server() -> Path:
     os.mkfifo(folder / "open")
     os.open(folder / "open", os.O_RDWR)
     os.environ[SHARED] = str(folder)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    (folder / "environment").write_text(json.dumps(environment), encoding="utf-8")
     return folder
 
 
@@ -107,7 +109,8 @@ def _server() -> str:
     address = folder / "socket"
     with filelock.FileLock(folder / "lock"), (folder / "open").open() as pipe:
         if not address.exists():
-            environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+            # Not the present one, in which a test may have set what is read at import.
+            environment = json.loads((folder / "environment").read_text(encoding="utf-8"))
             arguments = [sys.executable, __file__, str(address)]
             server = subprocess.Popen(arguments, env=environment, stdin=pipe, stdout=subprocess.PIPE)
             assert server.stdout.readline() == b"ready\n"

@@ -143,7 +143,7 @@ def test_killed_at_random_moments_the_numbers_are_those_of_an_undisturbed_run(fi
         "print('ready', flush=True); run_job(job_in(Path(sys.argv[2]), checkpoint_seconds=0.01))"
     )
     command = [sys.executable, "-c", script, str(Path(job_runs.__file__).parent), str(tmp_path)]
-    delays = np.random.default_rng(7).uniform(0.0, 0.6, size=2)
+    delays = np.random.default_rng(7).uniform(0.0, 0.3, size=3)
     for delay in delays:
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"ready\n"

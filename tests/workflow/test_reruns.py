@@ -28,7 +28,8 @@ RESULTS = Path("results") / "tiny"
 TARGETS = [str(RESULTS / name) for name in ("sweep.csv", "fit.json", "figures/kl.png", "figures/spectrum.png")]
 OF_LONGER = "results/longer/sweep.csv"
 
-DATA = {"dataset", "spectrum", "figure_spectrum"}
+SPECTRUM = {"spectrum", "figure_spectrum"}
+DATA = {"dataset"} | SPECTRUM
 PLAN = {"plan"}
 TRAINING = {"train_tiny_0", "train_tiny_1"}
 FIT = {"fit", "figure_kl"}
@@ -51,6 +52,12 @@ CODE_ROWS = {
     "a form of the fit": ("analysis/kl_fit/forms.py", r"(def _logs\(.*?:\n    )(\S)", INTO, FIT),
     "a threshold of convergence": ("sweeps/convergence.py", "DEVIATION = 4e-3", "DEVIATION = 6e-3", TABLES),
     "the training": ("kernels/adam.py", "= 0.9, 0.999,", "= 0.9, 0.99,", TRAINING | TABLES),
+    "what a spectrum is": (
+        "spectrum/spectrum.py",
+        r"(def spectrum_of\(.*?:\n    )(\S)",
+        INTO,
+        SPECTRUM | FIT,
+    ),
     "what a point measures": ("measurement/measure.py", "PAIRS = 8", "PAIRS = 9", TRAINING | TABLES),
     "words, layout": (
         "training/trainer.py",
@@ -67,7 +74,7 @@ PLANNED = ("a figure's code", "a form of the fit", "the training")
 """The rows that dry runs show, one for each rule; those that run nothing are shown together."""
 CODE_OF = {
     ("dataset", "synthetic"): DATA | TRAINING | TABLES,
-    ("spectrum",): {"spectrum", "figure_spectrum"} | FIT,
+    ("spectrum",): SPECTRUM | FIT,
     ("plan",): PLAN | TRAINING | TABLES,
     ("train",): TRAINING | TABLES,
     ("collect",): TABLES,
@@ -110,7 +117,7 @@ def test_nothing_runs_again_without_a_change(reruns):
     assert reruns(*TARGETS, OF_LONGER) == set()
 
 
-# Before the tests that edit the code, after which its hashes are found anew.
+# Before the tests that edit the code, after which its hashes are computed anew.
 def test_how_and_where_it_runs_and_the_spelling_of_the_configuration(reruns):
     how = ["--config", "train_threads=2", "device=cpu", "--default-resources", "mem_mb=9000"]
     assert reruns(*TARGETS, *how, sigma2=[5, 1.00, 3.5e0]) == set()

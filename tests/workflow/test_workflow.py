@@ -170,6 +170,7 @@ def report(finished) -> Path:
     path = finished.folder / "results" / "report.html"
     result = snakemake(finished.folder, *finished.configured(), "--report", str(path))
     assert result.returncode == 0, result.stdout
+    assert "RuntimeWarning" not in result.stdout
     return path
 
 

@@ -64,7 +64,7 @@ def seed_bootstrap(points: Points, kl_by_seed: NDArray, name: str, model: FormFi
     name
         Name of the form.
     model
-        Its fit, where the fits to resampled seeds start.
+        Its fit, near which the resampled seeds are fitted.
     """
     from scipy.stats import t
 

@@ -82,7 +82,7 @@ def fit_models(
             models[name] = FormFit(reason="no spectrum and no second eigenvalue in the cascade to place the window")
             continue
         inside = inside_window(points, window or (edge, np.inf))
-        models[name] = fit_form(inside, form_profile(name, inside), N_PARAMETERS[name])
+        models[name] = fit_form(inside, form_profile(name, inside), N_PARAMETERS[name], largest=float(points.x.max()))
     criteria = {name: models[name].aicc for name in SINGLE_MODE if models[name].aicc is not None}
     likelihood = {name: np.exp((min(criteria.values()) - value) / 2) for name, value in criteria.items()}
     for name, value in likelihood.items():
@@ -144,7 +144,9 @@ def _free_cascade(points: Points, n_modes: int, spectrum: Spectrum | None) -> li
     return starts
 
 
-def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int = 200) -> FormFit:
+def fit_form(
+    points: Points, profile: Profile, n_parameters: int, n_coarse: int = 200, largest: float | None = None
+) -> FormFit:
     """Fit the critical point of one form, with its profile-likelihood interval.
 
     Parameters
@@ -157,6 +159,8 @@ def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int 
         Number of parameters, the critical point included.
     n_coarse
         Critical points on the first grid of the search.
+    largest
+        Largest abscissa of the sweep, if the window may end below it.
     """
     n = points.x.size
     if n < n_parameters + 1:
@@ -167,7 +171,11 @@ def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int 
     fits = minimise(profile, low, high, n_coarse)
     c, parameters = fits.best()
     if c == fits.c.max():
-        return FormFit(reason=f"the best fit has its transition at the largest beta * sigma2; {wanted_above(high)}")
+        if largest is not None and high < largest:
+            end = f"the end of the window, {high:.6g}; choose a window that reaches further"
+        else:
+            end = f"the largest beta * sigma2; {wanted_above(high)}"
+        return FormFit(reason=f"the best fit has its transition at {end}")
     chi2, dof = float(fits.chi2.min()), n - n_parameters
     if not _beats_constant(points, chi2, dof, n_parameters):
         return FormFit(reason="a constant KL describes the points as well")
