@@ -21,9 +21,9 @@ _ACTIVE = {
 def verdict(point: CriticalPoint) -> str:
     """Say in a few sentences where the latents collapse, and whether this was predicted.
 
-    The last sentence says if no point of the sweep has converged. If only some have not, `warnings` says so.
+    The first sentence says if no point of the sweep has converged. If only some have not, `warnings` says so.
     """
-    return f"{_result(point)} {_unconverged(point)}".rstrip()
+    return f"{_unconverged(point)} {_result(point)}".lstrip()
 
 
 def _unconverged(point: CriticalPoint) -> str:

@@ -233,14 +233,20 @@ def test_a_transition_at_the_end_of_the_search_asks_for_larger_variances():
     assert result.critical_variance is None and result.reason == result.models["cascade"].reason == expected
 
 
-def test_a_window_that_ends_before_the_transition_asks_for_a_wider_one():
-    grid = np.linspace(0.45, 1.4, 20)
-    table = exact_sweep([1.0, 0.3], grid, n=1)
-    result = fit_critical_point(table, spectrum_of([1.0, 0.3]), 1, model="log", window=(0.5, 0.9))
-    largest = grid[grid <= 0.9].max()
-    assert result.reason == (
-        f"the best fit has its transition at the end of the window, {largest:.6g}; choose a window that reaches further"
-    )
+@pytest.mark.parametrize("end", [0.75, 0.9])
+def test_a_window_that_ends_before_the_transition_asks_for_a_wider_one(end):
+    """A form with a floor would find a transition among the active points."""
+    result = fit_critical_point(exact_sweep(), SPECTRUM, 4, model="log", window=(0.5, end))
+    assert result.critical_variance is None
+    assert result.reason.startswith("none collapsed in the window")
+    assert result.reason.endswith("choose a window that reaches further")
+
+
+def test_a_window_that_the_cascade_does_not_heed_is_named():
+    whole, inside = (fit_critical_point(exact_sweep(), SPECTRUM, 4, window=window) for window in (None, (0.7, 1.15)))
+    assert whole.model == inside.model == "cascade" and inside.critical_variance == whole.critical_variance
+    assert not any("no effect" in line for line in whole.warnings)
+    assert any(line.startswith("window: has no effect on the cascade") for line in inside.warnings)
 
 
 def test_a_window_with_too_few_points_leaves_the_form_out():

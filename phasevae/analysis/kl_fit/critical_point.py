@@ -153,7 +153,7 @@ def fit_critical_point(
         models=models,
         spread=_spread(models),
         window=chosen.window,
-        warnings=_warnings(name, models, spectrum),
+        warnings=_warnings(name, models, spectrum, window),
         reason=chosen.reason,
         model_reason=why,
     )
@@ -202,9 +202,13 @@ def _spread(models: Mapping[str, FormFit]) -> Spread | None:
     return Spread(mean, float(np.sqrt(weight @ (c - mean) ** 2)), [float(c.min()), float(c.max())])
 
 
-def _warnings(name: str, models: Mapping[str, FormFit], spectrum: Spectrum | None) -> list[str]:
+def _warnings(
+    name: str, models: Mapping[str, FormFit], spectrum: Spectrum | None, window: tuple[float, float] | None
+) -> list[str]:
     """What is known to mislead in the fits."""
     warnings = []
+    if name == "cascade" and window is not None:
+        warnings.append("window: has no effect on the cascade, whose fit gives the critical variance; choose a model")
     edge = second_eigenvalue(spectrum, models["cascade"])
     log, power = models["log"], models["power"]
     if log.window and edge is not None and log.window[0] < edge * (1 - 1e-9):

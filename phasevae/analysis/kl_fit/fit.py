@@ -11,7 +11,7 @@ from phasevae.analysis.kl_fit.cascade import cascade_profile, cascade_start
 from phasevae.analysis.kl_fit.forms import N_PARAMETERS, SINGLE_MODE, Profile, form_profile
 from phasevae.analysis.kl_fit.profile_likelihood import aicc, minimise, profile_interval
 from phasevae.analysis.records import Interval
-from phasevae.analysis.sweep_table import MIN_POINTS, Points, sweep_points, wanted_above, weighted
+from phasevae.analysis.sweep_table import COLLAPSED_KL, MIN_POINTS, Points, sweep_points, wanted_above, weighted
 from phasevae.theory.conditional import exact_above, thresholds
 from phasevae.theory.ppca import ACTIVE_KL
 
@@ -82,7 +82,13 @@ def fit_models(
             models[name] = FormFit(reason="no spectrum and no second eigenvalue in the cascade to place the window")
             continue
         inside = inside_window(points, window or (edge, np.inf))
-        models[name] = fit_form(inside, form_profile(name, inside), N_PARAMETERS[name], largest=float(points.x.max()))
+        if window is not None and inside.kl.min() > COLLAPSED_KL:
+            models[name] = FormFit(
+                reason=f"none collapsed in the window: KL is above {COLLAPSED_KL} nats at every point; choose a window "
+                "that reaches further"
+            )
+            continue
+        models[name] = fit_form(inside, form_profile(name, inside), N_PARAMETERS[name])
     criteria = {name: models[name].aicc for name in SINGLE_MODE if models[name].aicc is not None}
     likelihood = {name: np.exp((min(criteria.values()) - value) / 2) for name, value in criteria.items()}
     for name, value in likelihood.items():
@@ -144,9 +150,7 @@ def _free_cascade(points: Points, n_modes: int, spectrum: Spectrum | None) -> li
     return starts
 
 
-def fit_form(
-    points: Points, profile: Profile, n_parameters: int, n_coarse: int = 200, largest: float | None = None
-) -> FormFit:
+def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int = 200) -> FormFit:
     """Fit the critical point of one form, with its profile-likelihood interval.
 
     Parameters
@@ -159,8 +163,6 @@ def fit_form(
         Number of parameters, the critical point included.
     n_coarse
         Critical points on the first grid of the search.
-    largest
-        Largest abscissa of the sweep, if the window may end below it.
     """
     n = points.x.size
     if n < n_parameters + 1:
@@ -171,11 +173,7 @@ def fit_form(
     fits = minimise(profile, low, high, n_coarse)
     c, parameters = fits.best()
     if c == fits.c.max():
-        if largest is not None and high < largest:
-            end = f"the end of the window, {high:.6g}; choose a window that reaches further"
-        else:
-            end = f"the largest beta * sigma2; {wanted_above(high)}"
-        return FormFit(reason=f"the best fit has its transition at {end}")
+        return FormFit(reason=f"the best fit has its transition at the largest beta * sigma2; {wanted_above(high)}")
     chi2, dof = float(fits.chi2.min()), n - n_parameters
     if not _beats_constant(points, chi2, dof, n_parameters):
         return FormFit(reason="a constant KL describes the points as well")
