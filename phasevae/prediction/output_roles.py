@@ -130,7 +130,7 @@ class RoleFinder:
         if all(bool(part.isfinite().all()) for part in values):
             self._count += values[0].numel()
             sums = {key: total + _statistics(values, *key, self._noise_scale) for key, total in sums.items()}
-        misfits = {key: float(total @ total) / max(self._count, 1) for key, total in sums.items()}
+        misfits = {key: _misfit(total) / max(self._count, 1) for key, total in sums.items()}
         largest = max(LARGEST_MISFIT, ROUNDING * self._count)
         if not min(misfits.values()) < largest:
             raise _unclear(values, "of which none is a sample of the two that would be mu and logvar")
@@ -192,6 +192,13 @@ def _statistics(values: Sequence[Tensor], roles: Roles, z: int, noise_scale: flo
     )
     statistics = statistics.cpu().numpy()  # all at once: each transfer waits for the device
     return count * statistics if np.isfinite(statistics).all() else np.full(N_STATISTICS, np.inf)
+
+
+def _misfit(total: NDArray) -> float:
+    """Sum of the squares of statistics. Of the two correlations with the mean only the larger counts: where latents are
+    alike, or there is one, they are the same number."""
+    mean, width, of_all, *of_width, of_latents = total**2
+    return float(mean + width + sum(of_width) + max(of_all, of_latents))
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

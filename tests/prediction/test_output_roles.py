@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from monitor_reports import quiet_report
 from torch.distributions import Normal, kl_divergence
@@ -49,6 +49,8 @@ def watched(monitor, series):
 
 
 @settings(max_examples=20, deadline=None)
+# The noise is correlated with the mean by chance, 3.3 standard errors.
+@example(kind="logvar", order=(0, 1, 2), rows=70, n=1, seed=9722, scale=2.0, level=0.0, noise_scale=0.3)
 @given(
     kind=st.sampled_from(SPREAD_KINDS),
     order=st.sampled_from(ORDERS),
