@@ -86,12 +86,13 @@ class SweepResult:
         Warns
         -----
         UserWarning
-            Of each of the `warnings` of the result, and of its `reason` if there is no critical variance.
+            Of each of the `warnings` of the result, and of its `reason` and `advice` if there is no critical variance.
         """
         fit = self._analysis(**options)
         # Of a hierarchy with a fixed variance nothing is meant to be fitted: its phases are the result.
-        reason = [] if fit.reason is None or fit.hierarchy else [f"critical_variance is None: {fit.reason}"]
-        for line in [*fit.warnings, *reason]:
+        reasons = [] if fit.hierarchy else [text for text in (fit.reason, fit.advice) if text is not None]
+        missing = [f"critical_variance is None: {'; '.join(reasons)}"] if reasons else []
+        for line in [*fit.warnings, *missing]:
             warnings.warn(line, UserWarning, stacklevel=2)
         return fit
 

@@ -70,9 +70,10 @@ def test_a_fit_warns_of_what_it_cannot_be_trusted_with(result):
     with pytest.warns(UserWarning) as caught:
         fit = bad.fit()
     lines = [str(each.message) for each in caught]
-    assert lines == [*fit.warnings, f"critical_variance is None: {fit.reason}"]
+    assert lines == [*fit.warnings, f"critical_variance is None: {fit.reason}; {fit.advice}"]
     assert lines[0].startswith("1 of 8 points has not converged, sigma2 = 0.3: train longer, or leave it out")
-    assert lines[-1].endswith("add points with beta * sigma2 above 1.4 (larger decoder variances or KL weights)")
+    predicted = f"{result.spectrum.critical_variance:.4g}"
+    assert lines[-1].endswith(f"above 1.4; the spectrum predicts the transition at sigma2 = {predicted}")
     assert "--" not in " ".join(lines)
     assert {each.filename for each in caught} == {__file__}
     with warnings.catch_warnings(action="error"):

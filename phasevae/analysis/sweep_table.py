@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.errors import InputError
-from phasevae.theory.ppca import ACTIVE_KL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,19 +17,36 @@ if TYPE_CHECKING:
     from phasevae.spectrum.spectrum import Spectrum
 
 
+BETA, BETA_SIGMA2 = "beta", "beta * sigma2"
+"""Names of the abscissa."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The quantity that the user of a sweep has varied: its name, and what a value of 1 is in x = beta * sigma2."""
+
+    name: str = BETA_SIGMA2
+    unit: float = 1.0
+
+    def at(self, x: float, digits: int = 6) -> str:
+        """Return an abscissa as a value of this quantity, with some significant digits."""
+        return f"{x / self.unit:.{digits}g}"
+
+
 @dataclass(frozen=True)
 class Points:
     """Measured KL at each x = beta * sigma2, ascending: KL in nats, weights 1 / (standard error) and the number of
-    trained models behind each mean, all of shape [n]."""
+    trained models behind each mean, all of shape [n]. Advice is given in the quantity that was varied."""
 
     x: NDArray
     kl: NDArray
     weight: NDArray
     count: NDArray
+    swept: Swept = Swept()
 
     def select(self, keep: NDArray) -> Points:
         """Return the points at a boolean mask."""
-        return Points(self.x[keep], self.kl[keep], self.weight[keep], self.count[keep])
+        return replace(self, x=self.x[keep], kl=self.kl[keep], weight=self.weight[keep], count=self.count[keep])
 
     def above(self, lower: float) -> Points:
         """Return the points with x >= lower."""
@@ -43,9 +59,6 @@ class Points:
 
 IDENTITY = ("sigma2", "beta", "seed")
 """Columns that identify a point."""
-
-BETA, BETA_SIGMA2 = "beta", "beta * sigma2"
-"""Names of the abscissa."""
 
 COLLAPSED_KL = 5e-3
 """A sweep whose KL exceeds this many nats everywhere has no collapsed point (2.5 times the error of such a point)."""
@@ -136,7 +149,7 @@ def sweep_points(sweep: pd.DataFrame) -> Points:
     """Average the KL of a sweep over seeds and weight it by the scatter of trained networks."""
     means = seed_means(sweep, ["kl"])["kl"]
     x, kl, count = means.index.to_numpy(), means["mean"].to_numpy(), means["count"].to_numpy()
-    return weighted(Points(x, kl, np.ones_like(kl), count))
+    return weighted(Points(x, kl, np.ones_like(kl), count, swept_quantity(sweep)))
 
 
 def weighted(points: Points, critical: float | None = None) -> Points:
@@ -152,7 +165,7 @@ def weighted(points: Points, critical: float | None = None) -> Points:
     variance = (SD_ABSOLUTE + SD_RELATIVE * np.abs(points.kl)) ** 2 / points.count
     if critical is not None:
         variance += (SD_CRITICAL / (1 + (np.log(points.x / critical) / CRITICAL_WIDTH) ** 2)) ** 2
-    return Points(points.x, points.kl, variance**-0.5, points.count)
+    return replace(points, weight=variance**-0.5)
 
 
 def of_condition(dimensions: pd.DataFrame, value: str = "") -> pd.DataFrame:
@@ -169,24 +182,6 @@ def check_belongs(table: pd.DataFrame, name: str, sweep: pd.DataFrame) -> None:
         if point not in known:
             place = ", ".join(f"{key}={value:g}" for key, value in zip(IDENTITY, point, strict=True))
             raise InputError(f"{name}: {place} is not a point of the sweep, must be a table of the same sweep")
-
-
-def wanted_above(x: float) -> str:
-    """Say which points to add if a sweep ends before the transition: those above its largest abscissa."""
-    return f"add points with beta * sigma2 above {x:.6g} (larger decoder variances or KL weights)"
-
-
-def undetermined(points: Points) -> str | None:
-    """Return why the points cannot enclose a transition, or None."""
-    if points.x.size < MIN_POINTS:
-        return f"{points.x.size} values of beta * sigma2, needs {MIN_POINTS}"
-    if points.kl.max() < ACTIVE_KL:
-        return f"all collapsed: KL is below {ACTIVE_KL} nats at every point"
-    if points.kl.min() > COLLAPSED_KL:
-        return f"none collapsed: KL is above {COLLAPSED_KL} nats at every point; {wanted_above(points.x[-1])}"
-    if points.kl[-1] > ACTIVE_AGAIN:
-        return f"KL is {points.kl[-1]:.3g} nats at the largest beta * sigma2, though it is collapsed at smaller ones"
-    return None
 
 
 def kl_by_seed(sweep: pd.DataFrame, x: NDArray) -> NDArray:
@@ -213,3 +208,13 @@ def over_beta(table: pd.DataFrame) -> bool:
 def abscissa_name(table: pd.DataFrame) -> str:
     """Name of the abscissa of a sweep: "beta", or "beta * sigma2"."""
     return BETA if over_beta(table) else BETA_SIGMA2
+
+
+def swept_quantity(table: pd.DataFrame) -> Swept:
+    """Return which quantity a sweep varies: the decoder variance, the weight of KL, or their product if both vary."""
+    if over_beta(table):
+        return Swept(BETA)
+    for name, other in (("sigma2", BETA), (BETA, "sigma2")):
+        if table[other].nunique() == 1:
+            return Swept(name, float(table[other].iloc[0]))
+    return Swept()

@@ -42,10 +42,14 @@ def _result(point: CriticalPoint) -> str:
         return _of_hierarchy(point, point.hierarchy)
     critical = point.critical_variance
     if critical is None:
-        return f"This sweep does not show where the latents collapse: {point.reason}."
+        return f"This sweep does not show where the latents collapse: {point.reason}. {_advice(point)}".rstrip()
     advice = "KL weight" if point.likelihood != GAUSSIAN else "decoder variance or KL weight"
     measured = f"Every latent is collapsed from {_place(point)}. Choose a smaller {advice} to keep latents active."
     return f"{measured} {_compared(point)}".rstrip()
+
+
+def _advice(point: CriticalPoint) -> str:
+    return "" if point.advice is None else f"{point.advice[0].upper()}{point.advice[1:]}."
 
 
 def _place(point: CriticalPoint) -> str:
@@ -71,7 +75,7 @@ def _of_hierarchy(point: Analysis, found: Phases) -> str:
     if found.boundaries:
         sentences.append("The figure hierarchy shows the boundaries.")
     elif point.critical_variance is None:
-        sentences.append(f"No critical variance is fitted: {point.reason}.")
+        sentences.append(f"No critical variance is fitted: {point.reason}. {_advice(point)}".rstrip())
     return " ".join(sentences)
 
 

@@ -207,17 +207,21 @@ def test_seeds_are_averaged():
 
 
 @pytest.mark.parametrize(
-    ("grid", "words"),
+    ("grid", "words", "wanted"),
     [
-        (np.linspace(1.02, 1.4, 6), "all collapsed"),
-        (np.linspace(0.5, 0.9, 9), "none collapsed"),
-        ([0.9, 0.95, 1.05], "3 values"),
+        (np.linspace(1.02, 1.4, 6), "all collapsed", "with sigma2 below 1.02"),
+        (np.linspace(0.5, 0.9, 9), "none collapsed", "with sigma2 above 0.9"),
+        ([0.9, 0.95, 1.05], "3 values", "around sigma2 = 0.95 to 1.05"),
+        ([0.8, 0.9], "2 values", "with sigma2 above 0.9"),
+        ([1.1], "1 value of", "with sigma2 below 1.1"),
     ],
 )
-def test_undetermined_sweeps_have_a_reason(grid, words, tmp_path):
+def test_undetermined_sweeps_have_a_reason_and_say_where_to_add_points(grid, words, wanted, tmp_path):
     result = fit_critical_point(exact_sweep(grid=grid), SPECTRUM, 4)
     assert result.critical_variance is None and result.ci95 is None
     assert words in result.reason
+    assert result.advice == f"add points {wanted}; the spectrum predicts the transition at sigma2 = 1"
+    assert fit_critical_point(exact_sweep(grid=grid)).advice == f"add points {wanted}"
     write_json(tmp_path / "fit.json", asdict(result))
     assert read_json(tmp_path / "fit.json")["predicted"]["critical_variance"] == 1.0
 
@@ -226,11 +230,30 @@ def test_a_transition_at_the_end_of_the_search_asks_for_larger_variances():
     table = exact_sweep([1.2, 0.3], [0.5, 0.7, 0.8, 0.9, 0.95], n=1)
     table["kl"] -= table["kl"].min() - 1e-3
     result = fit_critical_point(table, spectrum_of([1.2, 0.3]), 1)
-    expected = (
-        "the best fit has its transition at the largest beta * sigma2; add points with beta * sigma2 above 0.95 "
-        "(larger decoder variances or KL weights)"
-    )
+    expected = "the best fit has its transition at the largest beta * sigma2"
     assert result.critical_variance is None and result.reason == result.models["cascade"].reason == expected
+    assert result.advice == "add points with sigma2 above 0.95; the spectrum predicts the transition at sigma2 = 1.2"
+
+
+@pytest.mark.parametrize(
+    ("sigma2", "beta", "wanted"),
+    [
+        (GRID[:9], 2.0, "with sigma2 above 0.88; the spectrum predicts the transition at sigma2 = 0.5"),
+        (1.0, GRID[:9], "with beta above 0.88; the spectrum predicts the transition at beta = 1"),
+        (0.5, GRID[:9], "with beta above 0.88; the spectrum predicts the transition at beta = 2"),
+        (GRID[:9], GRID[:9], "with beta * sigma2 above 0.7744; the spectrum predicts the transition at beta * sigma2 "),
+    ],
+)
+def test_points_are_advised_in_the_quantity_that_was_varied(sigma2, beta, wanted):
+    table = exact_sweep(grid=GRID[:9]).assign(sigma2=sigma2, beta=beta, kl=1.0)
+    assert fit_critical_point(table, SPECTRUM, 4).advice.startswith(f"add points {wanted}")
+
+
+def test_the_prediction_of_an_encoder_that_does_not_see_the_condition_is_a_bound():
+    table = exact_sweep(grid=GRID[:9]).assign(encoder_sees_condition=False)
+    for unaware, place in ((None, "1 at most"), (0.8, "0.8 to 1")):
+        advice = fit_critical_point(table, replace(SPECTRUM, unaware_variance=unaware), 4).advice
+        assert advice.endswith(f"predicts the transition at sigma2 = {place}")
 
 
 @pytest.mark.parametrize("end", [0.75, 0.9])

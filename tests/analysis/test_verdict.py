@@ -42,6 +42,15 @@ def test_without_a_transition_there_is_a_reason():
     assert verdict(point) == "This sweep does not show where the latents collapse: 3 values of beta * sigma2, needs 4."
 
 
+def test_a_sweep_that_ends_before_its_transition_says_where_to_add_points():
+    point = fit_critical_point(gaussian_sweep(seed=0).query("sigma2 < 0.9"), spectrum_of(), 4)
+    last = gaussian_sweep(seed=0).query("sigma2 < 0.9")["sigma2"].max()
+    assert verdict(point).endswith(
+        f"nats at every point. Add points with sigma2 above {last:g}; the spectrum predicts the transition at "
+        "sigma2 = 1."
+    )
+
+
 def test_an_open_interval_confirms_no_prediction():
     predicted = Predicted(critical_variance=2.0, slope_below=None)
     point = CriticalPoint(critical_variance=1.0, ci95=[None, None], predicted=predicted, n_points=9, n_seeds=1)

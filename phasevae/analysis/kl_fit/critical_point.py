@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phasevae.analysis.grid_advice import undetermined, with_prediction
 from phasevae.analysis.kl_fit.bootstrap import Derivatives, SeedBootstrap, derivative_bands, seed_bootstrap
 from phasevae.analysis.kl_fit.fit import (
     FormFit,
@@ -30,7 +31,6 @@ from phasevae.analysis.sweep_table import (
     kl_by_seed,
     spectrum_of_sweep,
     sweep_points,
-    undetermined,
 )
 from phasevae.errors import InputError, no_such_choice
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
@@ -99,6 +99,7 @@ class CriticalPoint:
     likelihood: str = GAUSSIAN
     warnings: list[str] = field(default_factory=list)
     reason: str | None = None
+    advice: str | None = None  # which points to add, if that would give a critical variance
     model_reason: str | None = None
 
 
@@ -137,7 +138,8 @@ def fit_critical_point(
             f"window: {window[0]:g} to {window[1]:g} holds no point, the sweep's are at "
             f"{points.x.min():g} to {points.x.max():g}"
         )
-    result = not_fitted(sweep, undetermined(points), spectrum)
+    reason, advice = undetermined(points) or (None, None)
+    result = not_fitted(sweep, reason, spectrum, with_prediction(advice, points, spectrum))
     if result.reason:
         return result
     n_modes = most_modes(sweep, n_latent)
@@ -155,6 +157,7 @@ def fit_critical_point(
         window=chosen.window,
         warnings=_warnings(name, models, spectrum, window),
         reason=chosen.reason,
+        advice=with_prediction(chosen.advice, points, spectrum),
         model_reason=why,
     )
     if chosen.critical_variance is not None:
@@ -171,7 +174,9 @@ def fit_critical_point(
     return result
 
 
-def not_fitted(sweep: pd.DataFrame, reason: str | None, spectrum: Spectrum | None = None) -> CriticalPoint:
+def not_fitted(
+    sweep: pd.DataFrame, reason: str | None, spectrum: Spectrum | None = None, advice: str | None = None
+) -> CriticalPoint:
     """Return what is known of a sweep without a fit.
 
     Parameters
@@ -182,6 +187,8 @@ def not_fitted(sweep: pd.DataFrame, reason: str | None, spectrum: Spectrum | Non
         Why no fit is made.
     spectrum
         Spectrum of the data, for the prediction.
+    advice
+        Which points to add.
     """
     return CriticalPoint(
         predicted=_predicted(spectrum),
@@ -190,6 +197,7 @@ def not_fitted(sweep: pd.DataFrame, reason: str | None, spectrum: Spectrum | Non
         abscissa=abscissa_name(sweep),
         likelihood=sweep["likelihood"].iloc[0] if "likelihood" in sweep else GAUSSIAN,
         reason=reason,
+        advice=advice,
     )
 
 

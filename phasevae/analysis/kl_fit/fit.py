@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phasevae.analysis.grid_advice import points_wanted, wanted_above
 from phasevae.analysis.kl_fit.cascade import cascade_profile, cascade_start
 from phasevae.analysis.kl_fit.forms import N_PARAMETERS, SINGLE_MODE, Profile, form_profile
 from phasevae.analysis.kl_fit.profile_likelihood import aicc, minimise, profile_interval
 from phasevae.analysis.records import Interval
-from phasevae.analysis.sweep_table import COLLAPSED_KL, MIN_POINTS, Points, sweep_points, wanted_above, weighted
+from phasevae.analysis.sweep_table import COLLAPSED_KL, MIN_POINTS, Points, sweep_points, weighted
 from phasevae.theory.conditional import exact_above, thresholds
 from phasevae.theory.ppca import ACTIVE_KL
 
@@ -42,6 +43,7 @@ class FormFit:
     chi2: float | None = None
     dof: int | None = None
     reason: str | None = None
+    advice: str | None = None  # which points to add, if that would help
 
 
 def fit_models(
@@ -74,8 +76,7 @@ def fit_models(
     if spectrum is not None and spectrum.conditions:
         models = {"cascade": FormFit(reason="the data have classes, whose modes have other amplitudes than 1/2")}
     else:
-        cascade_points = points.above(_exact_above(spectrum, n_latent))
-        models = {"cascade": _fit_cascade(cascade_points, n_modes, spectrum)}
+        models = {"cascade": _fit_cascade(points, _exact_above(spectrum, n_latent), n_modes, spectrum)}
     edge = second_eigenvalue(spectrum, models["cascade"])
     for name in SINGLE_MODE:
         if window is None and edge is None:
@@ -122,11 +123,13 @@ def most_modes(sweep: pd.DataFrame, n_latent: int | None) -> int:
     return max(1, int(min(sweep["active_dims"].max(), n_latent or np.inf, MAX_MODES)))
 
 
-def _fit_cascade(points: Points, n_modes: int, spectrum: Spectrum | None) -> FormFit:
+def _fit_cascade(points: Points, lowest: float, n_modes: int, spectrum: Spectrum | None) -> FormFit:
+    """Fit the cascade to the points from the lowest abscissa where the pPCA curve is exact."""
+    points = points.above(lowest)
     starts = _free_cascade(points, n_modes, spectrum)
     if not starts:
         reason = f"{points.x.size} values of beta * sigma2 where the pPCA curve is exact, needs {MIN_POINTS}"
-        return FormFit(reason=reason)
+        return FormFit(reason=reason, advice=wanted_above(points, lowest))
     n_modes = len(starts[0])
     return fit_form(points, cascade_profile(points, n_modes, starts), n_modes + 1, n_coarse=24)
 
@@ -166,17 +169,20 @@ def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int 
     """
     n = points.x.size
     if n < n_parameters + 1:
-        return FormFit(reason=f"{n} values of beta * sigma2 in the window, needs {n_parameters + 1}")
+        reason = f"{n} values of beta * sigma2 in the window, needs {n_parameters + 1}"
+        return FormFit(reason=reason, advice=points_wanted(points))
     if points.kl.max() < ACTIVE_KL:
-        return FormFit(reason=f"all collapsed in the window: KL is below {ACTIVE_KL} nats")
+        reason = f"all collapsed in the window: KL is below {ACTIVE_KL} nats"
+        return FormFit(reason=reason, advice=points_wanted(points))
     low, high = points.x.min(), points.x.max()
     fits = minimise(profile, low, high, n_coarse)
     c, parameters = fits.best()
     if c == fits.c.max():
-        return FormFit(reason=f"the best fit has its transition at the largest beta * sigma2; {wanted_above(high)}")
+        reason = "the best fit has its transition at the largest beta * sigma2"
+        return FormFit(reason=reason, advice=wanted_above(points, high))
     chi2, dof = float(fits.chi2.min()), n - n_parameters
     if not _beats_constant(points, chi2, dof, n_parameters):
-        return FormFit(reason="a constant KL describes the points as well")
+        return FormFit(reason="a constant KL describes the points as well", advice=points_wanted(points))
     criterion = aicc(chi2, int(points.count.sum()), n_parameters)
     return FormFit(
         critical_variance=c,
