@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from phasevae.analysis.beta_equivalence import BetaEquivalence, compare_sweeps
-from phasevae.analysis.conditions import CASCADE_REASON, ClassThresholds, fit_conditions
+from phasevae.analysis.beta_equivalence import compare_sweeps
+from phasevae.analysis.conditions import CASCADE_REASON, fit_conditions
 from phasevae.analysis.exponents import Exponents, fit_exponents
 from phasevae.analysis.hierarchy import Phases, measure_phases, why_no_fit
 from phasevae.analysis.hysteresis import Hysteresis, MeasuredHysteresis, PredictedHysteresis, fit_hysteresis
-from phasevae.analysis.kl_fit.critical_point import CriticalPoint, fit_critical_point, not_fitted
+from phasevae.analysis.kl_fit.critical_point import fit_critical_point, not_fitted
 from phasevae.analysis.optimality import (
-    Consistency,
     Convergence,
     converged_points,
     convergence_summary,
@@ -23,9 +22,11 @@ from phasevae.analysis.optimality import (
 )
 from phasevae.analysis.order import Order, transition_order
 from phasevae.analysis.residual import Branches, fit_branches
+from phasevae.analysis.results import Results
 from phasevae.analysis.slowing import Slowing, fit_slowing
 from phasevae.analysis.sweep_table import check_belongs, level_1, spectrum_of_sweep
 from phasevae.analysis.thresholds import Thresholds, fit_thresholds
+from phasevae.analysis.verdict import as_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,21 +35,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Analysis(CriticalPoint):
-    """The critical point with all else that the tables show. A part without its input has a `reason` instead."""
+class Analysis(Results):
+    """The results of an analysis. `print` shows the verdict, the numbers and the warnings of `phasevae fit`."""
 
-    convergence: Convergence
-    consistency: Consistency
-    order: Order
-    exponents: Exponents
-    cascade: Thresholds
-    residual: Branches | None = None  # None in a file of an earlier version
-    conditions: list[ClassThresholds] = field(default_factory=list)  # of data with classes
-    beta_equivalence: BetaEquivalence | None  # None for a single beta
-    slowing: Slowing
-    hysteresis: Hysteresis
-    beta_top: float | None = None  # of a hierarchy: the weight of the top level of the points that were fitted
-    hierarchy: Phases | None = None  # None for one level of latents
+    def __str__(self) -> str:
+        return as_text(self)
 
 
 def analyse(

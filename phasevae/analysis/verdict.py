@@ -1,11 +1,11 @@
-"""The verdict of a sweep in one sentence that a person can act on."""
+"""The result of a sweep as text: the verdict, which a person can act on, the numbers and the warnings."""
 
 from __future__ import annotations
 
 from phasevae.analysis.hierarchy import Phases
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted
 from phasevae.analysis.optimality import all_unconverged, convergence_warning
-from phasevae.analysis.pipeline import Analysis
+from phasevae.analysis.results import Results
 from phasevae.sweeps.settings import GAUSSIAN
 from phasevae.wording import counted
 
@@ -26,9 +26,25 @@ def verdict(point: CriticalPoint) -> str:
     return f"{_unconverged(point)} {_result(point)}".lstrip()
 
 
+def as_text(results: Results) -> str:
+    """Return the verdict, the line of numbers if there is a critical variance, and the warnings."""
+    fitted = [numbers_line(results)] if results.critical_variance is not None else []
+    return "\n".join([verdict(results), *fitted, *(f"warning: {line}" for line in results.warnings)])
+
+
+def numbers_line(results: Results) -> str:
+    """Return the critical variance with its interval, the form that gave it and the order, or why there is none."""
+    if results.critical_variance is None:
+        return f"no critical variance: {results.reason}"
+    low, high = ("open" if edge is None else f"{edge:.6g}" for edge in results.ci95)
+    order = f"order {results.order.value}" if results.order.value else "order not determined"
+    what = "critical variance" if results.likelihood == GAUSSIAN else "critical KL weight"
+    return f"{what} {results.critical_variance:.6g} [{low}, {high}], {results.model}, {order}"
+
+
 def _unconverged(point: CriticalPoint) -> str:
     # The convergence of a hierarchy may be that of its first level alone.
-    if not isinstance(point, Analysis) or point.hierarchy is not None:
+    if not isinstance(point, Results) or point.hierarchy is not None:
         return ""
     n_points = point.n_points + point.convergence.n_left_out
     if not all_unconverged(point.convergence, n_points):
@@ -38,7 +54,7 @@ def _unconverged(point: CriticalPoint) -> str:
 
 
 def _result(point: CriticalPoint) -> str:
-    if isinstance(point, Analysis) and point.hierarchy is not None:
+    if isinstance(point, Results) and point.hierarchy is not None:
         return _of_hierarchy(point, point.hierarchy)
     critical = point.critical_variance
     if critical is None:
@@ -58,7 +74,7 @@ def _place(point: CriticalPoint) -> str:
     return f"{point.abscissa} = {point.critical_variance:.4g} on (95 % interval {interval})"
 
 
-def _of_hierarchy(point: Analysis, found: Phases) -> str:
+def _of_hierarchy(point: Results, found: Phases) -> str:
     """The phases of a hierarchy and, where it was fitted, the transition of level 1."""
     parts = [f"{_ACTIVE[phase.level_1, phase.top][0]} in {phase.n_models}" for phase in found.phases[1:]]
     first = found.phases[0]

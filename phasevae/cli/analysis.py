@@ -42,8 +42,7 @@ def fit(
     Example: phasevae fit sweep.csv --spectrum spectrum.json --dimensions dimensions.csv -o fit.json
     """
     from phasevae.analysis.pipeline import analyse
-    from phasevae.analysis.verdict import verdict
-    from phasevae.sweeps.settings import GAUSSIAN
+    from phasevae.analysis.verdict import numbers_line, verdict
 
     table, upward = read_table(sweep, "sweep"), table_of(hysteresis, "hysteresis")
     if upward is not None:
@@ -68,13 +67,7 @@ def fit(
     for warning in result.warnings:
         print(f"phasevae: warning: {warning}", file=sys.stderr)
     print(sentence)
-    if result.critical_variance is None:
-        print(f"{output}: no critical variance: {result.reason}")
-    else:
-        low, high = ("open" if edge is None else f"{edge:.6g}" for edge in result.ci95)
-        order = f"order {result.order.value}" if result.order.value else "order not determined"
-        what = "critical variance" if result.likelihood == GAUSSIAN else "critical KL weight"
-        print(f"{output}: {what} {result.critical_variance:.6g} [{low}, {high}], {result.model}, {order}")
+    print(f"{output}: {numbers_line(result)}")
 
 
 def plot(

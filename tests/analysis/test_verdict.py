@@ -6,6 +6,7 @@ import pytest
 from gaussian_sweeps import gaussian_sweep, spectrum_of
 
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted, fit_critical_point
+from phasevae.analysis.pipeline import analyse
 from phasevae.analysis.verdict import verdict
 
 
@@ -49,6 +50,19 @@ def test_a_sweep_that_ends_before_its_transition_says_where_to_add_points():
         f"nats at every point. Add points with sigma2 above {last:g}; the spectrum predicts the transition at "
         "sigma2 = 1."
     )
+
+
+def test_print_shows_what_the_command_does():
+    fit = analyse(gaussian_sweep(seed=0), spectrum_of(), 4)
+    low, high = fit.ci95
+    first, second, *rest = str(replace(fit, warnings=["look out"])).splitlines()
+    assert first == verdict(fit)
+    assert second == f"critical variance {fit.critical_variance:.6g} [{low:.6g}, {high:.6g}], cascade, " + (
+        f"order {fit.order.value}" if fit.order.value else "order not determined"
+    )
+    assert rest == ["warning: look out"]
+    undecided = analyse(gaussian_sweep(seed=0).query("sigma2 < 0.9"), spectrum_of(), 4)
+    assert str(undecided).splitlines() == [verdict(undecided), *(f"warning: {line}" for line in undecided.warnings)]
 
 
 def test_an_open_interval_confirms_no_prediction():
