@@ -12,7 +12,7 @@ import typer
 from phasevae.artifacts.figures import write_figure
 from phasevae.artifacts.files import json_sha256, read_json, write_json
 from phasevae.artifacts.tables import read_table, write_table
-from phasevae.cli.arguments import latents_of, matching_spectrum, numbers, table_of
+from phasevae.cli.arguments import latents_of, matching_spectrum, numbers, saved_folder, table_of
 from phasevae.cli.options import DimensionsFile, HysteresisFile, NetworkChoice, OutputJson, SpectrumFile
 from phasevae.cli.settings import sweep_settings
 from phasevae.errors import InputError
@@ -178,7 +178,7 @@ def stability(
     from phasevae.measurement.stability import measure_stability
     from phasevae.stored import load
 
-    x = load_dataset(data, verify=True).x
+    x = load_dataset(saved_folder(data), verify=True).x
     result = measure_stability(load(point, network), x, n_modes=modes)
     inputs = (point / "point.json", data / "data.json")
     write_json(output, {**result, "provenance": provenance_record(output, "stability", inputs)})

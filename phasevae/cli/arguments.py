@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,3 +117,22 @@ def matching_spectrum(path: Path | None, sweep: pd.DataFrame | None) -> Spectrum
 def latents_of(sweep: pd.DataFrame) -> int | None:
     """Return the largest number of latents of a sweep's networks, None if the table lacks the column."""
     return int(sweep["n_latent"].max()) if "n_latent" in sweep else None
+
+
+def saved_folder(path: Path) -> Path:
+    """Return the path of a saved data set.
+
+    Raises InputError, with the command that makes a data set of it, if it is a file or a folder of data.
+    """
+    from phasevae.datasets.registry import kind_of_path
+    from phasevae.datasets.store import is_saved
+
+    # A folder that does not exist, or one whose data.json was lost, is named by whoever reads data.json.
+    if not path.exists() or is_saved(path) or (path / "data.npy").exists():
+        return path
+    wanted = f"{path}: must be a folder made by `phasevae dataset`"
+    if path.is_file() and is_saved(path.parent):
+        raise InputError(f"{wanted}, here {path.parent}")
+    made = path.parent / f"{path.resolve().name.partition('.')[0]}_data"
+    command = shlex.join(["phasevae", "dataset", kind_of_path(path), str(path), "-o", str(made)])
+    raise InputError(f"{wanted}; make one with: {command}")

@@ -12,6 +12,7 @@ import typer
 from phasevae.artifacts.files import json_sha256
 from phasevae.artifacts.names import OWN
 from phasevae.artifacts.tables import write_table
+from phasevae.cli.arguments import saved_folder
 from phasevae.cli.options import DataMemory, NetworkChoice, PlanFile, SettingsJson, SpectrumFile, Threads, in_bytes
 from phasevae.cli.settings import given_settings, setting, sweep_settings, training_settings
 from phasevae.config import completed_settings
@@ -100,6 +101,7 @@ def train(
     from phasevae.sweeps.points import Source, make_tasks
     from phasevae.sweeps.settings import GAUSSIAN, GRID_KEYS
 
+    data = saved_folder(data)
     keys = given_settings(context, settings)
     gaussian = keys.get("likelihood", GAUSSIAN) == GAUSSIAN
     listed = sigma2 is not None if gaussian else beta is not None or beta_ratio is not None
@@ -186,8 +188,9 @@ def collect(
     if plan is None:
         points = read_folder(folder)
     else:
-        source = Source.of(data or plan.parent, spectrum)
-        chosen = training_settings(completed_settings(given_settings(context, settings)), data or plan.parent)
+        home = plan.parent if data is None else saved_folder(data)
+        source = Source.of(home, spectrum)
+        chosen = training_settings(completed_settings(given_settings(context, settings)), home)
         tasks = make_tasks(read_plan(plan), plan.parent, chosen, source)
         points = read_planned(tasks)
     # All tables are made before the first is written, so that a damaged point leaves none of them.
@@ -242,6 +245,7 @@ def hysteresis(
     from phasevae.training.device import choose_device, describe_machine, use_threads
     from phasevae.training.hysteresis import hysteresis_sweep
 
+    data = saved_folder(data)
     checked = completed_settings(given_settings(context, settings))
     chosen = training_settings(checked, data)
     source = Source.of(data, spectrum)

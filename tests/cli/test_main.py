@@ -240,6 +240,34 @@ def test_bad_input_is_one_line_exit_code_2_and_leaves_nothing(arguments, words, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("place", "remedy"),
+    [
+        ("x.npy", "; make one with: phasevae dataset array x.npy -o x_data"),
+        ("my pictures", "; make one with: phasevae dataset images 'my pictures' -o 'my pictures_data'"),
+        ("set/data.npy", ", here set"),
+        (".", "_data"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "hysteresis", "stability", "collect"])
+def test_data_instead_of_a_data_set_are_answered_with_the_command(verb, place, remedy, tmp_path):
+    np.save(tmp_path / "x.npy", np.eye(3))
+    (tmp_path / "my pictures").mkdir()
+    write_json(tmp_path / "set" / "data.json", {})
+    np.save(tmp_path / "set" / "data.npy", np.eye(3))
+    arguments = {
+        "train": (place, "--sigma2", "1", "--latent", "2"),
+        "hysteresis": (place, "--ratio", "0.7,1.2", "--latent", "2"),
+        "stability": ("point", place),
+        "collect": ("--plan", "p.csv", "--settings", '{"n_latent": 2}', "--data", place),
+    }
+    done = phasevae(verb, *arguments[verb], "-o", "out", folder=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"phasevae: {place}: must be a folder made by `phasevae dataset`") and line.endswith(remedy)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     done = phasevae("dataset", "digits", "-o", tmp_path / "file" / "set")
