@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from phasevae.artifacts.tables import read_tables
 from phasevae.errors import InputError
 from phasevae.sweeps.convergence import is_converged
 from phasevae.sweeps.digest import point_digest
-from phasevae.sweeps.points import Task
+from phasevae.sweeps.points import POINT_FILES, Task
 from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 from phasevae.theory.relevance import relevance_spectrum
+from phasevae.wording import counted
 
 _IDENTITY = ("sigma2", "beta", "seed")
 _SWEEP = (
@@ -38,6 +41,9 @@ _RESIDUAL = ("residual_edge", "residual_edge_standard_error", "residual_margin")
 _LATENT = {"kl": "kl_per_dim", "latent_variance": "latent_variance", "mean_variance": "mean_variance"}
 _REQUIRED = (*_SWEEP, *_LATENT.values(), "mean_covariance", "convergence", "settings", "config_digest", "provenance")
 
+_POINT_NAME = re.compile(r"seed=\d+$")
+"""How the name of a point's folder ends."""
+
 
 def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
     """Read the points of a plan. Raises InputError that names a point that is missing or belongs to another plan."""
@@ -56,11 +62,20 @@ def read_planned(tasks: Sequence[Task]) -> list[dict[str, Any]]:
 def read_folder(folder: Path | str) -> list[dict[str, Any]]:
     """Read all points below a folder, which must belong to one sweep: equal settings, data and code.
 
+    Folders of points that are not finished are left out with a warning: a sweep that is still trained has some.
+
     Raises InputError that names the folder if it has no points, or the point that is damaged or of another sweep.
     """
     paths = sorted(Path(folder).rglob("point.json"))
     if not paths:
         raise InputError(f"{folder}: holds no point.json, must be a folder of trained points")
+    if unfinished := _unfinished(Path(folder)):
+        others = f" and {counted(len(unfinished) - 1, 'other folder')}" if len(unfinished) > 1 else ""
+        has, point = ("have", "points") if others else ("has", "a point")
+        warnings.warn(
+            f"{unfinished[0]}{others} {has} no point.json, as {point} whose training has not ended: left out",
+            stacklevel=2,
+        )
     points = [{**_read(path), "folder": path.parent} for path in paths]
     for path, point in zip(paths, points, strict=True):
         member = Member(*(point[key] for key in _IDENTITY), point.get("beta_top"))
@@ -75,6 +90,17 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
             if mine != first:
                 raise InputError(f"{path}: {name} differs from that of {paths[0]}; collect one sweep at a time")
     return points
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """Return the folders below `folder` that have the name or files of a point, and no point.json."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_dir()
+        and (_POINT_NAME.search(path.name) or any((path / name).is_file() for name in POINT_FILES))
+        and not (path / "point.json").exists()
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

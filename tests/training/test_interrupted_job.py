@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import forked
@@ -102,6 +103,19 @@ def test_altered_points_are_neither_collected_nor_loaded(copied):
             read()
     with pytest.raises(InputError, match=r"weights\.safetensors: altered after it was written"):
         load(folder)
+
+
+def test_folders_of_unfinished_points_are_named_and_left_out(copied):
+    first, *others = (task.folder for task in copied.tasks)
+    with warnings.catch_warnings(action="error"):
+        assert len(read_folder(first.parent)) == len(copied.tasks)
+    (first / "point.json").unlink()
+    with pytest.warns(UserWarning, match=f"^{first} has no point.json, as a point whose .* left out$"):
+        assert len(read_folder(first.parent)) == len(others)
+    empty = first.with_name("sigma2=9.0,seed=7")
+    empty.mkdir()
+    with pytest.warns(UserWarning, match=f"^{first} and 1 other folder have no point.json, as points"):
+        read_folder(first.parent)
 
 
 def test_what_a_kill_left_half_written_is_removed(copied):
