@@ -172,7 +172,7 @@ def _loss_line(optimum: Optimum) -> str:
         else f"The effective variance is {value}, {ratio}.",
         BERNOULLI: f"Your loss{averages} has the effective variance {value} relative to the Bernoulli variance "
         f"p (1 - p), {ratio}. KL and error are exact to second order about the collapsed state.",
-        SCORES: f"{whose} weighs {value} per sample, {ratio}. The weight at which the last latent dies is "
+        SCORES: f"{whose} weighs {value} per sample, {ratio}. The weight at which the strongest latent dies is "
         f"{'an estimate, as the loss has kinks' if setting.kinked else 'exact'}; the other thresholds, KL and "
         f"reconstruction are to leading order.",
         LEARNED: f"{settled} Times the KL weight this is an effective variance of {value}, {ratio}.",
@@ -185,7 +185,7 @@ def _loss_line(optimum: Optimum) -> str:
 def _remedies(optimum: Optimum) -> list[str]:
     thresholds, setting = optimum.thresholds, optimum.setting
     n, k, kept, goal = setting.n_latent, optimum.active_dims, len(thresholds), _most_latents(optimum)
-    first, last = (_dies_at(optimum, threshold) for threshold in (thresholds[-1], thresholds[0]))
+    strongest, weakest = (_dies_at(optimum, threshold) for threshold in (thresholds[0], thresholds[-1]))
     collapsed, bounded = optimum.verdict == "collapsed", math.isfinite(optimum.kl)
     lines = []
     if collapsed:
@@ -194,20 +194,20 @@ def _remedies(optimum: Optimum) -> list[str]:
     weight = _weight_name(optimum)
     if collapsed and goal > 1:
         low, high = optimum.undecided
-        below = f"about {low * thresholds[0].kl_weight:.3g}" if low < high else last
+        below = f"about {low * thresholds[0].kl_weight:.3g}" if low < high else strongest
         lines.append(f"A {weight} below {below} keeps one latent ({setting.kl_weight:g} now).")
     if bounded and goal < kept:
         lines.append(
             f"The data vary in only {counted(kept, 'direction')}, and there are {counted(n, 'latent')}: with a KL "
-            f"weight of {first} or less the learned variance would shrink to zero."
+            f"weight of {weakest} or less the learned variance would shrink to zero."
         )
     if optimum.verdict == "partial" and k < kept:
         lines.append(f"With this loss {_count(k)} would do as well as {n}.")
     if optimum.verdict == "active" and bounded and math.isfinite(thresholds[0].kl_weight):
         lines.append(
-            f"The first latent dies at a {weight} of {first}, and the last one at {last}."
+            f"The weakest latent dies at a {weight} of {weakest}, the strongest at {strongest}."
             if n > 1
-            else f"The latent dies at a {weight} of {last}."
+            else f"The latent dies at a {weight} of {strongest}."
         )
     if collapsed and setting.loss.mean_over_features:
         lines.append(_summed_line(optimum))

@@ -93,7 +93,8 @@ class ConditionalPrediction:
         active = [each for each in self.classes if each.prediction.active_dims]
         if not active:
             return (
-                f"Every class is collapsed: the last one is {self.leading.value}, below the KL weight {self._weight()}."
+                f"Every class is collapsed: below the KL weight {self._weight()} a latent lives, in class "
+                f"{self.leading.value}."
             )
         state = "Every class is active" if len(active) == len(self.classes) else self._some(active)
         return f"{state}: KL {plain(self.kl)} nats. All are collapsed from the KL weight {self._weight()} on."

@@ -190,7 +190,7 @@ def test_the_kl_weight_of_the_headline_keeps_as_many_latents_as_it_says(lam, n, 
         (
             3,
             {"sigma2": 0.9},
-            ["The first latent dies at a KL weight of 1.111, and the last one at 4.444", "A learned decoder"],
+            ["The weakest latent dies at a KL weight of 1.111, the strongest at 4.444", "A learned decoder"],
         ),
         (1, {"beta": 0.9}, ["The latent dies at a KL weight of 4."]),
         (3, {"loss": "gaussian-nll"}, ["The learned variance settles at 0.5"]),

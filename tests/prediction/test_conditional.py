@@ -31,6 +31,13 @@ def test_classes_are_predicted_by_themselves(loss):
     assert found.headline in str(found)
 
 
+def test_where_all_classes_are_collapsed_the_headline_says_where_the_strongest_lives():
+    found = predict(X, 2, beta=3.0, condition=LABELS)
+    weight = found.leading.prediction.critical_kl_weight
+    start, _, rest = found.headline.partition(f"{weight:.2f}")
+    assert start == "Every class is collapsed: below the KL weight " and rest.endswith(" a latent lives, in class a.")
+
+
 def test_all_sources_agree(tmp_path):
     data = build_dataset("conditional", n_samples=2000)
     saved = save_dataset(data, tmp_path / "data")

@@ -167,7 +167,7 @@ def test_likelihoods_with_another_name(alias, name):
 
 def test_where_latents_die_is_exact_and_the_rest_to_leading_order():
     prediction = predict(COUNTS, LATENTS, loss="poisson", kl_weight=0.5)
-    assert "The weight at which the last latent dies is exact" in prediction.advice[0]
+    assert "The weight at which the strongest latent dies is exact" in prediction.advice[0]
     (message,) = (warning.message for warning in prediction.warnings if warning.code == "non-gaussian")
     assert "may survive somewhat above the critical weight" in message
 
