@@ -32,7 +32,7 @@ from phasevae.sweeps.network_file import NetworkFile, NetworkSpec, network_of
 from phasevae.sweeps.plan import make_plan, write_plan
 from phasevae.sweeps.points import Source, Task, make_tasks
 from phasevae.sweeps.settings import Settings, grid_keys, training_keys
-from phasevae.sweeps.weights import default_weights
+from phasevae.sweeps.weights import check_range, checked_weights, default_weights
 
 VARIANCE_LOSSES = ("gaussian", "mse")
 """Names of the loss with half the squared error, whose weights are decoder variances."""
@@ -117,15 +117,15 @@ def sweep(
     chosen_loss = _checked_loss(loss, loss_options)
     read = {key: settings.pop(key) for key in READ_OPTIONS if key in settings}
     keys = _checked_keys({"n_latent": n_latent, "seeds": seeds, "n_buckets": 1}, settings)
+    weights = None if weights is None else checked_weights(weights)
     place = None if folder is not None else tempfile.TemporaryDirectory(prefix="phasevae-")
     home = Path(folder if place is None else place.name)
     dataset = _saved(collect_dataset(data, **read), home)
     prediction = _predicted(dataset, n_latent, loss, loss_options)
     if weights is None:
         weights = default_weights([threshold.kl_weight for threshold in prediction.thresholds])
-    weights = sorted(_checked_weights(weights))
     unit = chosen_loss.effective_variance(1.0, dataset.x.shape[1], n_latent)
-    completed = completed_settings(keys | _grid(chosen_loss, weights, unit), needs_grid=True)
+    completed = _completed(keys, chosen_loss, weights, unit)
     spectrum = _saved_spectrum(dataset, chosen_loss, home)
     chosen = _settings(completed, file, dataset)
     tasks = _planned(completed, chosen, home)
@@ -175,19 +175,19 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def _checked_weights(weights: Sequence[float]) -> list[float]:
-    try:
-        return [float(weight) for weight in weights]
-    except (TypeError, ValueError):
-        raise InputError(f"weights: {weights!r}, must be a list of numbers") from None
-
-
-def _grid(loss: Loss, weights: Sequence[float], unit: float) -> dict[str, Any]:
-    """Return the keys of the configuration that say the same as a loss and its weights."""
+def _completed(keys: Mapping[str, Any], loss: Loss, weights: Sequence[float], unit: float) -> dict[str, Any]:
+    """Return all settings, with the keys of the configuration that say the same as a loss and its weights."""
+    check_range(weights, unit)
     values = [unit * weight for weight in weights]
-    if not loss.family:
-        return {"sigma2": values}
-    return {"likelihood": loss.family, "likelihood_options": dict(loss.options), "beta": values}
+    grid: dict[str, Any] = {"sigma2": values}
+    if loss.family:
+        grid = {"likelihood": loss.family, "likelihood_options": dict(loss.options), "beta": values}
+    try:
+        return completed_settings({**keys, **grid}, needs_grid=True)
+    except InputError as error:
+        # What is left to be wrong with the grid is its size, and the user calls it weights.
+        key = "beta" if loss.family else "sigma2"
+        raise InputError(str(error).replace(f"options: {key}:", "weights:")) from None
 
 
 def _saved(dataset: Dataset, folder: Path) -> Dataset:

@@ -1,8 +1,13 @@
-"""Weights of a sweep where none are given: around the predicted thresholds, and evenly between."""
+"""Weights of a sweep in Python: checked, or by default around the predicted thresholds and evenly between."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
+
+from phasevae.artifacts.table_schemas import PLANNED
+from phasevae.errors import InputError
 
 AROUND = (0.85, 0.92, 0.96, 0.98, 1.02, 1.04, 1.08, 1.15)
 """Multiples of a threshold. None is closer than 2 %: there relaxation is critically slow, and a point says little."""
@@ -40,3 +45,40 @@ def default_weights(thresholds: Sequence[float]) -> list[float]:
         else:
             kept.append(mark)
     return [float(f"{value:.4g}") for value in kept]
+
+
+def checked_weights(weights: Sequence[float]) -> list[float]:
+    """Return the weights that a user gives in ascending order. Raises InputError that names the wrong one."""
+    try:
+        values = sorted(float(weight) for weight in weights)
+    except (TypeError, ValueError):
+        raise InputError(f"weights: {weights!r}, must be a list of numbers") from None
+    if not values:
+        raise InputError("weights: [], must not be empty")
+    for value in values:
+        if not 0 < value < math.inf:
+            raise InputError(f"weights: {value:g}, must be above 0 and finite")
+    for value, following in itertools.pairwise(values):
+        if value == following:
+            raise InputError(f"weights: {value} is given twice; remove one")
+    return values
+
+
+def check_range(weights: Sequence[float], unit: float) -> None:
+    """Check that a sweep over these weights can be planned.
+
+    Parameters
+    ----------
+    weights : sequence of float
+    unit : float
+        What a weight of 1 is as beta * sigma2.
+
+    Raises
+    ------
+    InputError
+        For a weight out of range. It names the weight.
+    """
+    low, high = (limit / unit for limit in PLANNED)
+    for weight in weights:
+        if not low <= weight <= high:
+            raise InputError(f"weights: {weight:g}, must be {low:.3g} to {high:.3g}")
