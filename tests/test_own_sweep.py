@@ -71,9 +71,9 @@ def test_a_fit_warns_of_what_it_cannot_be_trusted_with(result):
         fit = bad.fit()
     lines = [str(each.message) for each in caught]
     assert lines == [*fit.warnings, f"critical_variance is None: {fit.reason}; {fit.advice}"]
-    assert lines[0].startswith("1 of 8 points has not converged, sigma2 = 0.3: train longer, or leave it out")
+    assert lines[0].startswith("1 of 8 points has not converged, weight = 0.3: train longer, or leave it out")
     predicted = f"{result.spectrum.critical_variance:.4g}"
-    assert lines[-1].endswith(f"above 1.4; the spectrum predicts the transition at sigma2 = {predicted}")
+    assert lines[-1].endswith(f"above 1.4; the spectrum predicts the transition at weight = {predicted}")
     assert "--" not in " ".join(lines)
     assert {each.filename for each in caught} == {__file__}
     with warnings.catch_warnings(action="error"):
@@ -117,6 +117,16 @@ def test_weights_are_in_the_units_of_the_loss():
     assert made.unit == pytest.approx(1.5)
     assert made.sweep["sigma2"].tolist() == pytest.approx([0.3, 0.6])
     assert made.load(0.4).sigma2 == pytest.approx(0.6)
+    with pytest.warns(UserWarning):
+        fit = replace(made, sweep=made.sweep.assign(converged=[True, False], kl=1.0)).fit()
+    critical = f"{made.prediction.critical_kl_weight:.4g}"
+    assert fit.advice == (
+        f"add points with weight above 0.4; the spectrum predicts the transition at weight = {critical}"
+    )
+    assert any("has not converged, weight = 0.4: " in line for line in fit.warnings)
+    known = replace(fit, critical_variance=0.6, ci95=[0.45, None])
+    assert str(known).startswith("Every latent is collapsed from weight = 0.4 on (95 % interval above 0.3).")
+    assert f"The spectrum of the data predicts {critical}: " in str(known)
 
 
 def test_other_likelihoods_are_swept_over_beta():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.analysis.sweep_table import IDENTITY, over_beta
+from phasevae.analysis.sweep_table import IDENTITY, Swept, over_beta
 from phasevae.errors import InputError
 from phasevae.wording import counted
 
@@ -77,10 +77,12 @@ def _places(sweep: pd.DataFrame, chosen: NDArray) -> dict[str, list[float]]:
     return {swept: np.unique(sweep[swept][chosen]).tolist(), other: []}
 
 
-def _named(places: Convergence | Consistency) -> str:
+def _named(places: Convergence | Consistency, swept: Swept | None) -> str:
+    """Name some places by the column that varies, or by what the user calls it."""
     key = "beta" if places.beta else "sigma2"
-    values = [f"{value:g}" for value in getattr(places, key)]
-    return f"{key} = " + ", ".join(values[:MOST_NAMED]) + (", ..." if len(values) > MOST_NAMED else "")
+    swept = swept or Swept(key)
+    values = [swept.at(value) for value in getattr(places, key)]
+    return f"{swept.name} = " + ", ".join(values[:MOST_NAMED]) + (", ..." if len(values) > MOST_NAMED else "")
 
 
 def converged_points(sweep: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +108,7 @@ def all_unconverged(convergence: Convergence, n_points: int) -> bool:
     return convergence.n_unconverged == n_points > 1
 
 
-def convergence_warning(convergence: Convergence, n_points: int) -> str | None:
+def convergence_warning(convergence: Convergence, n_points: int, swept: Swept | None = None) -> str | None:
     """Return a line about the points that have not converged, None if there is none.
 
     Parameters
@@ -115,6 +117,8 @@ def convergence_warning(convergence: Convergence, n_points: int) -> str | None:
         Summary of the sweep.
     n_points
         Number of points of the sweep.
+    swept
+        What the user calls the quantity that was varied, if it is no column of the table.
     """
     n_unconverged, n_left_out = convergence.n_unconverged, convergence.n_left_out
     if not n_unconverged:
@@ -124,7 +128,7 @@ def convergence_warning(convergence: Convergence, n_points: int) -> str | None:
             f"none of the {n_points} points has converged, so the result can still change: train longer, with more "
             "samples or a larger extend_unconverged"
         )
-    named = _named(convergence)
+    named = _named(convergence, swept)
     has, them = ("has", "it") if n_unconverged == 1 else ("have", "them")
     state = f"{n_unconverged} of {counted(n_points, 'point')} {has} not converged, {named}"
     if not n_left_out:
@@ -167,11 +171,19 @@ def optimality_summary(sweep: pd.DataFrame) -> Consistency:
     return Consistency(float(nats.max()), **_places(sweep, nats > TOLERANCE))
 
 
-def optimality_warning(consistency: Consistency) -> str | None:
-    """Return a line about the points at which another network is better, None if there is none."""
+def optimality_warning(consistency: Consistency, swept: Swept | None = None) -> str | None:
+    """Return a line about the points at which another network is better, None if there is none.
+
+    Parameters
+    ----------
+    consistency
+        Summary of the sweep.
+    swept
+        See `convergence_warning`.
+    """
     if not (consistency.sigma2 or consistency.beta):
         return None
     return (
-        f"at {_named(consistency)} the network of another point has a better ELBO, by up to "
+        f"at {_named(consistency, swept)} the network of another point has a better ELBO, by up to "
         f"{consistency.largest:.2g} nats: train longer there"
     )

@@ -24,7 +24,7 @@ from phasevae.analysis.order import Order, transition_order
 from phasevae.analysis.residual import Branches, fit_branches
 from phasevae.analysis.results import Results
 from phasevae.analysis.slowing import Slowing, fit_slowing
-from phasevae.analysis.sweep_table import check_belongs, level_1, spectrum_of_sweep
+from phasevae.analysis.sweep_table import Swept, check_belongs, level_1, spectrum_of_sweep
 from phasevae.analysis.thresholds import Thresholds, fit_thresholds
 from phasevae.analysis.verdict import as_text
 
@@ -52,6 +52,7 @@ def analyse(
     model: str | None = None,
     window: tuple[float, float] | None = None,
     converged_only: bool = False,
+    swept: Swept | None = None,
 ) -> Analysis:
     """Fit the critical point of a sweep and analyse its tables.
 
@@ -76,6 +77,9 @@ def analyse(
         See `fit_critical_point`.
     converged_only
         Leave out the points that are not known to have converged.
+    swept
+        What the user calls the quantity that was varied, if it is no column of the table: advice and warnings are in
+        its units.
 
     Raises
     ------
@@ -91,19 +95,19 @@ def analyse(
         chosen = converged_points(sweep) if converged_only else sweep
         phases, reason = measure_phases(chosen, spectrum), why_no_fit(chosen)
         if reason is not None:
-            return _phases_alone(chosen, phases, reason, convergence_summary(sweep, converged_only), len(sweep))
+            return _phases_alone(chosen, phases, reason, convergence_summary(sweep, converged_only), len(sweep), swept)
         beta_top = float(sweep["beta_top"].max())
     sweep, dimensions, histories = (
         None if table is None else level_1(table) for table in (sweep, dimensions, histories)
     )
     convergence = convergence_summary(sweep, converged_only)
-    warning = convergence_warning(convergence, len(sweep))
+    warning = convergence_warning(convergence, len(sweep), swept)
     if converged_only:
         sweep = converged_points(sweep)
         dimensions, histories = (rows_of(sweep, table) for table in (dimensions, histories))
-    point = fit_critical_point(sweep, spectrum, n_latent, model, window)
+    point = fit_critical_point(sweep, spectrum, n_latent, model, window, swept)
     consistency = optimality_summary(sweep)
-    warnings = [line for line in (warning, optimality_warning(consistency)) if line is not None]
+    warnings = [line for line in (warning, optimality_warning(consistency, swept)) if line is not None]
     missing = "sweep: column 'elbo_gap' is missing"
     has_gap = "elbo_gap" in sweep
     order = transition_order(sweep, spectrum, point) if has_gap else Order(None, missing)
@@ -139,7 +143,7 @@ def analyse(
 
 
 def _phases_alone(
-    sweep: pd.DataFrame, phases: Phases, reason: str, convergence: Convergence, n_points: int
+    sweep: pd.DataFrame, phases: Phases, reason: str, convergence: Convergence, n_points: int, swept: Swept | None
 ) -> Analysis:
     """The analysis of a hierarchy to which the curves of an ordinary VAE cannot be fitted.
 
@@ -147,11 +151,11 @@ def _phases_alone(
     ----------
     sweep
         The points that count, of a sweep of `n_points`.
-    phases, reason, convergence, n_points
-        What is known of them, and why they are not fitted.
+    phases, reason, convergence, n_points, swept
+        What is known of them, why they are not fitted, and what the user calls the quantity that was varied.
     """
     point, consistency = not_fitted(sweep, reason), optimality_summary(sweep)
-    warnings = (convergence_warning(convergence, n_points), optimality_warning(consistency))
+    warnings = (convergence_warning(convergence, n_points, swept), optimality_warning(consistency, swept))
     return Analysis(
         **(vars(point) | {"warnings": [line for line in warnings if line is not None]}),
         convergence=convergence,

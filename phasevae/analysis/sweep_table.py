@@ -145,11 +145,19 @@ def fixed_variance(sweep: pd.DataFrame) -> float | None:
     return float(values.iloc[0]) if len(values) else None
 
 
-def sweep_points(sweep: pd.DataFrame) -> Points:
-    """Average the KL of a sweep over seeds and weight it by the scatter of trained networks."""
+def sweep_points(sweep: pd.DataFrame, swept: Swept | None = None) -> Points:
+    """Average the KL of a sweep over seeds and weight it by the scatter of trained networks.
+
+    Parameters
+    ----------
+    sweep
+        Sweep table.
+    swept
+        The quantity that was varied; by default the column that varies.
+    """
     means = seed_means(sweep, ["kl"])["kl"]
     x, kl, count = means.index.to_numpy(), means["mean"].to_numpy(), means["count"].to_numpy()
-    return weighted(Points(x, kl, np.ones_like(kl), count, swept_quantity(sweep)))
+    return weighted(Points(x, kl, np.ones_like(kl), count, swept or swept_quantity(sweep)))
 
 
 def weighted(points: Points, critical: float | None = None) -> Points:

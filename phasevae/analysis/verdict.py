@@ -6,6 +6,7 @@ from phasevae.analysis.hierarchy import Phases
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted
 from phasevae.analysis.optimality import all_unconverged, convergence_warning
 from phasevae.analysis.results import Results
+from phasevae.analysis.sweep_table import Swept
 from phasevae.sweeps.settings import GAUSSIAN
 from phasevae.wording import counted
 
@@ -49,7 +50,7 @@ def _unconverged(point: CriticalPoint) -> str:
     n_points = point.n_points + point.convergence.n_left_out
     if not all_unconverged(point.convergence, n_points):
         return ""
-    line = convergence_warning(point.convergence, n_points)
+    line = convergence_warning(point.convergence, n_points, point.swept)
     return f"{line[0].upper()}{line[1:]}."
 
 
@@ -69,9 +70,14 @@ def _advice(point: CriticalPoint) -> str:
 
 
 def _place(point: CriticalPoint) -> str:
-    low, high = (None if edge is None else f"{edge:.4g}" for edge in point.ci95)
+    swept = _swept(point)
+    low, high = (None if edge is None else swept.at(edge, 4) for edge in point.ci95)
     interval = f"{low} to {high}" if low and high else f"above {low}" if low else f"below {high}" if high else "open"
-    return f"{point.abscissa} = {point.critical_variance:.4g} on (95 % interval {interval})"
+    return f"{swept.name} = {swept.at(point.critical_variance, 4)} on (95 % interval {interval})"
+
+
+def _swept(point: CriticalPoint) -> Swept:
+    return point.swept or Swept(point.abscissa)
 
 
 def _of_hierarchy(point: Results, found: Phases) -> str:
@@ -100,21 +106,21 @@ def _compared(point: CriticalPoint) -> str:
     if predicted is None:
         return ""
     if point.predicted.is_upper_bound:
-        return _bounds(point.predicted)
+        return _bounds(point.predicted, _swept(point))
     low, high = point.ci95
     known = low is not None or high is not None
     agrees = known and (low is None or low <= predicted) and (high is None or predicted <= high)
     relation = "within the interval" if agrees else f"{100 * (point.critical_variance / predicted - 1):+.2g} % off"
     of = "scores" if point.likelihood != GAUSSIAN else "data"
-    return f"The spectrum of the {of} predicts {predicted:.4g}: {relation}."
+    return f"The spectrum of the {of} predicts {_swept(point).at(predicted, 4)}: {relation}."
 
 
-def _bounds(predicted: Predicted) -> str:
+def _bounds(predicted: Predicted, swept: Swept) -> str:
     """What the spectrum says of an encoder that does not see the condition."""
-    upper = f"{predicted.critical_variance:.4g}"
+    upper = swept.at(predicted.critical_variance, 4)
     if predicted.unaware_variance is None:
         return f"The encoder does not see the condition: the spectrum of the data gives the upper bound {upper}."
     return (
         "The encoder does not see the condition: the spectrum of the data predicts "
-        f"{predicted.unaware_variance:.4g} for a linear encoder, which others can exceed, up to {upper}."
+        f"{swept.at(predicted.unaware_variance, 4)} for a linear encoder, which others can exceed, up to {upper}."
     )

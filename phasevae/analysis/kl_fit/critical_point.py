@@ -27,6 +27,7 @@ from phasevae.analysis.kl_fit.profile_likelihood import slope_below
 from phasevae.analysis.records import Estimate, Interval
 from phasevae.analysis.sweep_table import (
     BETA_SIGMA2,
+    Swept,
     abscissa_name,
     kl_by_seed,
     spectrum_of_sweep,
@@ -96,6 +97,7 @@ class CriticalPoint:
     n_points: int  # trained models
     n_seeds: int
     abscissa: str = BETA_SIGMA2
+    swept: Swept | None = None  # what the user calls the quantity that was varied, if it is no column of the table
     likelihood: str = GAUSSIAN
     warnings: list[str] = field(default_factory=list)
     reason: str | None = None
@@ -109,6 +111,7 @@ def fit_critical_point(
     n_latent: int | None = None,
     model: str | None = None,
     window: tuple[float, float] | None = None,
+    swept: Swept | None = None,
 ) -> CriticalPoint:
     """Fit the critical point and the slope of KL below it.
 
@@ -124,6 +127,8 @@ def fit_critical_point(
         Form that gives the critical variance, instead of the form that suits the data.
     window
         Lowest and highest x of the single-mode forms, instead of the window that suits the data.
+    swept
+        What the user calls the quantity that was varied, if it is no column of the table: advice is in its units.
 
     Raises
     ------
@@ -132,18 +137,18 @@ def fit_critical_point(
     """
     if model is not None and model not in NAMES:
         raise no_such_choice("model", model, NAMES)
-    spectrum, points = spectrum_of_sweep(spectrum, sweep), sweep_points(sweep)
+    spectrum, points = spectrum_of_sweep(spectrum, sweep), sweep_points(sweep, swept)
     if window is not None and not np.any((points.x >= window[0]) & (points.x <= window[1])):
         raise InputError(
             f"window: {window[0]:g} to {window[1]:g} holds no point, the sweep's are at "
             f"{points.x.min():g} to {points.x.max():g}"
         )
     reason, advice = undetermined(points) or (None, None)
-    result = not_fitted(sweep, reason, spectrum, with_prediction(advice, points, spectrum))
+    result = replace(not_fitted(sweep, reason, spectrum, with_prediction(advice, points, spectrum)), swept=swept)
     if result.reason:
         return result
     n_modes = most_modes(sweep, n_latent)
-    points = weighted_points(sweep, spectrum, n_latent)
+    points = weighted_points(sweep, spectrum, n_latent, swept)
     models = fit_models(points, spectrum, n_latent, n_modes, window)
     name, why = (model, "asked for") if model else _default_model(models, spectrum)
     chosen = models[name]

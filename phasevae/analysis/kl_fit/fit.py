@@ -12,7 +12,7 @@ from phasevae.analysis.kl_fit.cascade import cascade_profile, cascade_start
 from phasevae.analysis.kl_fit.forms import N_PARAMETERS, SINGLE_MODE, Profile, form_profile
 from phasevae.analysis.kl_fit.profile_likelihood import aicc, minimise, profile_interval
 from phasevae.analysis.records import Interval
-from phasevae.analysis.sweep_table import COLLAPSED_KL, MIN_POINTS, Points, sweep_points, weighted
+from phasevae.analysis.sweep_table import COLLAPSED_KL, MIN_POINTS, Points, Swept, sweep_points, weighted
 from phasevae.theory.conditional import exact_above, thresholds
 from phasevae.theory.ppca import ACTIVE_KL
 
@@ -97,7 +97,9 @@ def fit_models(
     return models
 
 
-def weighted_points(sweep: pd.DataFrame, spectrum: Spectrum | None, n_latent: int | None) -> Points:
+def weighted_points(
+    sweep: pd.DataFrame, spectrum: Spectrum | None, n_latent: int | None, swept: Swept | None = None
+) -> Points:
     """Return means over seeds with the weights that all fits use.
 
     A first cascade, good to a percent, says which points suffer from slow relaxation.
@@ -110,8 +112,10 @@ def weighted_points(sweep: pd.DataFrame, spectrum: Spectrum | None, n_latent: in
         Spectrum of the data, if known.
     n_latent
         Number of latents, if known.
+    swept
+        See `fit_critical_point`.
     """
-    points = sweep_points(sweep)
+    points = sweep_points(sweep, swept)
     if spectrum is not None and spectrum.conditions:
         return weighted(points, spectrum.critical_variance)
     starts = _free_cascade(points.above(_exact_above(spectrum, n_latent)), most_modes(sweep, n_latent), spectrum)
