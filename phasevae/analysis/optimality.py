@@ -20,6 +20,8 @@ COLUMN = "converged"
 MOST_NAMED = 12
 """A warning names at most this many decoder variances."""
 
+TRAIN_LONGER = "train longer, with more samples or a larger extend_unconverged"
+
 TOLERANCE = 2e-3
 """Nats by which another network may be better: twice the largest value of the converged reference sweep."""
 
@@ -33,6 +35,12 @@ class Convergence:
     n_left_out: int
     sigma2: list[float]  # of the points that have not converged; empty for a sweep over beta
     beta: list[float] = field(default_factory=list)  # the same for a sweep over beta
+    n_points: int = 0  # of the sweep, with those left out; 0 in a file of an earlier version
+
+    @property
+    def none_has_converged(self) -> bool:
+        """Whether all of several points of the sweep are known not to have converged."""
+        return self.n_unconverged == self.n_points > 1
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ def convergence_summary(sweep: pd.DataFrame, converged_only: bool) -> Convergenc
         n_unknown=n_unknown,
         n_left_out=n_unconverged + n_unknown if converged_only else 0,
         **_places(sweep, unconverged),
+        n_points=len(sweep),
     )
 
 
@@ -103,34 +112,26 @@ def rows_of(points: pd.DataFrame, table: pd.DataFrame | None) -> pd.DataFrame | 
     return table[[identity in kept for identity in table[[*IDENTITY]].itertuples(index=False, name=None)]]
 
 
-def all_unconverged(convergence: Convergence, n_points: int) -> bool:
-    """Whether all of several points of a sweep are known not to have converged."""
-    return convergence.n_unconverged == n_points > 1
-
-
-def convergence_warning(convergence: Convergence, n_points: int, swept: Swept | None = None) -> str | None:
+def convergence_warning(convergence: Convergence, swept: Swept | None = None) -> str | None:
     """Return a line about the points that have not converged, None if there is none.
 
     Parameters
     ----------
     convergence
         Summary of the sweep.
-    n_points
-        Number of points of the sweep.
     swept
         What the user calls the quantity that was varied, if it is no column of the table.
     """
     n_unconverged, n_left_out = convergence.n_unconverged, convergence.n_left_out
     if not n_unconverged:
         return None
-    if all_unconverged(convergence, n_points):
+    if convergence.none_has_converged:
         return (
-            f"none of the {n_points} points has converged, so the result can still change: train longer, with more "
-            "samples or a larger extend_unconverged"
+            f"none of the {convergence.n_points} points has converged, so the result can still change: {TRAIN_LONGER}"
         )
     named = _named(convergence, swept)
     has, them = ("has", "it") if n_unconverged == 1 else ("have", "them")
-    state = f"{n_unconverged} of {counted(n_points, 'point')} {has} not converged, {named}"
+    state = f"{n_unconverged} of {counted(convergence.n_points, 'point')} {has} not converged, {named}"
     if not n_left_out:
         return f"{state}: train longer, or leave {them} out (converged_only)"
     if convergence.n_unknown:

@@ -95,13 +95,13 @@ def analyse(
         chosen = converged_points(sweep) if converged_only else sweep
         phases, reason = measure_phases(chosen, spectrum), why_no_fit(chosen)
         if reason is not None:
-            return _phases_alone(chosen, phases, reason, convergence_summary(sweep, converged_only), len(sweep), swept)
+            return _phases_alone(chosen, phases, reason, convergence_summary(sweep, converged_only), swept)
         beta_top = float(sweep["beta_top"].max())
     sweep, dimensions, histories = (
         None if table is None else level_1(table) for table in (sweep, dimensions, histories)
     )
     convergence = convergence_summary(sweep, converged_only)
-    warning = convergence_warning(convergence, len(sweep), swept)
+    warning = convergence_warning(convergence, swept)
     if converged_only:
         sweep = converged_points(sweep)
         dimensions, histories = (rows_of(sweep, table) for table in (dimensions, histories))
@@ -143,19 +143,19 @@ def analyse(
 
 
 def _phases_alone(
-    sweep: pd.DataFrame, phases: Phases, reason: str, convergence: Convergence, n_points: int, swept: Swept | None
+    sweep: pd.DataFrame, phases: Phases, reason: str, convergence: Convergence, swept: Swept | None
 ) -> Analysis:
     """The analysis of a hierarchy to which the curves of an ordinary VAE cannot be fitted.
 
     Parameters
     ----------
     sweep
-        The points that count, of a sweep of `n_points`.
-    phases, reason, convergence, n_points, swept
+        The points that count.
+    phases, reason, convergence, swept
         What is known of them, why they are not fitted, and what the user calls the quantity that was varied.
     """
     point, consistency = not_fitted(sweep, reason), optimality_summary(sweep)
-    warnings = (convergence_warning(convergence, n_points, swept), optimality_warning(consistency, swept))
+    warnings = (convergence_warning(convergence, swept), optimality_warning(consistency, swept))
     return Analysis(
         **(vars(point) | {"warnings": [line for line in warnings if line is not None]}),
         convergence=convergence,

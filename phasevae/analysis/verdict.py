@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from phasevae.analysis.hierarchy import Phases
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted
-from phasevae.analysis.optimality import all_unconverged, convergence_warning
+from phasevae.analysis.optimality import convergence_warning
 from phasevae.analysis.results import Results
 from phasevae.analysis.sweep_table import Swept
 from phasevae.sweeps.settings import GAUSSIAN
@@ -29,8 +29,11 @@ def verdict(point: CriticalPoint) -> str:
 
 def as_text(results: Results) -> str:
     """Return the verdict, the line of numbers if there is a critical variance, and the warnings."""
+    sentence = verdict(results)
     fitted = [numbers_line(results)] if results.critical_variance is not None else []
-    return "\n".join([verdict(results), *fitted, *(f"warning: {line}" for line in results.warnings)])
+    # The verdict begins with the warning that nothing has converged.
+    warnings = [f"warning: {line}" for line in results.warnings if not sentence.startswith(_sentence(line))]
+    return "\n".join([sentence, *fitted, *warnings])
 
 
 def numbers_line(results: Results) -> str:
@@ -47,10 +50,13 @@ def _unconverged(point: CriticalPoint) -> str:
     # The convergence of a hierarchy may be that of its first level alone.
     if not isinstance(point, Results) or point.hierarchy is not None:
         return ""
-    n_points = point.n_points + point.convergence.n_left_out
-    if not all_unconverged(point.convergence, n_points):
+    if not point.convergence.none_has_converged:
         return ""
-    line = convergence_warning(point.convergence, n_points, point.swept)
+    line = convergence_warning(point.convergence, point.swept)
+    return _sentence(line)
+
+
+def _sentence(line: str) -> str:
     return f"{line[0].upper()}{line[1:]}."
 
 
@@ -66,7 +72,7 @@ def _result(point: CriticalPoint) -> str:
 
 
 def _advice(point: CriticalPoint) -> str:
-    return "" if point.advice is None else f"{point.advice[0].upper()}{point.advice[1:]}."
+    return "" if point.advice is None else _sentence(point.advice)
 
 
 def _place(point: CriticalPoint) -> str:

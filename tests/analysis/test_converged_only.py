@@ -30,7 +30,7 @@ BAD = sweep_of(~np.isin(GRID, [0.95, 1.02]))
 
 def test_unconverged_points_are_counted_and_named_in_one_line():
     fit = analyse(BAD, SPECTRUM, 2)
-    assert fit.convergence == Convergence(2, 0, 0, [0.95, 1.02])
+    assert fit.convergence == Convergence(2, 0, 0, [0.95, 1.02], n_points=18)
     (line,) = [line for line in fit.warnings if "converged" in line]
     assert line.startswith("2 of 18 points have not converged, sigma2 = 0.95, 1.02: train longer")
     assert "\n" not in line
@@ -52,7 +52,7 @@ def test_points_of_which_it_is_not_known_are_left_out_but_no_reason_to_warn():
     unknown = sweep_of(np.ones(GRID.size, bool))
     unknown.loc[unknown["seed"] == 1, "converged"] = None
     fit = analyse(unknown, SPECTRUM, 2, converged_only=True)
-    assert fit.convergence == Convergence(0, 9, 9, [])
+    assert fit.convergence == Convergence(0, 9, 9, [], n_points=18)
     assert not [line for line in fit.warnings if "converged" in line]
     assert convergence_summary(unknown.drop(columns="converged"), False).n_unknown == 18
 
@@ -60,18 +60,27 @@ def test_points_of_which_it_is_not_known_are_left_out_but_no_reason_to_warn():
 @pytest.mark.parametrize(
     ("convergence", "line"),
     [
-        (Convergence(1, 0, 0, [0.5]), "1 of 8 points has not converged, sigma2 = 0.5: train longer, or leave it out "),
-        (Convergence(2, 3, 0, [0.5]), "2 of 8 points have not converged, sigma2 = 0.5: train longer, or leave them"),
-        (Convergence(1, 0, 1, [0.5]), "1 of 8 points has not converged, sigma2 = 0.5: 1 is left out"),
-        (Convergence(1, 1, 2, [0.5]), "1 of 8 points has not converged, sigma2 = 0.5; of 1 it is unknown: 2 are left"),
+        (
+            Convergence(1, 0, 0, [0.5], n_points=8),
+            "1 of 8 points has not converged, sigma2 = 0.5: train longer, or leave it out ",
+        ),
+        (
+            Convergence(2, 3, 0, [0.5], n_points=8),
+            "2 of 8 points have not converged, sigma2 = 0.5: train longer, or leave them",
+        ),
+        (Convergence(1, 0, 1, [0.5], n_points=8), "1 of 8 points has not converged, sigma2 = 0.5: 1 is left out"),
+        (
+            Convergence(1, 1, 2, [0.5], n_points=8),
+            "1 of 8 points has not converged, sigma2 = 0.5; of 1 it is unknown: 2 are left",
+        ),
     ],
 )
 def test_the_line_counts_all_points_that_are_left_out(convergence, line):
-    assert convergence_warning(convergence, 8).startswith(line)
+    assert convergence_warning(convergence).startswith(line)
 
 
 def test_a_long_list_is_cut():
-    line = convergence_warning(Convergence(40, 0, 0, list(range(1, 41))), 50)
+    line = convergence_warning(Convergence(40, 0, 0, list(range(1, 41)), n_points=50))
     assert "10, 11, 12, ...: train" in line
 
 
@@ -83,6 +92,7 @@ def test_the_verdict_says_if_no_point_has_converged():
         "larger extend_unconverged. "
     )
     assert sentence.startswith(f"N{none.warnings[0][1:]}. ")
+    assert str(none).count("one of the 18 points has converged") == 1
     active = verdict(analyse(BAD.assign(converged=False, kl=1.0), SPECTRUM, 2))
     assert "This sweep does not show" in active and active.startswith("None of the 18 points has converged")
     half = BAD.assign(converged=BAD["seed"] == 0)
