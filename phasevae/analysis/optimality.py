@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.analysis.sweep_table import IDENTITY, Swept, over_beta
+from phasevae.analysis.sweep_table import IDENTITY, MIN_POINTS, Swept, abscissa, over_beta
 from phasevae.errors import InputError
 from phasevae.wording import counted
 
@@ -36,11 +36,17 @@ class Convergence:
     sigma2: list[float]  # of the points that have not converged; empty for a sweep over beta
     beta: list[float] = field(default_factory=list)  # the same for a sweep over beta
     n_points: int = 0  # of the sweep, with those left out; 0 in a file of an earlier version
+    n_values: int = 0  # different beta * sigma2 of the points that are known to have converged
 
     @property
     def none_has_converged(self) -> bool:
         """Whether all of several points of the sweep are known not to have converged."""
         return self.n_unconverged == self.n_points > 1
+
+    @property
+    def enough_has_converged(self) -> bool:
+        """Whether the points that are known to have converged are enough for a fit."""
+        return self.n_values >= MIN_POINTS
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ def convergence_summary(sweep: pd.DataFrame, converged_only: bool) -> Convergenc
         n_left_out=n_unconverged + n_unknown if converged_only else 0,
         **_places(sweep, unconverged),
         n_points=len(sweep),
+        n_values=len(np.unique(abscissa(sweep)[[value is True for value in state]])),
     )
 
 
@@ -99,7 +106,8 @@ def converged_points(sweep: pd.DataFrame) -> pd.DataFrame:
     kept = sweep[[value is True for value in convergence_states(sweep)]]
     if kept.empty:
         raise InputError(
-            f"sweep: none of its {counted(len(sweep), 'point')} is known to have converged, so none would be left"
+            f"sweep: none of its {counted(len(sweep), 'point')} is known to have converged, so none would be left; "
+            f"{TRAIN_LONGER}"
         )
     return kept
 
@@ -132,11 +140,13 @@ def convergence_warning(convergence: Convergence, swept: Swept | None = None) ->
     named = _named(convergence, swept)
     has, them = ("has", "it") if n_unconverged == 1 else ("have", "them")
     state = f"{n_unconverged} of {counted(convergence.n_points, 'point')} {has} not converged, {named}"
+    enough = convergence.enough_has_converged
     if not n_left_out:
-        return f"{state}: train longer, or leave {them} out (converged_only)"
+        return f"{state}: {f'train longer, or leave {them} out (converged_only)' if enough else TRAIN_LONGER}"
     if convergence.n_unknown:
         state += f"; of {convergence.n_unknown} it is unknown"
-    return f"{state}: {counted(n_left_out, 'is', 'are')} left out"
+    left = f"{state}: {counted(n_left_out, 'is', 'are')} left out"
+    return left if enough else f"{left}, and too few remain: {TRAIN_LONGER}"
 
 
 def shortfall(sweep: pd.DataFrame) -> NDArray[np.float64]:

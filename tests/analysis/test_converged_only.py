@@ -30,7 +30,7 @@ BAD = sweep_of(~np.isin(GRID, [0.95, 1.02]))
 
 def test_unconverged_points_are_counted_and_named_in_one_line():
     fit = analyse(BAD, SPECTRUM, 2)
-    assert fit.convergence == Convergence(2, 0, 0, [0.95, 1.02], n_points=18)
+    assert fit.convergence == Convergence(2, 0, 0, [0.95, 1.02], n_points=18, n_values=9)
     (line,) = [line for line in fit.warnings if "converged" in line]
     assert line.startswith("2 of 18 points have not converged, sigma2 = 0.95, 1.02: train longer")
     assert "\n" not in line
@@ -52,35 +52,37 @@ def test_points_of_which_it_is_not_known_are_left_out_but_no_reason_to_warn():
     unknown = sweep_of(np.ones(GRID.size, bool))
     unknown.loc[unknown["seed"] == 1, "converged"] = None
     fit = analyse(unknown, SPECTRUM, 2, converged_only=True)
-    assert fit.convergence == Convergence(0, 9, 9, [], n_points=18)
+    assert fit.convergence == Convergence(0, 9, 9, [], n_points=18, n_values=9)
     assert not [line for line in fit.warnings if "converged" in line]
     assert convergence_summary(unknown.drop(columns="converged"), False).n_unknown == 18
 
 
 @pytest.mark.parametrize(
-    ("convergence", "line"),
+    ("counts", "line"),
     [
-        (
-            Convergence(1, 0, 0, [0.5], n_points=8),
-            "1 of 8 points has not converged, sigma2 = 0.5: train longer, or leave it out ",
-        ),
-        (
-            Convergence(2, 3, 0, [0.5], n_points=8),
-            "2 of 8 points have not converged, sigma2 = 0.5: train longer, or leave them",
-        ),
-        (Convergence(1, 0, 1, [0.5], n_points=8), "1 of 8 points has not converged, sigma2 = 0.5: 1 is left out"),
-        (
-            Convergence(1, 1, 2, [0.5], n_points=8),
-            "1 of 8 points has not converged, sigma2 = 0.5; of 1 it is unknown: 2 are left",
-        ),
+        ((1, 0, 0), "1 of 8 points has not converged, sigma2 = 0.5: train longer, or leave it out "),
+        ((2, 3, 0), "2 of 8 points have not converged, sigma2 = 0.5: train longer, or leave them"),
+        ((1, 0, 1), "1 of 8 points has not converged, sigma2 = 0.5: 1 is left out"),
+        ((1, 1, 2), "1 of 8 points has not converged, sigma2 = 0.5; of 1 it is unknown: 2 are left"),
     ],
 )
-def test_the_line_counts_all_points_that_are_left_out(convergence, line):
-    assert convergence_warning(convergence).startswith(line)
+def test_the_line_counts_all_points_that_are_left_out(counts, line):
+    assert convergence_warning(Convergence(*counts, [0.5], n_points=8, n_values=4)).startswith(line)
+
+
+def test_leaving_out_is_no_advice_where_too_few_would_remain():
+    longer = "train longer, with more samples or a larger extend_unconverged"
+    few = BAD.assign(converged=np.isin(BAD["sigma2"], GRID[:3]))
+    (line,) = [line for line in analyse(few, SPECTRUM, 2).warnings if "not converged" in line]
+    assert "converged_only" not in line and line.endswith(f": {longer}")
+    without = analyse(few, SPECTRUM, 2, converged_only=True)
+    assert without.warnings[0].endswith(f": 12 are left out, and too few remain: {longer}")
+    enough = BAD.assign(converged=np.isin(BAD["sigma2"], GRID[:4]))
+    assert any("(converged_only)" in line for line in analyse(enough, SPECTRUM, 2).warnings)
 
 
 def test_a_long_list_is_cut():
-    line = convergence_warning(Convergence(40, 0, 0, list(range(1, 41)), n_points=50))
+    line = convergence_warning(Convergence(40, 0, 0, list(range(1, 41)), n_points=50, n_values=4))
     assert "10, 11, 12, ...: train" in line
 
 
@@ -102,7 +104,7 @@ def test_the_verdict_says_if_no_point_has_converged():
 
 @pytest.mark.parametrize("written", [False, None])
 def test_nothing_left_is_an_error(written):
-    with pytest.raises(InputError, match="none of its 18 points is known to have converged"):
+    with pytest.raises(InputError, match=r"none of its 18 points is known to have converged, .* left; train longer"):
         analyse(BAD.assign(converged=written), SPECTRUM, 2, converged_only=True)
 
 
