@@ -51,7 +51,7 @@ def source_hash(*roots: str, without: tuple[str, ...] = (), package: Path = PACK
     Raises
     ------
     InputError
-        If a module or definition of `roots` or `without` does not exist.
+        If a module or definition of `roots` or `without` does not exist, or if a file that they reach is no Python.
     """
     return remembered(package, [roots, without], lambda: _computed(roots, without, package))
 
@@ -193,14 +193,17 @@ def _module(name: str, package: Path) -> _Module:
     file = _file_of(name, package)
     if file is None:
         return _Module(name)
-    return _parsed(name, file.name == "__init__.py", file.read_text(encoding="utf-8"))
+    try:
+        return _parsed(name, file.name == "__init__.py", file.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise InputError(f"{file}: line {error.lineno}: not Python ({error.msg})") from None
 
 
 @functools.cache
 def _parsed(name: str, is_package: bool, text: str) -> _Module:
     """The statements of a text. It is cached by the text, so a copy of the package costs no more than its changes."""
     module = _Module(name, is_package, text.split("\n"))  # as ast counts lines
-    for statement in _without_docstrings(ast.parse(text, filename=name)).body:
+    for statement in _without_docstrings(ast.parse(text)).body:
         names = list(_bound_names(statement))
         for bound in names:
             module.definitions[bound].append(statement)

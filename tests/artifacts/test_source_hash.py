@@ -147,6 +147,11 @@ def changed(file: str, old: str, new: str) -> dict[str, str]:
     return {file: SOURCES[file].replace(old, new)}
 
 
+def test_a_file_that_is_no_python_is_named(hash_of):
+    with pytest.raises(InputError, match=r"phasevae/sub/inner\.py: line 2: not Python \("):
+        hash_of({"sub/inner.py": "def k(x):\nreturn x\n"})
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
