@@ -24,7 +24,7 @@ from phasevae.datasets.registry import build_dataset
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.tables import dimensions_table
 from phasevae.prediction.score_spectrum import spectrum_of_likelihood
-from phasevae.spectrum.spectrum import spectrum_of
+from phasevae.spectrum.measure import spectrum_of
 from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 from phasevae.theory import conditional
 from phasevae.training.problem import Problem

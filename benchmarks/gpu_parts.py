@@ -25,7 +25,7 @@ from torch import Tensor
 from phasevae.architecture import Architecture
 from phasevae.kernels.dispatch import backend
 from phasevae.measurement.measure import measure_model
-from phasevae.spectrum.spectrum import compute_spectrum
+from phasevae.spectrum.measure import compute_spectrum
 from phasevae.sweeps.settings import Member
 from phasevae.theory.ppca import ppca_kl
 from phasevae.training import cuda_graph

@@ -47,7 +47,7 @@ from torch import Tensor
 
 from phasevae.kernels.mlp import Layer
 from phasevae.model import LOGVAR_RANGE
-from phasevae.spectrum.spectrum import compute_spectrum
+from phasevae.spectrum.measure import compute_spectrum
 from phasevae.sweeps.settings import WARMUP, Member, Settings
 from phasevae.training.trainer import Trainer
 

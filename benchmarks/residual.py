@@ -27,7 +27,7 @@ from phasevae.measurement.measure import measure_model
 from phasevae.measurement.residual import measure_residual, residual_numbers
 from phasevae.measurement.stability import measure_stability
 from phasevae.rows import Rows
-from phasevae.spectrum.spectrum import compute_spectrum
+from phasevae.spectrum.measure import compute_spectrum
 from phasevae.sweeps.config_keys import NetworkSection, TrainingSection
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl

@@ -26,7 +26,7 @@ __all__ = [
 
 _LAZY = {
     "CollapseMonitor": "phasevae.prediction.monitor",
-    "compute_spectrum": "phasevae.spectrum.spectrum",
+    "compute_spectrum": "phasevae.spectrum.measure",
     "diagnose": "phasevae.diagnosis.diagnose",
     "diagnosis_page": "phasevae.figures.diagnosis_report",
     "load": "phasevae.stored",

@@ -24,7 +24,8 @@ from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
 from phasevae.prediction.predict import Prediction, predict
 from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.provenance.stages import provenance_record
-from phasevae.spectrum.spectrum import Spectrum, spectrum_of
+from phasevae.spectrum.measure import spectrum_of
+from phasevae.spectrum.spectrum import Spectrum
 from phasevae.spectrum.spectrum_files import write_spectrum
 from phasevae.sweep_result import SweepResult, write_tables
 from phasevae.sweeps.config_keys import DataSection, SweepSection

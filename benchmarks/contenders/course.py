@@ -15,7 +15,8 @@ from shared import seconds_for
 from contenders.common import Contender, Problem, Run
 from contenders.turns import clock
 from phasevae.analysis.kl_fit.critical_point import fit_critical_point
-from phasevae.spectrum.spectrum import Spectrum, compute_spectrum
+from phasevae.spectrum.measure import compute_spectrum
+from phasevae.spectrum.spectrum import Spectrum
 from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl, ppca_kl
 
 ABSOLUTE, RELATIVE = 0.005, 0.002

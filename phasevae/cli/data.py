@@ -98,7 +98,7 @@ def spectrum(
     """
     from phasevae.datasets.registry import dataset_from_path
     from phasevae.datasets.store import is_saved
-    from phasevae.spectrum.spectrum import spectrum_of, warn_of_reading
+    from phasevae.spectrum.measure import spectrum_of, warn_of_reading
     from phasevae.spectrum.spectrum_files import write_spectrum
 
     if moments and reading:

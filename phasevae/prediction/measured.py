@@ -22,8 +22,9 @@ from phasevae.prediction.kl_term import KlTerm
 from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
 from phasevae.prediction.optimum import Setting
 from phasevae.prediction.options import whole_number
+from phasevae.spectrum.measure import measure_spectrum
 from phasevae.spectrum.moments import covariance_matrix
-from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
+from phasevae.spectrum.spectrum import Spectrum
 from phasevae.theory.limited_encoder import EncoderLimits
 
 if TYPE_CHECKING:

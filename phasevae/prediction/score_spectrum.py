@@ -16,7 +16,8 @@ from phasevae.datasets.store import load_dataset
 from phasevae.likelihoods.classes import fit_classes, scores_of_classes
 from phasevae.likelihoods.registry import find_likelihood
 from phasevae.prediction.measured import whitened_scores
-from phasevae.spectrum.spectrum import ConditionSpectrum, LikelihoodRecord, Spectrum, measure_spectrum
+from phasevae.spectrum.measure import measure_spectrum
+from phasevae.spectrum.spectrum import ConditionSpectrum, LikelihoodRecord, Spectrum
 from phasevae.sweeps.settings import check_with_condition
 
 

@@ -21,7 +21,7 @@ class UnknownStageError(InputError):
 
 
 _STAGES = {
-    "spectrum": ("phasevae.spectrum.spectrum:spectrum_of", "phasevae.spectrum.spectrum_files:write_spectrum"),
+    "spectrum": ("phasevae.spectrum.measure:spectrum_of", "phasevae.spectrum.spectrum_files:write_spectrum"),
     "scores": (
         "phasevae.prediction.score_spectrum:spectrum_of_likelihood",
         "phasevae.spectrum.spectrum_files:write_spectrum",

@@ -19,7 +19,7 @@ from phasevae.cli import main
 from phasevae.datasets.registry import dataset_from_path
 from phasevae.datasets.store import save_dataset
 from phasevae.prediction.predict import predict
-from phasevae.spectrum.spectrum import spectrum_of
+from phasevae.spectrum.measure import spectrum_of
 from phasevae.spectrum.spectrum_files import write_spectrum
 
 

@@ -21,7 +21,7 @@ from phasevae.config import dataset_options, validate
 from phasevae.datasets.reading import Reading, ReadingWarning, joined_reading
 from phasevae.datasets.registry import dataset_from_path
 from phasevae.datasets.store import load_dataset, save_dataset
-from phasevae.spectrum.spectrum import compute_spectrum
+from phasevae.spectrum.measure import compute_spectrum
 from phasevae.spectrum.spectrum_files import read_spectrum
 
 LATENTS, KL_WEIGHT = 3, 0.05

@@ -14,7 +14,7 @@ from phasevae.datasets import base, repeats
 from phasevae.datasets.registry import dataset_from_path
 from phasevae.datasets.streams import sample_stream
 from phasevae.spectrum import moments
-from phasevae.spectrum.spectrum import compute_spectrum
+from phasevae.spectrum.measure import compute_spectrum
 from phasevae.spectrum.spectrum_files import read_spectrum, write_spectrum
 
 

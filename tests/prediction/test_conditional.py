@@ -9,7 +9,7 @@ from phasevae.datasets.registry import build_dataset
 from phasevae.datasets.store import save_dataset
 from phasevae.errors import InputError
 from phasevae.prediction.predict import predict
-from phasevae.spectrum.spectrum import spectrum_of
+from phasevae.spectrum.measure import spectrum_of
 from phasevae.spectrum.spectrum_files import write_spectrum
 
 RNG = np.random.default_rng(0)

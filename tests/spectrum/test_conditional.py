@@ -9,8 +9,9 @@ import pytest
 
 from phasevae.datasets.registry import build_dataset
 from phasevae.errors import InputError
+from phasevae.spectrum.measure import spectrum_of
 from phasevae.spectrum.sharded import part_of
-from phasevae.spectrum.spectrum import looks_gaussian, spectrum_of
+from phasevae.spectrum.spectrum import looks_gaussian
 from phasevae.spectrum.spectrum_files import read_spectrum, write_spectrum
 from phasevae.theory.conditional import unaware_threshold
 

@@ -16,7 +16,8 @@ from phasevae.datasets.base import Dataset
 from phasevae.datasets.registry import build_dataset
 from phasevae.datasets.store import save_dataset
 from phasevae.spectrum import sharded
-from phasevae.spectrum.spectrum import Spectrum, compute_spectrum, spectrum_of
+from phasevae.spectrum.measure import compute_spectrum, spectrum_of
+from phasevae.spectrum.spectrum import Spectrum
 from phasevae.spectrum.spectrum_files import read_spectrum
 
 typer_testing = pytest.importorskip("typer.testing")

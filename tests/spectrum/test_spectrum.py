@@ -12,7 +12,7 @@ from phasevae import InputError
 from phasevae.datasets import repeats
 from phasevae.datasets.registry import build_dataset
 from phasevae.datasets.store import save_dataset
-from phasevae.spectrum import spectrum, spectrum_files
+from phasevae.spectrum import measure, spectrum_files
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def rng():
 @settings(max_examples=50, deadline=None)
 def test_against_a_direct_computation(n, dimension, chunk_rows, seed):
     x = np.random.default_rng(seed).gamma(2.0, size=(n, dimension)).astype(np.float32)
-    actual = spectrum.compute_spectrum(x, chunk_rows)
+    actual = measure.compute_spectrum(x, chunk_rows)
     centred = x.astype(float) - x.astype(float).mean(0)
     # Squared singular values: another algorithm than the one under test.
     singular = np.linalg.svd(centred, compute_uv=False)
@@ -42,13 +42,13 @@ def test_pca_of_scikit_learn(rng):
 
     x = (rng.normal(size=(500, 6)) @ rng.normal(size=(6, 6))).astype(np.float32).astype(float)
     expected = PCA().fit(x).explained_variance_ * 499 / 500
-    np.testing.assert_allclose(spectrum.compute_spectrum(x).eigenvalues, expected, rtol=1e-10)
+    np.testing.assert_allclose(measure.compute_spectrum(x).eigenvalues, expected, rtol=1e-10)
 
 
 def test_a_large_offset_does_not_cost_digits(rng):
     x = np.rint(rng.normal(size=(3000, 4)) * [64, 48, 32, 16]) / 32  # x + 2^17 is a number of single precision
     np.testing.assert_allclose(
-        spectrum.compute_spectrum(x + 2**17).eigenvalues, spectrum.compute_spectrum(x).eigenvalues, rtol=1e-8
+        measure.compute_spectrum(x + 2**17).eigenvalues, measure.compute_spectrum(x).eigenvalues, rtol=1e-8
     )
 
 
@@ -56,16 +56,16 @@ def test_moments_of_known_distributions():
     # Skewness and excess kurtosis of: exponential 2, 6; two points +-1 0, -2.
     rng = np.random.default_rng(1)
     x = np.stack([3 * (rng.exponential(size=200_000) - 1), rng.choice((-1.0, 1.0), 200_000)], axis=1)
-    actual = spectrum.compute_spectrum(x)
+    actual = measure.compute_spectrum(x)
     np.testing.assert_allclose(actual.skewness, [2, 0], atol=0.06)
     np.testing.assert_allclose(actual.excess_kurtosis, [6, -2], atol=0.5)
-    np.testing.assert_allclose(spectrum.compute_spectrum(-x).skewness, [-2, 0], atol=0.06)
+    np.testing.assert_allclose(measure.compute_spectrum(-x).skewness, [-2, 0], atol=0.06)
 
 
 def test_standard_errors_are_the_spread_over_repetitions():
     rng = np.random.default_rng(2)
     n, lam = 2000, np.array([4.0, 1.0])
-    runs = [spectrum.compute_spectrum(rng.laplace(size=(n, 2)) * np.sqrt(lam / 2)) for _ in range(300)]
+    runs = [measure.compute_spectrum(rng.laplace(size=(n, 2)) * np.sqrt(lam / 2)) for _ in range(300)]
     spread = np.std([run.eigenvalues for run in runs], axis=0)
     stated = np.mean([run.standard_errors for run in runs], axis=0)
     np.testing.assert_allclose(stated, spread, rtol=0.12)
@@ -73,8 +73,8 @@ def test_standard_errors_are_the_spread_over_repetitions():
 
 
 def test_unmeasured_components_get_the_gaussian_error(rng, monkeypatch):
-    monkeypatch.setattr(spectrum, "MOST_MEASURED", 1)
-    actual = spectrum.compute_spectrum(rng.exponential(size=(5000, 3)) * [3, 2, 1])
+    monkeypatch.setattr(measure, "MOST_MEASURED", 1)
+    actual = measure.compute_spectrum(rng.exponential(size=(5000, 3)) * [3, 2, 1])
     np.testing.assert_allclose(actual.standard_errors[1:], actual.eigenvalues[1:] * np.sqrt(2 / 5000))
     assert actual.standard_errors[0] > 1.5 * actual.eigenvalues[0] * np.sqrt(2 / 5000)
     assert actual.skewness.shape == (1,)
@@ -83,7 +83,7 @@ def test_unmeasured_components_get_the_gaussian_error(rng, monkeypatch):
 def test_null_directions_have_no_moments(rng, tmp_path):
     x = rng.normal(size=(100, 3))
     x[:, 2] = x[:, 0] + x[:, 1]
-    actual = spectrum.compute_spectrum(x)
+    actual = measure.compute_spectrum(x)
     assert actual.eigenvalues[2] == pytest.approx(0, abs=1e-12)
     assert np.isnan(actual.skewness[2]) and actual.standard_errors[2] == pytest.approx(0, abs=1e-12)
     spectrum_files.write_spectrum(tmp_path / "spectrum.json", actual)
@@ -96,9 +96,9 @@ def test_memory_does_not_grow_with_the_samples(tmp_path, monkeypatch):
     path = tmp_path / "x.npy"
     np.save(path, np.random.default_rng(0).normal(size=(200_000, 8)).astype(np.float32))
     x = np.load(path, mmap_mode="r")
-    spectrum.compute_spectrum(x[:1000], 1000, with_variance_proxy=False)
+    measure.compute_spectrum(x[:1000], 1000, with_variance_proxy=False)
     tracemalloc.start()
-    spectrum.compute_spectrum(x, 1000, with_variance_proxy=False)
+    measure.compute_spectrum(x, 1000, with_variance_proxy=False)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < x.nbytes / 10
@@ -106,9 +106,9 @@ def test_memory_does_not_grow_with_the_samples(tmp_path, monkeypatch):
 
 def test_of_a_data_set_saved_or_not(tmp_path):
     built = build_dataset("synthetic", n_samples=500, name="mine")
-    before = spectrum.spectrum_of(built)
+    before = measure.spectrum_of(built)
     saved = save_dataset(built, tmp_path)
-    after = spectrum.spectrum_of(tmp_path)
+    after = measure.spectrum_of(tmp_path)
     assert before.data_sha256 == after.data_sha256 == saved.sha256
     assert after.name == "mine" and after.provenance == built.provenance
     np.testing.assert_array_equal(before.eigenvalues, after.eigenvalues)
@@ -116,7 +116,7 @@ def test_of_a_data_set_saved_or_not(tmp_path):
 
 def test_round_trip_and_keys(tmp_path):
     path = tmp_path / "spectrum.json"
-    made = spectrum.spectrum_of(build_dataset("synthetic", n_samples=500))
+    made = measure.spectrum_of(build_dataset("synthetic", n_samples=500))
     spectrum_files.write_spectrum(path, made)
     assert json.loads(path.read_text()).keys() >= {
         "eigenvalues", "standard_errors", "trace", "n_samples", "critical_variance", "skewness", "excess_kurtosis",
@@ -142,7 +142,7 @@ def test_round_trip_and_keys(tmp_path):
 )
 def test_reading_damaged_files(tmp_path, rng, change, message):
     path = tmp_path / "spectrum.json"
-    record = spectrum_files.to_json(spectrum.compute_spectrum(rng.normal(size=(10, 2))))
+    record = spectrum_files.to_json(measure.compute_spectrum(rng.normal(size=(10, 2))))
     record = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in record.items()}
     path.write_text(json.dumps({**record, **change}))
     with pytest.raises(InputError, match=message):
@@ -162,4 +162,4 @@ def test_reading_damaged_files(tmp_path, rng, change, message):
 )
 def test_unusable_data(x, message):
     with pytest.raises(InputError, match=message):
-        spectrum.compute_spectrum(x)
+        measure.compute_spectrum(x)

@@ -11,7 +11,7 @@ import pytest
 
 from phasevae import InputError
 from phasevae.datasets.registry import dataset_from_path
-from phasevae.spectrum.spectrum import spectrum_of
+from phasevae.spectrum.measure import spectrum_of
 
 NAMES = ["a", "b", "c", "d"]
 X = np.random.default_rng(0).normal(size=(40, 4)) @ np.random.default_rng(1).normal(size=(4, 4)) + 1

@@ -14,7 +14,7 @@ from phasevae.errors import InputError
 from phasevae.measurement.measure import measure_model
 from phasevae.measurement.tables import dimensions_table, sweep_table
 from phasevae.rows import Rows, given_condition
-from phasevae.spectrum.spectrum import spectrum_of
+from phasevae.spectrum.measure import spectrum_of
 from phasevae.stored import load
 from phasevae.sweeps.points import Task
 from phasevae.sweeps.settings import Member, Settings, training_keys

@@ -53,7 +53,7 @@ CODE_ROWS = {
     "a threshold of convergence": ("sweeps/convergence.py", "DEVIATION = 4e-3", "DEVIATION = 6e-3", TABLES),
     "the training": ("kernels/adam.py", "= 0.9, 0.999,", "= 0.9, 0.99,", TRAINING | TABLES),
     "what a spectrum is": (
-        "spectrum/spectrum.py",
+        "spectrum/measure.py",
         r"(def spectrum_of\(.*?:\n    )(\S)",
         INTO,
         SPECTRUM | FIT,

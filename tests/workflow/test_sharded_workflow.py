@@ -10,7 +10,7 @@ import yaml
 from workflow_runs import dry_run, snakemake
 
 from phasevae.datasets.store import load_dataset
-from phasevae.spectrum.spectrum import spectrum_of
+from phasevae.spectrum.measure import spectrum_of
 from phasevae.spectrum.spectrum_files import read_spectrum
 
 pytestmark = pytest.mark.workflow

@@ -17,7 +17,7 @@ from phasevae.artifacts.tables import read_table
 from phasevae.artifacts.tensors import read_tensors
 from phasevae.config import validate
 from phasevae.prediction.predict import predict
-from phasevae.spectrum.spectrum import compute_spectrum
+from phasevae.spectrum.measure import compute_spectrum
 from phasevae.spectrum.spectrum_files import read_spectrum
 from phasevae.sweeps.plan import make_plan, read_plan
 from phasevae.sweeps.points import COMPLETE

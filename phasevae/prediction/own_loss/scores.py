@@ -14,7 +14,8 @@ from phasevae.likelihoods.kinks import KINK_WIDTH, WIDTHS, filled, relative_rang
 from phasevae.prediction.optimum import PredictionWarning
 from phasevae.prediction.own_loss.coupled import coupled_spectrum
 from phasevae.prediction.own_loss.curvature import DENSE, Derivatives
-from phasevae.spectrum.spectrum import Spectrum, measure_spectrum
+from phasevae.spectrum.measure import measure_spectrum
+from phasevae.spectrum.spectrum import Spectrum
 from phasevae.wording import counted
 
 _NULL, _NOISE = {False: 1e-10, True: 1e-5}, 1e-3
