@@ -1,4 +1,4 @@
-"""The files of a run of the workflow: sweeps, points, buckets, tables and figures of a validated configuration.
+"""The files of a run of the workflow: data, tables and figures of a validated configuration, and its sweeps.
 
 The rules of the Snakefile take their paths from here, so that they hold no computation of their own. Paths are strings
 that begin with the results folder, because Snakemake compares paths as text.
@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
-import math
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +20,8 @@ from phasevae.datasets.conditions import LABEL, column_of
 from phasevae.datasets.files import folder_files
 from phasevae.datasets.registry import data_shape
 from phasevae.errors import InputError
-from phasevae.sweeps.plan import Point, grid_of, make_plan, number_of_points, plan_text, read_plan, second_pass
-from phasevae.sweeps.points import COMPLETE, POINT_FILES
+from phasevae.sweeps.buckets import Sweep
+from phasevae.sweeps.plan import grid_of, number_of_points, second_pass
 from phasevae.sweeps.resources import bucket_cost, packed_buckets, upward_cost
 from phasevae.sweeps.settings import GAUSSIAN, own_module
 
@@ -69,79 +66,6 @@ FREE_POSTERIOR = (
 
 UNKNOWN_SHAPE = 100_000, 64
 """(samples, features) that costs are estimated from while the shape of the data is not known."""
-
-LONGEST_PLAN = 100_000
-"""Most characters of the plan of a bucket: it is a part of the training command, and Linux allows 128 KiB."""
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """One pass over a data set: the first, or the second pass that brackets it.
-
-    Attributes
-    ----------
-    dataset : name of the data set
-    part : "" for the first pass, "second/" for the second
-    folder : folder of the pass, with a slash at its end
-    settings : validated settings of the pass
-    """
-
-    dataset: str
-    part: str
-    folder: str
-    settings: Mapping[str, Any]
-
-    @functools.cached_property
-    def plan(self) -> list[Point]:
-        """All points, without those that a refinement adds."""
-        return make_plan(self.settings)
-
-    @functools.cached_property
-    def buckets(self) -> dict[int, list[Point]]:
-        """The points of each bucket, by its number; empty buckets are left out."""
-        buckets: dict[int, list[Point]] = {}
-        for point in self.plan:
-            buckets.setdefault(point.bucket, []).append(point)
-        return dict(sorted(buckets.items()))
-
-    @functools.cached_property
-    def bucket_plans(self) -> dict[int, str]:
-        """The plan of each bucket as text."""
-        return {bucket: plan_text(points) for bucket, points in self.buckets.items()}
-
-    def check(self) -> None:
-        """Raise InputError if the plan of a bucket is too long for a command."""
-        longest = max(map(len, self.bucket_plans.values()))
-        if longest > LONGEST_PLAN:
-            enough = math.ceil(self.settings["n_buckets"] * longest / (LONGEST_PLAN / 2))
-            raise InputError(
-                f"datasets.{self.dataset}.n_buckets: {len(self.plan)} points are too many for "
-                f"{self.settings['n_buckets']} buckets; set it to {enough}"
-            )
-
-    def rule(self, bucket: int) -> str:
-        """Name of the rule that trains a bucket."""
-        return f"{'second' if self.part else 'train'}_{self.dataset}_{bucket}"
-
-    def point_files(self, points: Iterable[Point]) -> list[str]:
-        """All files of some points, those of each kind together, each point.json first."""
-        points = list(points)
-        return [f"{self.folder}{point.path}/{file}" for file in POINT_FILES for point in points]
-
-    def complete_flags(self, points: Iterable[Point]) -> list[str]:
-        """The flag files of some points: that the job of each has ended well."""
-        return [f"{self.folder}{point.path}/{COMPLETE}" for point in points]
-
-    def records(self) -> list[str]:
-        """The point.json of each point of the plan, and its flag file."""
-        records = [f"{self.folder}{point.path}/point.json" for point in self.plan]
-        return records + self.complete_flags(self.plan)
-
-    def refined_flags(self, refined: Path | str) -> list[str]:
-        """The flag files of all buckets that have new points in the refined plan."""
-        known = set(self.plan)
-        buckets = {point.bucket for point in read_plan(refined) if point not in known}
-        return [f"{self.folder}refined/bucket={bucket}.done" for bucket in sorted(buckets)]
 
 
 class Outputs:
