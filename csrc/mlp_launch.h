@@ -56,26 +56,28 @@ namespace cpu {
 // Rows that stay in the second-level cache together, through all layers. The number is fixed: sums over rows are taken
 // block by block, so they do not depend on the division among threads.
 constexpr int64_t kBlockRows = 64;
-// The rows of arrays inside a block consist of whole vectors, padded with zeros, and one more vector: rows of a power
-// of two would compete for the same few lines of the cache.
+// An array of a block consists of strips of this many columns, padded with zeros, one after the other: a tile reads
+// and writes it in the order of memory. A strip ends with a line to spare, as strips of 4096 bytes would compete for
+// the same lines of the cache.
 constexpr int64_t kVectorFloats = 16;
+constexpr int64_t kStripFloats = (kBlockRows + 1) * kVectorFloats;
 
 inline int64_t padded(int64_t width) { return (width + kVectorFloats - 1) / kVectorFloats * kVectorFloats; }
-inline int64_t pitch(int64_t width) { return padded(width) + kVectorFloats; }
+inline int64_t block_size(int64_t width) { return padded(width) / kVectorFloats * kStripFloats; }
 inline int64_t blocks_of(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
 
 // Floats of the tape of one block: the outputs of the inner layers.
 inline int64_t tape_size(const Network& network) {
   int64_t total = 0;
   for (int64_t k = 1; k < network.layers; ++k) {
-    total += kBlockRows * pitch(network.widths[k]);
+    total += block_size(network.widths[k]);
   }
   return total;
 }
 
 // Floats of scratch memory that a thread needs for a forward pass, and for a backward pass.
 inline int64_t forward_scratch(const Network& network) {
-  int64_t total = tape_size(network) + kBlockRows * (pitch(network.widths[0]) + pitch(network.widths[network.layers]));
+  int64_t total = tape_size(network) + block_size(network.widths[0]) + block_size(network.widths[network.layers]);
   for (int64_t k = 0; k < network.layers; ++k) {
     total += padded(network.widths[k + 1]) * (network.widths[k] + 1) + kVectorFloats;
   }
@@ -83,12 +85,12 @@ inline int64_t forward_scratch(const Network& network) {
 }
 
 inline int64_t backward_scratch(const Network& network) {
-  int64_t total = kBlockRows * pitch(network.widths[0]), widest = network.widths[network.layers];
+  int64_t total = block_size(network.widths[0]), widest = network.widths[network.layers];
   for (int64_t k = 0; k < network.layers; ++k) {
     total += padded(network.widths[k]) * network.widths[k + 1] + kVectorFloats;
     widest = network.widths[k] > widest ? network.widths[k] : widest;
   }
-  return total + 4 * kBlockRows * pitch(widest);
+  return total + 3 * block_size(widest);
 }
 
 // Tasks [begin, end) of the M * blocks of rows; in a backward pass of one split, of the M models. The scratch memory

@@ -14,8 +14,8 @@ namespace {
 
 using V = float32x4_t;
 constexpr int64_t kLanes = 4;
-constexpr int64_t kTileRows = 4;
 constexpr int kTileVectors = 4;
+constexpr int tile_rows(int) { return 4; }
 
 PHASEVAE_INLINE V zero() { return vdupq_n_f32(0.0f); }
 PHASEVAE_INLINE V load(const float* from) { return vld1q_f32(from); }

@@ -2,7 +2,7 @@
 // header.
 //
 // Inside an anonymous namespace, that file defines a vector `V` of `kLanes` floats, the operations on it, the transpose
-// of kLanes vectors, and the rows and vectors of a tile, `kTileRows` and `kTileVectors`.
+// of kLanes vectors, the most vectors of a tile, `kTileVectors`, and its rows, `tile_rows(vectors)`.
 // Templates and inline functions of the standard library are not allowed here. The linker keeps one copy of each, and
 // it could be the copy of this file, compiled for a processor that others do not have.
 //
@@ -17,54 +17,40 @@ PHASEVAE_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 PHASEVAE_INLINE void copy(const float* from, int64_t count, float* to) { std::memcpy(to, from, count * sizeof(float)); }
 PHASEVAE_INLINE void clear(float* to, int64_t count) { std::memset(to, 0, count * sizeof(float)); }
 
-// Rows of a tile with this many vectors of columns. A narrow tile has more, as each sum waits for its last addition.
-template <int Vectors>
-constexpr int64_t kRowsOf = Vectors == 1 ? 2 * kTileRows : kTileRows;
+// Where element (row, column) of a block's array is.
+PHASEVAE_INLINE int64_t place(int64_t row, int64_t column) {
+  return column / kVectorFloats * kStripFloats + row * kVectorFloats + column % kVectorFloats;
+}
 
-// Computes c = start + a b for the rows of a tile and `Vectors` vectors of columns and passes it to `finish`. start:
-// the initial value of every row, null for zeros.
-template <int Vectors, class Finish>
-PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_row, int64_t a_step,
-                          const float* __restrict b, int64_t b_step, const float* start, const Finish& finish) {
-  constexpr int64_t kRows = kRowsOf<Vectors>;
-  V c[kRows][Vectors];
-  PHASEVAE_UNROLL
-  for (int64_t r = 0; r < kRows; ++r) {
-    PHASEVAE_UNROLL
-    for (int v = 0; v < Vectors; ++v) {
-      c[r][v] = start ? load(start + v * kLanes) : zero();
-    }
-  }
-  // One pointer for four rows: more rows have no registers for their addresses.
-  const float* of_four[kRows / 4];
-  PHASEVAE_UNROLL
-  for (int64_t i = 0; i < kRows / 4; ++i) {
-    of_four[i] = a + 4 * i * a_row;
-  }
-  for (int64_t k = 0; k < depth; ++k, b += b_step) {
+// Adds a b to c. Rows of a are `Row` floats apart, its columns `Column`; of_vector: where a row of b has its vectors.
+template <int64_t Row, int64_t Column, int Rows, int Vectors>
+PHASEVAE_INLINE void add_product(int64_t depth, const float* __restrict a, const float* __restrict b, int64_t b_row,
+                                 const int64_t (&of_vector)[Vectors], V (&c)[Rows][Vectors]) {
+  for (int64_t k = 0; k < depth; ++k, a += Column, b += b_row) {
     V row[Vectors];
     PHASEVAE_UNROLL
     for (int v = 0; v < Vectors; ++v) {
-      row[v] = load(b + v * kLanes);
+      row[v] = load(b + of_vector[v]);
     }
     PHASEVAE_UNROLL
-    for (int64_t r = 0; r < kRows; ++r) {
-      const auto factor = broadcast(of_four[r / 4][r % 4 * a_row]);
+    for (int r = 0; r < Rows; ++r) {
+      const auto factor = broadcast(a[r * Row]);
       PHASEVAE_UNROLL
       for (int v = 0; v < Vectors; ++v) {
         c[r][v] = multiply_add(factor, row[v], c[r][v]);
       }
     }
-    PHASEVAE_UNROLL
-    for (int64_t i = 0; i < kRows / 4; ++i) {
-      of_four[i] += a_step;
-    }
   }
+}
+
+// Calls visit(row, vector, sum) for the sums of a tile.
+template <int Rows, int Vectors, class Visit>
+PHASEVAE_INLINE void for_each_sum(V (&c)[Rows][Vectors], const Visit& visit) {
   PHASEVAE_UNROLL
-  for (int64_t r = 0; r < kRows; ++r) {
+  for (int r = 0; r < Rows; ++r) {
     PHASEVAE_UNROLL
     for (int v = 0; v < Vectors; ++v) {
-      finish(r, v, c[r][v]);
+      visit(r, v, c[r][v]);
     }
   }
 }
@@ -72,45 +58,50 @@ PHASEVAE_INLINE void tile(int64_t depth, const float* __restrict a, int64_t a_ro
 // Calls visit(column, width in vectors as a constant) for the panels of columns of a product.
 template <class Visit>
 PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
-  // Of four vectors two and two are faster than three and one.
-  const int64_t pairs = kTileVectors == 3 && columns / kLanes % kTileVectors == 1 ? 4 * kLanes : 0;
-  int64_t column = 0;
-  for (; column + kTileVectors * kLanes <= columns - pairs; column += kTileVectors * kLanes) {
-    visit(column, Count<kTileVectors>());
-  }
-  for (; kTileVectors > 2 && column + 2 * kLanes <= columns; column += 2 * kLanes) {
-    visit(column, Count<2>());
-  }
-  for (; column < columns; column += kLanes) {
-    visit(column, Count<1>());
+  for (int64_t column = 0; column < columns;) {
+    const int64_t left = (columns - column) / kLanes;
+    // A panel of a single vector would be slow.
+    const int64_t vectors = left == kTileVectors + 1 ? kTileVectors - 1 : least(left, kTileVectors);
+    if (vectors == 2) {
+      visit(column, Count<2>());
+    } else if (vectors == 3 || kTileVectors == 3) {
+      visit(column, Count<3>());
+    } else {
+      visit(column, Count<kTileVectors>());
+    }
+    column += vectors * kLanes;
   }
 }
 
-// Packs a matrix [depth, columns] with element (k, c) at source[k * step + c * column_step] into panels that are read
-// in order.
-PHASEVAE_INLINE void pack(const float* source, int64_t depth, int64_t columns, int64_t step, int64_t column_step,
-                          float* __restrict packed) {
-  for_each_panel(padded(columns), [&](int64_t column, auto vectors) PHASEVAE_LAMBDA {
-    constexpr int64_t kWidth = vectors.value * kLanes;
-    float* __restrict panel = packed + column * depth;
-    const int64_t width = least(kWidth, columns - column);
-    const float* from = source + column * column_step;
-    if (column_step == 1 && width == kWidth) {
-      for (int64_t k = 0; k < depth; ++k) {
-        copy(from + k * step, kWidth, panel + k * kWidth);
-      }
-      return;
+// Calls visit(row, rows of the tile as a constant) for the tiles of so many vectors that cover these rows. None crosses
+// a multiple of kVectorFloats, where a strip ends.
+template <int Vectors, class Visit>
+PHASEVAE_INLINE void for_each_tile(int64_t rows, const Visit& visit) {
+  constexpr int kRows = tile_rows(Vectors), kLast = kVectorFloats % kRows;
+  for (int64_t strip = 0; strip < rows; strip += kVectorFloats) {
+    const int64_t end = least(strip + kVectorFloats - kLast, rows);
+    for (int64_t row = strip; row < end; row += kRows) {
+      visit(row, Count<kRows>());
     }
-    int64_t k = 0;
-    for (; step == 1 && width == kWidth && k + kLanes <= depth; k += kLanes) {
-      for (int64_t c = 0; c < kWidth; c += kLanes) {
-        transpose(from + k + c * column_step, column_step, panel + k * kWidth + c, kWidth);
-      }
+    if (kLast && strip + kVectorFloats - kLast < rows) {
+      visit(strip + kVectorFloats - kLast, Count<kLast ? kLast : 1>());
     }
-    for (; k < depth; ++k) {
-      for (int64_t c = 0; c < kWidth; ++c) {
-        panel[k * kWidth + c] = c < width ? from[k * step + c * column_step] : 0.0f;
-      }
-    }
-  });
+  }
+}
+
+// Copies numbers, and zeros up to `width`. Rows are short: a call of a library function would take longer.
+PHASEVAE_INLINE void copy_padded(const float* from, int64_t count, int64_t width, float* to) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    store(to + i, load(from + i));
+  }
+  for (; i + 4 <= count; i += 4) {
+    copy(from + i, 4, to + i);
+  }
+  for (; i < count; ++i) {
+    to[i] = from[i];
+  }
+  for (; i < width; ++i) {
+    to[i] = 0.0f;
+  }
 }

@@ -21,8 +21,8 @@ namespace {
 
 using V = __m256;
 constexpr int64_t kLanes = 8;
-constexpr int64_t kTileRows = 4;
 constexpr int kTileVectors = 3;
+constexpr int tile_rows(int) { return 4; }
 
 PHASEVAE_INLINE V zero() { return _mm256_setzero_ps(); }
 PHASEVAE_INLINE V load(const float* from) { return _mm256_loadu_ps(from); }

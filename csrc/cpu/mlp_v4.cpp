@@ -23,8 +23,10 @@ namespace {
 
 using V = __m512;
 constexpr int64_t kLanes = 16;
-constexpr int64_t kTileRows = 8;
-constexpr int kTileVectors = 3;
+// Some of these processors load one vector or broadcast number in a cycle, and do two products: tiles must have few
+// loads for their products.
+constexpr int kTileVectors = 4;
+constexpr int tile_rows(int vectors) { return vectors == 4 ? 6 : 8; }
 
 PHASEVAE_INLINE V zero() { return _mm512_setzero_ps(); }
 PHASEVAE_INLINE V load(const float* from) { return _mm512_loadu_ps(from); }
