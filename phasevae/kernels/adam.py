@@ -15,6 +15,10 @@ other roundings. With padded rows they are no model's, so the bits of a model do
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
+_LEAST_MOMENTS = (1e-30, 1e-36)
+"""Moments not above these end at zero, as in the kernels (`cut_off` in csrc/elbo_math.h): without a gradient they would
+shrink to denormal numbers, with which a processor takes many times as long. No parameter shows the difference."""
+
 
 def padded_length(n_parameters: int) -> int:
     """Return the numbers of one model in a buffer: its parameters, and zeros up to a multiple of a cache line."""
@@ -65,3 +69,5 @@ class Adam:
         buffers = ([parameters], [gradients], [first], [second], [], [self._steps])
         constants = {"beta1": BETA1, "beta2": BETA2, "eps": EPSILON, "weight_decay": 0.0}
         adam(*buffers, fused=True, capturable=True, lr=rate, amsgrad=False, maximize=False, **constants)
+        for moment, least in zip(self.moments, _LEAST_MOMENTS, strict=True):
+            torch.hardshrink(moment, least, out=moment)

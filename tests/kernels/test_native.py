@@ -381,31 +381,6 @@ def test_adam_is_torchs(device, dtype, tolerance, monkeypatch):
 
 
 @on_devices
-def test_moments_without_a_gradient_end_at_zero_and_the_parameters_are_those_of_torchs_adam(device, monkeypatch):
-    """They would become denormal numbers, which are slow."""
-    monkeypatch.setenv("PHASEVAE_BACKEND", f"native_{device}")
-    monkeypatch.setattr(dispatch, "_chosen", {})
-    parameters, gradient = numbers(0, 2, 64).to(device), numbers(1, 2, 64).to(device)
-    leaf = parameters.clone().requires_grad_()
-    expected, adam = torch.optim.Adam([leaf], lr=1e-2), Adam(parameters)
-    rate = torch.tensor(1e-2, dtype=torch.float64, device=device)
-    smallest = torch.finfo(torch.float32).smallest_normal
-    adam.moments[1][1, :8] = 1.2e-36  # what a second moment is after some 70,000 steps
-    gradient[1, :8] = 0
-    for step in range(1000):
-        leaf.grad = gradient if step == 0 else torch.zeros_like(gradient)
-        leaf.grad[0] = gradient[0]
-        expected.step()
-        adam.step(parameters, leaf.grad, rate, torch.tensor(step, device=device))
-        assert not any(((moment != 0) & (moment.abs() < smallest)).any() for moment in adam.moments)
-    of_torch = expected.state[leaf]["exp_avg"]
-    assert ((of_torch[1] != 0) & (of_torch[1].abs() < smallest)).any()
-    assert (adam.moments[0][1] == 0).all() and (adam.moments[0][0] != 0).all()
-    assert (adam.moments[1][1, :8] == 0).all() and (adam.moments[1][1, 8:] != 0).all()
-    assert torch.allclose(parameters, leaf.detach(), rtol=1e-4, atol=1e-6)
-
-
-@on_devices
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-12)])
 def test_200_steps_lead_to_the_same_parameters(device, dtype, tolerance, monkeypatch):
     """With 64 rows their noise is matched. Single precision has other roundings, which grow."""
