@@ -48,7 +48,7 @@ from torch import Tensor
 from phasevae.kernels.mlp import Layer
 from phasevae.model import LOGVAR_RANGE
 from phasevae.spectrum.measure import compute_spectrum
-from phasevae.sweeps.settings import WARMUP, Member, Settings
+from phasevae.sweeps.settings import Member, Settings, cosine
 from phasevae.training.trainer import Trainer
 
 
@@ -296,11 +296,11 @@ def _after_annealing(settings: Settings, step: int) -> float:
 
 
 SCHEDULES: dict[str, Callable[[Settings, int], float]] = {
-    "cosine": lambda settings, step: 0.5 * (1 + math.cos(math.pi * step / settings.n_steps)),
+    "cosine": lambda settings, step: cosine(step / settings.n_steps),
     "linear": lambda settings, step: 1 - step / settings.n_steps,
     "quadratic": lambda settings, step: (1 - step / settings.n_steps) ** 2,
     "held-half": lambda settings, step: min(1.0, 2 * (1 - step / settings.n_steps)),
-    "held-anneal": lambda settings, step: 0.5 * (1 + math.cos(math.pi * _after_annealing(settings, step))),
+    "held-anneal": lambda settings, step: cosine(_after_annealing(settings, step)),
     "root-anneal": lambda settings, step: 1 - math.sqrt(_after_annealing(settings, step)),
 }
 """Learning rates of a step relative to the largest, without the rise at the beginning."""
@@ -311,8 +311,7 @@ def settings_with(schedule: str, **keys: object) -> Settings:
 
     class Scheduled(Settings):
         def learning_rate_at(self, step: int) -> float:
-            rise = min(1.0, (step + 1) / (WARMUP * self.n_steps))
-            return self.learning_rate * rise * SCHEDULES[schedule](self, step)
+            return self.learning_rate * self.rise_at(step) * SCHEDULES[schedule](self, step)
 
     return Scheduled(**keys)
 

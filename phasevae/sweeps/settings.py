@@ -76,9 +76,12 @@ class Settings(TrainingSection, LikelihoodSection, NetworkSection):
         return math.ceil(self.samples / self.batch)
 
     def learning_rate_at(self, step: int) -> float:
-        """Learning rate of a step: a cosine from `learning_rate` to zero, after a linear rise over the first WARMUP."""
-        rise = min(1.0, (step + 1) / (WARMUP * self.n_steps))
-        return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / self.n_steps))
+        """Learning rate of a step: a cosine from `learning_rate` to zero, after the rise."""
+        return self.learning_rate * self.rise_at(step) * cosine(step / self.n_steps)
+
+    def rise_at(self, step: int) -> float:
+        """Factor of the learning rate that rises linearly to one over the first WARMUP of the training."""
+        return min(1.0, (step + 1) / (WARMUP * self.n_steps))
 
     def sigma2_factor_at(self, step: int) -> float:
         """Decoder variance of a step relative to its target.
@@ -91,6 +94,11 @@ class Settings(TrainingSection, LikelihoodSection, NetworkSection):
         if self.schedule == "scratch" or step >= ramp:
             return 1.0
         return self.anneal_from + (1 - self.anneal_from) * step / ramp
+
+
+def cosine(fraction: float) -> float:
+    """Half a period of a cosine: 1 at the beginning of a training, 0 at its end."""
+    return 0.5 * (1 + math.cos(math.pi * fraction))
 
 
 @dataclass(frozen=True)
