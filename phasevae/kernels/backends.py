@@ -14,6 +14,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from phasevae.errors import InputError, no_such_choice
 PACKAGE = Path(__file__).parents[1]
 BACKENDS = ("torch", "native_cpu", "native_cuda")
 RECORD = "_build_info.json"
+_STRING_OR_COMMENT = re.compile(rb'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 
 class State(NamedTuple):
@@ -126,10 +128,14 @@ def torch_build() -> str | None:
 
 
 def sources_hash(root: Path) -> str:
-    """Return the sha256 (hex) of the names and bytes of all files of csrc/ in `root`."""
+    """Return the sha256 (hex) of the names of all files of csrc/ in `root`, and of their code.
+
+    Without comments and line ends, which change no number: a build and the points that it trained stay valid.
+    """
     digest = hashlib.sha256()
     for file in sorted(file for file in (root / "csrc").rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        code = b" ".join(_STRING_OR_COMMENT.sub(rb"\1 ", file.read_bytes()).split())
+        digest.update(f"{file.relative_to(root)} {hashlib.sha256(code).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 

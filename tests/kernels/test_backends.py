@@ -127,13 +127,20 @@ def test_the_installed_torch_is_read_from_its_files():
     assert backends.torch_build() == f"{torch.__version__} {torch.version.git_version}"
 
 
-def test_sources_hash_follows_names_and_bytes(tmp_path):
+def test_sources_hash_follows_names_and_code_without_comments(tmp_path):
     (tmp_path / "csrc").mkdir()
-    hashes = set()
-    for name, text in (("a.cpp", "int a;"), ("a.cpp", "int b;"), ("b.cpp", "int b;")):
+
+    def hash_of(name: str, text: str) -> str:
         (tmp_path / "csrc" / name).write_text(text)
-        hashes.add(backends.sources_hash(tmp_path))
-    assert len(hashes) == 3
+        return backends.sources_hash(tmp_path)
+
+    code = 'int a; const char* at = "https://a"; int b = 8 / 2;\n'
+    first = hash_of("a.cpp", code)
+    assert hash_of("a.cpp", "// Why.\n" + code.replace(" int", " // what\n\n/* and\nhow */ int")) == first
+    others = [
+        hash_of("a.cpp", code.replace(*change)) for change in (("int a", "int c"), ("//a", "//c"), ("/ 2", "/ 4"))
+    ]
+    assert len({first, *others, hash_of("b.cpp", code)}) == 5
 
 
 def test_the_backend_of_a_device_is_the_chosen_one():
