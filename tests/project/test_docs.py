@@ -32,7 +32,7 @@ GUIDE = DOCS / "guide"
 
 
 def section(page: str, title: str) -> str:
-    return (DOCS / page).read_text().split(f"## {title}\n")[1].split("\n## ")[0]
+    return (DOCS / page).read_text(encoding="utf-8").split(f"## {title}\n")[1].split("\n## ")[0]
 
 
 def first_cells(text: str) -> list[str]:
@@ -76,7 +76,7 @@ def test_every_json_key_of_a_prediction_has_its_row():
 
 
 def test_every_verb_has_its_row():
-    listed = first_cells((DOCS / "reference" / "commands.md").read_text().split("\n## ")[0])
+    listed = first_cells((DOCS / "reference" / "commands.md").read_text(encoding="utf-8").split("\n## ")[0])
     assert sorted(listed) == sorted(VERBS)
 
 
@@ -85,10 +85,10 @@ def test_every_figure_has_its_row():
 
 
 def test_every_key_of_the_configuration_has_its_row():
-    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    schema = yaml.safe_load((ROOT / "workflow" / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
     keys = {*schema["properties"], *schema["properties"]["cluster"]["properties"]}
     keys |= set(schema["$defs"]["dataset"]["properties"])
-    page = (DOCS / "reference" / "config.md").read_text()
+    page = (DOCS / "reference" / "config.md").read_text(encoding="utf-8")
     listed = first_cells(page.split("<!-- keys -->\n")[1].split("<!-- /keys -->")[0])
     assert set(listed) == keys - {"cluster", "datasets"}, "two keys are sections of the table"
 
@@ -101,7 +101,7 @@ def test_every_key_of_a_result_has_its_row(kind):
 
 def test_every_target_of_make_has_its_row():
     listed = first_cells(section("reference/commands.md", "Targets of make"))
-    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1].split()
     assert sorted(listed) == sorted(f"make {target}" for target in targets)
 
 
@@ -109,7 +109,7 @@ def test_every_option_that_the_pages_give_to_a_verb_exists():
     verbs = typer.main.get_command(app).commands
     used = 0
     for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
-        for line in re.findall(r"\bphasevae (.*)", page.read_text().replace("\\\n", " ")):
+        for line in re.findall(r"\bphasevae (.*)", page.read_text(encoding="utf-8").replace("\\\n", " ")):
             verb, _, rest = re.split("[#`]", line)[0].partition(" ")
             if verb in verbs:
                 options = re.findall(r"--[a-z][\w-]*", rest)
@@ -127,7 +127,7 @@ def test_every_folder_of_the_package_has_its_row_and_every_row_its_folder():
 
 
 def test_every_file_that_the_map_of_the_repository_names_exists():
-    text = (DOCS / "reference" / "house.md").read_text()
+    text = (DOCS / "reference" / "house.md").read_text(encoding="utf-8")
     named = re.findall(r"`((?:phasevae|csrc|tests|benchmarks|workflow|docs)/[\w./-]*)`", text)
     assert len(named) > 20
     assert [name for name in named if not (ROOT / name).exists()] == []
@@ -137,24 +137,25 @@ def test_every_file_that_the_pages_name_exists():
     pages = [ROOT / "README.md", ROOT / "config" / "README.md", *DOCS.rglob("*.md")]
     for page in pages:
         named = re.findall(
-            r"\b(?:phasevae|csrc|tests|benchmarks|docs)/[\w/-]+\.(?:py|h|cpp|cu|md|csv)\b", page.read_text()
+            r"\b(?:phasevae|csrc|tests|benchmarks|docs)/[\w/-]+\.(?:py|h|cpp|cu|md|csv)\b",
+            page.read_text(encoding="utf-8"),
         )
         assert [name for name in named if not (ROOT / name).exists()] == [], page.name
 
 
 def test_every_page_of_the_site_exists_and_every_page_is_on_it():
-    text = (ROOT / "mkdocs.yml").read_text()
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = re.findall(r"[\w/-]+\.md", yaml.safe_dump(yaml.safe_load(text)["nav"]))
     assert sorted(pages) == sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 
 def test_every_object_of_the_python_reference_exists():
-    for name in re.findall(r"^::: (\S+)$", (DOCS / "reference" / "api.md").read_text(), re.M):
+    for name in re.findall(r"^::: (\S+)$", (DOCS / "reference" / "api.md").read_text(encoding="utf-8"), re.M):
         assert pydoc.locate(name) is not None, name
 
 
 def test_every_link_of_the_readme_leads_to_a_file():
-    links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
 
 
@@ -183,7 +184,7 @@ def test_the_gallery_shows_what_was_measured():
     import predictions
 
     rows = gallery()
-    page = (GUIDE / "gallery.md").read_text()
+    page = (GUIDE / "gallery.md").read_text(encoding="utf-8")
     assert list(rows["case"].unique()) == list(predictions.CASES)
     assert predictions.markdown(rows[rows["thread"] == ""]) in page
     for case in predictions.THREADS:
@@ -215,7 +216,7 @@ def test_every_case_of_the_gallery_came_out_as_predicted():
 
 def blocks(page: Path, language: str) -> list[str]:
     """Return the code blocks in a language."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M)
     return [lines for name, lines in fenced if name == language]
 
 

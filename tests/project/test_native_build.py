@@ -85,12 +85,13 @@ def test_auto_survives_a_compiler_that_fails(build):
 
 
 def test_clang_is_not_given_an_openmp_runtime_of_its_own(build, tmp_path):
-    compiler, seen = tmp_path / "c++", tmp_path / "seen"
+    compiler, seen = tmp_path / "a-clang", tmp_path / "seen"
     compiler.write_text(
-        f'#!/bin/sh\ncase "$*" in *-dM*) echo "#define __clang__ 1";; *) echo "$*" >> {seen}; exit 1;; esac\n'
+        f'#!/bin/sh\ncase "$*" in *-dM*) echo "#define __clang__ 1";; *) echo "$*" >> "{seen}"; exit 1;; esac\n'
     )
     compiler.chmod(0o755)
-    done = build("auto", CC=str(compiler), CXX=str(compiler))
+    # By its name: torch takes the spaces of a path for the ends of words.
+    done = build("auto", CC="a-clang", CXX="a-clang", PATH=os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
     assert done.returncode == 0, done.stderr
     words = [line.split() for line in seen.read_text().splitlines()]
     of_sources = [flags for flags in words if any(word.endswith(".cpp") for word in flags)]

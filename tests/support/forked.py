@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -79,7 +80,7 @@ def run(
 
 def command(program: str) -> str:
     """A shell command that calls the function `program`, 'module:name'; arguments may follow."""
-    return f"{sys.executable} -I -S {__file__} {_server()} {program}"
+    return shlex.join([sys.executable, "-I", "-S", __file__, _server(), program])
 
 
 def share_server() -> Path:
