@@ -1,15 +1,13 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import job_runs
 import numpy as np
 import pytest
 import torch
@@ -137,20 +135,25 @@ def test_a_damaged_checkpoint_is_not_used(damage, finished, tmp_path):
 
 
 def test_killed_at_random_moments_the_numbers_are_those_of_an_undisturbed_run(finished, tmp_path):
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
-        "from phasevae.training.job import run_job; from job_runs import job_in;"
-        "print('ready', flush=True); run_job(job_in(Path(sys.argv[2]), checkpoint_seconds=0.01))"
-    )
-    command = [sys.executable, "-c", script, str(Path(job_runs.__file__).parent), str(tmp_path)]
-    delays = np.random.default_rng(7).uniform(0.0, 0.3, size=3)
-    for delay in delays:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert process.stdout.readline() == b"ready\n"
+    # Forks of this process, which has the libraries imported.
+    processes = multiprocessing.get_context("fork")
+
+    def started() -> multiprocessing.process.BaseProcess:
+        process = processes.Process(target=lambda: run_job(job_in(tmp_path, checkpoint_seconds=0.01)))
+        process.start()
+        return process
+
+    killed = []
+    for delay in np.random.default_rng(7).uniform(0.0, 0.1, size=3):
+        process = started()
         time.sleep(delay)
         process.kill()
-        process.wait()
-    subprocess.run(command, check=True, capture_output=True)
+        process.join()
+        killed.append(process.exitcode == -signal.SIGKILL)
+    assert any(killed)
+    process = started()
+    process.join()
+    assert process.exitcode == 0
     job = job_in(tmp_path)
     assert relative(job, files_of(job)) == relative(*finished)
 
