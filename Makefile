@@ -92,6 +92,11 @@ $(VENV)/.docs $(VENV)/.slurm: $(STAMP)
 	$(EDITABLE) '.[workflow,$(@F:.%=%)]'
 	@touch $@
 
+# All of them, and the readers of files that fewer people have, by one call.
+$(VENV)/.extras: $(STAMP)
+	$(EDITABLE) '.[workflow,docs,slurm,formats]'
+	@touch $(VENV)/.docs $(VENV)/.slurm $@
+
 $(VENV)/.kernels: $(VENV)/.torch $(KERNELS) setup.py
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python setup.py --quiet build_ext --inplace > $(VENV)/kernels.log 2>&1 || { cat $(VENV)/kernels.log; exit 1; }
 	@grep '^phasevae:' $(VENV)/kernels.log || true
