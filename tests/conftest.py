@@ -48,6 +48,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """No test depends on chance, nor on those before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Commands run within the test process set the number for all that follows."""

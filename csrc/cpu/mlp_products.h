@@ -197,8 +197,8 @@ PHASEVAE_INLINE void multiply(const float* a, int64_t depth, int64_t columns, co
   }
 }
 
-// Packs a matrix [depth, columns] for `multiply`: into panels that are read in order. It is read in the order of
-// memory, from where it must be fetched.
+// Packs a matrix [depth, columns] for `multiply`, into panels that are read in order. The matrix is read in order, too:
+// it comes from memory.
 PHASEVAE_INLINE void pack(const float* source, int64_t depth, int64_t columns, float* __restrict packed) {
   if (is_narrow(columns)) {
     pack_narrow(source, depth, columns, columns, 1, packed);
@@ -229,7 +229,7 @@ PHASEVAE_INLINE void pack_transposed(const float* source, int64_t depth, int64_t
   for_each_panel(padded(columns), [&](int64_t column, auto vectors) PHASEVAE_LAMBDA {
     constexpr int64_t kWidth = vectors.value * kLanes;
     for (int64_t begin = column; begin < column + kWidth; begin += kLanes) {
-      const float* from = source + begin * depth;
+      const float* from = source + least(begin, columns) * depth;
       float* __restrict to = packed + column * depth + begin - column;
       const int64_t count = least(kLanes, columns - begin);
       int64_t k = 0;

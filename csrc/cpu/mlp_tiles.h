@@ -73,8 +73,8 @@ PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
   }
 }
 
-// Calls visit(row, rows of the tile as a constant) for the tiles of so many vectors that cover these rows. None crosses
-// a multiple of kVectorFloats, where a strip ends.
+// Calls visit(row, rows of the tile as a constant) for tiles of `Vectors` vectors that cover the rows. None crosses a
+// multiple of kVectorFloats, where a strip ends.
 template <int Vectors, class Visit>
 PHASEVAE_INLINE void for_each_tile(int64_t rows, const Visit& visit) {
   constexpr int kRows = tile_rows(Vectors), kLast = kVectorFloats % kRows;

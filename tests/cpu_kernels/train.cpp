@@ -29,7 +29,7 @@ constexpr Case kCases[] = {
     {"gaussian, targets and matched noise", Family::kGaussian, 8, 40, 24, 4, 128, 2, 16, true},
     {"gaussian, odd widths", Family::kGaussian, 13, 37, 9, 7, 75, 2, 25, true},
     {"gaussian, a wide row", Family::kGaussian, 70, 33, 17, 16, 64, 2, 32, true},
-    {"gaussian, four and seven vectors", Family::kGaussian, 5, 60, 100, 2, 64, 2, 16, true},
+    {"gaussian, five and seven vectors", Family::kGaussian, 5, 66, 100, 2, 64, 2, 16, true},
     {"bernoulli, targets and matched noise", Family::kBernoulli, 19, 40, 24, 3, 96, 2, 8, true},
 };
 

@@ -44,3 +44,17 @@ def test_moments_without_a_gradient_end_at_zero_and_the_parameters_are_those_of_
     assert (adam.moments[0][1] == 0).all() and (adam.moments[0][0] != 0).all()
     assert (adam.moments[1][1, :8] == 0).all() and (adam.moments[1][1, 8:] != 0).all()
     assert torch.allclose(parameters, leaf.detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "device"), BACKENDS)
+def test_all_backends_have_the_same_least_moments(name, device, monkeypatch):
+    monkeypatch.setenv("PHASEVAE_BACKEND", name)
+    monkeypatch.setattr(dispatch, "_chosen", {})
+    adam = Adam(torch.zeros(1, 16, device=device))
+    above, below = 1 + 1e-3, 1 - 1e-3
+    for moment, least, share in zip(adam.moments, (1e-30, 1e-36), (0.9, 0.999), strict=True):
+        moment[0, 0], moment[0, 1] = above * least / share, below * least / share
+    zeros, rate = torch.zeros(1, 16, device=device), torch.tensor(1e-3, dtype=torch.float64, device=device)
+    adam.step(zeros.clone(), zeros, rate, torch.tensor(0, device=device))
+    for moment in adam.moments:
+        assert moment[0, 0] != 0 and moment[0, 1] == 0

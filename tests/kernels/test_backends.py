@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,11 @@ def test_sources_hash_follows_names_and_code_without_comments(tmp_path):
         hash_of("a.cpp", code.replace(*change)) for change in (("int a", "int c"), ("//a", "//c"), ("/ 2", "/ 4"))
     ]
     assert len({first, *others, hash_of("b.cpp", code)}) == 5
+
+
+def test_the_kernels_have_nothing_that_hides_a_comment_from_the_hash():
+    for file in (PACKAGE.parent / "csrc").rglob("*.*"):
+        assert not re.search(r"""'"'|R"\w*\(|//[^\n]*\\\n""", file.read_text()), file
 
 
 def test_the_backend_of_a_device_is_the_chosen_one():

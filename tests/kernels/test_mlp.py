@@ -20,8 +20,8 @@ NATIVE = (
     backends.states()["native_cpu"].available and importlib.import_module("phasevae.kernels.native").HAS_NETWORK_KERNELS
 )
 BACKENDS = [name for name in ("torch", "native_cpu") if backends.states()[name].available]
-# The wide ones have four and seven vectors of AVX-512, which are divided into panels in other ways.
-WIDTHS = st.lists(st.integers(1, 40) | st.sampled_from([49, 64, 100, 112]), min_size=2, max_size=5)
+# The wide ones have four to nine vectors of AVX-512, which are divided into panels in several ways.
+WIDTHS = st.lists(st.integers(1, 40) | st.sampled_from([49, 64, 65, 80, 100, 112, 129]), min_size=2, max_size=5)
 
 
 @pytest.fixture(params=BACKENDS)
