@@ -40,6 +40,10 @@ PHASEVAE_INLINE void multiply_wide(const float* a, int64_t depth, int64_t column
   });
 }
 
+// Rows of a block that are multiplied after a row of gradients is fetched. These rarely stay in the second-level cache
+// between two blocks; fetched all at once they would hold up the loads of the product.
+constexpr int64_t kRowsAFetch = 8;
+
 // Computes in^T out over the rows of a block, for a weight [in, out].
 PHASEVAE_INLINE void wide_gradients(const float* in, const float* out, int64_t fan_in, int64_t fan_out, bool add,
                                     float* gradients) {
@@ -47,7 +51,6 @@ PHASEVAE_INLINE void wide_gradients(const float* in, const float* out, int64_t f
     constexpr int kVectors = vectors.value;
     constexpr int64_t kWidth = kVectors * kLanes;
     const int64_t width = least(kWidth, fan_out - column);
-    const float* from = out + place(0, column);
     int64_t of_vector[kVectors];
     for (int v = 0; v < kVectors; ++v) {
       of_vector[v] = place(0, column + v * kLanes) - place(0, column);
@@ -56,15 +59,16 @@ PHASEVAE_INLINE void wide_gradients(const float* in, const float* out, int64_t f
       constexpr int kRows = count.value;
       const int64_t rows = least(kRows, fan_in - row);
       float* to = gradients + row * fan_out + column;
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t c = 0; c < width; c += kVectorFloats) {
-          // The gradients of a network rarely stay in the second-level cache between two blocks.
-          __builtin_prefetch(to + r * fan_out + c, 1);
-        }
-      }
       V c[kRows][kVectors];
       for_each_sum(c, [&](int, int, V& sum) PHASEVAE_LAMBDA { sum = zero(); });
-      add_product<1, kVectorFloats>(kBlockRows, in + place(0, row), from, kVectorFloats, of_vector, c);
+      for (int64_t k = 0; k < kBlockRows; k += kRowsAFetch) {
+        const int64_t fetched = k / kRowsAFetch;
+        for (int64_t c = 0; fetched < rows && c < width; c += kVectorFloats) {
+          __builtin_prefetch(to + fetched * fan_out + c, 1);
+        }
+        add_product<1, kVectorFloats>(kRowsAFetch, in + place(k, row), out + place(k, column), kVectorFloats, of_vector,
+                                      c);
+      }
       if (rows == kRows && width == kWidth) {
         for_each_sum(c, [&](int64_t r, int v, V value) PHASEVAE_LAMBDA {
           float* here = to + r * fan_out + v * kLanes;
