@@ -51,6 +51,15 @@ def tables(spectrum):
     return sweep, dimensions
 
 
+def test_without_a_fit_the_advice_is_that_of_a_single_mode(tables, spectrum):
+    """The cascade of data with classes is never fitted, so it has none."""
+    sweep, _ = tables
+    fit = analyse(sweep[sweep["sigma2"].isin([0.25, 0.3, 0.37, 0.9, 1.05])], spectrum, 1)
+    assert (fit.model, fit.model_reason) == ("log", "no form can be fitted")
+    assert fit.reason == "2 values of sigma2 in the window, needs 4"
+    assert fit.advice == ("add points around sigma2 = 0.9 to 1.05; the spectrum predicts the transition at sigma2 = 1")
+
+
 def test_both_hinges_are_found(tables, spectrum):
     sweep, dimensions = tables
     fit = analyse(sweep, spectrum, 1, dimensions)

@@ -88,7 +88,7 @@ def test_tables_that_are_wrong_are_refused_in_one_line(fit, spoil, words):
 @pytest.mark.parametrize(
     ("grid", "words"),
     [
-        ([0.9, 0.95, 1.05], "3 values of beta * sigma2, needs 4"),
+        ([0.9, 0.95, 1.05], "3 values of sigma2, needs 4"),
         ([1.05, 1.1, 1.2, 1.3, 1.4], "all collapsed"),
         ([0.5, 0.6, 0.7, 0.8, 0.9], "none collapsed"),
     ],
@@ -105,7 +105,7 @@ def test_sweeps_that_show_no_transition_have_a_reason_and_no_interval(fit, grid,
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        (lambda kl, rng: kl[::-1], "at the largest beta * sigma2, though it is collapsed at smaller ones"),
+        (lambda kl, rng: kl[::-1], "at the largest sigma2, though it is collapsed at smaller ones"),
         (lambda kl, rng: 0.02 * np.abs(rng.normal(size=kl.size)) * (np.arange(kl.size) < 14), "a constant KL"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.analysis.grid_advice import undetermined, with_prediction
+from phasevae.analysis.grid_advice import Known, undetermined
 from phasevae.analysis.kl_fit.bootstrap import Derivatives, SeedBootstrap, derivative_bands, seed_bootstrap
 from phasevae.analysis.kl_fit.fit import (
     FormFit,
@@ -101,7 +101,7 @@ class CriticalPoint:
     likelihood: str = GAUSSIAN
     warnings: list[str] = field(default_factory=list)
     reason: str | None = None
-    advice: str | None = None  # which points to add, if that would give a critical variance
+    advice: str | None = None  # which points to add or window to choose, if that would give a critical variance
     model_reason: str | None = None
 
 
@@ -140,11 +140,11 @@ def fit_critical_point(
     spectrum, points = spectrum_of_sweep(spectrum, sweep), sweep_points(sweep, swept)
     if window is not None and not np.any((points.x >= window[0]) & (points.x <= window[1])):
         raise InputError(
-            f"window: {window[0]:g} to {window[1]:g} holds no point, the sweep's are at "
+            f"window: {window[0]:g} to {window[1]:g} holds no point, the sweep's are at {abscissa_name(sweep)} = "
             f"{points.x.min():g} to {points.x.max():g}"
         )
-    reason, advice = undetermined(points) or (None, None)
-    result = replace(not_fitted(sweep, reason, spectrum, with_prediction(advice, points, spectrum)), swept=swept)
+    reason, advice = undetermined(Known(points, spectrum)) or (None, None)
+    result = replace(not_fitted(sweep, reason, spectrum, advice), swept=swept)
     if result.reason:
         return result
     n_modes = most_modes(sweep, n_latent)
@@ -160,9 +160,9 @@ def fit_critical_point(
         models=models,
         spread=_spread(models),
         window=chosen.window,
-        warnings=_warnings(name, models, spectrum, window),
+        warnings=_warnings(name, models, spectrum, window, result.abscissa),
         reason=chosen.reason,
-        advice=with_prediction(chosen.advice, points, spectrum),
+        advice=chosen.advice,
         model_reason=why,
     )
     if chosen.critical_variance is not None:
@@ -193,7 +193,7 @@ def not_fitted(
     spectrum
         Spectrum of the data, for the prediction.
     advice
-        Which points to add.
+        What would give a fit.
     """
     return CriticalPoint(
         predicted=_predicted(spectrum),
@@ -216,7 +216,11 @@ def _spread(models: Mapping[str, FormFit]) -> Spread | None:
 
 
 def _warnings(
-    name: str, models: Mapping[str, FormFit], spectrum: Spectrum | None, window: tuple[float, float] | None
+    name: str,
+    models: Mapping[str, FormFit],
+    spectrum: Spectrum | None,
+    window: tuple[float, float] | None,
+    abscissa: str,
 ) -> list[str]:
     """What is known to mislead in the fits."""
     warnings = []
@@ -226,8 +230,8 @@ def _warnings(
     log, power = models["log"], models["power"]
     if log.window and edge is not None and log.window[0] < edge * (1 - 1e-9):
         warnings.append(
-            f"window: begins at {log.window[0]:.6g}, below the second eigenvalue {edge:.6g}; one hinge across "
-            "several eigenvalues is drawn to a point between them"
+            f"window: begins at {abscissa} = {log.window[0]:.6g}, below the second eigenvalue {edge:.6g}; one hinge "
+            "across several eigenvalues is drawn to a point between them"
         )
     if name == "cascade" and spectrum is not None and not looks_gaussian(spectrum):
         warnings.append("cascade: the leading components are not Gaussian, its amplitude 1/2 is not theirs")
@@ -257,7 +261,9 @@ def _default_model(models: Mapping[str, FormFit], spectrum: Spectrum | None) -> 
     """The form that gives the critical variance, and why."""
     usable = [name for name in NAMES if models[name].critical_variance is not None]
     if not usable:
-        return "cascade", "no form can be fitted"
+        # Of data with classes there is no cascade, so it has no advice either.
+        has_classes = spectrum is not None and spectrum.conditions
+        return "log" if has_classes else "cascade", "no form can be fitted"
     if spectrum is not None and (spectrum.conditions or spectrum.is_bound) and "log" in usable:
         why = "the data have classes: the amplitude of a class is half its share, not the cascade's 1/2"
         return "log", "the encoder does not see the condition: amplitudes are not known" if spectrum.is_bound else why

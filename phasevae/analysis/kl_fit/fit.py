@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phasevae.analysis.grid_advice import points_wanted, wanted_above
+from phasevae.analysis.grid_advice import Known, points_wanted, wanted_above, wanted_beyond
 from phasevae.analysis.kl_fit.cascade import cascade_profile, cascade_start
 from phasevae.analysis.kl_fit.forms import N_PARAMETERS, SINGLE_MODE, Profile, form_profile
 from phasevae.analysis.kl_fit.profile_likelihood import aicc, minimise, profile_interval
@@ -15,6 +15,7 @@ from phasevae.analysis.records import Interval
 from phasevae.analysis.sweep_table import COLLAPSED_KL, MIN_POINTS, Points, Swept, sweep_points, weighted
 from phasevae.theory.conditional import exact_above, thresholds
 from phasevae.theory.ppca import ACTIVE_KL
+from phasevae.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ class FormFit:
     chi2: float | None = None
     dof: int | None = None
     reason: str | None = None
-    advice: str | None = None  # which points to add, if that would help
+    advice: str | None = None  # which points to add or window to choose, if that would help
 
 
 def fit_models(
@@ -76,7 +77,8 @@ def fit_models(
     if spectrum is not None and spectrum.conditions:
         models = {"cascade": FormFit(reason="the data have classes, whose modes have other amplitudes than 1/2")}
     else:
-        models = {"cascade": _fit_cascade(points, _exact_above(spectrum, n_latent), n_modes, spectrum)}
+        models = {"cascade": _fit_cascade(Known(points, spectrum), _exact_above(spectrum, n_latent), n_modes)}
+    known = Known(points, spectrum, has_window=window is not None)
     edge = second_eigenvalue(spectrum, models["cascade"])
     for name in SINGLE_MODE:
         if window is None and edge is None:
@@ -84,12 +86,10 @@ def fit_models(
             continue
         inside = inside_window(points, window or (edge, np.inf))
         if window is not None and inside.kl.min() > COLLAPSED_KL:
-            models[name] = FormFit(
-                reason=f"none collapsed in the window: KL is above {COLLAPSED_KL} nats at every point; choose a window "
-                "that reaches further"
-            )
+            reason = f"none collapsed in the window: KL is above {COLLAPSED_KL} nats at every point"
+            models[name] = FormFit(reason=reason, advice=points_wanted(known, inside))
             continue
-        models[name] = fit_form(inside, form_profile(name, inside), N_PARAMETERS[name])
+        models[name] = fit_form(inside, form_profile(name, inside), N_PARAMETERS[name], known=known)
     criteria = {name: models[name].aicc for name in SINGLE_MODE if models[name].aicc is not None}
     likelihood = {name: np.exp((min(criteria.values()) - value) / 2) for name, value in criteria.items()}
     for name, value in likelihood.items():
@@ -127,15 +127,16 @@ def most_modes(sweep: pd.DataFrame, n_latent: int | None) -> int:
     return max(1, int(min(sweep["active_dims"].max(), n_latent or np.inf, MAX_MODES)))
 
 
-def _fit_cascade(points: Points, lowest: float, n_modes: int, spectrum: Spectrum | None) -> FormFit:
+def _fit_cascade(known: Known, lowest: float, n_modes: int) -> FormFit:
     """Fit the cascade to the points from the lowest abscissa where the pPCA curve is exact."""
-    points = points.above(lowest)
-    starts = _free_cascade(points, n_modes, spectrum)
+    points = known.points.above(lowest)
+    starts = _free_cascade(points, n_modes, known.spectrum)
     if not starts:
-        reason = f"{points.x.size} values of beta * sigma2 where the pPCA curve is exact, needs {MIN_POINTS}"
-        return FormFit(reason=reason, advice=wanted_above(points, lowest))
+        few = f"{counted(points.x.size, 'value')} of {points.swept.name}"
+        reason = f"{few} where the pPCA curve is exact, needs {MIN_POINTS}"
+        return FormFit(reason=reason, advice=wanted_above(known, lowest))
     n_modes = len(starts[0])
-    return fit_form(points, cascade_profile(points, n_modes, starts), n_modes + 1, n_coarse=24)
+    return fit_form(points, cascade_profile(points, n_modes, starts), n_modes + 1, n_coarse=24, known=known)
 
 
 def _free_cascade(points: Points, n_modes: int, spectrum: Spectrum | None) -> list[list[float]]:
@@ -157,7 +158,9 @@ def _free_cascade(points: Points, n_modes: int, spectrum: Spectrum | None) -> li
     return starts
 
 
-def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int = 200) -> FormFit:
+def fit_form(
+    points: Points, profile: Profile, n_parameters: int, n_coarse: int = 200, known: Known | None = None
+) -> FormFit:
     """Fit the critical point of one form, with its profile-likelihood interval.
 
     Parameters
@@ -170,23 +173,25 @@ def fit_form(points: Points, profile: Profile, n_parameters: int, n_coarse: int 
         Number of parameters, the critical point included.
     n_coarse
         Critical points on the first grid of the search.
+    known
+        What advice rests on; by default the points alone.
     """
-    n = points.x.size
+    n, known = points.x.size, known or Known(points)
     if n < n_parameters + 1:
-        reason = f"{n} values of beta * sigma2 in the window, needs {n_parameters + 1}"
-        return FormFit(reason=reason, advice=points_wanted(points))
+        reason = f"{counted(n, 'value')} of {points.swept.name} in the window, needs {n_parameters + 1}"
+        return FormFit(reason=reason, advice=points_wanted(known, points))
     if points.kl.max() < ACTIVE_KL:
         reason = f"all collapsed in the window: KL is below {ACTIVE_KL} nats"
-        return FormFit(reason=reason, advice=points_wanted(points))
+        return FormFit(reason=reason, advice=points_wanted(known, points))
     low, high = points.x.min(), points.x.max()
     fits = minimise(profile, low, high, n_coarse)
     c, parameters = fits.best()
     if c == fits.c.max():
-        reason = "the best fit has its transition at the largest beta * sigma2"
-        return FormFit(reason=reason, advice=wanted_above(points, high))
+        reason = f"the best fit has its transition at the largest {points.swept.name}"
+        return FormFit(reason=reason, advice=wanted_beyond(known, points))
     chi2, dof = float(fits.chi2.min()), n - n_parameters
     if not _beats_constant(points, chi2, dof, n_parameters):
-        return FormFit(reason="a constant KL describes the points as well", advice=points_wanted(points))
+        return FormFit(reason="a constant KL describes the points as well", advice=points_wanted(known, points))
     criterion = aicc(chi2, int(points.count.sum()), n_parameters)
     return FormFit(
         critical_variance=c,
