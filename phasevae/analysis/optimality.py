@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.analysis.sweep_table import IDENTITY, MIN_POINTS, Swept, abscissa, over_beta
+from phasevae.analysis.grid_advice import Known, undetermined
+from phasevae.analysis.sweep_table import IDENTITY, Swept, over_beta, sweep_points
 from phasevae.errors import InputError
 from phasevae.wording import counted
 
@@ -36,17 +37,12 @@ class Convergence:
     sigma2: list[float]  # of the points that have not converged; empty for a sweep over beta
     beta: list[float] = field(default_factory=list)  # the same for a sweep over beta
     n_points: int = 0  # of the sweep, with those left out; 0 in a file of an earlier version
-    n_values: int = 0  # different beta * sigma2 of the points that are known to have converged
+    enough_converged: bool = False  # whether the points that are known to have converged give a result by themselves
 
     @property
     def none_has_converged(self) -> bool:
         """Whether all of several points of the sweep are known not to have converged."""
         return self.n_unconverged == self.n_points > 1
-
-    @property
-    def enough_has_converged(self) -> bool:
-        """Whether the points that are known to have converged are enough for a fit."""
-        return self.n_values >= MIN_POINTS
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ def convergence_states(sweep: pd.DataFrame) -> NDArray[np.object_]:
     return sweep[COLUMN].to_numpy(object) if COLUMN in sweep else np.full(len(sweep), None, dtype=object)
 
 
-def convergence_summary(sweep: pd.DataFrame, converged_only: bool) -> Convergence:
+def convergence_summary(sweep: pd.DataFrame, converged_only: bool, fitted: bool = True) -> Convergence:
     """Count the points that have not converged.
 
     Parameters
@@ -73,9 +69,13 @@ def convergence_summary(sweep: pd.DataFrame, converged_only: bool) -> Convergenc
         Sweep table.
     converged_only
         Whether the analysis leaves out the points that are not known to have converged.
+    fitted
+        Whether a transition is fitted, for which the points that have converged are enough if they enclose it;
+        otherwise any of them is.
     """
     state = convergence_states(sweep)
     unconverged = np.array([value is False for value in state], dtype=bool)
+    converged = sweep[[value is True for value in state]]
     n_unconverged, n_unknown = int(unconverged.sum()), sum(value is None for value in state)
     return Convergence(
         n_unconverged=n_unconverged,
@@ -83,7 +83,7 @@ def convergence_summary(sweep: pd.DataFrame, converged_only: bool) -> Convergenc
         n_left_out=n_unconverged + n_unknown if converged_only else 0,
         **_places(sweep, unconverged),
         n_points=len(sweep),
-        n_values=len(np.unique(abscissa(sweep)[[value is True for value in state]])),
+        enough_converged=not converged.empty and (not fitted or undetermined(Known(sweep_points(converged))) is None),
     )
 
 
@@ -105,9 +105,11 @@ def converged_points(sweep: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that are known to have converged. Raises InputError if there is none."""
     kept = sweep[[value is True for value in convergence_states(sweep)]]
     if kept.empty:
+        unconverged = any(value is False for value in convergence_states(sweep))
+        remedy = TRAIN_LONGER if unconverged else f"its column '{COLUMN}' is missing or empty"
         raise InputError(
             f"sweep: none of its {counted(len(sweep), 'point')} is known to have converged, so none would be left; "
-            f"{TRAIN_LONGER}"
+            f"{remedy}"
         )
     return kept
 
@@ -140,13 +142,13 @@ def convergence_warning(convergence: Convergence, swept: Swept | None = None) ->
     named = _named(convergence, swept)
     has, them = ("has", "it") if n_unconverged == 1 else ("have", "them")
     state = f"{n_unconverged} of {counted(convergence.n_points, 'point')} {has} not converged, {named}"
-    enough = convergence.enough_has_converged
+    enough = convergence.enough_converged
     if not n_left_out:
         return f"{state}: {f'train longer, or leave {them} out (converged_only)' if enough else TRAIN_LONGER}"
     if convergence.n_unknown:
         state += f"; of {convergence.n_unknown} it is unknown"
     left = f"{state}: {counted(n_left_out, 'is', 'are')} left out"
-    return left if enough else f"{left}, and too few remain: {TRAIN_LONGER}"
+    return left if enough else f"{left}, and the others do not enclose a transition: {TRAIN_LONGER}"
 
 
 def shortfall(sweep: pd.DataFrame) -> NDArray[np.float64]:

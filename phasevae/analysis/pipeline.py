@@ -95,7 +95,8 @@ def analyse(
         chosen = converged_points(sweep) if converged_only else sweep
         phases, reason = measure_phases(chosen, spectrum), why_no_fit(chosen)
         if reason is not None:
-            return _phases_alone(chosen, phases, reason, convergence_summary(sweep, converged_only), swept)
+            convergence = convergence_summary(sweep, converged_only, fitted=False)
+            return _phases_alone(chosen, phases, reason, convergence, swept)
         beta_top = float(sweep["beta_top"].max())
     sweep, dimensions, histories = (
         None if table is None else level_1(table) for table in (sweep, dimensions, histories)

@@ -30,7 +30,7 @@ BAD = sweep_of(~np.isin(GRID, [0.95, 1.02]))
 
 def test_unconverged_points_are_counted_and_named_in_one_line():
     fit = analyse(BAD, SPECTRUM, 2)
-    assert fit.convergence == Convergence(2, 0, 0, [0.95, 1.02], n_points=18, n_values=9)
+    assert fit.convergence == Convergence(2, 0, 0, [0.95, 1.02], n_points=18, enough_converged=True)
     (line,) = [line for line in fit.warnings if "converged" in line]
     assert line.startswith("2 of 18 points have not converged, sigma2 = 0.95, 1.02: train longer")
     assert "\n" not in line
@@ -52,7 +52,7 @@ def test_points_of_which_it_is_not_known_are_left_out_but_no_reason_to_warn():
     unknown = sweep_of(np.ones(GRID.size, bool))
     unknown.loc[unknown["seed"] == 1, "converged"] = None
     fit = analyse(unknown, SPECTRUM, 2, converged_only=True)
-    assert fit.convergence == Convergence(0, 9, 9, [], n_points=18, n_values=9)
+    assert fit.convergence == Convergence(0, 9, 9, [], n_points=18, enough_converged=True)
     assert not [line for line in fit.warnings if "converged" in line]
     assert convergence_summary(unknown.drop(columns="converged"), False).n_unknown == 18
 
@@ -67,22 +67,33 @@ def test_points_of_which_it_is_not_known_are_left_out_but_no_reason_to_warn():
     ],
 )
 def test_the_line_counts_all_points_that_are_left_out(counts, line):
-    assert convergence_warning(Convergence(*counts, [0.5], n_points=8, n_values=4)).startswith(line)
+    assert convergence_warning(Convergence(*counts, [0.5], n_points=8, enough_converged=True)).startswith(line)
 
 
-def test_leaving_out_is_no_advice_where_too_few_would_remain():
+@pytest.mark.parametrize(
+    "converged", [GRID[:3], GRID[:5], GRID[-3:], [0.9, 0.95, 1.02]], ids=["few", "active", "collapsed", "three"]
+)
+def test_leaving_out_is_no_advice_where_the_rest_does_not_enclose_the_transition(converged):
     longer = "train longer, with more samples or a larger extend_unconverged"
-    few = BAD.assign(converged=np.isin(BAD["sigma2"], GRID[:3]))
-    (line,) = [line for line in analyse(few, SPECTRUM, 2).warnings if "not converged" in line]
+    bad = BAD.assign(converged=np.isin(BAD["sigma2"], converged))
+    (line,) = [line for line in analyse(bad, SPECTRUM, 2).warnings if "not converged" in line]
     assert "converged_only" not in line and line.endswith(f": {longer}")
-    without = analyse(few, SPECTRUM, 2, converged_only=True)
-    assert without.warnings[0].endswith(f": 12 are left out, and too few remain: {longer}")
-    enough = BAD.assign(converged=np.isin(BAD["sigma2"], GRID[:4]))
-    assert any("(converged_only)" in line for line in analyse(enough, SPECTRUM, 2).warnings)
+    without = analyse(bad, SPECTRUM, 2, converged_only=True)
+    assert without.critical_variance is None
+    assert without.warnings[0].endswith(f" are left out, and the others do not enclose a transition: {longer}")
+
+
+def test_leaving_out_is_advised_where_the_rest_can_be_fitted():
+    good = sweep_of(np.ones(GRID.size, bool))
+    enough = good.assign(converged=np.isin(good["sigma2"], [0.85, 0.9, 0.95, 1.02, 1.06]))
+    assert any("leave them out (converged_only)" in line for line in analyse(enough, SPECTRUM, 2).warnings)
+    without = analyse(enough, SPECTRUM, 2, converged_only=True)
+    assert without.critical_variance == pytest.approx(1.0, abs=5e-3)
+    assert without.warnings[0].endswith(": 8 are left out")
 
 
 def test_a_long_list_is_cut():
-    line = convergence_warning(Convergence(40, 0, 0, list(range(1, 41)), n_points=50, n_values=4))
+    line = convergence_warning(Convergence(40, 0, 0, list(range(1, 41)), n_points=50, enough_converged=True))
     assert "10, 11, 12, ...: train" in line
 
 
@@ -102,10 +113,19 @@ def test_the_verdict_says_if_no_point_has_converged():
         assert "converged" not in verdict(fit)
 
 
-@pytest.mark.parametrize("written", [False, None])
-def test_nothing_left_is_an_error(written):
-    with pytest.raises(InputError, match=r"none of its 18 points is known to have converged, .* left; train longer"):
-        analyse(BAD.assign(converged=written), SPECTRUM, 2, converged_only=True)
+@pytest.mark.parametrize(
+    ("table", "remedy"),
+    [
+        (BAD.assign(converged=False), "train longer, with more samples"),
+        (BAD.assign(converged=[False, *[None] * 17]), "train longer, with more samples"),
+        (BAD.assign(converged=None), "its column 'converged' is missing or empty"),
+        (BAD.drop(columns="converged"), "its column 'converged' is missing or empty"),
+    ],
+    ids=["false", "some", "empty", "missing"],
+)
+def test_nothing_left_is_an_error(table, remedy):
+    with pytest.raises(InputError, match=rf"none of its 18 points is known to have converged, .* left; {remedy}"):
+        analyse(table, SPECTRUM, 2, converged_only=True)
 
 
 def test_on_the_command_line(tmp_path):

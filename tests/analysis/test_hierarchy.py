@@ -77,6 +77,15 @@ def test_a_fixed_variance_is_not_fitted(fixed):
     assert unknown.hierarchy.n_compared is None and "Theory" not in verdict(unknown)
 
 
+@pytest.mark.parametrize("n", [1, 3, 20])
+def test_where_nothing_is_fitted_any_point_that_has_converged_may_remain(fixed, n):
+    table = fixed.assign(converged=np.arange(42) < n)
+    (line,) = analyse(table, spectrum_of(EIGENVALUES), 2).warnings
+    assert line.endswith(": train longer, or leave them out (converged_only)")
+    (line,) = analyse(table, spectrum_of(EIGENVALUES), 2, converged_only=True).warnings
+    assert line.endswith(f": {42 - n} are left out")
+
+
 def test_a_learned_variance_is_fitted_where_it_has_an_optimum():
     sweep = hierarchy_sweep(EIGENVALUES, [0.5, 1.0, 1.5, 2.5, 3.0, 3.5, 4.5, 5.0, 9.0], [0.5, 2.0, 8.0], None)
     assert level_1(sweep)["beta"].tolist() == [0.5, 1.0, 1.5, 2.5, 3.0, 3.5, 4.5, 5.0]

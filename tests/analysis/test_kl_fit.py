@@ -320,7 +320,7 @@ def test_bands_of_the_derivatives_hold_the_exact_ones():
     ("options", "words"),
     [
         ({"model": "F5"}, "must be one of cascade, log"),
-        ({"window": (2, 3)}, r"no point, .* at beta \* sigma2 = 0.68 to 1.08"),
+        ({"window": (2, 3)}, r"holds no point, .* at beta \* sigma2 = 0.68 to 1.08"),
     ],
 )
 def test_overrides_that_make_no_sense_raise(options, words):
