@@ -77,7 +77,8 @@ class SweepResult:
         Parameters
         ----------
         **options
-            `model`, `window` and `converged_only` of `phasevae.analysis.pipeline.analyse`.
+            `model`, `window` and `converged_only` of `phasevae.analysis.pipeline.analyse`. A window is in the units of
+            `critical_variance`: `unit` times a weight.
 
         Returns
         -------

@@ -37,13 +37,18 @@ def as_text(results: Results) -> str:
 
 
 def numbers_line(results: Results) -> str:
-    """Return the critical variance with its interval, the form that gave it and the order, or why there is none."""
+    """Return the critical variance with its interval, the form that gave it and the order, or why there is none.
+
+    It is in units of what the user has varied, as in the verdict, if that is no column of the table.
+    """
     if results.critical_variance is None:
         return f"no critical variance: {results.reason}"
-    low, high = ("open" if edge is None else f"{edge:.6g}" for edge in results.ci95)
+    swept = _swept(results)
+    low, high = ("open" if edge is None else swept.at(edge) for edge in results.ci95)
     order = f"order {results.order.value}" if results.order.value else "order not determined"
     what = "critical variance" if results.likelihood == GAUSSIAN else "critical KL weight"
-    return f"{what} {results.critical_variance:.6g} [{low}, {high}], {results.model}, {order}"
+    what = f"critical {results.swept.name}" if results.swept else what
+    return f"{what} {swept.at(results.critical_variance)} [{low}, {high}], {results.model}, {order}"
 
 
 def _unconverged(point: CriticalPoint) -> str:
