@@ -55,6 +55,7 @@ class BracketingSweep:
     n_points: int
     n_seeds: int
     reason: str | None
+    advice: str | None = None  # see `CriticalPoint`
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,8 @@ def _means(sweep: pd.DataFrame) -> pd.DataFrame:
 
 def _summary(fit: CriticalPoint, sweep: pd.DataFrame) -> BracketingSweep:
     schedule = str(sweep["schedule"].iloc[0]) if "schedule" in sweep.columns else None
-    return BracketingSweep(schedule, fit.critical_variance, fit.ci95, fit.model, fit.n_points, fit.n_seeds, fit.reason)
+    fitted = (fit.critical_variance, fit.ci95, fit.model)
+    return BracketingSweep(schedule, *fitted, fit.n_points, fit.n_seeds, fit.reason, fit.advice)
 
 
 def _holds(fits: list[CriticalPoint], predicted: float) -> bool:

@@ -161,6 +161,10 @@ def bracket(
     shown = " and ".join("none" if value is None else f"{value:.6g}" for value in values)
     points = counted(result.n_points, "point")
     print(f"{output}: {result.n_disagree} of {points} disagree; critical variance {shown}")
+    for path, fitted in ((first, result.first), (second, result.second)):
+        if fitted.critical_variance is None:
+            why = "; ".join(text for text in (fitted.reason, fitted.advice) if text is not None)
+            print(f"{path}: no critical variance: {why}")
 
 
 def stability(

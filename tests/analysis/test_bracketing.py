@@ -12,6 +12,7 @@ from phasevae.analysis.bracketing import compare_bracketing, summarise_bracketin
 from phasevae.analysis.sweep_table import SD_ABSOLUTE, SD_RELATIVE
 from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table, write_table
+from phasevae.cli.analysis import bracket
 from phasevae.errors import InputError
 from phasevae.spectrum.spectrum_files import write_spectrum
 from phasevae.sweeps.plan import SECOND_SEEDS, make_plan, second_pass
@@ -113,6 +114,20 @@ def test_a_sweep_without_transition_leaves_no_bracket():
     summary = summarise_bracketing(compare_bracketing(first, second, SPECTRUM), first, second, SPECTRUM, 4)
     assert summary.bracket is None and summary.holds_prediction is None
     assert summary.second.critical_variance is None and summary.second.reason
+    assert "predicts the transition at sigma2 = 1, but points below it are collapsed" in summary.second.advice
+
+
+def test_the_command_says_why_there_is_no_critical_variance(tmp_path, capsys):
+    tables = two_sweeps(6)
+    tables[1]["kl"] = 1e-4
+    paths = [tmp_path / f"{name}.csv" for name in ("first", "second")]
+    for path, table in zip(paths, tables, strict=True):
+        write_table(path, table.assign(n_latent=4))
+    write_spectrum(tmp_path / "spectrum.json", SPECTRUM)
+    bracket(*paths, tmp_path / "spectrum.json", tmp_path / "bracketing.csv")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(" and none")
+    assert second.startswith(f"{paths[1]}: no critical variance: all collapsed") and "; the spectrum predicts" in second
 
 
 def test_single_seeds_have_no_standard_error_of_elbo_and_only_shared_points_count():
