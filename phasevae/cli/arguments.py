@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,9 +123,9 @@ def latents_of(sweep: pd.DataFrame) -> int | None:
 def saved_folder(path: Path) -> Path:
     """Return the path of a saved data set.
 
-    Raises InputError, with the command that makes a data set of it, if it is a file or a folder of data.
+    Raises InputError if it is something else, with the command that makes a data set of it if it is data.
     """
-    from phasevae.datasets.registry import kind_of_path
+    from phasevae.datasets.registry import holds_data, kind_of_path
     from phasevae.datasets.store import is_saved
 
     # A folder that does not exist, or one whose data.json was lost, is named by whoever reads data.json.
@@ -133,6 +134,12 @@ def saved_folder(path: Path) -> Path:
     wanted = f"{path}: must be a folder made by `phasevae dataset`"
     if path.is_file() and is_saved(path.parent):
         raise InputError(f"{wanted}, here {path.parent}")
+    if any(any(path.glob(name)) for name in ("point.json", "*/point.json")):
+        homes = [folder for folder in path.resolve().parents[:2] if is_saved(folder)]
+        data = f"; its data are in {os.path.relpath(homes[0])}" if homes else ""
+        raise InputError(f"{wanted}, holds trained points{data}")
+    if not holds_data(path):
+        raise InputError(wanted)
     made = path.parent / f"{path.resolve().name.partition('.')[0]}_data"
     command = shlex.join(["phasevae", "dataset", kind_of_path(path), str(path), "-o", str(made)])
     raise InputError(f"{wanted}; make one with: {command}")

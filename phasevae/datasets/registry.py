@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,12 @@ CONDITION_OPTIONS = ("condition", "condition_kind")
 
 _ONE_A_FEATURE = {"synthetic": "eigenvalues", "mixture": "eigenvalues", "clusters": "weights", "counts": "rates"}
 """The option of a kind that has a value for each feature."""
+
+_OF_IMAGES = (*archives.SUFFIXES, *image_files.SUFFIXES)
+"""Endings of files of images and of archives."""
+
+_MOST_LOOKED_AT = 10_000
+"""Entries of a folder among which an image is looked for."""
 
 _FILE_OPTIONS = ("archive", "path")
 
@@ -158,11 +165,7 @@ def dataset_from_path(path: Path | str, **options: Any) -> Dataset:
         if options:
             raise InputError(f"{path}: is a saved data set, must be used without {', '.join(options)}")
         return load_dataset(path, verify=True)
-    if (
-        kind == "images"
-        and path.is_file()
-        and path.suffix.lower() not in ("", *archives.SUFFIXES, *image_files.SUFFIXES)
-    ):
+    if kind == "images" and path.is_file() and path.suffix.lower() not in ("", *_OF_IMAGES):
         if (known := readers.not_read(path)) is not None:
             raise InputError(f"{path}: is {known}")
         raise InputError(
@@ -180,6 +183,16 @@ def kind_of_path(path: Path) -> str:
     if is_saved(path):
         return "saved"
     return "array" if readers.is_array(path, image_files.SUFFIXES) else "images"
+
+
+def holds_data(path: Path) -> bool:
+    """Return whether a file or folder looks like data by its names: an array, a table, pictures or an archive."""
+    if kind_of_path(path) != "images":
+        return True
+    if path.is_file():
+        return path.suffix.lower() in _OF_IMAGES
+    entries = itertools.islice(path.rglob("*"), _MOST_LOOKED_AT)
+    return any(entry.suffix.lower() in image_files.SUFFIXES for entry in entries)
 
 
 def _checked_options(kind: str, builder: Callable[..., Dataset], options: dict[str, Any]) -> dict[str, Any]:

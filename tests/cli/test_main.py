@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
 import subprocess
@@ -11,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from commands import phasevae, succeed
 
 from phasevae.artifacts.files import file_sha256, read_json, write_json
 from phasevae.artifacts.tables import write_table
-from phasevae.cli import main
 from phasevae.kernels import backends
 
 VERBS = (
@@ -33,28 +31,6 @@ VERBS = (
     "doctor",
 )
 TRAIN = ("--latent", "2", "--hidden", "8", "--samples", "3000", "--batch", "64", "--device", "cpu", "--threads", "1")
-
-
-def phasevae(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess:
-    """Run a command within this process: a process of its own would take ten times as long to start as to run."""
-    words = ["phasevae", *map(str, arguments)]
-    printed, errors = io.StringIO(), io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.chdir(folder or Path.cwd()),
-        contextlib.redirect_stdout(printed),
-        contextlib.redirect_stderr(errors),
-    ):
-        patch.setattr("sys.argv", words)
-        with pytest.raises(SystemExit) as end:
-            main.main()
-    return subprocess.CompletedProcess(words, end.value.code or 0, printed.getvalue(), errors.getvalue())
-
-
-def succeed(*arguments: object, folder: Path | None = None) -> str:
-    done = phasevae(*arguments, folder=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def installed(*arguments: object, folder: Path) -> None:
@@ -238,34 +214,6 @@ def test_bad_input_is_one_line_exit_code_2_and_leaves_nothing(arguments, words, 
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("place", "remedy"),
-    [
-        ("x.npy", "; make one with: phasevae dataset array x.npy -o x_data"),
-        ("my pictures", "; make one with: phasevae dataset images 'my pictures' -o 'my pictures_data'"),
-        ("set/data.npy", ", here set"),
-        (".", "_data"),
-    ],
-)
-@pytest.mark.parametrize("verb", ["train", "hysteresis", "stability", "collect"])
-def test_data_instead_of_a_data_set_are_answered_with_the_command(verb, place, remedy, tmp_path):
-    np.save(tmp_path / "x.npy", np.eye(3))
-    (tmp_path / "my pictures").mkdir()
-    write_json(tmp_path / "set" / "data.json", {})
-    np.save(tmp_path / "set" / "data.npy", np.eye(3))
-    arguments = {
-        "train": (place, "--sigma2", "1", "--latent", "2"),
-        "hysteresis": (place, "--ratio", "0.7,1.2", "--latent", "2"),
-        "stability": ("point", place),
-        "collect": ("--plan", "p.csv", "--settings", '{"n_latent": 2}', "--data", place),
-    }
-    done = phasevae(verb, *arguments[verb], "-o", "out", folder=tmp_path)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"phasevae: {place}: must be a folder made by `phasevae dataset`") and line.endswith(remedy)
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
