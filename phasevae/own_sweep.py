@@ -30,7 +30,7 @@ from phasevae.spectrum.spectrum_files import write_spectrum
 from phasevae.sweep_result import SweepResult, write_tables
 from phasevae.sweeps.config_keys import DataSection, SweepSection
 from phasevae.sweeps.network_file import NetworkFile, NetworkSpec, network_of
-from phasevae.sweeps.plan import make_plan, write_plan
+from phasevae.sweeps.plan import betas_top, check_number, make_plan, write_plan
 from phasevae.sweeps.points import Source, Task, make_tasks
 from phasevae.sweeps.settings import Settings, grid_keys, training_keys
 from phasevae.sweeps.weights import check_range, checked_weights, default_weights
@@ -183,12 +183,11 @@ def _completed(keys: Mapping[str, Any], loss: Loss, weights: Sequence[float], un
     grid: dict[str, Any] = {"sigma2": values}
     if loss.family:
         grid = {"likelihood": loss.family, "likelihood_options": dict(loss.options), "beta": values}
-    try:
-        return completed_settings({**keys, **grid}, needs_grid=True)
-    except InputError as error:
-        # What is left to be wrong with the grid is its size, and the user calls it weights.
-        key = "beta" if loss.family else "sigma2"
-        raise InputError(str(error).replace(f"options: {key}:", "weights:")) from None
+    checked = completed_settings(keys)
+    n_top = len(betas_top(checked))
+    others = "seeds and beta_top" if n_top > 1 else "seeds"
+    check_number("weights", len(values) * len(checked["seeds"]) * n_top, others)
+    return completed_settings({**keys, **grid}, needs_grid=True)
 
 
 def _saved(dataset: Dataset, folder: Path) -> Dataset:

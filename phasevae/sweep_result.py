@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from phasevae.analysis.pipeline import Analysis, analyse
-from phasevae.analysis.sweep_table import Swept
+from phasevae.analysis.sweep_table import SweptQuantity
 from phasevae.analysis.verdict import verdict
 from phasevae.artifacts.files import write_json
 from phasevae.artifacts.tables import write_table
@@ -100,7 +100,7 @@ class SweepResult:
 
     def _analysis(self, **options: Any) -> Analysis:
         tables = {"dimensions": self.dimensions, "histories": self.histories}
-        swept = Swept("weight", self.unit)
+        swept = SweptQuantity("weight", self.unit)
         return analyse(self.sweep, self.spectrum, self.n_latent, **tables, **options, swept=swept)
 
     def plot(self, figure: str = "kl") -> Figure:

@@ -201,7 +201,15 @@ def build(input_shape, n_latent):
         ({"weights": [float("nan")], "loss": "poisson"}, "weights: nan, must be above 0 and finite"),
         ({"weights": []}, "weights: [], must not be empty"),
         ({"weights": [1e40], "loss": "mean-se"}, "weights: 1e+40, must be 6.67e-31 to 6.67e+29"),
-        ({"weights": np.linspace(0.1, 1, 20_001)}, "weights: 20001 points with beta and seeds, must be at most 20000"),
+        ({"weights": np.linspace(0.1, 1, 20_001)}, "weights: 20001 points with seeds, must be at most 20000"),
+        (
+            {"weights": range(1, 6_668), "seeds": [0, 1, 2], "loss": "poisson", "data": rows().clip(0).round()},
+            "weights: 20001 points with seeds, must be at most 20000",
+        ),
+        (
+            {"weights": range(1, 10_002), "hierarchy": {"n_top": 1, "beta_top": [1.0, 2.0]}},
+            "weights: 20002 points with seeds and beta_top, must be at most 20000",
+        ),
         ({"sigma2": [1.0]}, "sigma2: is no setting of phasevae.sweep"),
         ({"network": {"kind": "mlp"}}, "network: is no setting of phasevae.sweep; give it as build"),
         ({"likelihood": "laplace"}, "likelihood: is no setting of phasevae.sweep; give loss="),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.analysis.grid_advice import Known, undetermined
-from phasevae.analysis.sweep_table import IDENTITY, Swept, over_beta, sweep_points
+from phasevae.analysis.sweep_table import IDENTITY, SweptQuantity, over_beta, sweep_points
 from phasevae.errors import InputError
 from phasevae.wording import counted
 
@@ -93,10 +93,10 @@ def _places(sweep: pd.DataFrame, chosen: NDArray) -> dict[str, list[float]]:
     return {swept: np.unique(sweep[swept][chosen]).tolist(), other: []}
 
 
-def _named(places: Convergence | Consistency, swept: Swept | None) -> str:
+def _named(places: Convergence | Consistency, swept: SweptQuantity | None) -> str:
     """Name some places by the column that varies, or by what the user calls it."""
     key = "beta" if places.beta else "sigma2"
-    swept = swept or Swept(key)
+    swept = swept or SweptQuantity(key)
     values = [swept.at(value) for value in getattr(places, key)]
     return f"{swept.name} = " + ", ".join(values[:MOST_NAMED]) + (", ..." if len(values) > MOST_NAMED else "")
 
@@ -122,7 +122,7 @@ def rows_of(points: pd.DataFrame, table: pd.DataFrame | None) -> pd.DataFrame | 
     return table[[identity in kept for identity in table[[*IDENTITY]].itertuples(index=False, name=None)]]
 
 
-def convergence_warning(convergence: Convergence, swept: Swept | None = None) -> str | None:
+def convergence_warning(convergence: Convergence, swept: SweptQuantity | None = None) -> str | None:
     """Return a line about the points that have not converged, None if there is none.
 
     Parameters
@@ -184,7 +184,7 @@ def optimality_summary(sweep: pd.DataFrame) -> Consistency:
     return Consistency(float(nats.max()), **_places(sweep, nats > TOLERANCE))
 
 
-def optimality_warning(consistency: Consistency, swept: Swept | None = None) -> str | None:
+def optimality_warning(consistency: Consistency, swept: SweptQuantity | None = None) -> str | None:
     """Return a line about the points at which another network is better, None if there is none.
 
     Parameters

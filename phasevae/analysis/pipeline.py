@@ -24,7 +24,7 @@ from phasevae.analysis.order import Order, transition_order
 from phasevae.analysis.residual import Branches, fit_branches
 from phasevae.analysis.results import Results
 from phasevae.analysis.slowing import Slowing, fit_slowing
-from phasevae.analysis.sweep_table import Swept, check_belongs, level_1, spectrum_of_sweep
+from phasevae.analysis.sweep_table import SweptQuantity, check_belongs, level_1, spectrum_of_sweep
 from phasevae.analysis.thresholds import Thresholds, fit_thresholds
 from phasevae.analysis.verdict import as_text
 
@@ -52,7 +52,7 @@ def analyse(
     model: str | None = None,
     window: tuple[float, float] | None = None,
     converged_only: bool = False,
-    swept: Swept | None = None,
+    swept: SweptQuantity | None = None,
 ) -> Analysis:
     """Fit the critical point of a sweep and analyse its tables.
 
@@ -144,7 +144,7 @@ def analyse(
 
 
 def _phases_alone(
-    sweep: pd.DataFrame, phases: Phases, reason: str, convergence: Convergence, swept: Swept | None
+    sweep: pd.DataFrame, phases: Phases, reason: str, convergence: Convergence, swept: SweptQuantity | None
 ) -> Analysis:
     """The analysis of a hierarchy to which the curves of an ordinary VAE cannot be fitted.
 

@@ -22,7 +22,7 @@ BETA, BETA_SIGMA2 = "beta", "beta * sigma2"
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweptQuantity:
     """The quantity that the user of a sweep has varied: its name, and what a value of 1 is in x = beta * sigma2."""
 
     name: str = BETA_SIGMA2
@@ -42,7 +42,7 @@ class Points:
     kl: NDArray
     weight: NDArray
     count: NDArray
-    swept: Swept = Swept()
+    swept: SweptQuantity = SweptQuantity()
 
     def select(self, keep: NDArray) -> Points:
         """Return the points at a boolean mask."""
@@ -145,7 +145,7 @@ def fixed_variance(sweep: pd.DataFrame) -> float | None:
     return float(values.iloc[0]) if len(values) else None
 
 
-def sweep_points(sweep: pd.DataFrame, swept: Swept | None = None) -> Points:
+def sweep_points(sweep: pd.DataFrame, swept: SweptQuantity | None = None) -> Points:
     """Average the KL of a sweep over seeds and weight it by the scatter of trained networks.
 
     Parameters
@@ -218,11 +218,11 @@ def abscissa_name(table: pd.DataFrame) -> str:
     return BETA if over_beta(table) else BETA_SIGMA2
 
 
-def swept_quantity(table: pd.DataFrame) -> Swept:
+def swept_quantity(table: pd.DataFrame) -> SweptQuantity:
     """Return which quantity a sweep varies: the decoder variance, the weight of KL, or their product if both vary."""
     if over_beta(table):
-        return Swept(BETA)
+        return SweptQuantity(BETA)
     for name, other in (("sigma2", BETA), (BETA, "sigma2")):
         if table[other].nunique() == 1:
-            return Swept(name, float(table[other].iloc[0]))
-    return Swept()
+            return SweptQuantity(name, float(table[other].iloc[0]))
+    return SweptQuantity()

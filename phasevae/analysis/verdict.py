@@ -6,7 +6,7 @@ from phasevae.analysis.hierarchy import Phases
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted
 from phasevae.analysis.optimality import convergence_warning
 from phasevae.analysis.results import Results
-from phasevae.analysis.sweep_table import Swept
+from phasevae.analysis.sweep_table import SweptQuantity
 from phasevae.sweeps.settings import GAUSSIAN
 from phasevae.wording import counted
 
@@ -87,8 +87,8 @@ def _place(point: CriticalPoint) -> str:
     return f"{swept.name} = {swept.at(point.critical_variance, 4)} on (95 % interval {interval})"
 
 
-def _swept(point: CriticalPoint) -> Swept:
-    return point.swept or Swept(point.abscissa)
+def _swept(point: CriticalPoint) -> SweptQuantity:
+    return point.swept or SweptQuantity(point.abscissa)
 
 
 def _of_hierarchy(point: Results, found: Phases) -> str:
@@ -126,7 +126,7 @@ def _compared(point: CriticalPoint) -> str:
     return f"The spectrum of the {of} predicts {_swept(point).at(predicted, 4)}: {relation}."
 
 
-def _bounds(predicted: Predicted, swept: Swept) -> str:
+def _bounds(predicted: Predicted, swept: SweptQuantity) -> str:
     """What the spectrum says of an encoder that does not see the condition."""
     upper = swept.at(predicted.critical_variance, 4)
     if predicted.unaware_variance is None:

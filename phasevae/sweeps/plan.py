@@ -110,9 +110,7 @@ def make_plan(settings: Mapping[str, Any], added: Mapping[float, Sequence[float]
         If a point is given twice, and for more than MOST_POINTS points.
     """
     grid = grid_of(settings)
-    n_points = number_of_points(settings)
-    if n_points > MOST_POINTS:
-        raise InputError(f"{grid.key}: {n_points} points with beta and seeds, must be at most {MOST_POINTS}")
+    check_number(grid.key, number_of_points(settings), "beta and seeds")
     seeds = _distinct("seeds", map(int, settings["seeds"]))
     points = []
     tops = betas_top(settings)
@@ -161,6 +159,26 @@ def number_of_points(settings: Mapping[str, Any]) -> int:
     """Number of points of a sweep, without those that a refinement adds."""
     grid = grid_of(settings)
     return len(betas_top(settings)) * len(grid.others) * len(grid.values) * len(settings["seeds"])
+
+
+def check_number(key: str, n_points: int, others: str) -> None:
+    """Check that a sweep is not too large.
+
+    Parameters
+    ----------
+    key : str
+        The key or argument that gives the grid.
+    n_points : int
+    others : str
+        What else its points differ in.
+
+    Raises
+    ------
+    InputError
+        For more than MOST_POINTS points.
+    """
+    if n_points > MOST_POINTS:
+        raise InputError(f"{key}: {n_points} points with {others}, must be at most {MOST_POINTS}")
 
 
 def bucket_of(path: str, n_buckets: int) -> int:

@@ -27,7 +27,7 @@ from phasevae.analysis.kl_fit.profile_likelihood import slope_below
 from phasevae.analysis.records import Estimate, Interval
 from phasevae.analysis.sweep_table import (
     BETA_SIGMA2,
-    Swept,
+    SweptQuantity,
     abscissa_name,
     kl_by_seed,
     spectrum_of_sweep,
@@ -97,7 +97,9 @@ class CriticalPoint:
     n_points: int  # trained models
     n_seeds: int
     abscissa: str = BETA_SIGMA2
-    swept: Swept | None = None  # what the user calls the quantity that was varied, if it is no column of the table
+    swept: SweptQuantity | None = (
+        None  # what the user has varied, if it is no column of the table
+    )
     likelihood: str = GAUSSIAN
     warnings: list[str] = field(default_factory=list)
     reason: str | None = None
@@ -111,7 +113,7 @@ def fit_critical_point(
     n_latent: int | None = None,
     model: str | None = None,
     window: tuple[float, float] | None = None,
-    swept: Swept | None = None,
+    swept: SweptQuantity | None = None,
 ) -> CriticalPoint:
     """Fit the critical point and the slope of KL below it.
 

@@ -12,7 +12,7 @@ from phasevae.analysis.kl_fit.cascade import cascade_profile, cascade_start
 from phasevae.analysis.kl_fit.forms import N_PARAMETERS, SINGLE_MODE, Profile, form_profile
 from phasevae.analysis.kl_fit.profile_likelihood import aicc, minimise, profile_interval
 from phasevae.analysis.records import Interval
-from phasevae.analysis.sweep_table import COLLAPSED_KL, MIN_POINTS, Points, Swept, sweep_points, weighted
+from phasevae.analysis.sweep_table import COLLAPSED_KL, MIN_POINTS, Points, SweptQuantity, sweep_points, weighted
 from phasevae.theory.conditional import exact_above, thresholds
 from phasevae.theory.ppca import ACTIVE_KL
 from phasevae.wording import counted
@@ -98,7 +98,7 @@ def fit_models(
 
 
 def weighted_points(
-    sweep: pd.DataFrame, spectrum: Spectrum | None, n_latent: int | None, swept: Swept | None = None
+    sweep: pd.DataFrame, spectrum: Spectrum | None, n_latent: int | None, swept: SweptQuantity | None = None
 ) -> Points:
     """Return means over seeds with the weights that all fits use.
 
