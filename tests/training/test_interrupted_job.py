@@ -110,11 +110,11 @@ def test_folders_of_unfinished_points_are_named_and_left_out(copied):
     with warnings.catch_warnings(action="error"):
         assert len(read_folder(first.parent)) == len(copied.tasks)
     (first / "point.json").unlink()
-    with pytest.warns(UserWarning, match=f"^{first} has no point.json, as a point whose .* left out$"):
+    with pytest.warns(UserWarning, match=f"^{first} has no point.json and is left out: its training has not ended$"):
         assert len(read_folder(first.parent)) == len(others)
     empty = first.with_name("sigma2=9.0,seed=7")
     empty.mkdir()
-    with pytest.warns(UserWarning, match=f"^{first} and 1 other folder have no point.json, as points"):
+    with pytest.warns(UserWarning, match=f"^{first} and 1 other folder have no point.json and are left out: their"):
         read_folder(first.parent)
 
 

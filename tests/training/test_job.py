@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,30 +129,6 @@ def test_a_damaged_checkpoint_is_not_used(damage, finished, tmp_path):
     else:
         job.checkpoint.write_bytes(damage)
     run_job(job)
-    assert relative(job, files_of(job)) == relative(*finished)
-
-
-def test_killed_at_random_moments_the_numbers_are_those_of_an_undisturbed_run(finished, tmp_path):
-    # Forks of this process, which has the libraries imported.
-    processes = multiprocessing.get_context("fork")
-
-    def started() -> multiprocessing.process.BaseProcess:
-        process = processes.Process(target=lambda: run_job(job_in(tmp_path, checkpoint_seconds=0.01)))
-        process.start()
-        return process
-
-    killed = []
-    for delay in np.random.default_rng(7).uniform(0.0, 0.1, size=3):
-        process = started()
-        time.sleep(delay)
-        process.kill()
-        process.join()
-        killed.append(process.exitcode == -signal.SIGKILL)
-    assert any(killed)
-    process = started()
-    process.join()
-    assert process.exitcode == 0
-    job = job_in(tmp_path)
     assert relative(job, files_of(job)) == relative(*finished)
 
 
