@@ -71,9 +71,9 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
         raise InputError(f"{folder}: holds no point.json, must be a folder of trained points")
     if unfinished := _unfinished(Path(folder)):
         others = f" and {counted(len(unfinished) - 1, 'other folder')}" if len(unfinished) > 1 else ""
-        has, point = ("have", "points") if others else ("has", "a point")
+        have, theirs, are = ("have", "their", "are") if others else ("has", "its", "is")
         warnings.warn(
-            f"{unfinished[0]}{others} {has} no point.json, as {point} whose training has not ended: left out",
+            f"{unfinished[0]}{others} {have} no point.json and {are} left out: {theirs} training has not ended",
             stacklevel=2,
         )
     points = [{**_read(path), "folder": path.parent} for path in paths]
