@@ -97,9 +97,7 @@ class CriticalPoint:
     n_points: int  # trained models
     n_seeds: int
     abscissa: str = BETA_SIGMA2
-    swept: SweptQuantity | None = (
-        None  # what the user has varied, if it is no column of the table
-    )
+    swept: SweptQuantity | None = None  # what the user has varied, if it is no column of the table
     likelihood: str = GAUSSIAN
     warnings: list[str] = field(default_factory=list)
     reason: str | None = None
