@@ -28,6 +28,15 @@ SEAL = "record_sha256"
 _NUMBERS = ("parse_int", "parse_float", "parse_constant")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it. Raises InputError that names the file that is in the place of one of them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(path for path in (folder, *folder.parents) if os.path.lexists(path) and not path.is_dir())
+        raise InputError(f"{file}: is a file, must be a folder") from None
+
+
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` on success, remove it on failure.
@@ -39,7 +48,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     if not path.name or path.is_dir():
         raise InputError(f"{path}: is a folder, must be the name of a file to write")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
     try:
         yield temporary

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from phasevae.artifacts.files import make_folder
+
 _log = logging.getLogger("phasevae")
 
 _BUSY = (errno.EACCES, errno.EAGAIN)
@@ -38,7 +40,7 @@ def locked(path: Path, names: Iterable[Path]) -> Iterator[None]:
     OSError
         If the file cannot be opened or locked. It names the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with path.open("a+b") as file:
         # In the same order everywhere, so that no two processes wait for each other.
         for byte, name in sorted((_byte_of(name), name) for name in names):

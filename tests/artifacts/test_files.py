@@ -21,6 +21,13 @@ from phasevae.artifacts.tables import read_table, write_table
 from phasevae.artifacts.tensors import check_tensors, read_tensors, write_tensors
 
 
+@pytest.mark.parametrize("below", ["out.json", "folder/out.json"])
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, below):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InputError, match=r"taken: is a file, must be a folder"), replacing(tmp_path / "taken" / below):
+        pass
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "kept.json"
     write_json(path, {"a": 1})
