@@ -60,7 +60,7 @@ template <class Visit>
 PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
   for (int64_t column = 0; column < columns;) {
     const int64_t left = (columns - column) / kLanes;
-    // A panel of a single vector would be slow.
+    // No panel has a single vector, which would be slow: a matrix of one vector is narrow (mlp_products.h).
     const int64_t vectors = left == kTileVectors + 1 ? kTileVectors - 1 : least(left, kTileVectors);
     if (vectors == 2) {
       visit(column, Count<2>());
