@@ -71,5 +71,5 @@ def _write(file: Path, package: Path, sources: str, hashes: dict[str, str]) -> N
     try:
         if _sources_sha256(package) == sources:
             write_json(file, {"sources": sources, "hashes": {**_read(file, sources), **hashes}})
-    except OSError:  # a folder that is read-only, a full disk: the next process computes it again
+    except (OSError, InputError):  # a read-only folder, a file in its place, a full disk: the next process computes it
         return
