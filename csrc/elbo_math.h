@@ -273,20 +273,17 @@ PHASEVAE_INLINE AdamFactors<T> adam_factors(double rate, double beta1, double be
           static_cast<T>(epsilon * root_of_correction)};
 }
 
-// Zero instead of a moment so small that no parameter shows it. Without a gradient, as behind a dead unit, moments
-// shrink to denormal numbers, with which a processor's arithmetic takes many times as long. NaN stays NaN.
+// What adam_math.h asks for, for numbers.
 template <class T>
-PHASEVAE_INLINE T cut_off(T moment, double least) {
-  return std::abs(moment) < static_cast<T>(least) ? T(0) : moment;
+PHASEVAE_INLINE T cut_off(T moment, T least) {
+  return std::abs(moment) < least ? T(0) : moment;
 }
 
-// A first moment that is cut off would change a parameter by less than 1e-20 of the rate, also where steady gradients
-// keep it below the least one; a second moment the denominator by less than 1e-8 of epsilon.
 template <class T>
-PHASEVAE_INLINE void adam(const AdamFactors<T>& f, T gradient, T& parameter, T& first, T& second) {
-  first = cut_off(first + (gradient - first) * f.gain1, 1e-30);
-  second = cut_off(second * f.beta2 + f.gain2 * gradient * gradient, 1e-36);
-  parameter -= f.step_size * first / (std::sqrt(second) + f.epsilon);
+PHASEVAE_INLINE T root(T a) {
+  return std::sqrt(a);
 }
+
+#include "adam_math.h"
 
 }  // namespace phasevae

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "elbo_math.h"
+
 namespace phasevae {
 
 // Layer k maps widths[k] to widths[k + 1]: a weight [in, out] and then a bias [out] in a model's row of parameters.
@@ -14,6 +16,7 @@ struct Network {
   int64_t layers;
   const float* parameters;  // of the first model, where the first layer's weight begins
   int64_t model;            // floats from one model's parameters to the next one's
+  bool in_panels = false;   // on the CPU: weights are as NetworkKernels::arrange leaves them
 };
 
 inline int64_t parameters_of(const Network& network) {
@@ -38,6 +41,12 @@ struct NetworkForward {
   float* tape;    // for the backward pass, M * blocks * tape_size floats; null if there will be none
 };
 
+// The update by Adam that ends a backward pass of one model on the CPU: arrays in the order of its gradients.
+struct Update {
+  AdamFactors<float> factors;
+  float *parameters, *first_moment, *second_moment;
+};
+
 struct NetworkBackward {
   Network network;
   int64_t models, rows;
@@ -48,7 +57,8 @@ struct NetworkBackward {
   float* grad_input;    // [M, R, in]; null if it is not computed
   float* gradients;     // [splits, M, gradient_model], those of the network at the beginning of each row
   int64_t gradient_model;
-  int64_t splits;  // 1, or one sum for each block of rows
+  int64_t splits;                  // 1, or one sum for each block of rows
+  const Update* update = nullptr;  // null: the gradients are all
 };
 
 namespace cpu {
@@ -98,6 +108,9 @@ inline int64_t backward_scratch(const Network& network) {
 struct NetworkKernels {
   void (*forward)(const NetworkForward& in, int64_t begin, int64_t end, float* scratch);
   void (*backward)(const NetworkBackward& in, int64_t begin, int64_t end, float* scratch);
+  // Lays out an array in the order of a model's parameters as the products read the weights, in panels of columns, or
+  // back. The scratch memory holds the largest weight.
+  void (*arrange)(const Network& network, bool into_panels, float* array, float* scratch);
 };
 
 // Those for this processor, null if there are none.

@@ -53,6 +53,9 @@ TORCH_LIBRARY(phasevae, library) {
       " int[] decoder, str family, bool antithetic, bool is_matched, int group, float[] logvar_range, float[] adam,"
       " Tensor(a!) parameters, Tensor(b!) gradients, Tensor(c!) first_moment, Tensor(d!) second_moment,"
       " Tensor(e!) window) -> ()");
+  library.def(
+      "arrange_weights(Tensor(a!)[] values, int[] encoder, int[] decoder, Tensor(b!) in_panels, bool into_panels)"
+      " -> ()");
 }
 
 namespace phasevae {

@@ -1,7 +1,7 @@
 // The passes of a block of rows through all layers of a network, forward and back, for the instruction set of the file
 // that includes this header inside an anonymous namespace: see mlp_tiles.h.
 
-#include "mlp_products.h"
+#include "mlp_gradients.h"
 
 // Copies rows into the array of a block, and zeros behind them.
 PHASEVAE_INLINE void copy_in(const Rows& from, int64_t model, int64_t row, int64_t rows, int64_t width, float* to) {
@@ -59,31 +59,19 @@ PHASEVAE_INLINE void layer_backward(const float* out, int64_t fan_in, int64_t fa
   });
 }
 
-// Computes the gradients of a layer over the rows of a block: in^T out for the weight [in, out], the sum of out for the
-// bias [out].
-PHASEVAE_INLINE void layer_gradients(const float* in, const float* out, int64_t fan_in, int64_t fan_out, bool add,
-                                     float* gradients) {
-  float* of_bias = gradients + fan_in * fan_out;
-  for (int64_t column = 0; column < fan_out; column += kLanes) {
-    V total = zero();
-    for (int64_t row = 0; row < kBlockRows; ++row) {
-      total = sum(total, load(out + place(row, column)));
-    }
-    float numbers[kLanes];
-    store(numbers, total);
-    put(numbers, least(kLanes, fan_out - column), add, of_bias + column);
-  }
-  if (is_narrow(fan_out)) {
-    narrow_gradients(in, out, fan_in, fan_out, add, gradients);
-  } else {
-    wide_gradients(in, out, fan_in, fan_out, add, gradients);
-  }
-}
-
 PHASEVAE_INLINE void exchange(float*& a, float*& b) {
   float* const other = a;
   a = b;
   b = other;
+}
+
+PHASEVAE_INLINE bool in_panels(const Network& network, int64_t columns) {
+  return network.in_panels && can_be_in_panels(columns);
+}
+
+// Whether a weight can be multiplied where it is: in panels that begin at whole vectors.
+PHASEVAE_INLINE bool is_packed(const Network& network, const float* weight, int64_t columns) {
+  return in_panels(network, columns) && reinterpret_cast<uintptr_t>(weight) % (kLanes * sizeof(float)) == 0;
 }
 
 void forward(const NetworkForward& in, int64_t begin, int64_t end, float* scratch) {
@@ -103,12 +91,16 @@ void forward(const NetworkForward& in, int64_t begin, int64_t end, float* scratc
   for (int64_t task = begin; task < end; ++task) {
     const int64_t model = task / blocks, row = task % blocks * kBlockRows;
     const int64_t rows = least(kBlockRows, in.rows - row);
+    const float* weight = network.parameters + model * network.model;
     if (model != packed_model) {
-      const float* weight = network.parameters + model * network.model;
       float* to = packed;
       for (int64_t k = 0; k < layers; ++k) {
         const int64_t fan_in = widths[k], fan_out = widths[k + 1];
-        pack(weight, fan_in, fan_out, to);
+        if (!in_panels(network, fan_out)) {
+          pack(weight, fan_in, fan_out, to);
+        } else if (!is_packed(network, weight, fan_out)) {
+          copy(weight, fan_in * fan_out, to);
+        }
         to += fan_in * padded(fan_out);
         copy(weight + fan_in * fan_out, fan_out, to);
         clear(to + fan_out, padded(fan_out) - fan_out);
@@ -117,23 +109,37 @@ void forward(const NetworkForward& in, int64_t begin, int64_t end, float* scratc
       }
       packed_model = model;
     }
+    weight = network.parameters + model * network.model;
     copy_in(in.input, model, row, rows, first, input);
     const float *from = input, *of_layer = packed;
     float* hidden = in.tape ? in.tape + task * tape : kept;
     for (int64_t k = 0; k < layers; ++k) {
       const int64_t fan_in = widths[k], fan_out = widths[k + 1];
       const float* bias = of_layer + fan_in * padded(fan_out);
+      const float* const multiplied = is_packed(network, weight, fan_out) ? weight : of_layer;
       if (k + 1 < layers) {
-        layer_forward<true>(from, fan_in, fan_out, of_layer, bias, hidden);
+        layer_forward<true>(from, fan_in, fan_out, multiplied, bias, hidden);
       } else {
-        layer_forward<false>(from, fan_in, fan_out, of_layer, bias, output);
+        layer_forward<false>(from, fan_in, fan_out, multiplied, bias, output);
       }
       from = hidden;
       hidden += block_size(fan_out);
+      weight += (fan_in + 1) * fan_out;
       of_layer = bias + padded(fan_out);
     }
     copy_out(output, rows, last, in.output + (model * in.rows + row) * last);
   }
+}
+
+// Layer k of a network, whose parameters begin `offset` floats behind those of the network.
+PHASEVAE_INLINE Layer layer_at(Layer of, const Network& network, int64_t k, int64_t offset) {
+  of.fan_in = network.widths[k], of.fan_out = network.widths[k + 1];
+  of.in_panels = in_panels(network, of.fan_out);
+  of.gradients += offset;
+  if (of.factors) {
+    of.parameters += offset, of.first_moment += offset, of.second_moment += offset;
+  }
+  return of;
 }
 
 void backward(const NetworkBackward& in, int64_t begin, int64_t end, float* scratch) {
@@ -163,7 +169,7 @@ void backward(const NetworkBackward& in, int64_t begin, int64_t end, float* scra
       for (int64_t k = 0; k < layers; ++k) {
         const int64_t fan_in = widths[k], fan_out = widths[k + 1];
         if (k > 0 || in.grad_input) {
-          pack_transposed(weight, fan_out, fan_in, to);
+          pack_transposed(weight, fan_out, fan_in, in_panels(network, fan_out), to);
         }
         to += padded(fan_in) * fan_out;
         weight += (fan_in + 1) * fan_out;
@@ -176,16 +182,24 @@ void backward(const NetworkBackward& in, int64_t begin, int64_t end, float* scra
       copy_in(in.grad_for_input, model, row, rows, last, own);
     }
     const int64_t split = in.splits == 1 ? 0 : block;
-    float* of_layer = in.gradients + (split * in.models + model) * in.gradient_model + parameters_of(network);
+    Layer layer{};
+    layer.add = in.splits == 1 && block > 0;
+    layer.gradients = in.gradients + (split * in.models + model) * in.gradient_model;
+    if (in.update && block == blocks - 1) {
+      layer.factors = &in.update->factors;
+      layer.parameters = in.update->parameters;
+      layer.first_moment = in.update->first_moment;
+      layer.second_moment = in.update->second_moment;
+    }
+    int64_t offset = parameters_of(network);
     const float* hidden = in.tape + (model * blocks + block + 1) * tape;
     const float* transposed = packed + weights;
-    const bool add = in.splits == 1 && block > 0;
     for (int64_t k = layers - 1; k >= 0; --k) {
       const int64_t fan_in = widths[k], fan_out = widths[k + 1];
-      of_layer -= (fan_in + 1) * fan_out;
+      offset -= (fan_in + 1) * fan_out;
       transposed -= padded(fan_in) * fan_out;
       hidden -= k > 0 ? block_size(fan_in) : 0;
-      layer_gradients(k > 0 ? hidden : input, out, fan_in, fan_out, add, of_layer);
+      layer_gradients(k > 0 ? hidden : input, out, layer_at(layer, network, k, offset));
       if (k > 0) {
         layer_backward<true>(out, fan_in, fan_out, transposed, hidden, spare);
         exchange(out, spare);
@@ -198,5 +212,21 @@ void backward(const NetworkBackward& in, int64_t begin, int64_t end, float* scra
         copy_out(spare, rows, fan_in, in.grad_input + (model * in.rows + row) * fan_in);
       }
     }
+  }
+}
+
+// scratch: floats for the largest weight.
+void arrange(const Network& network, bool into_panels, float* array, float* scratch) {
+  for (int64_t k = 0; k < network.layers; ++k) {
+    const int64_t fan_in = network.widths[k], fan_out = network.widths[k + 1];
+    if (can_be_in_panels(fan_out)) {
+      copy(array, fan_in * fan_out, scratch);
+      if (into_panels) {
+        pack(scratch, fan_in, fan_out, array);
+      } else {
+        unpack(scratch, fan_in, fan_out, array);
+      }
+    }
+    array += (fan_in + 1) * fan_out;
   }
 }

@@ -30,6 +30,8 @@ PHASEVAE_INLINE V without(V a, uint32x4_t where) {
 // As with AVX: NaN stays NaN, and -0 stays -0.
 PHASEVAE_INLINE V relu(V a) { return without(a, vcltzq_f32(a)); }
 PHASEVAE_INLINE V where_positive(V test, V a) { return without(a, vclezq_f32(test)); }
+PHASEVAE_INLINE V root(V a) { return vsqrtq_f32(a); }
+PHASEVAE_INLINE V cut_off(V a, float least) { return without(a, vcltq_f32(vabsq_f32(a), vdupq_n_f32(least))); }
 
 // Transposes a block of 4 by 4 numbers.
 PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
@@ -43,7 +45,7 @@ PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, i
 
 #include "mlp_block.h"
 
-constexpr NetworkKernels kKernels{&forward, &backward};
+constexpr NetworkKernels kKernels{&forward, &backward, &arrange};
 
 }  // namespace
 

@@ -55,13 +55,17 @@ PHASEVAE_INLINE void for_each_sum(V (&c)[Rows][Vectors], const Visit& visit) {
   }
 }
 
+// The width in vectors of the next panel of a product, of the `left` that are not in one yet.
+PHASEVAE_INLINE int64_t next_panel(int64_t left) {
+  // No panel has a single vector, which would be slow: a matrix of one vector is narrow (mlp_products.h).
+  return left == kTileVectors + 1 ? kTileVectors - 1 : least(left, kTileVectors);
+}
+
 // Calls visit(column, width in vectors as a constant) for the panels of columns of a product.
 template <class Visit>
 PHASEVAE_INLINE void for_each_panel(int64_t columns, const Visit& visit) {
   for (int64_t column = 0; column < columns;) {
-    const int64_t left = (columns - column) / kLanes;
-    // No panel has a single vector, which would be slow: a matrix of one vector is narrow (mlp_products.h).
-    const int64_t vectors = left == kTileVectors + 1 ? kTileVectors - 1 : least(left, kTileVectors);
+    const int64_t vectors = next_panel((columns - column) / kLanes);
     if (vectors == 2) {
       visit(column, Count<2>());
     } else if (vectors == 3 || kTileVectors == 3) {

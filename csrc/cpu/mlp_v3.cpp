@@ -33,6 +33,11 @@ PHASEVAE_INLINE V multiply_add(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c);
 // In this order of the arguments NaN stays NaN.
 PHASEVAE_INLINE V relu(V a) { return _mm256_max_ps(zero(), a); }
 PHASEVAE_INLINE V where_positive(V test, V a) { return _mm256_and_ps(_mm256_cmp_ps(test, zero(), _CMP_NLE_UQ), a); }
+PHASEVAE_INLINE V root(V a) { return _mm256_sqrt_ps(a); }
+PHASEVAE_INLINE V cut_off(V a, float least) {
+  return _mm256_and_ps(_mm256_cmp_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a), _mm256_set1_ps(least), _CMP_NLT_UQ),
+                       a);
+}
 
 // Transposes a block of 8 by 8 numbers.
 PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
@@ -63,7 +68,7 @@ PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, i
 
 #include "mlp_block.h"
 
-constexpr NetworkKernels kKernels{&forward, &backward};
+constexpr NetworkKernels kKernels{&forward, &backward, &arrange};
 
 }  // namespace
 

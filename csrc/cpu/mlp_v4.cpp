@@ -39,6 +39,10 @@ PHASEVAE_INLINE V relu(V a) { return _mm512_maskz_max_ps(0xffff, zero(), a); }
 PHASEVAE_INLINE V where_positive(V test, V a) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(test, zero(), _CMP_NLE_UQ), a);
 }
+PHASEVAE_INLINE V root(V a) { return _mm512_sqrt_ps(a); }
+PHASEVAE_INLINE V cut_off(V a, float least) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(_mm512_abs_ps(a), _mm512_set1_ps(least), _CMP_NLT_UQ), a);
+}
 
 // Transposes a block of 16 by 16 numbers.
 PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, int64_t to_row) {
@@ -74,7 +78,7 @@ PHASEVAE_INLINE void transpose(const float* from, int64_t from_row, float* to, i
 
 #include "mlp_block.h"
 
-constexpr NetworkKernels kKernels{&forward, &backward};
+constexpr NetworkKernels kKernels{&forward, &backward, &arrange};
 
 }  // namespace
 

@@ -59,7 +59,6 @@ class ModelStep {
     const float energy = decode();
     differentiate_decoder();
     differentiate_encoder();
-    update();
     const float squared = energy * static_cast<float>(2 * in_.factors[step_]) * in_.sigma2[model_];
     in_.window[model_] += squared;
     in_.window[in_.models + model_] += kl;
@@ -168,13 +167,6 @@ class ModelStep {
     backward(in_.encoder, batch, encoder_input(), memory_.encoder_tape, {memory_.of_encoded, 0, 2 * n}, {}, nullptr);
   }
 
-  void update() const {
-    const int64_t at = model_ * in_.row, steps_done = in_.first + step_;
-    adam_step(Adam<float>{in_.parameters + at, in_.gradients + at, in_.first_moment + at, in_.second_moment + at,
-                          in_.rates + step_, &steps_done, in_.beta1, in_.beta2, in_.epsilon, in_.row},
-              0, in_.row);
-  }
-
   Rows encoder_input() const { return {in_.inputs == in_.x ? memory_.x : memory_.input, 0, in_.n_inputs}; }
 
   // Of rows that the outputs of `draws` draws have in common.
@@ -193,9 +185,21 @@ class ModelStep {
 
   void backward(const Network& network, int64_t rows, const Rows& input, const float* tape, const Rows& of_output,
                 const Rows& for_input, float* of_input) const {
-    float* gradients = in_.gradients + model_ * in_.row + (network.parameters - in_.parameters);
-    const NetworkBackward pass{
-        of_model(network, in_, model_), 1, rows, input, tape, of_output, for_input, of_input, gradients, in_.row, 1};
+    const int64_t at = model_ * in_.row + (network.parameters - in_.parameters);
+    const Update by_adam{adam_factors<float>(in_.rates[step_], in_.beta1, in_.beta2, in_.epsilon, in_.first + step_),
+                         in_.parameters + at, in_.first_moment + at, in_.second_moment + at};
+    const NetworkBackward pass{of_model(network, in_, model_),
+                               1,
+                               rows,
+                               input,
+                               tape,
+                               of_output,
+                               for_input,
+                               of_input,
+                               in_.gradients + at,
+                               in_.row,
+                               1,
+                               &by_adam};
     networks_.backward(pass, 0, 1, memory_.scratch);
   }
 

@@ -142,7 +142,12 @@ end_step = _ops.end_step
 """Parts of a training step on CUDA; see `phasevae.training.fused_step`."""
 
 train_steps = _ops.train_steps
-"""Many steps of a training on the CPU; see `phasevae.training.native_steps`."""
+"""Many steps of a training on the CPU; see `phasevae.training.native_steps`. Weights must be in panels."""
+
+arrange_weights = _ops.arrange_weights
+"""Put weights into the panels of columns that the products read, or back, in tensors laid out as the parameters [M, P].
+
+`in_panels` [], bool, says where they are, and changes with them."""
 
 
 def _fake_reparam_kl(mu, logvar, keys, step, device_step, antithetic):
@@ -245,6 +250,7 @@ for _name, _fake in (
     ("bernoulli_nll_backward", _fake_gaussian_nll_backward),
     ("adam_step", _fake_nothing),
     ("train_steps", _fake_nothing),
+    ("arrange_weights", _fake_nothing),
     ("sample_posterior", _fake_sample_posterior),
     ("sample_posterior_backward", _fake_sample_posterior_backward),
     ("gaussian_objective", _fake_gaussian_objective),

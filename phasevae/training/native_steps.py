@@ -67,6 +67,7 @@ class NativeSteps:
         window: Tensor,
     ):
         self.at_once = 1
+        self._in_panels = torch.tensor(False)
         self._shown = shown
         self._models = len(sigma2)
         model, reconstruction = vae.model, problem.reconstruction
@@ -113,13 +114,23 @@ class NativeSteps:
         return self._models >= torch.get_num_threads()
 
     def train(self, first: int, inputs: Inputs) -> None:
-        """Do the steps of `inputs`, the first of which has the number `first`."""
+        """Do the steps of `inputs`, the first of which has the number `first`; then `finish` must be called."""
         began = time.perf_counter()
+        self._arrange(True)
         seen, x = self._shown.tensors
         rows, factors, rates = inputs
         implementation("cpu").train_steps(seen, x, rows, factors=factors, rates=rates, first=first, **self._constants)
         steps = rows.shape[0] * SECONDS / max(time.perf_counter() - began, 1e-9)
         self.at_once = max(1, min(int(steps), 2 * rows.shape[0]))
+
+    def finish(self) -> None:
+        """Put parameters, gradients and moments back into the order in which all but the native steps read them."""
+        self._arrange(False)
+
+    def _arrange(self, into_panels: bool) -> None:
+        values = [self._constants[name] for name in ("parameters", "gradients", "first_moment", "second_moment")]
+        widths = self._constants["encoder"], self._constants["decoder"]
+        implementation("cpu").arrange_weights(values, *widths, self._in_panels, into_panels)
 
 
 def _matches_noise(settings: Settings) -> bool:

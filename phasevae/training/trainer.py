@@ -86,7 +86,7 @@ class Trainer:
         is_fused = FusedStep.can_train(problem, settings)
         of_kind = FusedStep if is_fused else VAEStep if settings.hierarchy is None else HierarchyStep
         self._vae = of_kind(problem, members, settings)
-        self._adam = Adam(self.model.parameters)
+        self._adam = Adam(self._vae.model.parameters)
         self._window = torch.zeros(3, len(members), dtype=torch.float64, device=device)
         self._window_steps = 0
         shape = (len(seeds), settings.batch)
@@ -109,11 +109,18 @@ class Trainer:
 
     @property
     def model(self) -> VAEEnsemble:
+        self._finish_native_steps()
         return self._vae.model
 
     @property
     def gradients(self) -> Tensor:
+        self._finish_native_steps()
         return self._vae.gradients
+
+    def _finish_native_steps(self) -> None:
+        """Put all tensors in order: native steps leave them as their kernels like them from one call to the next."""
+        if self._native_steps is not None:
+            self._native_steps.finish()
 
     def run(
         self,
@@ -145,13 +152,16 @@ class Trainer:
         total = self.settings.n_steps
         end = total if until is None else min(until, total)
         every = max(1, total // _HISTORY_ROWS)
-        while self.step < end:
-            if should_stop():
-                return False
-            self._train(min(end, self.step - self.step % every + every) - self.step)
-            if self.step % every == 0 or self.step == total:
-                self._record()
-                on_record(self)
+        try:
+            while self.step < end:
+                if should_stop():
+                    return False
+                self._train(min(end, self.step - self.step % every + every) - self.step)
+                if self.step % every == 0 or self.step == total:
+                    self._record()
+                    on_record(self)
+        finally:
+            self._finish_native_steps()
         return self.step == total
 
     def _train(self, most: int) -> None:
@@ -166,6 +176,7 @@ class Trainer:
         self._window_steps += len(inputs.rows)
 
     def _train_step(self) -> None:
+        self._finish_native_steps()
         self._inputs.prepare(self.step)
         if self._launch is None:
             changed = (*self._buffers().values(), *self._inputs.counters)
@@ -260,6 +271,7 @@ class Trainer:
 
     def _buffers(self) -> dict[str, Tensor]:
         """Return the tensors that a step changes, by their names in a checkpoint."""
+        self._finish_native_steps()
         first, second = self._adam.moments
         return {
             "parameters": self.model.parameters,

@@ -30,6 +30,7 @@ constexpr Case kCases[] = {
     {"gaussian, odd widths", Family::kGaussian, 13, 37, 9, 7, 75, 2, 25, true},
     {"gaussian, a wide row", Family::kGaussian, 70, 33, 17, 16, 64, 2, 32, true},
     {"gaussian, five and seven vectors", Family::kGaussian, 5, 66, 100, 2, 64, 2, 16, true},
+    {"gaussian, weights of several panels", Family::kGaussian, 40, 80, 96, 16, 96, 2, 16, true},
     {"bernoulli, targets and matched noise", Family::kBernoulli, 19, 40, 24, 3, 96, 2, 8, true},
 };
 
@@ -60,7 +61,7 @@ uint64_t hash_of(const std::vector<float>& numbers, uint64_t hash) {
   return hash;
 }
 
-uint64_t train(const Case& of, const cpu::NetworkKernels& networks) {
+uint64_t train(const Case& of, const cpu::NetworkKernels& networks, bool in_panels) {
   Numbers numbers;
   const int64_t encoder[] = {of.features, of.hidden1, of.hidden2, 2 * of.latents};
   const int64_t decoder[] = {of.latents, of.hidden2, of.hidden1, of.features};
@@ -95,10 +96,23 @@ uint64_t train(const Case& of, const cpu::NetworkKernels& networks) {
   in.mean = mean.data(), in.offset = offset.data(), in.family = of.family, in.is_matched = of.is_matched;
   in.least_logvar = -12.0f, in.most_logvar = 8.0f, in.beta1 = 0.9, in.beta2 = 0.999, in.epsilon = 1e-8;
 
+  in.encoder.in_panels = in.decoder.in_panels = in_panels;
   const cpu::StepMemory memory(in);
   for (int64_t model = 0; model < kModels; ++model) {
+    const auto arrange = [&](bool into_panels) {
+      for (float* const array : {in.parameters, in.gradients, in.first_moment, in.second_moment}) {
+        networks.arrange(in.encoder, into_panels, array + model * in.row, memory.scratch);
+        networks.arrange(in.decoder, into_panels, array + model * in.row + parameters_of(in.encoder), memory.scratch);
+      }
+    };
+    if (in_panels) {
+      arrange(true);
+    }
     for (int64_t step = 0; step < kSteps; ++step) {
       cpu::train_step(in, networks, memory, model, step);
+    }
+    if (in_panels) {
+      arrange(false);
     }
   }
   return hash_of(second, hash_of(first, hash_of(parameters, 14695981039346656037u)));
@@ -125,10 +139,10 @@ int main() {
     return 1;
   }
   for (const Case& of : kCases) {
-    const uint64_t hash = train(of, *kernels().front());
+    const uint64_t hash = train(of, *kernels().front(), false);
     for (const cpu::NetworkKernels* others : kernels()) {
-      if (train(of, *others) != hash) {
-        std::fprintf(stderr, "%s: instruction sets of this processor differ\n", of.name);
+      if (train(of, *others, false) != hash || train(of, *others, true) != hash) {
+        std::fprintf(stderr, "%s: instruction sets of this processor differ, or weights in panels\n", of.name);
         return 1;
       }
     }

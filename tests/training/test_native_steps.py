@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -103,6 +104,57 @@ def test_log_variances_beyond_their_range_have_the_same_bits():
         each.model.parameters[:, bias + 2 : bias + 4] = torch.tensor([-40.0, 40.0])
         each.run(until=2)
         assert (each.gradients[:, bias + 2 : bias + 4] == 0).all(), "beyond the range there is no derivative"
+
+
+def test_all_tensors_are_in_order_wherever_a_training_shows_them():
+    """Between two calls native steps keep weights in panels; whoever looks sees them as the operations leave them."""
+    seen: dict[bool, list] = {True: [], False: []}
+    for native in (True, False):
+        each = trainer({"hidden": (32, 96)}, native=native)
+
+        def look(shown, seen=seen[native]):
+            seen.append([shown.model.parameters.clone(), shown.gradients.clone()])
+            seen.append([torch.from_numpy(array) for array in shown.state().values()])
+
+        each.run(look, until=STEPS // 2)
+        if native:
+            each._train(1)
+            in_panels = each._vae.model.parameters.clone()
+            assert not torch.equal(in_panels, each.model.parameters), "nothing to put in order"
+            torch.set_num_threads(len(MEMBERS) + 1)  # single operations from here on
+        each.run(look, until=STEPS)
+    for one, other in zip(seen[True], seen[False], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_training_that_is_broken_off_leaves_all_tensors_in_order():
+    both = [trainer({"hidden": (32, 96)}, native=native) for native in (True, False)]
+
+    def interrupt(shown):
+        raise KeyboardInterrupt
+
+    for each in both:
+        with pytest.raises(KeyboardInterrupt):
+            each.run(interrupt)
+    assert_equal(*both)
+
+
+@pytest.mark.parametrize("widths", [(32, 96), (96, 256), (33, 80)])
+def test_weights_in_panels_and_back(widths):
+    kernels = dispatch.implementation("cpu")
+    encoder, decoder = [5, *widths, 16], [8, *reversed(widths), 64]
+    size = sum((a + 1) * b for chain in (encoder, decoder) for a, b in itertools.pairwise(chain))
+    whole = [torch.arange(3.0 * (size + 2)).reshape(3, -1) + i for i in range(2)]
+    values, in_panels = [each.clone() for each in whole], torch.tensor(False)
+    kernels.arrange_weights(values, encoder, decoder, in_panels, False)
+    assert all(torch.equal(a, b) for a, b in zip(values, whole, strict=True)), "they are so already"
+    kernels.arrange_weights(values, encoder, decoder, in_panels, True)
+    assert in_panels
+    for value, before in zip(values, whole, strict=True):
+        assert not torch.equal(value, before) and torch.equal(value.sort().values, before)
+    for into_panels in (True, False):
+        kernels.arrange_weights(values, encoder, decoder, in_panels, into_panels)
+    assert not in_panels and all(torch.equal(a, b) for a, b in zip(values, whole, strict=True))
 
 
 @pytest.mark.parametrize(("n_threads", "at_once"), [(1, 1), (2, 3), (3, 1000)])
