@@ -33,10 +33,6 @@ first order (docs/theory/collapse.md)."""
 RELATIVE_ERROR = 0.05
 """Standard error of the largest eigenvalue, relative to it, from which on it counts as uncertain."""
 
-FEW_SAMPLES = 50
-"""Fewer samples do not determine a kurtosis (that of two samples is always -2). Their standard error is taken to be at
-least that of Gaussian data."""
-
 BINARY_SHARE = 0.99
 """Values count as binary when this part of them is 0 or 1."""
 
@@ -222,8 +218,6 @@ def _sampling_error(optimum: Optimum) -> str | None:
     spectrum = optimum.setting.spectrum
     error = float(spectrum.standard_errors[0]) * optimum.setting.threshold_factor
     critical = optimum.critical_variance
-    if spectrum.n_samples < FEW_SAMPLES:
-        error = max(error, critical * math.sqrt(2 / spectrum.n_samples))
     close = abs(optimum.effective_variance - critical) < 2 * error
     if not error > RELATIVE_ERROR * critical and not close:
         return None

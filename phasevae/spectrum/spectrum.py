@@ -19,6 +19,10 @@ from phasevae.wording import counted, with_error
 N_LEADING = 8
 """Number of components whose skewness and excess kurtosis are reported."""
 
+FEW_SAMPLES = 50
+"""Fewer samples do not determine a kurtosis (that of two samples is always -2). Their standard errors are at least
+those of Gaussian data."""
+
 MOST_MEASURED = 4096
 """Components after this one get the standard error of Gaussian data."""
 
@@ -106,12 +110,12 @@ def assemble_spectrum(
         Number of samples.
     skewness, kurtosis : array [k]
         Skewness and excess kurtosis of the leading components. Where the kurtosis is NaN or not known, the standard
-        error is that of Gaussian data.
+        error is that of Gaussian data. With fewer than FEW_SAMPLES it is at least that.
     variance_proxy : float, optional
     """
     known_kurtosis = np.zeros(eigenvalues.size)
     # At least -2 for any distribution, except for rounding.
-    known_kurtosis[: kurtosis.size] = np.maximum(np.nan_to_num(kurtosis), -2)
+    known_kurtosis[: kurtosis.size] = np.maximum(np.nan_to_num(kurtosis), 0 if n < FEW_SAMPLES else -2)
     return Spectrum(
         eigenvalues=eigenvalues,
         standard_errors=eigenvalues * np.sqrt((2 + known_kurtosis) / n),

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 COEXISTENCE_RATIO = 1.05
-"""Collapsed and active states may coexist if the variance proxy exceeds lambda_1 by this factor. The proxy is an
-estimate, and a smaller excess may be its error."""
+"""Collapsed and active states may coexist if the variance proxy exceeds lambda_1 by this factor. A smaller excess
+matters little: relaxation near the transition hides it."""
+
+STANDARD_ERRORS = 3.0
+"""An excess over lambda_1 of fewer of the standard errors that it has for Gaussian rows is sampling noise."""
 
 N_COMPONENTS = 8
 MOST_ROWS = 65_536
@@ -27,16 +30,44 @@ def variance_proxy_ratio(y: NDArray) -> float:
     """Estimate P / lambda_1, at least 1, from principal components y [N, k]; the leading N_COMPONENTS are used.
 
     t is chosen on every other row, and P and lambda_1 are those of the remaining rows, so that t does not fit a few
-    extreme rows. The estimate is a lower bound up to the sampling error. It is 1 for less than four or constant rows.
+    extreme rows. The estimate is a lower bound up to the sampling error. It is 1 where its excess over 1 could be that
+    of Gaussian rows, within STANDARD_ERRORS, and for less than four or constant rows.
     """
     y = np.asarray(y, dtype=float)[:: max(1, -(-len(y) // MOST_ROWS)), :N_COMPONENTS]
     if len(y) < 4:
         return 1.0
     chosen, rest = (half - half.mean(0) for half in (y[::2], y[1::2]))
-    variance, of_rest = (float(np.linalg.eigvalsh(half.T @ half / len(half))[-1]) for half in (chosen, rest))
-    if variance <= 0 or of_rest <= 0:
+    variance = float(np.linalg.eigvalsh(chosen.T @ chosen / len(chosen))[-1])
+    eigenvalues, vectors = np.linalg.eigh(rest.T @ rest / len(rest))
+    if variance <= 0 or eigenvalues[-1] <= 0:
         return 1.0
-    return max(1.0, max(proxy_at(rest, t) for t in _candidates(chosen, variance)) / of_rest)
+    leading = rest @ vectors[:, -1]
+    estimates = (_ratio_and_error(rest, leading, t) for t in _candidates(chosen, variance))
+    return max((ratio for ratio, error in estimates if ratio - 1 > STANDARD_ERRORS * error), default=1.0)
+
+
+def _ratio_and_error(y: NDArray, leading: NDArray, t: NDArray) -> tuple[float, float]:
+    """The proxy at t in units of lambda_1, and the standard error that it has for Gaussian rows.
+
+    By the delta method: each row adds to the ratio through E exp(t . y), through the mean that was subtracted and
+    through lambda_1. With the variance a of t . y, b = |t|^2 lambda_1 and the squared correlation c of t . y and the
+    first component, its variance is (4 (e^a - 1 - a) + 2 a^2 (1 - 2 c)) / (N b^2). That of other rows, estimated from
+    the rows themselves, finds fewer of the excesses that are real: the few rows behind an excess make it uncertain.
+
+    Parameters
+    ----------
+    y : array [N, k]
+        Centred rows.
+    leading : array [N]
+        Their first principal component.
+    t : array [k]
+    """
+    along, largest = y @ t, float(np.square(leading).mean())
+    a, b = float(np.square(along).mean()), float(t @ t) * largest
+    c = float(along @ leading / len(y)) ** 2 / (a * largest) if a > 0 else 0.0
+    with np.errstate(over="ignore"):
+        variance = (4 * (np.expm1(a) - a) + 2 * a**2 * (1 - 2 * c)) / (len(y) * b**2)
+    return proxy_at(y, t) / largest, float(np.sqrt(max(variance, 0.0)))
 
 
 def proxy_at(y: NDArray, t: NDArray) -> float:

@@ -72,6 +72,14 @@ def test_standard_errors_are_the_spread_over_repetitions():
     np.testing.assert_allclose(stated, lam * np.sqrt(5 / n), rtol=0.05)  # excess kurtosis 3
 
 
+@pytest.mark.parametrize("n", [2, 3, 40])
+def test_the_kurtosis_of_few_samples_makes_no_error_smaller(n):
+    """Signs have the least excess kurtosis that there is, -2, with which the error would be zero."""
+    signs = np.where(np.arange(n) % 2, 1.0, -1.0)[:, None] * [3.0, 0.0]
+    actual = measure.compute_spectrum(signs)
+    np.testing.assert_allclose(actual.standard_errors, actual.eigenvalues * np.sqrt(2 / n))
+
+
 def test_unmeasured_components_get_the_gaussian_error(rng, monkeypatch):
     monkeypatch.setattr(measure, "MOST_MEASURED", 1)
     actual = measure.compute_spectrum(rng.exponential(size=(5000, 3)) * [3, 2, 1])
