@@ -92,7 +92,8 @@ class SweepResult:
         """
         fit = self._analysis(**options)
         # Of a hierarchy with a fixed variance nothing is meant to be fitted: its phases are the result.
-        reasons = [] if fit.hierarchy else [text for text in (fit.reason, fit.advice) if text is not None]
+        is_missing = fit.critical_variance is None and not fit.hierarchy
+        reasons = [text for text in (fit.reason, fit.advice) if is_missing and text is not None]
         missing = [f"critical_variance is None: {'; '.join(reasons)}"] if reasons else []
         for line in [*fit.warnings, *missing]:
             warnings.warn(line, UserWarning, stacklevel=2)

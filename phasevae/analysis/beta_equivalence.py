@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from phasevae.analysis.kl_fit.profile_likelihood import LEVEL
 from phasevae.analysis.records import Interval
-from phasevae.analysis.sweep_table import SD_ABSOLUTE, SD_RELATIVE, abscissa, seed_means
+from phasevae.analysis.sweep_table import (
+    SD_ABSOLUTE,
+    SD_RELATIVE,
+    SweptQuantity,
+    abscissa,
+    seed_means,
+    swept_quantity,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,17 +82,24 @@ def fixed_parameter_curves(sweep: pd.DataFrame) -> list[Curve]:
     return curves
 
 
-def compare_sweeps(sweep: pd.DataFrame) -> BetaEquivalence | None:
+def compare_sweeps(sweep: pd.DataFrame, swept: SweptQuantity | None = None) -> BetaEquivalence | None:
     """Test whether the sweeps in a table agree in KL(beta * sigma2). None for a table of one beta.
 
     The longest sweep is the reference: its seed means, interpolated linearly in ln x, are compared with the points of
     the other sweeps that lie between its own. The interval of the mean difference is that of the t distribution over
     points, but never narrower than the scatter of trained networks.
+
+    Parameters
+    ----------
+    sweep
+        Sweep table.
+    swept
+        The quantity that was varied, for the reason; by default the column that varies.
     """
     if sweep["beta"].nunique() < 2:
         return None
     curves = fixed_parameter_curves(sweep)
-    reason = f"no two sweeps share {MIN_COMMON} points of beta * sigma2"
+    reason = f"no two sweeps share {MIN_COMMON} values of {(swept or swept_quantity(sweep)).name}"
     if not curves:
         return BetaEquivalence(None, [], None, reason)
     reference = max(curves, key=lambda curve: curve.x.size)

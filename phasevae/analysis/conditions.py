@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from phasevae.analysis.sweep_table import of_condition
+from phasevae.analysis.sweep_table import SweptQuantity, of_condition
 from phasevae.analysis.thresholds import Thresholds, fit_thresholds
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ class ClassThresholds:
     thresholds: Thresholds
 
 
-def fit_conditions(dimensions: pd.DataFrame, spectrum: Spectrum, n_latent: int | None = None) -> list[ClassThresholds]:
+def fit_conditions(
+    dimensions: pd.DataFrame, spectrum: Spectrum, n_latent: int | None = None, swept: SweptQuantity | None = None
+) -> list[ClassThresholds]:
     """Fit the thresholds of each class of a condition.
 
     Parameters
@@ -36,6 +38,8 @@ def fit_conditions(dimensions: pd.DataFrame, spectrum: Spectrum, n_latent: int |
         Spectrum of the data.
     n_latent
         Number of latents of the networks; taken from the table if not given.
+    swept
+        See `fit_thresholds`.
 
     Returns
     -------
@@ -48,7 +52,7 @@ def fit_conditions(dimensions: pd.DataFrame, spectrum: Spectrum, n_latent: int |
         ClassThresholds(
             each.value,
             each.share,
-            fit_thresholds(of_condition(dimensions, str(each.value)), each.spectrum, n_latent),
+            fit_thresholds(of_condition(dimensions, str(each.value)), each.spectrum, n_latent, swept),
         )
         for each in spectrum.conditions
     ]

@@ -37,6 +37,12 @@ def undetermined(known: Known) -> tuple[str, str | None] | None:
     return None
 
 
+def open_interval(advice: str | None) -> str:
+    """Return the warning of a fit whose 95 % interval is open on both sides, with what to do about it."""
+    text = "the points do not determine the critical variance: its 95 % interval is open on both sides"
+    return text if advice is None else f"{text}; {advice}"
+
+
 def points_wanted(known: Known, inside: Points | None = None) -> str | None:
     """Say where points would show the transition: above those that are all active, below those that are all collapsed,
     else between the last active one and the next.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.analysis.records import Estimate
-from phasevae.analysis.sweep_table import seed_means
+from phasevae.analysis.sweep_table import seed_means, swept_quantity
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 
 if TYPE_CHECKING:
@@ -195,7 +195,9 @@ def measured_hysteresis(table: pd.DataFrame, critical_variance: float) -> Measur
         return MeasuredHysteresis(reason="no upward sweep")
     up = branches["up"]
     if up.x.max() <= BEYOND * critical_variance:
-        return MeasuredHysteresis(reason=f"the upward sweep ends at {up.x.max():.6g}, below {BEYOND} lambda_1")
+        swept = swept_quantity(table)
+        end = f"{swept.name} = {swept.at(up.x.max())}"
+        return MeasuredHysteresis(reason=f"the upward sweep ends at {end}, below {BEYOND} lambda_1")
     active = up.kl > ACTIVE
     if not active.any():
         return MeasuredHysteresis(reason="the upward sweep begins with collapsed models")

@@ -24,7 +24,7 @@ from phasevae.analysis.order import Order, transition_order
 from phasevae.analysis.residual import Branches, fit_branches
 from phasevae.analysis.results import Results
 from phasevae.analysis.slowing import Slowing, fit_slowing
-from phasevae.analysis.sweep_table import SweptQuantity, check_belongs, level_1, spectrum_of_sweep
+from phasevae.analysis.sweep_table import SweptQuantity, check_belongs, level_1, spectrum_of_sweep, swept_quantity
 from phasevae.analysis.thresholds import Thresholds, fit_thresholds
 from phasevae.analysis.verdict import as_text
 
@@ -113,24 +113,24 @@ def analyse(
     has_gap = "elbo_gap" in sweep
     order = transition_order(sweep, spectrum, point) if has_gap else Order(None, missing)
     exponents = fit_exponents(sweep, spectrum, point) if has_gap else Exponents(reason=missing)
-    conditions = [] if dimensions is None or spectrum is None else fit_conditions(dimensions, spectrum, n_latent)
+    conditions = [] if dimensions is None or spectrum is None else fit_conditions(dimensions, spectrum, n_latent, swept)
     if dimensions is None:
         cascade = Thresholds([], None, "no dimensions.csv is given")
     elif conditions:
         cascade = Thresholds([], None, CASCADE_REASON)
     else:
-        cascade = fit_thresholds(dimensions, spectrum, n_latent)
-    equivalence = compare_sweeps(sweep)
+        cascade = fit_thresholds(dimensions, spectrum, n_latent, swept)
+    equivalence = compare_sweeps(sweep, swept)
     if histories is None:
         slowing = Slowing(reason="no histories.csv is given")
     else:
-        slowing = fit_slowing(histories, point.critical_variance)
+        slowing = fit_slowing(histories, point.critical_variance, swept)
     hysteresis = fit_hysteresis(spectrum, upward)
     return Analysis(
         **(vars(point) | {"warnings": point.warnings + warnings}),
         convergence=convergence,
         consistency=consistency,
-        order=_with_hysteresis(order, hysteresis.measured),
+        order=_with_hysteresis(order, hysteresis.measured, swept or swept_quantity(sweep)),
         exponents=exponents,
         cascade=cascade,
         residual=Branches([], CASCADE_REASON) if conditions else fit_branches(sweep, cascade),
@@ -172,12 +172,12 @@ def _phases_alone(
     )
 
 
-def _with_hysteresis(order: Order, measured: MeasuredHysteresis | None) -> Order:
+def _with_hysteresis(order: Order, measured: MeasuredHysteresis | None, swept: SweptQuantity) -> Order:
     """The order that the sweep shows, or 1 where an upward sweep shows hysteresis: the two states may differ by less
     KL than the smallest jump that the sweep can show."""
     evidence = "sweep"
     if measured is not None and measured.hysteresis and order.value != 1:
-        places = ", ".join(f"{x:.4g}" for x in measured.beyond)
+        places = f"{swept.name} = {', '.join(swept.at(x, 4) for x in measured.beyond)}"
         reason = f"hysteresis: active models have an ELBO above the collapsed one's beyond lambda_1, at {places}"
         order, evidence = replace(order, value=1, reason=reason), "hysteresis"
     return replace(order, evidence=evidence if order.value else None)

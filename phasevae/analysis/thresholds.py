@@ -24,7 +24,9 @@ from phasevae.analysis.sweep_table import (
     SD_CRITICAL,
     SD_RELATIVE,
     Points,
+    SweptQuantity,
     seed_means,
+    swept_quantity,
     weighted,
 )
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
@@ -82,7 +84,10 @@ def mode_kl(dimensions: pd.DataFrame) -> tuple[NDArray, NDArray]:
 
 
 def fit_thresholds(
-    dimensions: pd.DataFrame, spectrum: Spectrum | None = None, n_latent: int | None = None
+    dimensions: pd.DataFrame,
+    spectrum: Spectrum | None = None,
+    n_latent: int | None = None,
+    swept: SweptQuantity | None = None,
 ) -> Thresholds:
     """Fit the threshold of each mode with its 95 % interval, and count the active modes at each point.
 
@@ -96,6 +101,8 @@ def fit_thresholds(
         Spectrum of the data, for the predicted thresholds. A bound predicts none.
     n_latent
         Number of latents of the networks; taken from the table if not given.
+    swept
+        The quantity that was varied, for the reasons; by default the column that varies.
     """
     if "mean_eigenvalue" not in dimensions:
         return Thresholds([], None, "dimensions: column 'mean_eigenvalue' is missing; collect the points again")
@@ -103,11 +110,11 @@ def fit_thresholds(
     eigenvalues = None if spectrum is None or spectrum.is_bound else spectrum.eigenvalues
     gaussian = spectrum is None or looks_gaussian(spectrum)
     lower = 0.0 if eigenvalues is None else ppca_exact_above(eigenvalues, n_latent or kl.shape[1])
-    exact = x >= lower
+    exact, name = x >= lower, (swept or swept_quantity(dimensions)).name
     modes = []
     for j in range(kl.shape[1]):
         predicted = None if eigenvalues is None or j >= eigenvalues.size else float(eigenvalues[j])
-        modes.append(_fit_mode(j + 1, x[exact], kl[exact, j], gaussian, predicted))
+        modes.append(_fit_mode(j + 1, x[exact], kl[exact, j], gaussian, predicted, name))
     active = (kl > SD_CRITICAL).sum(1)
     steps = None
     if eigenvalues is not None:
@@ -115,13 +122,14 @@ def fit_thresholds(
     return Thresholds(modes, Staircase(x.tolist(), active.tolist(), steps), None)
 
 
-def _fit_mode(mode: int, x: NDArray, kl: NDArray, gaussian: bool, predicted: float | None) -> Mode:
-    """Hinge of one mode's KL: with the amplitude 1/2 of Gaussian data, or with a free amplitude."""
+def _fit_mode(mode: int, x: NDArray, kl: NDArray, gaussian: bool, predicted: float | None, swept: str) -> Mode:
+    """Hinge of one mode's KL: with the amplitude 1/2 of Gaussian data, or with a free amplitude. `swept` is the name of
+    the abscissa."""
     active = x[kl > SD_CRITICAL]
     if not active.size:
         return Mode(mode, None, None, None, 0, "never active where theory is exact", predicted, None)
     if active.max() == x.max():
-        return Mode(mode, None, None, None, 0, "active at every beta * sigma2", predicted, None)
+        return Mode(mode, None, None, None, 0, f"active at every {swept}", predicted, None)
     near = x >= DEPTH * active.max()
     # Weights as for one seed: the error that all seeds share, of a mode that has not quite settled, is larger.
     ones = np.ones(near.sum(), int)

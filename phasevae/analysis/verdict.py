@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from phasevae.analysis.grid_advice import open_interval
 from phasevae.analysis.hierarchy import Phases
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted
 from phasevae.analysis.optimality import convergence_warning
@@ -31,8 +32,8 @@ def as_text(results: Results) -> str:
     """Return the verdict, the line of numbers if there is a critical variance, and the warnings."""
     sentence = verdict(results)
     fitted = [numbers_line(results)] if results.critical_variance is not None else []
-    # The verdict begins with the warning that nothing has converged.
-    warnings = [f"warning: {line}" for line in results.warnings if not sentence.startswith(_sentence(line))]
+    # The verdict has the warnings that nothing has converged, and that the points do not determine the transition.
+    warnings = [f"warning: {line}" for line in results.warnings if _sentence(line) not in sentence]
     return "\n".join([sentence, *fitted, *warnings])
 
 
@@ -71,9 +72,18 @@ def _result(point: CriticalPoint) -> str:
     critical = point.critical_variance
     if critical is None:
         return f"This sweep does not show where the latents collapse: {point.reason}. {_advice(point)}".rstrip()
+    if point.is_open:
+        return _undetermined(point)
     advice = "KL weight" if point.likelihood != GAUSSIAN else "decoder variance or KL weight"
     measured = f"Every latent is collapsed from {_place(point)}. Choose a smaller {advice} to keep latents active."
     return f"{measured} {_compared(point)}".rstrip()
+
+
+def _undetermined(point: CriticalPoint) -> str:
+    """What is known of a fit whose interval is open on both sides: its best value is no result."""
+    swept = _swept(point)
+    best = f"The best fit has it at {swept.name} = {swept.at(point.critical_variance, 4)}."
+    return f"{_sentence(open_interval(point.advice))} {best}"
 
 
 def _advice(point: CriticalPoint) -> str:
@@ -83,7 +93,7 @@ def _advice(point: CriticalPoint) -> str:
 def _place(point: CriticalPoint) -> str:
     swept = _swept(point)
     low, high = (None if edge is None else swept.at(edge, 4) for edge in point.ci95)
-    interval = f"{low} to {high}" if low and high else f"above {low}" if low else f"below {high}" if high else "open"
+    interval = f"{low} to {high}" if low and high else f"above {low}" if low else f"below {high}"
     return f"{swept.name} = {swept.at(point.critical_variance, 4)} on (95 % interval {interval})"
 
 
@@ -102,7 +112,9 @@ def _of_hierarchy(point: Results, found: Phases) -> str:
         some = found.n_compared < found.n_models
         which = " with beta_top above beta; the others have no single optimum" if some else ""
         sentences.append(f"Theory gives the same phase for {found.n_predicted} of {found.n_compared}{which}.")
-    if point.critical_variance is not None:
+    if point.is_open:
+        sentences.append(f"At beta_top = {point.beta_top:g}: {open_interval(point.advice)}.")
+    elif point.critical_variance is not None:
         where = f"At beta_top = {point.beta_top:g} level 1 is collapsed from {_place(point)}."
         sentences.append(f"{where} {_compared(point)}".rstrip())
     if found.boundaries:
@@ -119,8 +131,7 @@ def _compared(point: CriticalPoint) -> str:
     if point.predicted.is_upper_bound:
         return _bounds(point.predicted, _swept(point))
     low, high = point.ci95
-    known = low is not None or high is not None
-    agrees = known and (low is None or low <= predicted) and (high is None or predicted <= high)
+    agrees = (low is None or low <= predicted) and (high is None or predicted <= high)
     relation = "within the interval" if agrees else f"{100 * (point.critical_variance / predicted - 1):+.2g} % off"
     of = "scores" if point.likelihood != GAUSSIAN else "data"
     return f"The spectrum of the {of} predicts {_swept(point).at(predicted, 4)}: {relation}."

@@ -148,6 +148,7 @@ def bracket(
     Example: phasevae bracket sweep.csv second/sweep.csv --spectrum spectrum.json -o bracketing.csv
     """
     from phasevae.analysis.bracketing import GAP, compare_bracketing, summarise_bracketing
+    from phasevae.analysis.grid_advice import open_interval
 
     tables = [read_table(path, "sweep", GAP) for path in (first, second)]
     known, _ = (matching_spectrum(spectrum, table) for table in tables)
@@ -165,6 +166,8 @@ def bracket(
         if fitted.critical_variance is None:
             why = "; ".join(text for text in (fitted.reason, fitted.advice) if text is not None)
             print(f"{path}: no critical variance: {why}")
+        elif fitted.ci95 == [None, None]:
+            print(f"{path}: {open_interval(fitted.advice)}")
 
 
 def stability(

@@ -15,6 +15,7 @@ from phasevae.analysis.order import transition_order
 from phasevae.analysis.pipeline import Analysis, analyse
 from phasevae.analysis.records import from_json
 from phasevae.analysis.slowing import fit_slowing, relaxation_time
+from phasevae.analysis.sweep_table import SweptQuantity
 from phasevae.analysis.thresholds import fit_thresholds
 from phasevae.artifacts.files import read_json, write_json
 from phasevae.errors import InputError
@@ -84,6 +85,30 @@ def test_too_few_points_have_a_reason_instead_of_an_order():
     assert "needs 5" in fit_exponents(table, spectrum, fit_critical_point(table, spectrum, 4)).reason
 
 
+def test_reasons_name_what_the_user_varied():
+    weight, spectrum = SweptQuantity("weight", 2.0), spectrum_of()
+    table = gaussian_sweep(grid=[0.5, 0.6, 0.97, 1.05, 1.1])
+    dimensions = rotated_dimensions(SINGLE, [0.5, 0.6, 0.7], 4)
+    fit = analyse(table, spectrum, 4, upward=upward_table(), swept=weight)
+    assert "beyond lambda_1, at weight = 0.55, 0.6, " in fit.order.reason
+    few = transition_order(table, spectrum, fit_critical_point(table, spectrum, 4, swept=weight))
+    assert few.reason.startswith("0 values of weight below the transition in the single-mode window and 3 above it")
+    assert fit_thresholds(dimensions, spectrum, 4, weight).modes[0].reason == "active at every weight"
+    assert fit_slowing(settling_histories(), 1.0, weight).reason == "3 values of weight settle visibly, needs 5"
+    assert fit_slowing(settling_histories(), 1.0).reason == "3 values of sigma2 settle visibly, needs 5"
+    several = pd.concat([gaussian_sweep(0, grid=[x], beta=x) for x in (0.8, 0.9)])
+    assert compare_sweeps(several, weight).reason == "no two sweeps share 3 values of weight"
+
+
+def settling_histories():
+    """Three points whose KL settles."""
+    time = np.arange(40.0)
+    return pd.concat(
+        pd.DataFrame({"sigma2": x, "beta": 1.0, "seed": 0, "current_sigma2": x, "learning_time": time,
+                      "kl": 1 + np.exp(-time / 8)}) for x in (0.7, 0.8, 0.9)
+    )  # fmt: skip
+
+
 def rotated_dimensions(eigenvalues, grid, n, angle=0.7):
     """A dimensions table whose two leading latents are rotated into each other."""
     rows = []
@@ -115,7 +140,7 @@ def test_modes_without_a_threshold_say_why():
         rotated_dimensions(eigenvalues, np.arange(0.5, 0.97, 0.05), 3), spectrum_of(eigenvalues)
     )
     assert [mode.reason for mode in thresholds.modes] == [
-        "active at every beta * sigma2",
+        "active at every sigma2",
         None,
         "never active where theory is exact",
     ]
@@ -145,7 +170,7 @@ def test_a_sweep_over_beta_agrees_with_one_over_sigma2():
     assert (other.fixed, other.value, other.n_points) == ("sigma2", 0.25, len(GRID[::2]))
     assert comparison.agrees is True
     few = pd.concat([gaussian_sweep(0, grid=[x], beta=x) for x in (0.8, 0.9)])
-    assert compare_sweeps(few).reason == "no two sweeps share 3 points of beta * sigma2"
+    assert compare_sweeps(few).reason == "no two sweeps share 3 values of beta"
 
 
 @pytest.mark.parametrize("above", [1.0, 3.0])
@@ -186,6 +211,19 @@ def test_the_variance_proxy_of_two_points_is_the_one_of_kearns_and_saul():
 def test_the_variance_proxy_of_gaussian_data_is_lambda_1():
     y = np.random.default_rng(0).normal(size=(40_000, 3)) * [1.0, 0.8, 0.5]
     assert 1 <= variance_proxy_ratio(y) < 1.03
+
+
+@pytest.mark.parametrize("n", [50, 200, 1000, 5000])
+def test_the_sampling_noise_of_gaussian_data_is_no_excess(n):
+    """Several eigenvalues are near each other, so that the proxy has a choice of directions."""
+    ratios = [variance_proxy_ratio(np.random.default_rng(seed).normal(size=(n, 8))) for seed in range(15)]
+    assert ratios == [1.0] * len(ratios)
+
+
+def test_an_excess_beyond_its_sampling_noise_is_kept():
+    """The share of the small cluster is 0.1, as in the data of an abrupt collapse."""
+    ratios = [variance_proxy_ratio(np.random.default_rng(seed).permutation(two_points(400))) for seed in range(10)]
+    assert sum(ratio > 1.5 for ratio in ratios) >= 9
 
 
 def test_the_binodal_to_leading_order():
@@ -230,7 +268,7 @@ def test_a_branch_that_ends_at_lambda_1_is_none():
     measured = measured_hysteresis(upward_table(binodal=1.01, lost=1.02), 1.0)
     assert measured.hysteresis is False and measured.order is None and measured.binodal is None
     short = upward_table().query("sigma2 < 1.01")
-    assert "ends at 1" in measured_hysteresis(short, 1.0).reason
+    assert "ends at sigma2 = 1, below" in measured_hysteresis(short, 1.0).reason
 
 
 def test_soft_modes_are_the_lower_eigenvalues_of_the_blocks():

@@ -7,6 +7,7 @@ from gaussian_sweeps import gaussian_sweep, spectrum_of
 
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted, fit_critical_point
 from phasevae.analysis.pipeline import analyse
+from phasevae.analysis.sweep_table import SweptQuantity
 from phasevae.analysis.verdict import verdict
 
 
@@ -25,7 +26,6 @@ def test_a_sweep_through_the_transition():
         ([0.9, 1.1], "interval 0.9 to 1.1"),
         ([0.9, None], "interval above 0.9"),
         ([None, 1.1], "interval below 1.1"),
-        ([None, None], "interval open"),
     ],
 )
 def test_an_interval_may_be_open(ci95, expected):
@@ -68,7 +68,10 @@ def test_print_shows_what_the_command_does():
 def test_an_open_interval_confirms_no_prediction():
     predicted = Predicted(critical_variance=2.0, slope_below=None)
     point = CriticalPoint(critical_variance=1.0, ci95=[None, None], predicted=predicted, n_points=9, n_seeds=1)
-    assert verdict(point).endswith("predicts 2: -50 % off.")
+    assert verdict(point) == (
+        "The points do not determine the critical variance: its 95 % interval is open on both sides. "
+        "The best fit has it at beta * sigma2 = 1."
+    )
 
 
 def test_a_sweep_over_the_kl_weight_speaks_of_it():
@@ -93,3 +96,28 @@ def test_an_encoder_that_does_not_see_the_condition_has_bounds():
     assert without.endswith("The encoder does not see the condition: the spectrum of the data gives the upper bound 1.")
     aware = fit_critical_point(sweep.assign(encoder_sees_condition=True), spectrum, 4)
     assert verdict(aware).endswith("The spectrum of the data predicts 1: within the interval.")
+
+
+def noisy_sweep():
+    """Four points whose scatter leaves both ends of the interval open."""
+    return gaussian_sweep(None, grid=[0.6, 0.8, 1.0, 1.2]).assign(kl=[0.423, 0.0, 0.034, 0.0])
+
+
+def test_a_fit_whose_interval_is_open_on_both_sides_is_no_result():
+    fit = analyse(noisy_sweep(), spectrum_of(), 4)
+    advice = "add points around sigma2 = 1 to 1.2; the spectrum predicts the transition at sigma2 = 1"
+    warning = "the points do not determine the critical variance: its 95 % interval is open on both sides"
+    assert fit.critical_variance is not None and fit.ci95 == [None, None] and fit.is_open
+    assert fit.advice == advice and f"{warning}; {advice}" in fit.warnings
+    assert verdict(fit) == (
+        f"T{warning[1:]}; {advice}. The best fit has it at beta * sigma2 = {fit.critical_variance:.4g}."
+    )
+    assert str(fit).count("open on both sides") == 1 and "Every latent is collapsed from" not in str(fit)
+    known = analyse(gaussian_sweep(seed=0), spectrum_of(), 4)
+    assert known.advice is None and not any("open" in line for line in known.warnings)
+
+
+def test_an_open_fit_is_in_the_quantity_that_the_user_varied():
+    fit = analyse(noisy_sweep(), spectrum_of(), 4, swept=SweptQuantity("weight", 2.0))
+    assert "; add points around weight = 0.5 to 0.6; the spectrum predicts the transition at weight = 0.5" in str(fit)
+    assert f"The best fit has it at weight = {fit.critical_variance / 2:.4g}." in str(fit)

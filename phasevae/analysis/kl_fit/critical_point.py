@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.analysis.grid_advice import Known, undetermined
+from phasevae.analysis.grid_advice import Known, open_interval, points_wanted, undetermined
 from phasevae.analysis.kl_fit.bootstrap import Derivatives, SeedBootstrap, derivative_bands, seed_bootstrap
 from phasevae.analysis.kl_fit.fit import (
     FormFit,
@@ -101,8 +101,13 @@ class CriticalPoint:
     likelihood: str = GAUSSIAN
     warnings: list[str] = field(default_factory=list)
     reason: str | None = None
-    advice: str | None = None  # which points to add or window to choose, if that would give a critical variance
+    advice: str | None = None  # which points to add or window to choose, if that would determine a critical variance
     model_reason: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a critical variance that its points do not determine: no side of the interval is known."""
+        return self.critical_variance is not None and self.ci95 == [None, None]
 
 
 def fit_critical_point(
@@ -172,6 +177,9 @@ def fit_critical_point(
         derivatives = derivative_bands(inside, name, chosen, misfit)
         ci95 = _hull(chosen.ci95, bootstrap.ci95)
         result = replace(result, ci95=ci95, bootstrap=bootstrap, derivatives=derivatives)
+        if result.is_open:
+            advice = points_wanted(Known(points, spectrum, has_window=window is not None), inside)
+            result = replace(result, advice=advice, warnings=[open_interval(advice), *result.warnings])
     log = models["log"]
     if log.parameters and log.parameters["amplitude"] > 0:
         slope = slope_below(inside_window(points, log.window), log.parameters, log.ci95)
