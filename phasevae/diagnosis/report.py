@@ -25,8 +25,8 @@ SHIFT = 0.02
 MOMENT = 0.1
 """E mu^2 + E sigma^2 of an active latent is 1 at an optimum; it may differ by this much."""
 
-HEADS = ("latent", "KL (nats)", "variance", "strength", "moves most")
-"""Columns of the table of latents."""
+HEADS = ("latent (from 0)", "KL (nats)", "variance", "strength", "moves most")
+"""Columns of the table of latents, which are numbered like the columns of z, from 0. Directions are ranks, from 1."""
 
 RELEVANCE_HEADS = ("direction", "relevance", "nats", "dies at weight", "moves most")
 """Columns of the table of relevant directions."""
@@ -44,7 +44,7 @@ class Latent:
     Attributes
     ----------
     number : int
-        From 0, as the network has it.
+        From 0: its column of the network's z, and `latent` of dimensions.csv.
     kl : float
         Nats per sample.
     latent_variance, mean_variance : float
@@ -212,8 +212,9 @@ class Diagnosis:
         for latent in self.active:
             if abs(latent.second_moment - 1) > MOMENT:
                 found.append(
-                    f"Latent {latent.number} has E mu^2 + E sigma^2 = {plain(latent.second_moment, 3)}, which is 1 at "
-                    f"an optimum: the model has not converged, or its KL term has another prior or free bits."
+                    f"Latent {latent.number} (counted from 0) has E mu^2 + E sigma^2 = "
+                    f"{plain(latent.second_moment, 3)}, which is 1 at an optimum: the model has not converged, or its "
+                    f"KL term has another prior or free bits."
                 )
                 break
         weight, own = plain(self.critical_kl_weight), plain(self.kl_weight)

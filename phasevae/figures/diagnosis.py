@@ -29,7 +29,7 @@ def draw_diagnosis(diagnosis: Diagnosis) -> list[Figure]:
     """Draw the KL of each latent, the residual spectrum, and the directions of active and of further latents."""
     import matplotlib
 
-    active = {f"latent {latent.number}": latent.direction for latent in diagnosis.active[:MOST_DRAWN]}
+    active = {f"latent {latent.number} (from 0)": latent.direction for latent in diagnosis.active[:MOST_DRAWN]}
     above = diagnosis.eigenvalues > diagnosis.effective_variance
     words = {True: "would live", False: "stays dead"}
     further = {f"mode {i + 1}\n{words[bool(above[i])]}": direction for i, direction in enumerate(diagnosis.directions)}
