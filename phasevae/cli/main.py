@@ -118,7 +118,10 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     end_with_parent()
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.Abort:
+        _fail("aborted", 1)
     except InputError as error:
         _fail(str(error), 2)
     except MemoryError as error:
@@ -127,10 +130,26 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror or error}", 2)
     except Exception as error:
+        if hasattr(error, "format_message"):
+            _fail_usage(error)
         signal_number = getattr(error, "signal_number", None)
         if signal_number is None:
             raise
         _fail(str(error), 128 + signal_number)
+
+
+def _fail_usage(error: Any) -> None:
+    """End with the one line of an error of typer about arguments, and the command that shows the help.
+
+    The errors are recognised by their methods, as typer and click, which it may bring along, both have them.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":  # a command without arguments shows its help
+        error.show()
+        sys.exit(error.exit_code)
+    text = error.format_message().rstrip(".")
+    place = getattr(error, "ctx", None)
+    help_of = f"; see: {place.command_path} --help" if place is not None else ""
+    _fail(f"{text[:1].lower()}{text[1:]}{help_of}", error.exit_code)
 
 
 def _fail(message: str, code: int) -> None:

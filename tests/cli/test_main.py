@@ -206,6 +206,12 @@ def test_holdout_is_measured(by_hand, tmp_path):
         (("dataset", "array", "--path", "x.npy", "-o", "d"), "--path: is an argument, must be given by its place: "),
         (("fit", "--sweep=s.csv", "-o", "f.json"), "phasevae fit SWEEP"),
         (("plot", "nonsense", "-o", "kl"), "nonsense"),
+        (("predict", "x.npy"), "phasevae: missing option '--latent'; see: phasevae predict --help"),
+        (("predict", "x.npy", "--latent", "two"), "'two' is not a valid int"),
+        (("predict", "x.npy", "--latnt", "2"), "no such option: --latnt"),
+        (("predict",), "; see: phasevae predict --help"),
+        (("predictt",), "no such command 'predictt'"),
+        (("--nonsense",), "see: phasevae --help"),
     ],
 )
 def test_bad_input_is_one_line_exit_code_2_and_leaves_nothing(arguments, words, tmp_path):
@@ -214,6 +220,12 @@ def test_bad_input_is_one_line_exit_code_2_and_leaves_nothing(arguments, words, 
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_verb_shows_the_help():
+    done = phasevae()
+    assert "Usage: phasevae" in done.stdout + done.stderr
+    assert all(verb in done.stdout + done.stderr for verb in VERBS)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
