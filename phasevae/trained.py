@@ -77,8 +77,7 @@ class TrainedVAE:
         batch = self._batch(x, self.mean.numel(), "x")
         inputs = batch - self.mean if self.family is None else self.family.inputs(batch)
         if bad := (~inputs[0].isfinite()).nonzero().tolist():
-            row = bad[0][0]
-            raise InputError(f"x: row {row} (counted from 0), must be finite numbers that the likelihood can have")
+            raise InputError(_unusable(batch[0], *bad[0], same_columns=inputs.shape == batch.shape))
         unaware = not self._ensemble.architecture.encoder_sees_condition
         columns = None if unaware else self._columns(condition, inputs.shape[1])
         if columns is not None:
@@ -137,6 +136,24 @@ class TrainedVAE:
         if batch.ndim != 2 or batch.shape[1] != width:
             raise InputError(f"{name}: shape {tuple(batch.shape)}, must be [rows, {width}]")
         return batch[None]
+
+
+def _unusable(x: Tensor, row: int, column: int, same_columns: bool) -> str:
+    """Name the first value of x [N, D] that an encoder cannot take.
+
+    Parameters
+    ----------
+    x : Tensor [N, D]
+    row, column : int
+        Where what the encoder sees is not finite.
+    same_columns : bool
+        Whether it sees a number for each of the D. If not, the column is known only where x itself is not finite.
+    """
+    if bad := (~x[row].isfinite()).nonzero().tolist():
+        column, same_columns = bad[0][0], True
+    place = f"row {row}" + (f", column {column}" if same_columns else "")
+    value = f"value {float(x[row, column]):g} at " if same_columns else ""
+    return f"x: {value}{place} (counted from 0), must be a finite number that the likelihood can have"
 
 
 def save_model(

@@ -240,5 +240,7 @@ def test_rows_that_the_likelihood_cannot_have_are_named(tmp_path):
         {"sigma2": 1.0, "beta": 1.0},
         ("poisson", problem.reconstruction),
     )
-    with pytest.raises(InputError, match=r"^x: row 1 \(counted from 0\), must be finite numbers that the likelihood"):
-        load(tmp_path).encode(np.array([[1, 2, 3, 4], [1, -2, 0, 1]], np.float32))
+    for wrong, shown in ((-2, "-2"), (np.nan, "nan"), (np.inf, "inf")):
+        place = rf"^x: value {shown} at row 1, column 2 \(counted from 0\), must be a finite number that the likelihood"
+        with pytest.raises(InputError, match=place):
+            load(tmp_path).encode(np.array([[1, 2, 3, 4], [1, 2, wrong, 1]], np.float32))
