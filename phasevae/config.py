@@ -81,7 +81,9 @@ def completed_settings(keys: Mapping[str, Any], needs_grid: bool = False) -> dic
     try:
         completed = validate({"datasets": {"options": entry}}, "options")["datasets"]["options"]
     except InputError as error:
-        raise InputError(str(error).replace("datasets.options.", "").replace("datasets.options: ", "")) from None
+        # The one data set has no name that the user knows, and no file.
+        message = str(error).removeprefix("options: ")
+        raise InputError(message.replace("datasets.options.", "").replace("datasets.options: ", "")) from None
     return completed if "kind" in keys else {key: value for key, value in completed.items() if key != "kind"}
 
 

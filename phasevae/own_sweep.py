@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +19,10 @@ from phasevae.datasets.collected import collect_dataset
 from phasevae.datasets.registry import CONDITION_OPTIONS
 from phasevae.datasets.sample_shape import sample_shape
 from phasevae.datasets.store import is_saved, load_dataset, save_dataset, saved_digest
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 from phasevae.prediction.conditional import ConditionalPrediction
 from phasevae.prediction.libraries import find_loss
-from phasevae.prediction.losses import LEARNED, PER_FEATURE, Loss
+from phasevae.prediction.losses import ALIASES, LEARNED, LOSS_SYNONYMS, LOSSES, PER_FEATURE, Loss
 from phasevae.prediction.predict import Prediction, predict
 from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.provenance.stages import provenance_record
@@ -119,8 +121,8 @@ def sweep(
     read = {key: settings.pop(key) for key in READ_OPTIONS if key in settings}
     keys = _checked_keys({"n_latent": n_latent, "seeds": seeds, "n_buckets": 1}, settings)
     weights = None if weights is None else checked_weights(weights)
-    place = None if folder is not None else tempfile.TemporaryDirectory(prefix="phasevae-")
-    home = Path(folder if place is None else place.name)
+    place = None if folder is not None else _TemporaryFolder()
+    home = Path(folder) if place is None else place.path
     dataset = _saved(collect_dataset(data, **read), home)
     prediction = _predicted(dataset, n_latent, loss, loss_options)
     if weights is None:
@@ -146,13 +148,30 @@ def sweep(
     )
 
 
+class _TemporaryFolder:
+    """A folder that is removed together with this object. A `tempfile.TemporaryDirectory` warns when that happens."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="phasevae-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 def _checked_loss(name: str, options: Mapping[str, Any] | None) -> Loss:
     if not isinstance(name, str):
         raise InputError(f"loss: {name!r}, must be the name of a loss")
+    if name not in (*VARIANCE_LOSSES, *ALIASES, *LOSSES):
+        # Only what a sweep takes is suggested.
+        choices = [*VARIANCE_LOSSES, *(name for name, loss in LOSSES.items() if not _learns_variance(loss))]
+        known = {word: tuple(name for name in meant if name in choices) for word, meant in LOSS_SYNONYMS.items()}
+        raise no_such_choice("loss", name, choices, {word: meant for word, meant in known.items() if meant})
     loss = find_loss("half-sse" if name in VARIANCE_LOSSES else name, None, options)
-    if loss.decoder in (LEARNED, PER_FEATURE):
+    if _learns_variance(loss):
         raise InputError(f"loss: {name}, has a learned variance; must be a loss whose only weight is that of KL")
     return loss
+
+
+def _learns_variance(loss: Loss) -> bool:
+    return loss.decoder in (LEARNED, PER_FEATURE)
 
 
 def _checked_keys(own: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

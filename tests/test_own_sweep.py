@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import warnings
@@ -20,7 +21,7 @@ from phasevae.datasets.store import load_dataset
 from phasevae.errors import InputError
 from phasevae.measurement import measure
 from phasevae.measurement.tables import read_folder, sweep_table
-from phasevae.own_sweep import sweep
+from phasevae.own_sweep import _TemporaryFolder, sweep
 from phasevae.provenance.verify import verify_results
 from phasevae.training import job
 
@@ -194,7 +195,9 @@ def build(input_shape, n_latent):
         ({"build": 3}, "build: 3, must be"),
         ({"loss": "gaussian-nll"}, "loss: gaussian-nll, has a learned variance"),
         ({"loss": len}, "loss: <built-in function len>, must be the name of a loss"),
-        ({"loss": "gausian"}, "gausian"),
+        ({"loss": "gausian"}, "loss: 'gausian', did you mean 'gaussian'? (must be one of gaussian, mse, half-sse, "),
+        ({"loss": "MSE"}, "did you mean 'mse'?"),
+        ({"loss": "cross-entropy"}, "did you mean 'bce' or 'categorical'?"),
         ({"weights": "many"}, "weights: 'many', must be a list of numbers"),
         ({"weights": [0.1, 0.1], "loss": "mean-se"}, "weights: 0.1 is given twice; remove one"),
         ({"weights": [0.5, -1.0], "loss": "mean-se"}, "weights: -1, must be above 0"),
@@ -222,7 +225,7 @@ def build(input_shape, n_latent):
         ({"hierarchy": {"n_top": 1}, "loss": "laplace"}, "likelihood: laplace, must be gaussian with hierarchy"),
         ({"sampels": 10}, "sampels"),
         ({"batch": 0}, "batch: 0"),
-        ({"n_latent": 0}, "n_latent: 0"),
+        ({"n_latent": 0}, "n_latent: 0, must be at least 1"),
         ({"data": "nowhere.npy"}, "nowhere.npy: no such file"),
         ({"device": "abacus"}, "abacus"),
     ],
@@ -233,6 +236,25 @@ def test_mistakes_are_one_line_and_leave_no_folder(changes, message, tmp_path):
     with pytest.raises(InputError) as raised:
         sweep(**arguments)
     assert message in str(raised.value) and "\n" not in str(raised.value)
+    assert not str(raised.value).startswith("options")
+
+
+def test_losses_that_a_sweep_does_not_take_are_not_suggested():
+    for name in ("gausian-nll", "nll", "normal"):
+        with pytest.raises(InputError) as raised:
+            sweep(None, rows(), name, **SMALL)
+        assert "gaussian-nll" not in str(raised.value).replace(repr(name), "")
+
+
+def test_a_temporary_folder_goes_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        place = _TemporaryFolder()
+        assert place.path.is_dir()
+        path = place.path
+        del place
+        gc.collect()
+    assert not path.exists()
 
 
 def test_a_sweep_runs_in_any_thread_and_leaves_the_number_of_threads(result):
