@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
+from snakemake.exceptions import ApiError, WorkflowError
 from snakemake.logging import logger
 
 from phasevae import InputError
@@ -36,11 +36,19 @@ os.environ.update(PHASEVAE_PARENT=this_process())
 # A module shares its configuration with the workflow that uses it; the sentences of the report are no key.
 config.pop("verdicts", None)
 
+
+class ConfigError(ApiError):
+    """A mistake in the configuration. Snakemake prints errors of this base class as one line, without the place in a
+    Snakefile where they were raised, if it finds no traceback: the user's mistake is not in the Snakefile."""
+
+    __traceback__ = property(lambda self: None, lambda self, value: None)
+
+
 try:
     CONFIG = validate(config, " + ".join(dict.fromkeys(map(str, workflow.configfiles))) or "config")
     OUTPUTS = Outputs(CONFIG, {name: figure.needs for name, figure in FIGURES.items()})
 except InputError as error:
-    raise WorkflowError(str(error)) from None
+    raise ConfigError(str(error)) from None
 
 RESULTS = OUTPUTS.results
 DATASETS = OUTPUTS.datasets
