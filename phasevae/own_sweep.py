@@ -161,8 +161,9 @@ def _checked_loss(name: str, options: Mapping[str, Any] | None) -> Loss:
         raise InputError(f"loss: {name!r}, must be the name of a loss")
     if name not in (*VARIANCE_LOSSES, *ALIASES, *LOSSES):
         # Only what a sweep takes is suggested.
-        choices = [*VARIANCE_LOSSES, *(name for name, loss in LOSSES.items() if not _learns_variance(loss))]
-        known = {word: tuple(name for name in meant if name in choices) for word, meant in LOSS_SYNONYMS.items()}
+        choices = [*VARIANCE_LOSSES, *(each for each, loss in LOSSES.items() if not _learns_variance(loss))]
+        others = {word: meant for word, meant in LOSS_SYNONYMS.items() if word not in choices}
+        known = {word: tuple(each for each in meant if each in choices) for word, meant in others.items()}
         raise no_such_choice("loss", name, choices, {word: meant for word, meant in known.items() if meant})
     loss = find_loss("half-sse" if name in VARIANCE_LOSSES else name, None, options)
     if _learns_variance(loss):

@@ -80,12 +80,19 @@ app = typer.Typer(
 
 
 class _Verb(TyperCommand):
-    """A command that says how an argument is given when somebody writes it as an option."""
+    """A command that says how an argument is given when somebody writes it as an option, and which value is wrong."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = list(args)
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
+            message, parameter = getattr(error, "message", ""), getattr(error, "param", None)
+            if parameter is not None and message.startswith(_WRONG_VALUE):
+                must = message.removeprefix(_WRONG_VALUE).partition(",")[0].rstrip(".")
+                must = _IN_WORDS.get(must, must)
+                names = " / ".join(parameter.opts)
+                raise InputError(f"{names}: {_shown_value(parameter, given)}must be {must}") from None
             arguments = [parameter.name for parameter in self.params if parameter.param_type_name == "argument"]
             # Only the error of an unknown or misused option has its name.
             option = getattr(error, "option_name", "")
@@ -93,6 +100,22 @@ class _Verb(TyperCommand):
                 raise
             form = " ".join([ctx.command_path, *(name.upper() for name in arguments)])
             raise InputError(f"{option}: is an argument, must be given by its place: {form} ...") from None
+
+
+_WRONG_VALUE = "Input should be "
+"""How typer begins to say what a value must be, which leaves out the value."""
+
+
+_IN_WORDS = {"a valid integer": "a whole number", "a valid number": "a number"}
+
+
+def _shown_value(parameter: Any, args: list[str]) -> str:
+    """The value that an option has among the arguments of a command, for a message; nothing for an argument."""
+    for name, following in zip(args, [*args[1:], ""], strict=True):
+        option, equals, value = name.partition("=")
+        if option in parameter.opts and option.startswith("-"):
+            return f"{(value if equals else following)!r}, "
+    return ""
 
 
 def _print_version(wanted: bool) -> None:
@@ -118,7 +141,7 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     end_with_parent()
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="phasevae", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except typer.Abort:
         _fail("aborted", 1)
@@ -148,7 +171,7 @@ def _fail_usage(error: Any) -> None:
         sys.exit(error.exit_code)
     text = error.format_message().rstrip(".")
     place = getattr(error, "ctx", None)
-    help_of = f"; see: {place.command_path} --help" if place is not None else ""
+    help_of = f" (see {place.command_path} --help)" if place is not None else ""
     _fail(f"{text[:1].lower()}{text[1:]}{help_of}", error.exit_code)
 
 

@@ -74,7 +74,7 @@ def predict(
     from phasevae.prediction.predict import predict
 
     if loss is not None and loss_function is not None:
-        raise InputError("loss-function: must be left out together with loss")
+        raise InputError("loss-function: cannot be given together with loss")
     prediction = predict(
         data,
         latent,

@@ -47,18 +47,19 @@ def _undecided(optimum: Optimum) -> str:
 
 
 def _collapse(optimum: Optimum) -> str:
-    ratio = optimum.setting.kl_weight / optimum.critical_kl_weight
-    low, high = optimum.undecided
-    if low < high:
-        least, most = plain(ratio / high, 2), plain(ratio / low, 2)
-        return f"Your VAE will collapse: its loss weighs KL {least} to {most} times too much."
-    if ratio < REACHES:
-        critical = f"the critical value {plain(_knob(optimum, optimum.thresholds[0]), 3)}"
-        return f"Your VAE will collapse: its {_knob_name(optimum)} reaches {critical}."
+    ratio, (low, high) = optimum.setting.kl_weight / optimum.critical_kl_weight, optimum.undecided
+    # The critical value keeps no latent, the limit in the next sentence all of them: both are named, as they differ.
+    critical = plain(_knob(optimum, optimum.thresholds[0]), 3)
+    if low == high and ratio < REACHES:
+        return f"Your VAE will collapse: its {_knob_name(optimum)} reaches the critical value {critical}."
     times = f"{ratio:.1f}" if ratio < 9.95 else plain(ratio, 3)
-    if _has_fixed_variance(optimum):
-        return f"Your VAE will collapse: its decoder variance is {times} times too large."
-    return f"Your VAE will collapse: its loss weighs KL {times} times too much."
+    if low < high:
+        times = f"{plain(ratio / high, 2)} to {plain(ratio / low, 2)}"
+    last = ", at which the last latent dies" if _most_latents(optimum) > 1 else ""
+    if _is_own(optimum):
+        return f"Your VAE will collapse: its KL term is {times} times the critical one{last}."
+    knob, exact = f"{_knob_name(optimum)} {_value(optimum):g}", critical if low == high else "one"
+    return f"Your VAE will collapse: its {knob} is {times} times the critical {exact}{last}."
 
 
 def _information(optimum: Optimum) -> str:
@@ -138,6 +139,12 @@ def _knob(optimum: Optimum, threshold: Threshold) -> float:
     return threshold.variance / optimum.setting.kl_weight if _has_fixed_variance(optimum) else threshold.kl_weight
 
 
+def _value(optimum: Optimum) -> float:
+    """The value of the knob in the user's loss."""
+    setting = optimum.setting
+    return 0.5 / setting.loss.scale if _has_fixed_variance(optimum) else setting.kl_weight
+
+
 def _all(n: int) -> str:
     return {1: "the latent", 2: "both latents"}.get(n, f"all {n} latents")
 
@@ -195,7 +202,8 @@ def _remedies(optimum: Optimum) -> list[str]:
     if collapsed and goal > 1:
         low, high = optimum.undecided
         below = f"about {low * thresholds[0].kl_weight:.3g}" if low < high else strongest
-        lines.append(f"A {weight} below {below} keeps one latent ({setting.kl_weight:g} now).")
+        yours = "your loss as it is has the factor" if _is_own(optimum) and setting.kl_weight == 1 else "yours is"
+        lines.append(f"A {weight} below {below} keeps one latent; {yours} {setting.kl_weight:g}.")
     if bounded and goal < kept:
         lines.append(
             f"The data vary in only {counted(kept, 'direction')}, and there are {counted(n, 'latent')}: with a KL "

@@ -119,7 +119,7 @@ class CollapseMonitor(TrainerHooks):
         self.kl_schedule = None if kl_schedule is None else parse_schedule(kl_schedule)
         for key, value in (*loss.items(), ("kl_weight_from", kl_weight_from)):
             if self.kl_schedule is not None and key in (*WEIGHTS, "kl_weight_from") and value is not None:
-                raise InputError(f"{key}: {value}, must be left out together with kl_schedule")
+                raise InputError(f"{key}: {value}, cannot be given together with kl_schedule, which sets the weight")
         _check_functions(select, kl_weight_from)
         starts_free: list[str] = []
         if not isinstance(prediction, Prediction):

@@ -26,17 +26,31 @@ def chosen_loss(
     library: str | None,
     kl_weight: float | None,
     options: Mapping[str, Any] | None,
+    *,
+    takes_function: bool = False,
 ) -> tuple[Loss, float]:
     """Return the loss and the weight of KL that the options of `predict` describe.
 
-    Raises InputError for options that do not go together, and for a name or a value that cannot be used.
+    Parameters
+    ----------
+    sigma2, beta, loss, library, kl_weight, options : optional
+        As in `predict`; `options` are its `loss_options`.
+    takes_function : bool
+        Whether the user could have given a function of their own instead, which the message then says.
+
+    Raises
+    ------
+    InputError
+        For options that do not go together, and for a name or a value that cannot be used.
     """
     if sum(option is not None for option in (loss, library)) + (sigma2 is not None or beta is not None) != 1 and not (
         loss == "gaussian-nll" and beta is None and library is None
     ):
-        raise InputError("loss: give one of sigma2, beta, loss and library (sigma2 and beta go together)")
+        ways = "sigma2, beta, loss, library and loss-function (a function of your own, in Python loss=)"
+        ways = ways if takes_function else "sigma2, beta, loss and library"
+        raise InputError(f"loss: give one of {ways}; sigma2 and beta go together")
     if beta is not None and kl_weight is not None:
-        raise InputError(f"kl_weight: {kl_weight}, must be left out together with beta, which is the weight of KL")
+        raise InputError(f"kl_weight: {kl_weight}, cannot be given together with beta, which is the weight of KL")
     if sigma2 is not None:
         chosen = fixed_variance_loss(positive("sigma2", sigma2))
     else:
@@ -86,7 +100,7 @@ def encoder_limits(posterior_std: float | None, least_logvar: float | None, nois
     if least_logvar is None:
         return EncoderLimits(std, 0.0, scale)
     if std is not None:
-        raise InputError(f"least_logvar: {least_logvar!r}, must be left out together with posterior_std")
+        raise InputError(f"least_logvar: {least_logvar!r}, cannot be given together with posterior_std")
     number = isinstance(least_logvar, int | float | np.number) and not isinstance(least_logvar, bool)
     if not number or not -_LARGEST_LOGVAR <= least_logvar <= _LARGEST_LOGVAR:
         raise InputError(f"least_logvar: {least_logvar!r}, must be a number of at most {_LARGEST_LOGVAR} in magnitude")

@@ -240,10 +240,13 @@ def predict(
         return conditional_prediction(parts, lambda part: predict(**{**arguments, "data": part}))
     if kl_schedule is not None:
         if kl_weight is not None or beta is not None:
-            raise InputError("kl_schedule: must be left out together with kl_weight and beta")
+            raise InputError(
+                "kl_schedule: cannot be given together with kl_weight or beta, as it sets the weight of KL "
+                "(beta stands for the loss half-sse)"
+            )
         kl_weight, notes = scheduled_weight(kl_schedule, training_length)
     elif training_length is not None:
-        raise InputError("training_length: must be left out without a kl_schedule")
+        raise InputError("training_length: goes with a kl_schedule, must be left out without one")
     else:
         notes = ()
     limits = encoder_limits(posterior_std, least_logvar, noise_scale)
@@ -269,7 +272,7 @@ def predict(
     only_own = {"input_shape": input_shape, "output_shape": output_shape, "target": target, "batch_size": batch_size}
     if names := [key for key, value in only_own.items() if value is not None]:
         raise InputError(f"{names[0]}: must be left out unless the loss is a function of your own")
-    chosen, weight = chosen_loss(sigma2, beta, loss, library, kl_weight, loss_options)
+    chosen, weight = chosen_loss(sigma2, beta, loss, library, kl_weight, loss_options, takes_function=True)
     model = Model(n_latent, weight, limits, noise, mask)
     check_limits(chosen, model)
     if isinstance(data, Spectrum):

@@ -12,7 +12,12 @@ from phasevae.errors import InputError, no_such_choice
 
 LINEAR, COSINE, CYCLIC = SHAPES = ("linear", "cosine", "cyclic")
 
-FORMS = "linear:START,END,LENGTH, cosine:START,END,LENGTH or cyclic:START,END,PERIOD[,RISE]"
+_NUMBERS = {LINEAR: "START,END,LENGTH", COSINE: "START,END,LENGTH", CYCLIC: "START,END,PERIOD[,RISE]"}
+"""What follows the shape and a colon."""
+
+FORMS = " or ".join(f"{shape}:{numbers}" for shape, numbers in _NUMBERS.items())
+
+EXAMPLE = "linear:0,1,400 raises the weight from 0 to 1 in 400 epochs"
 
 RISE = 0.5
 """Share of a period in which the weight of a cyclic schedule rises, by default."""
@@ -111,12 +116,13 @@ def parse_schedule(schedule: str | KlSchedule) -> KlSchedule:
     if isinstance(schedule, KlSchedule):
         return schedule
     shape, _, numbers = schedule.partition(":") if isinstance(schedule, str) else ("", "", "")
+    if numbers and shape not in SHAPES:
+        raise no_such_choice("kl_schedule", shape, SHAPES)
     try:
         values = [float(number) for number in numbers.split(",")]
     except ValueError:
         values = []
-    if numbers and shape not in SHAPES:
-        raise no_such_choice("kl_schedule", shape, SHAPES)
-    if shape not in SHAPES or len(values) not in ((3, 4) if shape == CYCLIC else (3,)):
-        raise InputError(f"kl_schedule: {schedule!r}, must be {FORMS}")
+    if len(values) not in ((3, 4) if shape == CYCLIC else (3,)):
+        form = f"{shape}:{_NUMBERS[shape]}" if shape in SHAPES else FORMS
+        raise InputError(f"kl_schedule: {schedule!r}, must be {form}; for example, {EXAMPLE}")
     return KlSchedule(shape, *values)

@@ -206,12 +206,13 @@ def test_holdout_is_measured(by_hand, tmp_path):
         (("dataset", "array", "--path", "x.npy", "-o", "d"), "--path: is an argument, must be given by its place: "),
         (("fit", "--sweep=s.csv", "-o", "f.json"), "phasevae fit SWEEP"),
         (("plot", "nonsense", "-o", "kl"), "nonsense"),
-        (("predict", "x.npy"), "phasevae: missing option '--latent'; see: phasevae predict --help"),
-        (("predict", "x.npy", "--latent", "two"), "'two' is not a valid int"),
+        (("predict", "x.npy"), "phasevae: missing option '--latent' (see phasevae predict --help)"),
+        (("predict", "x.npy", "--latent", "two"), "--latent: 'two', must be a whole number"),
+        (("train", "d", "--threads=0", "-o", "p"), "--threads: '0', must be greater than or equal to 1"),
         (("predict", "x.npy", "--latnt", "2"), "no such option: --latnt"),
-        (("predict",), "; see: phasevae predict --help"),
+        (("predict",), "(see phasevae predict --help)"),
         (("predictt",), "no such command 'predictt'"),
-        (("--nonsense",), "see: phasevae --help"),
+        (("--nonsense",), "(see phasevae --help)"),
     ],
 )
 def test_bad_input_is_one_line_exit_code_2_and_leaves_nothing(arguments, words, tmp_path):

@@ -86,7 +86,7 @@ def test_the_table_says_which_kl_weights_keep_how_many_latents(tmp_path):
     np.save(tmp_path / "tied.npy", np.vstack([x, -x, x * [1, -1], x * [-1, 1]]))
     done = phasevae("tied.npy", "--latent", 2, "--beta", 9, folder=tmp_path)
     rows = [line.split() for line in done.stdout.splitlines() if line[:2] in ("1 ", "2 ")]
-    assert rows == [["1", "1", "1", "none", "0"], ["2", "1", "1", "below", "1", "0"]]
+    assert rows == [["1", "1.00", "1.00", "none", "0"], ["2", "1.00", "1.00", "below", "1.00", "0"]]
 
 
 def test_a_spectrum_file_and_a_saved_data_set(table, tmp_path):
@@ -377,7 +377,7 @@ def test_options_of_likelihoods_and_encoders(losses):
         (("--loss-function", "raises.py:mse"), "raises.py: cannot be run (OSError: no)"),
         (("--loss-function", "losses.py:broken"), "loss broken: fails for outputs of shape"),
         (("--loss-function", "losses.py:summed"), "batch_size: missing, must be that of the training"),
-        (("--loss-function", "losses.py:mse", "--loss", "sse"), "loss-function: must be left out together with loss"),
+        (("--loss-function", "losses.py:mse", "--loss", "sse"), "loss-function: cannot be given together with loss"),
         (("--loss-function", "losses.py:mse", "--output-shape", "3,x"), "output-shape: '3,x', must be whole numbers"),
         (("--loss-function", "losses.py:mse", "--input-shape", "0"), "input-shape: '0', must be whole numbers"),
         (("--loss-function", "losses.py:mse", "--target", "absent.npy"), "absent.npy: no such file"),

@@ -58,7 +58,7 @@ def test_the_range_is_that_of_the_widths(data):
         (0.9, "All 3 latents will carry information", False),
         (1.05, "Your VAE may collapse: its KL weight is between", True),
         (20.0, "Your VAE may collapse: its KL weight is between", True),
-        (60.0, "Your VAE will collapse: its loss weighs KL 1.9 to 60 times too much", True),
+        (60.0, "Your VAE will collapse: its KL weight ", True),
     ],
 )
 def test_the_headline_claims_no_more_than_the_range(factor, verdict, keeps):
@@ -70,6 +70,7 @@ def test_the_headline_claims_no_more_than_the_range(factor, verdict, keeps):
     limit = low * usual.thresholds[-1].kl_weight / usual.critical_kl_weight
     prediction = predict(x, 3, loss="laplace", kl_weight=factor * low)
     assert prediction.headline.startswith(verdict)
+    assert ("is 1.9 to 60 times the critical one, at which the last" in prediction.headline) == (factor == 60)
     recommended = re.search(r"below about ([\d.]+) to keep all 3 latents", prediction.headline)
     assert bool(recommended) == keeps
     if recommended:

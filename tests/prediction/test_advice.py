@@ -35,15 +35,18 @@ COLLAPSE = "Your VAE will collapse: "
         # Collapsed
         (
             predicted(3, loss="mean-se", kl_weight=6.8),
-            COLLAPSE + "its loss weighs KL 3.4 times too much. Use a KL weight below 0.5 to keep all 3 latents.",
+            COLLAPSE + "its KL weight 6.8 is 3.4 times the critical 2, at which the last latent dies. "
+            "Use a KL weight below 0.5 to keep all 3 latents.",
         ),
         (
             predicted(2, loss="sse", kl_weight=96.0),
-            COLLAPSE + "its loss weighs KL 12 times too much. Use a KL weight below 4 to keep both latents.",
+            COLLAPSE + "its KL weight 96 is 12 times the critical 8, at which the last latent dies. "
+            "Use a KL weight below 4 to keep both latents.",
         ),
         (
             predicted(1, loss="half-sse", kl_weight=1e5),
-            COLLAPSE + "its loss weighs KL 25000 times too much. Use a KL weight below 4 to keep the latent.",
+            COLLAPSE + "its KL weight 100000 is 25000 times the critical 4. "
+            "Use a KL weight below 4 to keep the latent.",
         ),
         (
             predicted(2, beta=4.0),
@@ -51,7 +54,7 @@ COLLAPSE = "Your VAE will collapse: "
         ),
         (
             predicted(2, sigma2=5.2),
-            COLLAPSE + "its decoder variance is 1.3 times too large. "
+            COLLAPSE + "its decoder variance 5.2 is 1.3 times the critical 4, at which the last latent dies. "
             "Use a decoder variance below 2 to keep both latents.",
         ),
         (
@@ -88,12 +91,12 @@ COLLAPSE = "Your VAE will collapse: "
         ),
         (
             predicted(6, loss="half-sse", kl_weight=8.0),
-            COLLAPSE + "its loss weighs KL 2.0 times too much. "
+            COLLAPSE + "its KL weight 8 is 2.0 times the critical 4, at which the last latent dies. "
             "Use a KL weight below 0.5 to keep 4 latents: the data vary in only 4 directions.",
         ),
         (
             predicted(2, (4.0, 0.0), loss="half-sse", kl_weight=8.0),
-            COLLAPSE + "its loss weighs KL 2.0 times too much. "
+            COLLAPSE + "its KL weight 8 is 2.0 times the critical 4. "
             "Use a KL weight below 4 to keep 1 latent: the data vary in only 1 direction.",
         ),
         # A learned decoder variance
@@ -104,7 +107,8 @@ COLLAPSE = "Your VAE will collapse: "
         ),
         (
             predicted(2, loss="gaussian-nll", kl_weight=4.0),
-            COLLAPSE + "its loss weighs KL 1.9 times too much. Use a KL weight below 1.45 to keep both latents.",
+            COLLAPSE + "its KL weight 4 is 1.9 times the critical 2.13, at which the last latent dies. "
+            "Use a KL weight below 1.45 to keep both latents.",
         ),
         # With as many latents as directions, the likelihood has no bound at small KL weights
         (
@@ -122,7 +126,7 @@ COLLAPSE = "Your VAE will collapse: "
         ),
         (
             predicted(1, (4.0,), loss="gaussian-nll", kl_weight=2.0),
-            COLLAPSE + "its loss weighs KL 2.0 times too much.",
+            COLLAPSE + "its KL weight 2 is 2.0 times the critical 1.",
         ),
     ],
 )
@@ -136,7 +140,7 @@ def test_headline_of_one_learned_variance_per_feature():
     x = rng.normal(size=(3000, 1)) * np.ones(6) + rng.normal(size=(3000, 6))
     alive, dead = (predict(x, 1, library="scvi-normal", kl_weight=weight).headline for weight in (1.0, 8.0))
     assert alive.startswith("The latent will carry information (")
-    assert dead.startswith("Your VAE will collapse: its loss weighs KL 2.3 times too much. Use a KL weight below 3.")
+    assert dead.startswith("Your VAE will collapse: its KL weight 8 is 2.3 times the critical 3.")
     # A small KL weight lets one latent explain a single feature completely.
     without_limit = predict(x, 3, library="scvi-normal", kl_weight=0.05).headline
     assert without_limit == (
@@ -148,8 +152,8 @@ def test_headline_of_one_learned_variance_per_feature():
 def test_headline_of_cross_entropy():
     """Two pairs of equal pixels: both eigenvalues in units of p (1 - p) are 2, and the loss averages over 4 pixels."""
     x = np.array([[a, a, b, b] for a in (0.0, 1.0) for b in (0.0, 1.0)])
-    remedy = "Use a KL weight below 0.5 to keep the latent."
-    assert predict(x, 1, loss="mean-bce").headline == f"{COLLAPSE}its loss weighs KL 2.0 times too much. {remedy}"
+    remedy = "its KL weight 1 is 2.0 times the critical 0.5. Use a KL weight below 0.5 to keep the latent."
+    assert predict(x, 1, loss="mean-bce").headline == f"{COLLAPSE}{remedy}"
 
 
 @given(
@@ -179,7 +183,7 @@ def test_the_kl_weight_of_the_headline_keeps_as_many_latents_as_it_says(lam, n, 
             [
                 "1.5 times the critical one",
                 "the decoder gives the mean of the data",
-                "A KL weight below 2 keeps one latent (3 now)",
+                "A KL weight below 2 keeps one latent; yours is 3.",
                 "then an effective variance of 1.5 and keeps 2 of 3",
                 "Annealing does not help",
             ],

@@ -67,7 +67,7 @@ def test_the_advice_says_what_the_limit_does(x):
     ("options", "words"),
     [
         ({"beta": 1.0, "posterior_std": 0}, "posterior_std: 0, must be a positive number"),
-        ({"beta": 1.0, "posterior_std": 1.0, "least_logvar": -2.0}, "least_logvar: -2.0, must be left out together"),
+        ({"beta": 1.0, "posterior_std": 1.0, "least_logvar": -2.0}, "least_logvar: -2.0, cannot be given together"),
         ({"beta": 1.0, "least_logvar": "low"}, "least_logvar: 'low', must be a number"),
         ({"beta": 1.0, "noise_scale": 1.5}, "noise_scale: 1.5, must be at most 1.4"),
         ({"beta": 1.0, "noise_scale": 0.0}, "noise_scale: 0.0, must be a positive number"),

@@ -46,9 +46,9 @@ def test_the_warning_names_both_weights():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kl_schedule": "linear:0,1,10", "kl_weight": 1.0}, "kl_schedule: must be left out together with kl_weight"),
+        ({"kl_schedule": "linear:0,1,10", "kl_weight": 1.0}, "kl_schedule: cannot be given together with kl_weight"),
         ({"kl_schedule": "linear:0,1"}, "kl_schedule: 'linear:0,1', must be linear:START,END,LENGTH"),
-        ({"training_length": 5.0}, "training_length: must be left out without a kl_schedule"),
+        ({"training_length": 5.0}, "training_length: goes with a kl_schedule"),
         ({"kl_schedule": "linear:0,1,10", "training_length": -1}, "training_length: -1, must be a positive number"),
         ({"kl_schedule": "linear:1,0,10"}, "kl_schedule: END 0.0, must be a positive number"),
     ],

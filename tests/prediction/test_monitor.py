@@ -91,7 +91,7 @@ def test_the_weight_of_kl_may_change(x):
     [
         (CollapseMonitor, "n_latent: missing"),
         (lambda x: CollapseMonitor(predict(x, 2, beta=1.0), beta=1.0), "takes only a prediction"),
-        (lambda x: CollapseMonitor(x, n_latent=2, beta=1.0, kl_schedule="linear:0,1,4"), "beta: 1.0, must be left out"),
+        (lambda x: CollapseMonitor(x, n_latent=2, beta=1.0, kl_schedule="linear:0,1,4"), "beta: 1.0, cannot be given"),
         (lambda x: CollapseMonitor(x, **LOSS, kl_schedule="linear:0,1"), "kl_schedule: 'linear:0,1', must be linear:"),
         (lambda x: CollapseMonitor(x, **LOSS).end_epoch(), "no batch"),
         (lambda x: CollapseMonitor(x, **LOSS, foo=1), "^CollapseMonitor: 'foo', must be one of"),

@@ -286,6 +286,15 @@ def test_two_samples_are_uncertain():
     assert "sampling-error" in codes(predict(np.array([[0.0, 1.0], [1.0, -1.0]]), 1, sigma2=0.1))
 
 
+def test_an_answer_has_one_standard_error():
+    """The table and the warning of three samples."""
+    prediction = predict(np.array([[0.0, 1.0], [1.0, -1.0], [0.5, 2.0]]), 1, sigma2=0.1)
+    (message,) = (w.message for w in prediction.warnings if w.code == "sampling-error")
+    error = prediction.critical_variance * np.sqrt(2 / 3)
+    assert f"a standard error of {error:.2g}, and the effective variance" in message
+    assert f"+- {error:.2g}" in dict(summary(prediction))["critical variance"]
+
+
 def test_the_warning_asks_whether_bytes_are_divided_by_255():
     pixels = np.random.default_rng(0).integers(0, 256, (500, 4))
     (message,) = (w.message for w in predict(pixels, 2, beta=1.0).warnings if w.code == "not-standardised")
@@ -329,14 +338,14 @@ def test_close_to_the_critical_variance_the_sampling_error_raises_a_warning():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "give one of sigma2"),
+        ({}, "loss: give one of sigma2, beta, loss, library and loss-function"),
         ({"sigma2": 1.0, "loss": "sse"}, "give one of sigma2"),
         ({"loss": "sse", "library": "pythae"}, "give one of sigma2"),
         ({"loss": "gaussian-nll", "beta": 1.0}, "give one of sigma2"),
         ({"sigma2": 0.0}, "sigma2: 0.0, must be a positive number"),
         ({"beta": -1.0}, "beta: -1.0"),
         ({"beta": float("nan")}, "beta: nan"),
-        ({"beta": 1.0, "kl_weight": 1.0}, "must be left out together with beta"),
+        ({"beta": 1.0, "kl_weight": 1.0}, "cannot be given together with beta"),
         ({"loss": "sse", "kl_weight": 0}, "kl_weight: 0"),
         ({"loss": "nonsense"}, "loss: 'nonsense', must be one of half-sse"),
         ({"library": "nonsense"}, "library: 'nonsense', must be one of pythae"),

@@ -71,16 +71,22 @@ def test_the_weight_at_the_end_of_a_training(text, length, weight):
     assert parse_schedule(text).final_weight(length) == pytest.approx(weight)
 
 
+OTHERS = "cosine:START,END,LENGTH or cyclic:START,END,PERIOD[,RISE]"
+
+
 @pytest.mark.parametrize(
-    "text", ["linear:0,1", "linear:0,1,2,3", "cyclic:0,1,2,3,4", "linear:a,1,2", "linear", "", None, 5]
+    ("text", "form"),
+    [
+        *((text, "linear:START,END,LENGTH") for text in ("linear:0,1", "linear:0,1,2,3", "linear:a,1,2", "linear")),
+        ("cyclic:0,1,2,3,4", "cyclic:START,END,PERIOD[,RISE]"),
+        *((text, f"linear:START,END,LENGTH or {OTHERS}") for text in ("", "ramp", None, 5)),
+    ],
 )
-def test_a_malformed_schedule_is_one_line(text):
+def test_a_malformed_schedule_is_one_line_with_its_form_and_an_example(text, form):
     with pytest.raises(InputError) as error:
         parse_schedule(text)
-    assert str(error.value) == (
-        f"kl_schedule: {text!r}, must be linear:START,END,LENGTH, cosine:START,END,LENGTH or "
-        "cyclic:START,END,PERIOD[,RISE]"
-    )
+    example = "for example, linear:0,1,400 raises the weight from 0 to 1 in 400 epochs"
+    assert str(error.value) == f"kl_schedule: {text!r}, must be {form}; {example}"
 
 
 def test_an_unknown_shape_is_named():
