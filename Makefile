@@ -26,9 +26,11 @@ demo:
 	@$(MAKE) --no-print-directory --jobs=2 $(STAMP) $(VENV)/.kernels
 	$(BIN)/snakemake demo --configfile config/demo.yaml --cores $(CORES)
 	$(BIN)/snakemake demo --configfile config/demo.yaml --cores $(CORES) --report results/report.html
+	$(BIN)/phasevae summary results --datasets synthetic,digits
 
 paper: setup
 	$(BIN)/snakemake paper --cores $(CORES)
+	$(BIN)/phasevae summary results --datasets gaussian,cifar10
 
 # The native kernels, in the package's folder; PHASEVAE_BUILD=cpu or cuda fails where the default would leave out.
 build: setup

@@ -31,6 +31,7 @@ VERBS = {
     "stability": "analysis",
     "diagnose": "diagnose",
     "plot": "analysis",
+    "summary": "results",
     "manifest": "results",
     "verify": "results",
     "export": "results",

@@ -1,4 +1,4 @@
-"""Verbs for finished results: list, check and export them."""
+"""Verbs for finished results: sum them up, list, check and export them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,35 @@ from typing import Annotated
 
 import typer
 
-from phasevae.artifacts.files import write_json
+from phasevae.artifacts.files import read_json, write_json
 from phasevae.cli.options import Json
+from phasevae.errors import InputError
 
 Results = Annotated[Path, typer.Argument(help="The results folder.")]
+Datasets = Annotated[str | None, typer.Option(help="Only these data sets, separated by commas.")]
 _SHOWN = 20
+
+
+def summary(folder: Results, datasets: Datasets = None) -> None:
+    """Print what each sweep has shown: the verdict, the critical variance and the warnings of its fit.json.
+
+    Example: phasevae summary results
+    """
+    from phasevae.analysis.pipeline import Analysis
+    from phasevae.analysis.records import from_json
+    from phasevae.analysis.verdict import as_text
+
+    names = datasets.split(",") if datasets else sorted(path.parent.name for path in folder.glob("*/fit.json"))
+    if not names:
+        raise InputError(f"{folder}: no data set has a fit.json, must be a folder of results")
+    for name in names:
+        path = folder / name / "fit.json"
+        verdict, *more = as_text(from_json(Analysis, read_json(path, kind="fit"), str(path))).splitlines()
+        figures = path.parent / "figures"
+        more += [f"figures: {figures}"] if figures.is_dir() else []
+        print(f"{name}: {verdict}", *(f"    {line}" for line in more), sep="\n")
+    if (report := folder / "report.html").is_file():
+        print(f"report: {report}")
 
 
 def manifest(
@@ -22,7 +46,7 @@ def manifest(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="JSON file to write (default: manifest.json in the folder).")
     ] = None,
-    datasets: Annotated[str | None, typer.Option(help="Only these data sets, separated by commas.")] = None,
+    datasets: Datasets = None,
 ) -> None:
     """List all files of a results folder with their digests and the commit that made them.
 

@@ -1,0 +1,67 @@
+"""`phasevae summary`: what each sweep of a results folder has shown."""
+
+import subprocess
+
+import pytest
+import yaml
+from commands import phasevae, succeed
+from gaussian_sweeps import gaussian_sweep, spectrum_of
+from workflow_runs import ROOT
+
+from phasevae.artifacts.files import read_json, write_json
+from phasevae.artifacts.tables import write_table
+from phasevae.spectrum.spectrum_files import write_spectrum
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two data sets, one with points that have not converged, and a folder of other things."""
+    for name, unconverged in (("good", []), ("short", [0.6, 0.65])):
+        folder = tmp_path / "results" / name
+        (folder / "figures").mkdir(parents=True)
+        sweep = gaussian_sweep(0)
+        write_table(folder / "sweep.csv", sweep.assign(converged=~sweep["sigma2"].isin(unconverged)))
+        write_spectrum(folder / "spectrum.json", spectrum_of())
+        succeed("fit", folder / "sweep.csv", "--spectrum", folder / "spectrum.json", "-o", folder / "fit.json")
+    (tmp_path / "results" / "logs").mkdir()
+    return tmp_path / "results"
+
+
+def test_the_verdict_and_the_warnings_of_each_data_set(results):
+    (results / "report.html").touch()
+    good, *lines = succeed("summary", "results", folder=results.parent).splitlines()
+    assert good == f"good: {read_json(results / 'good' / 'fit.json')['verdict']}"
+    assert "(95 % interval" in good and "The spectrum of the data predicts 1: within the interval." in good
+    assert lines[0].startswith("    critical variance ") and lines[1] == "    figures: results/good/figures"
+    assert lines[2].startswith("short: Every latent is collapsed from ")
+    assert lines[4].startswith("    warning: 2 of 16 points have not converged, sigma2 = 0.6, 0.65")
+    assert lines[5:] == ["    figures: results/short/figures", "report: results/report.html"]
+
+
+def test_some_data_sets_are_asked_for(results):
+    printed = succeed("summary", results, "--datasets", "short")
+    assert printed.startswith("short: ") and "good" not in printed and "report" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("results", "--datasets", "good,absent"), "results/absent/fit.json: no such file"),
+        (("results/good",), "results/good: no data set has a fit.json, must be a folder of results"),
+        (("results/broken",), "results/broken/set/fit.json: "),
+    ],
+)
+def test_a_folder_without_usable_results_is_an_error_of_one_line(arguments, words, results):
+    (results / "broken" / "set").mkdir(parents=True)
+    write_json(results / "broken" / "set" / "fit.json", {"verdict": "none"})
+    done = phasevae("summary", *arguments, folder=results.parent)
+    assert done.returncode == 2
+    assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("target", "config"), [("demo", "config/demo.yaml"), ("paper", "config.yaml")])
+def test_make_ends_with_the_summary_of_its_data_sets(target, config):
+    """Also where nothing is left to do: it is a command of its own."""
+    printed = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = ",".join(yaml.safe_load((ROOT / config).read_text(encoding="utf-8"))["run"])
+    assert printed.stdout.splitlines()[-1] == f".venv/bin/phasevae summary results --datasets {names}"
