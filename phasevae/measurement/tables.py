@@ -66,10 +66,10 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
 
     Raises InputError that names the folder if it has no points, or the point that is damaged or of another sweep.
     """
-    paths = sorted(Path(folder).rglob("point.json"))
+    paths, unfinished = _point_folders(Path(folder))
     if not paths:
         raise InputError(f"{folder}: holds no point.json, must be a folder of trained points")
-    if unfinished := _unfinished(Path(folder)):
+    if unfinished:
         others = f" and {counted(len(unfinished) - 1, 'other folder')}" if len(unfinished) > 1 else ""
         have, theirs, are = ("have", "their", "are") if others else ("has", "its", "is")
         warnings.warn(
@@ -92,15 +92,15 @@ def read_folder(folder: Path | str) -> list[dict[str, Any]]:
     return points
 
 
-def _unfinished(folder: Path) -> list[Path]:
-    """Return the folders below `folder` that have the name or files of a point, and no point.json."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_dir()
-        and (_POINT_NAME.search(path.name) or any((path / name).is_file() for name in POINT_FILES))
-        and not (path / "point.json").exists()
-    )
+def _point_folders(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return every point.json below `folder`, and the folders that have the name or files of a point, but none."""
+    finished, unfinished = [], []
+    for place, _, names in os.walk(folder):
+        if "point.json" in names:
+            finished.append(Path(place, "point.json"))
+        elif _POINT_NAME.search(place) or any(name in names for name in POINT_FILES):
+            unfinished.append(Path(place))
+    return sorted(finished), sorted(unfinished)
 
 
 def _read(path: Path) -> dict[str, Any]:
