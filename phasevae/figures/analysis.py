@@ -5,7 +5,7 @@ Their inputs are those of `registry.render_figure`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,7 @@ from phasevae.figures.marks import (
     legend,
     mark_prediction,
     n_latents,
+    plain_log_ticks,
     say_why_not,
     theory_line,
     x_label,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from phasevae.analysis.pipeline import Analysis
-    from phasevae.analysis.records import Estimate
+    from phasevae.analysis.records import Estimate, Interval
     from phasevae.spectrum.spectrum import Spectrum
 
 
@@ -72,23 +73,29 @@ def exponents(sweep: pd.DataFrame, fit: Analysis) -> Figure:
         use = (t > 0) & (points.kl > 0)
         exponent, label = getattr(fit.exponents, name), quantity
         if exponent is not None:
-            label += _interval(exponent)
+            label += ": " + _estimate("$g$", exponent)
             grid = np.geomspace(*(1 - np.array(fit.exponents.window)[::-1] / c), 50)
             own = 1 - c * (1 - grid) / exponent.critical_variance
             curve = exponent.prefactor * own ** (exponent.value / share) * (1 + exponent.correction * own)
             axes.plot(grid, np.maximum(curve, 1e-12) ** share, color=color, linewidth=0.9, zorder=2)
         axes.plot(t[use], points.kl[use] ** share, marker, color=color, label=label, zorder=3)
-    axes.plot([], [], color=BLACK, linewidth=0.9, label=r"fit $A t^g (1 + a t)$")
     if fit.exponents.reason:
         say_why_not(axes, "exponents", fit.exponents.reason)
-    _plain_ticks(axes, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5))
-    legend(figure, axes, 1)
+    else:
+        axes.plot([], [], color=BLACK, linewidth=0.9, label=r"fit $A t^g (1 + a t)$")
+    plain_log_ticks(axes.xaxis)
+    legend(figure, axes, 3 if fit.exponents.reason else 1)
     return figure
 
 
 def slowing(fit: Analysis) -> Figure:
-    """Draw the relaxation time of KL against the distance from the transition with its critical exponent."""
+    """Draw the relaxation time of KL against the distance from the transition.
+
+    The fitted power is drawn if the 95 % interval of its exponent leaves out 0: otherwise no power shows, and the title
+    says so.
+    """
     c, exponent = fit.critical_variance, fit.slowing.exponent
+    shown = exponent if exponent and not exponent.ci95[0] <= 0 <= exponent.ci95[1] else None
     ratio = f"{abscissa_symbol(fit)} / {critical_symbol(fit)}"
     figure = figure_of(2.6)
     axes = figure.subplots()
@@ -102,25 +109,33 @@ def slowing(fit: Analysis) -> Figure:
     for side, keep, color, marker in (("below", x < c, BLUE, "o"), ("above", x > c, VERMILION, "s")):
         if keep.any():
             axes.plot(distance[keep], tau[keep], marker, color=color, label=f"{side} the transition", zorder=3)
-        prefactor = exponent and getattr(exponent, side)
+        prefactor = shown and getattr(shown, side)
         if prefactor is not None:
             grid = np.array([distance[keep].min(), distance[keep].max()])
-            axes.plot(grid, prefactor * grid**-exponent.value, color=color, linewidth=0.9, zorder=2)
-    if exponent:
-        label = rf"fit $A\,|\ln({ratio})|^{{-\nu}}$" + _interval(exponent, r"\nu")
+            axes.plot(grid, prefactor * grid**-shown.value, color=color, linewidth=0.9, zorder=2)
+    if shown:
+        label = rf"fit $A\,|\ln({ratio})|^{{-\nu}}$: " + _estimate(r"$\nu$", shown)
         axes.plot([], [], color=BLACK, linewidth=0.9, label=label)
+    elif exponent:
+        axes.set_title(f"no power law: {_estimate('exponent', exponent)}", fontsize=7)
     else:
         say_why_not(axes, "exponent", fit.slowing.reason)
-    _plain_ticks(axes, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5))
-    legend(figure, axes, 1)
+    plain_log_ticks(axes.xaxis)
+    plain_log_ticks(axes.yaxis)
+    legend(figure, axes, 1 if shown else 2)
     return figure
 
 
 def cascade(dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figure:
     """Draw the number of active modes against the decoder variance, and the threshold of each mode.
 
-    Of data with classes, these are the modes of all classes, and the number is that of the class with the most.
+    Of data with classes, these are the modes of all classes, and the number is that of the class with the most. Beside
+    the first threshold is the critical point of the figure `kl`. Both are of the same transition, but one is fitted to
+    the KL of a single mode and the other to the KL of all. A threshold that the points do not determine on both sides
+    is left out.
     """
+    from matplotlib.ticker import MaxNLocator
+
     n_latent = n_latents(dimensions)
     figure = figure_of(3.9)
     top, bottom = figure.subplots(2, 1, height_ratios=[1, 1.2])
@@ -133,18 +148,18 @@ def cascade(dimensions: pd.DataFrame, fit: Analysis, spectrum: Spectrum) -> Figu
     elif staircase is not None:
         top.plot(staircase.x, staircase.active, "o", color=BLUE, label="active modes", zorder=3)
     top.set(xlabel=x_label(dimensions), ylabel="active dimensions")
-    ends = conditional.thresholds(spectrum.modes, n_latent)[[-1, 0]]
-    bottom.plot(ends, np.zeros(2), color=BLACK, linewidth=0.8)
-    for mode in [*fit.cascade.modes, *(mode for each in fit.conditions for mode in each.thresholds.modes)]:
-        if mode.threshold is None or not mode.predicted:
-            continue
-        low, high = (np.nan if edge is None else edge for edge in mode.ci95)
-        value, scale = mode.threshold, 100 / mode.predicted
-        bars = np.nan_to_num([[scale * (value - low)], [scale * (high - value)]])
-        bottom.errorbar([mode.predicted], [scale * value - 100], bars, fmt="o", color=BLUE, elinewidth=0.7)
+    top.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 4, 5, 10], integer=True))
+    low, high = conditional.thresholds(spectrum.modes, n_latent)[[-1, 0]]
+    bottom.plot([low, high], np.zeros(2), color=BLACK, linewidth=0.8)
+    modes = [*fit.cascade.modes, *(mode for each in fit.conditions for mode in each.thresholds.modes)]
+    own = [(mode.predicted, mode.predicted, mode.threshold, mode.ci95) for mode in modes]
+    _deviations(bottom, own, "o", BLUE, "from the KL of one mode")
+    if not fit.predicted.is_upper_bound:
+        total = (high + 0.03 * (high - low), high, fit.critical_variance, fit.ci95)
+        _deviations(bottom, [total], "s", VERMILION, "from the total KL (figure kl)")
     units = "" if spectrum.likelihood else " (units of data$^2$)"
     bottom.set(xlabel=rf"predicted $\lambda_j${units}", ylabel="measured minus\npredicted threshold (%)")
-    legend(figure, top, 3)
+    legend(figure, (top, bottom), 2)
     return figure
 
 
@@ -217,15 +232,34 @@ def soft_modes(spectrum: Spectrum) -> Figure:
     return figure
 
 
-def _plain_ticks(axes: Axes, places: Sequence[float]) -> None:
-    """Label `places` on a logarithmic x axis with plain numbers: the axis may hold at most one power of ten."""
-    from matplotlib.ticker import FixedFormatter, FixedLocator
+def _deviations(
+    axes: Axes,
+    thresholds: Iterable[tuple[float | None, float | None, float | None, Interval | None]],
+    marker: str,
+    color: str,
+    label: str,
+) -> None:
+    """Draw how far thresholds are from the predicted ones, in percent, with their 95 % intervals.
 
-    axes.xaxis.set_major_locator(FixedLocator(places))
-    axes.xaxis.set_major_formatter(FixedFormatter([f"{place:g}" for place in places]))
-    axes.tick_params(axis="x", which="minor", labelbottom=False)
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    thresholds
+        Of each the abscissa, the predicted and the fitted threshold and its interval. Those that are undetermined, also
+        on one side alone, are left out.
+    marker, color, label
+        Look of the points, and their name in the legend.
+    """
+    known = [each for each in thresholds if each[1] and each[2] is not None and None not in each[3]]
+    if not known:
+        return
+    x, predicted, fitted, intervals = (np.array(column, dtype=float) for column in zip(*known, strict=True))
+    low, high = np.abs(intervals - fitted[:, None]).T * 100 / predicted
+    place = 100 * fitted / predicted - 100
+    axes.errorbar(x, place, (low, high), fmt=marker, color=color, elinewidth=0.7, label=label, zorder=3)
 
 
-def _interval(exponent: Estimate, symbol: str = "g") -> str:
-    low, high = ("open" if edge is None else f"{edge:.2f}" for edge in exponent.ci95)
-    return f": ${symbol}$ = {exponent.value:.2f} [{low}, {high}]"
+def _estimate(name: str, estimate: Estimate) -> str:
+    low, high = ("open" if edge is None else f"{edge:.2f}" for edge in estimate.ci95)
+    return f"{name} = {estimate.value:.2f} [{low}, {high}]".replace("-", "\N{MINUS SIGN}")

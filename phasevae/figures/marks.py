@@ -16,6 +16,7 @@ from phasevae.theory import conditional
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from phasevae.analysis.bracketing import BracketingSummary
@@ -147,7 +148,14 @@ def dense(table: pd.DataFrame, spectrum: Spectrum, n_latent: int) -> NDArray:
 
 
 def points(
-    axes: Axes, table: pd.DataFrame, column: str, color: Any, label: str | None, bound: float, marker: str = "o"
+    axes: Axes,
+    table: pd.DataFrame,
+    column: str,
+    color: Any,
+    label: str | None,
+    bound: float,
+    marker: str = "o",
+    errors: str | None = None,
 ) -> None:
     """Draw measured points: means over seeds with bars from least to greatest.
 
@@ -163,13 +171,18 @@ def points(
         Look of the points, and their name in the legend.
     bound
         Abscissa below which the points are hollow.
+    errors
+        Column of standard errors that all seeds share, which are drawn as bars instead.
     """
-    means = seed_means(table, [column])[column].reset_index()
+    averaged = seed_means(table, [column, *([errors] if errors else [])])
+    means = averaged[column].reset_index()
     # The mean of equal numbers may differ from them in the last digit.
     spread = np.maximum([means["mean"] - means["min"], means["max"] - means["mean"]], 0.0)
+    if errors:
+        spread = np.tile(averaged[errors]["mean"], (2, 1))
     for keep, face in ((means["x"] >= bound, color), (means["x"] < bound, "white")):
         if keep.any():
-            bars = spread[:, keep] if (means["count"] > 1).any() else None
+            bars = spread[:, keep] if errors or (means["count"] > 1).any() else None
             axes.errorbar(
                 means["x"][keep],
                 means["mean"][keep],
@@ -302,6 +315,15 @@ def abscissa_symbol(result: CriticalPoint) -> str:
 def say_why_not(axes: Axes, missing: str, reason: str | None) -> None:
     """Write as title what is missing in the axes, and for which reason."""
     axes.set_title(f"no {missing}: {reason}", fontsize=7, wrap=True)
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Label 1, 2 and 5 of each decade of a logarithmic axis with plain numbers: it may hold no power of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _kinks(name: str, model: FormFit, low: float, high: float) -> NDArray:

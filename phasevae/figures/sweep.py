@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,7 @@ from phasevae.figures.marks import (
     x_label,
 )
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
+from phasevae.sweeps.resources import LIKELIHOOD_ROWS
 from phasevae.theory import conditional
 from phasevae.theory.ppca import collapsed_elbo
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
     from phasevae.analysis.kl_fit.critical_point import CriticalPoint
 
@@ -65,7 +68,7 @@ def elbo(sweep: pd.DataFrame, dimensions: pd.DataFrame, spectrum: Spectrum) -> F
         _elbo_over_sigma2(top, sweep, spectrum, n_latent)
     else:
         top.axhline(-spectrum.likelihood.collapsed_loss, color=ORANGE, linestyle="-.", label="collapsed", zorder=1)
-        points(top, sweep, "log_likelihood", GREEN, "log likelihood", bound, marker="D")
+        _log_likelihood(top, sweep, spectrum, bound)
         points(top, sweep, "elbo", BLUE, "ELBO", bound)
     top.set_ylabel("ELBO, log likelihood\n(nats per sample)")
     x = dense(sweep, spectrum, n_latent)
@@ -94,8 +97,20 @@ def _elbo_over_sigma2(axes: Axes, sweep: pd.DataFrame, spectrum: Spectrum, n_lat
         axes.axhline(likelihood, color=GREY, linestyle=":", label="data log likelihood")
     for i, beta in enumerate(betas):
         rows, named = sweep[sweep["beta"] == beta], "" if len(betas) == 1 else rf", $\beta = {beta:g}$"
-        points(axes, rows, "log_likelihood", GREEN, None if i else "log likelihood", bound, marker="D")
+        _log_likelihood(axes, rows, spectrum, bound, is_named=not i)
         points(axes, rows, "elbo", BETA_COLORS[i % len(BETA_COLORS)], f"ELBO{named}", bound)
+
+
+def _log_likelihood(axes: Axes, sweep: pd.DataFrame, spectrum: Spectrum, bound: float, is_named: bool = True) -> None:
+    """Draw the log likelihood; where it is of a part of the samples, with its standard error.
+
+    The ELBO is of all samples. On equal samples it is never above the log likelihood, but on a part of them the log
+    likelihood may be lower by its error.
+    """
+    label, errors = "log likelihood", None
+    if spectrum.n_samples > LIKELIHOOD_ROWS and "log_likelihood_standard_error" in sweep:
+        label, errors = f"log likelihood of {LIKELIHOOD_ROWS}\nsamples, standard error", "log_likelihood_standard_error"
+    points(axes, sweep, "log_likelihood", GREEN, label if is_named else None, bound, marker="D", errors=errors)
 
 
 def latent_variance(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
@@ -112,9 +127,15 @@ def latent_variance(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
     colors = list(PALETTE[:n_active])
     if n_active > len(PALETTE):
         colors = list(colormaps["viridis"](np.linspace(0, 0.92, n_active)))
-    named = set(np.linspace(0, n_active - 1, min(n_active, 6)).round().astype(int).tolist())
     figure = figure_of(2.7)
     axes = figure.subplots()
+    is_named = n_active <= len(PALETTE)
+    if is_named:
+        for j, color in enumerate(colors):
+            axes.plot([], [], "o", color=color, label=f"latent {j + 1}")
+    else:
+        _bar_of_latents(figure, axes, colors)
+        axes.plot([], [], "o", color=BLACK, label="measured")
     # From the last latent to the first: where all are collapsed the leading one lies on top.
     for j in reversed(range(n_latent)):
         color = colors[j] if j < n_active else GREY
@@ -122,15 +143,27 @@ def latent_variance(dimensions: pd.DataFrame, spectrum: Spectrum) -> Figure:
         if j < n_active and largest <= x.max():
             axes.axvline(largest, color=color, linestyle=":", linewidth=0.7, zorder=0)
         axes.plot(x, curves[:, j], "--" if spectrum.is_bound else "-", color=color, zorder=1)
-        label = f"latent {j + 1}" if j in named else "the others" if j == n_active else None
+        label = "the others" if j == n_active else None
         points(axes, ranked[ranked["rank"] == j], "latent_variance", color, label, bound)
     theory, predicted = (AWARE, r"its $\lambda_j$") if spectrum.is_bound else ("pPCA", r"predicted $\lambda_j$")
     axes.plot([], [], "--" if spectrum.is_bound else "-", color=BLACK, label=theory)
     axes.plot([], [], ":", color=BLACK, linewidth=0.7, label=predicted)
     axes.set(xlabel=x_label(dimensions), ylabel=r"mean latent variance $\mathrm{E}_x\,\sigma_j^2$")
     axes.set_ylim(bottom=0)
-    legend(figure, axes, 3)
+    legend(figure, axes, 3 if is_named or n_active == n_latent else 2)
     return figure
+
+
+def _bar_of_latents(figure: Figure, axes: Axes, colors: Sequence[ArrayLike]) -> None:
+    """Draw a bar with the colour of each latent: more than a legend can name."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
+    numbers = np.arange(1, len(colors) + 1)
+    scale = ScalarMappable(BoundaryNorm(np.arange(len(colors) + 1) + 0.5, len(colors)), ListedColormap(colors))
+    bar = figure.colorbar(scale, ax=axes, label="latent", aspect=30, pad=0.02)
+    bar.set_ticks(numbers[:: 1 + len(colors) // 12])
+    bar.ax.tick_params(which="both", length=0)
 
 
 def kl(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: CriticalPoint, spectrum: Spectrum) -> Figure:
