@@ -4,6 +4,9 @@ Rotating two active latents costs almost nothing when their eigenvalues are clos
 latent may miss sigma2 / lambda_j. The eigenvalues e_j of Cov_x mu(x) do not rotate: at the optimum of Gaussian data
 e_j = 1 - x / lambda_j, so that -1/2 ln(1 - e_j) = [1/2 ln(lambda_j / x)]_+ is the KL of mode j, with its hinge at
 lambda_j.
+
+Of other data only the beginning of this curve is known, and its slope changes where a further mode becomes active. A
+mode is then fitted from there up, as the whole KL is above the second eigenvalue.
 """
 
 from __future__ import annotations
@@ -113,8 +116,13 @@ def fit_thresholds(
     exact, name = x >= lower, (swept or swept_quantity(dimensions)).name
     modes = []
     for j in range(kl.shape[1]):
-        predicted = None if eigenvalues is None or j >= eigenvalues.size else float(eigenvalues[j])
-        modes.append(_fit_mode(j + 1, x[exact], kl[exact, j], gaussian, predicted, name))
+        predicted, following = (
+            None if eigenvalues is None or i >= eigenvalues.size else float(eigenvalues[i]) for i in (j, j + 1)
+        )
+        alone_above = None
+        if not gaussian:
+            alone_above = _alone_above(x[exact], kl[exact, j + 1 : j + 2], following)
+        modes.append(_fit_mode(j + 1, x[exact], kl[exact, j], alone_above, predicted, name))
     active = (kl > SD_CRITICAL).sum(1)
     steps = None
     if eigenvalues is not None:
@@ -122,23 +130,34 @@ def fit_thresholds(
     return Thresholds(modes, Staircase(x.tolist(), active.tolist(), steps), None)
 
 
-def _fit_mode(mode: int, x: NDArray, kl: NDArray, gaussian: bool, predicted: float | None, swept: str) -> Mode:
-    """Hinge of one mode's KL: with the amplitude 1/2 of Gaussian data, or with a free amplitude. `swept` is the name of
-    the abscissa."""
+def _alone_above(x: NDArray, following_kl: NDArray, following: float | None) -> float:
+    """Return the x above which the following mode is collapsed: by its KL [n, at most 1], and by its eigenvalue."""
+    return float(max(x[(following_kl > SD_CRITICAL).any(1)].max(initial=0.0), following or 0.0))
+
+
+def _fit_mode(
+    mode: int, x: NDArray, kl: NDArray, alone_above: float | None, predicted: float | None, swept: str
+) -> Mode:
+    """Hinge of one mode's KL: with the amplitude 1/2 of Gaussian data or, where `alone_above` is given, with a free
+    amplitude above it. `swept` is the name of the abscissa."""
     active = x[kl > SD_CRITICAL]
     if not active.size:
         return Mode(mode, None, None, None, 0, "never active where theory is exact", predicted, None)
     if active.max() == x.max():
         return Mode(mode, None, None, None, 0, f"active at every {swept}", predicted, None)
     near = x >= DEPTH * active.max()
+    if alone_above is not None:
+        # Two active points give the slope, and a fit takes more points than it has parameters.
+        needed = min(active[-2:].min(), x[-N_PARAMETERS["log"] - 1 :].min())
+        near &= (x > alone_above) | (x >= needed)
     # Weights as for one seed: the error that all seeds share, of a mode that has not quite settled, is larger.
     ones = np.ones(near.sum(), int)
     points = weighted(Points(x[near], kl[near], ones, ones), _rough_threshold(x[near], kl[near]))
-    if gaussian:
+    if alone_above is None:
         fit = fit_form(points, cascade_profile(points, 1, [[active.max()]]), 2)
     else:
         fit = fit_form(points, form_profile("log", points), N_PARAMETERS["log"])
-    amplitude = 0.5 if gaussian else (fit.parameters or {}).get("amplitude")
+    amplitude = 0.5 if alone_above is None else (fit.parameters or {}).get("amplitude")
     threshold = fit.critical_variance
     error = None if threshold is None or not predicted else threshold / predicted - 1
     return Mode(mode, threshold, fit.ci95, amplitude, int(near.sum()), fit.reason, predicted, error)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 import pytest
-from gaussian_sweeps import GRID, SINGLE, gaussian_sweep, spectrum_of
+from gaussian_sweeps import GRID, SINGLE, contains, gaussian_sweep, rotated_dimensions, spectrum_of
 
 from phasevae.analysis.beta_equivalence import FixedParameter, compare_sweeps
 from phasevae.analysis.exponents import fit_exponents
@@ -20,7 +20,6 @@ from phasevae.analysis.thresholds import fit_thresholds
 from phasevae.artifacts.files import read_json, write_json
 from phasevae.errors import InputError
 from phasevae.spectrum.variance_proxy import variance_proxy_ratio
-from phasevae.theory.ppca import ppca_latent_variance
 from phasevae.theory.stability import soft_modes, stability_blocks
 
 
@@ -31,11 +30,6 @@ def abrupt_sweep():
     kl = np.where(on, 0.33 - 0.1 * (x - 1), 0.0) + 1e-3 * rng.normal(size=x.size)
     gap = np.where(on, 0.2 * (1.4 - x), 0.0)
     return pd.DataFrame({"sigma2": x, "beta": 1.0, "seed": 0, "kl": kl, "elbo_gap": gap, "active_dims": on * 1})
-
-
-def contains(estimate, truth):
-    low, high = estimate.ci95
-    return (low is None or low <= truth) and (high is None or truth <= high)
 
 
 @pytest.mark.parametrize("beta", [1.0, 2.5])
@@ -107,45 +101,6 @@ def settling_histories():
         pd.DataFrame({"sigma2": x, "beta": 1.0, "seed": 0, "current_sigma2": x, "learning_time": time,
                       "kl": 1 + np.exp(-time / 8)}) for x in (0.7, 0.8, 0.9)
     )  # fmt: skip
-
-
-def rotated_dimensions(eigenvalues, grid, n, angle=0.7):
-    """A dimensions table whose two leading latents are rotated into each other."""
-    rows = []
-    for x in grid:
-        variance = 1 - ppca_latent_variance(eigenvalues, x, n)
-        turn = np.eye(n)
-        turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-        covariance = turn @ np.diag(variance) @ turn.T
-        values = np.linalg.eigvalsh(covariance)[::-1]
-        rows += [
-            {"sigma2": x, "beta": 1.0, "seed": 0, "latent": j, "mean_variance": covariance[j, j],
-             "mean_eigenvalue": values[j]} for j in range(n)
-        ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def test_thresholds_do_not_depend_on_the_basis_of_the_latents():
-    eigenvalues = np.array([1.0, 0.9, 0.6, 0.3])
-    grid = np.arange(0.2, 1.2, 0.035)
-    thresholds = fit_thresholds(rotated_dimensions(eigenvalues, grid, 4), spectrum_of(eigenvalues), 4)
-    assert [mode.threshold for mode in thresholds.modes] == pytest.approx(eigenvalues, rel=2e-3)
-    assert all(contains(mode, value) for mode, value in zip(thresholds.modes, eigenvalues, strict=True))
-    assert thresholds.staircase.active == thresholds.staircase.predicted
-
-
-def test_modes_without_a_threshold_say_why():
-    eigenvalues = np.array([1.0, 0.9, 0.1])
-    thresholds = fit_thresholds(
-        rotated_dimensions(eigenvalues, np.arange(0.5, 0.97, 0.05), 3), spectrum_of(eigenvalues)
-    )
-    assert [mode.reason for mode in thresholds.modes] == [
-        "active at every sigma2",
-        None,
-        "never active where theory is exact",
-    ]
-    old = rotated_dimensions(eigenvalues, GRID, 3).drop(columns="mean_eigenvalue")
-    assert "collect the points again" in fit_thresholds(old).reason
 
 
 def test_sweeps_of_different_beta_agree_if_they_are_one_curve():
