@@ -14,6 +14,7 @@ from phasevae.analysis.beta_equivalence import fixed_parameter_curves
 from phasevae.analysis.hysteresis import SIGMAS, branch_means, measured_hysteresis
 from phasevae.analysis.order import quantities
 from phasevae.analysis.sweep_table import BETA, abscissa
+from phasevae.figures.labels import abscissa_symbol, critical_symbol, plain_log_ticks, x_label
 from phasevae.figures.marks import (
     BLACK,
     BLUE,
@@ -22,17 +23,13 @@ from phasevae.figures.marks import (
     ORANGE,
     PALETTE,
     VERMILION,
-    abscissa_symbol,
-    critical_symbol,
     dense,
     figure_of,
     legend,
     mark_prediction,
     n_latents,
-    plain_log_ticks,
     say_why_not,
     theory_line,
-    x_label,
 )
 from phasevae.theory import conditional, stability
 

@@ -9,19 +9,18 @@ from numpy.typing import NDArray
 
 from phasevae.analysis.bracketing import BEYOND, SWEEPS, BracketingSummary
 from phasevae.analysis.sweep_table import abscissa
+from phasevae.figures.labels import critical_symbol, x_label
 from phasevae.figures.marks import (
     BLACK,
     BLUE,
     GREY,
     ORANGE,
     VERMILION,
-    critical_symbol,
     dense,
     figure_of,
     legend,
     mark_prediction,
     theory_line,
-    x_label,
 )
 from phasevae.theory import conditional
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phasevae.analysis.sweep_table import IDENTITY, of_condition
+from phasevae.figures.labels import x_label
 from phasevae.figures.marks import (
     AWARE,
     BLACK,
@@ -17,7 +18,6 @@ from phasevae.figures.marks import (
     mark_prediction,
     n_latents,
     points,
-    x_label,
 )
 from phasevae.theory import conditional
 

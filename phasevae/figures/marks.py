@@ -9,17 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.analysis.kl_fit.forms import form_curve
-from phasevae.analysis.sweep_table import BETA, over_beta, seed_means
+from phasevae.analysis.sweep_table import seed_means
+from phasevae.figures.labels import critical_symbol
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
 from phasevae.theory import conditional
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-    from phasevae.analysis.bracketing import BracketingSummary
     from phasevae.analysis.kl_fit.critical_point import CriticalPoint
     from phasevae.analysis.kl_fit.fit import FormFit
 
@@ -94,19 +93,6 @@ def legend(figure: Figure, panels: Axes | Sequence[Axes], columns: int) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
-
-
-def single_beta(table: pd.DataFrame) -> bool:
-    """Whether every point has beta = 1, so that the abscissa is the decoder variance itself."""
-    return bool((table["beta"] == 1).all())
-
-
-def x_label(table: pd.DataFrame) -> str:
-    """Label of the abscissa: the weight of KL, or beta * sigma2 in squared units of the data."""
-    if over_beta(table):
-        return r"KL weight $\beta$"
-    units = "(units of data$^2$)"
-    return rf"decoder variance $\sigma^2$ {units}" if single_beta(table) else rf"$\beta\sigma^2$ {units}"
 
 
 def n_latents(dimensions: pd.DataFrame) -> int:
@@ -302,28 +288,9 @@ def mark_fit(axes: Axes, fit: CriticalPoint) -> None:
     axes.axvline(critical, color=SKY, linewidth=0.8, zorder=0.5)
 
 
-def critical_symbol(result: CriticalPoint | BracketingSummary) -> str:
-    """Symbol of the critical point: that of a decoder variance, or of a weight of KL."""
-    return r"\beta_c" if result.abscissa == BETA else r"\sigma_c^2"
-
-
-def abscissa_symbol(result: CriticalPoint) -> str:
-    """Symbol of the abscissa."""
-    return r"\beta" if result.abscissa == BETA else r"\beta\sigma^2"
-
-
 def say_why_not(axes: Axes, missing: str, reason: str | None) -> None:
     """Write as title what is missing in the axes, and for which reason."""
     axes.set_title(f"no {missing}: {reason}", fontsize=7, wrap=True)
-
-
-def plain_log_ticks(axis: Axis) -> None:
-    """Label 1, 2 and 5 of each decade of a logarithmic axis with plain numbers: it may hold no power of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _kinks(name: str, model: FormFit, low: float, high: float) -> NDArray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from phasevae.analysis.sweep_table import over_beta
 from phasevae.errors import InputError
+from phasevae.figures.labels import x_label
 from phasevae.figures.marks import (
     BLACK,
     BLUE,
@@ -26,7 +27,6 @@ from phasevae.figures.marks import (
     points,
     say_why_not,
     theory_line,
-    x_label,
 )
 from phasevae.theory.residual import ppca_residual_edge
 

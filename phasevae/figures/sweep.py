@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phasevae.analysis.sweep_table import over_beta, seed_means
+from phasevae.figures.labels import single_beta, x_label
 from phasevae.figures.marks import (
     AWARE,
     BLACK,
@@ -29,9 +30,7 @@ from phasevae.figures.marks import (
     mark_prediction,
     n_latents,
     points,
-    single_beta,
     theory_line,
-    x_label,
 )
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
 from phasevae.sweeps.resources import LIKELIHOOD_ROWS

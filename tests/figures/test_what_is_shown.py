@@ -9,6 +9,8 @@ from figure_inputs import EIGENVALUES, labels, make_inputs
 from gaussian_sweeps import spectrum_of
 
 from phasevae.analysis.slowing import SlowingExponent
+from phasevae.figures.labels import plain_log_ticks
+from phasevae.figures.marks import figure_of
 from phasevae.figures.registry import render_figure
 from phasevae.measurement import measure
 from phasevae.sweeps.resources import LIKELIHOOD_ROWS
@@ -106,3 +108,13 @@ def test_the_log_likelihood_of_a_part_of_the_samples_has_its_error():
     figure = render_figure("elbo", **inputs | {"sweep": sweep, "spectrum": all_rows})
     assert "log likelihood" in labels(figure)
     assert all(not each.has_yerr for each in figure.axes[0].containers)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.21, 0.29), (0.21, 0.45), (0.06, 0.4), (0.003, 0.7), (9.5, 11)])
+def test_a_logarithmic_axis_has_plain_labels(low, high):
+    axes = figure_of(2.6).subplots()
+    axes.set(yscale="log", ylim=(low, high))
+    plain_log_ticks(axes.yaxis)
+    axes.figure.draw_without_rendering()
+    shown = {t.get_text() for t in axes.get_yticklabels() if low <= t.get_position()[1] <= high} - {""}
+    assert 2 <= len(shown) <= 8 and all(np.isfinite(float(text)) for text in shown)
