@@ -1,8 +1,8 @@
 // The update by Adam of a parameter and its moments: numbers, or vectors of them.
 //
 // Included inside a namespace that has `root` and `cut_off` for them: zero instead of a moment whose absolute value is
-// below the least one, NaN stays NaN. A template keeps the instruction set of the place where it is written, so those
-// of vectors need the text itself.
+// below the least one, NaN stays NaN. It is included once for each instruction set, because a template that was written
+// outside of its pragmas would be compiled for another one.
 
 // Moments are cut off that are so small that no parameter shows it: the first would change a parameter by less than
 // 1e-20 of the rate, also where steady gradients keep it below the least one, the second the denominator by less than

@@ -273,7 +273,7 @@ PHASEVAE_INLINE AdamFactors<T> adam_factors(double rate, double beta1, double be
           static_cast<T>(epsilon * root_of_correction)};
 }
 
-// What adam_math.h asks for, for numbers.
+// The operations of adam_math.h on numbers.
 template <class T>
 PHASEVAE_INLINE T cut_off(T moment, T least) {
   return std::abs(moment) < least ? T(0) : moment;

@@ -27,6 +27,15 @@ inline int64_t parameters_of(const Network& network) {
   return total;
 }
 
+inline int64_t largest_weight(const Network& network) {
+  int64_t largest = 0;
+  for (int64_t k = 0; k < network.layers; ++k) {
+    const int64_t size = network.widths[k] * network.widths[k + 1];
+    largest = size > largest ? size : largest;
+  }
+  return largest;
+}
+
 // A read-only array [M, R, width] of unit stride in its last dimension.
 struct Rows {
   const float* data;
@@ -109,7 +118,7 @@ struct NetworkKernels {
   void (*forward)(const NetworkForward& in, int64_t begin, int64_t end, float* scratch);
   void (*backward)(const NetworkBackward& in, int64_t begin, int64_t end, float* scratch);
   // Lays out an array in the order of a model's parameters as the products read the weights, in panels of columns, or
-  // back. The scratch memory holds the largest weight.
+  // back. The scratch memory has room for the largest weight.
   void (*arrange)(const Network& network, bool into_panels, float* array, float* scratch);
 };
 

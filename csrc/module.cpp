@@ -52,7 +52,7 @@ TORCH_LIBRARY(phasevae, library) {
       " Tensor sigma2, Tensor beta, Tensor of_kl, Tensor keys, Tensor? mean, Tensor? offset, int[] encoder,"
       " int[] decoder, str family, bool antithetic, bool is_matched, int group, float[] logvar_range, float[] adam,"
       " Tensor(a!) parameters, Tensor(b!) gradients, Tensor(c!) first_moment, Tensor(d!) second_moment,"
-      " Tensor(e!) window) -> ()");
+      " Tensor(e!) window, Tensor in_panels) -> ()");
   library.def(
       "arrange_weights(Tensor(a!)[] values, int[] encoder, int[] decoder, Tensor(b!) in_panels, bool into_panels)"
       " -> ()");

@@ -215,7 +215,6 @@ void backward(const NetworkBackward& in, int64_t begin, int64_t end, float* scra
   }
 }
 
-// scratch: floats for the largest weight.
 void arrange(const Network& network, bool into_panels, float* array, float* scratch) {
   for (int64_t k = 0; k < network.layers; ++k) {
     const int64_t fan_in = network.widths[k], fan_out = network.widths[k + 1];

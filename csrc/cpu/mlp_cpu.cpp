@@ -6,9 +6,12 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "../mlp_checks.h"
 #include "parallel.h"
@@ -126,6 +129,55 @@ at::Tensor mlp_backward(const at::Tensor& input, const at::Tensor& parameters, i
   return grad_input;
 }
 
+// The flag changes with the weights, in one call: an interrupt of Python can't come between.
+void arrange_weights(at::TensorList values, at::IntArrayRef encoder, at::IntArrayRef decoder, at::Tensor& in_panels,
+                     bool into_panels) {
+  const char* op = "arrange_weights";
+  const cpu::NetworkKernels& run = checked_kernels(op);
+  TORCH_CHECK(in_panels.is_cpu() && in_panels.scalar_type() == at::kBool && in_panels.dim() == 0, op,
+              ": in_panels must be one bool on the CPU, got ", in_panels.scalar_type(), " ", in_panels.sizes());
+  if (in_panels.item<bool>() == into_panels) {
+    return;
+  }
+  struct Part {
+    Network network;
+    float* values;
+  };
+  std::vector<Part> parts;
+  int64_t largest = 0;
+  for (const at::Tensor& each : values) {
+    check(each, values.front(), values.front().sizes(), op, "values");
+    int64_t offset = 0;
+    for (const at::IntArrayRef widths : {encoder, decoder}) {
+      const Network network = checked_network(each, offset, widths, op);
+      parts.push_back({network, each.mutable_data_ptr<float>() + offset});
+      offset += parameters_of(network);
+      largest = std::max(largest, largest_weight(network));
+    }
+  }
+  const int64_t models = values.empty() ? 0 : values.front().size(0);
+  const int64_t threads = std::min<int64_t>(at::get_num_threads(), models);
+  try {
+    // All memory is there before the first model is changed.
+    std::vector<std::unique_ptr<cpu::Scratch>> memories;
+    for (int64_t thread = 0; thread < threads; ++thread) {
+      memories.push_back(std::make_unique<cpu::Scratch>(largest));
+    }
+    at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t thread = begin; thread < end; ++thread) {
+        for (int64_t model = thread; model < models; model += threads) {
+          for (const Part& part : parts) {
+            run.arrange(part.network, into_panels, part.values + model * part.network.model, memories[thread]->get());
+          }
+        }
+      }
+    });
+  } catch (const std::bad_alloc&) {
+    TORCH_CHECK(false, op, ": can't allocate memory");  // as torch says it of a tensor
+  }
+  in_panels.fill_(into_panels);
+}
+
 }  // namespace
 
 const cpu::NetworkKernels* cpu::network_kernels() {
@@ -138,6 +190,7 @@ bool has_network_kernels() { return cpu::network_kernels() != nullptr; }
 TORCH_LIBRARY_IMPL(phasevae, CPU, library) {
   library.impl("mlp_forward", &mlp_forward);
   library.impl("mlp_backward", &mlp_backward);
+  library.impl("arrange_weights", &arrange_weights);
 }
 
 }  // namespace phasevae

@@ -15,14 +15,19 @@ struct Layer {
   float *parameters, *first_moment, *second_moment;
 };
 
+PHASEVAE_INLINE void update_vector(const AdamFactors<float>& factors, const float* gradients, float* parameters,
+                                   float* first_moment, float* second_moment) {
+  V parameter = load(parameters), first = load(first_moment), second = load(second_moment);
+  cpu::adam(factors, load(gradients), parameter, first, second);
+  store(parameters, parameter);
+  store(first_moment, first);
+  store(second_moment, second);
+}
+
 // Updates a vector of parameters, `at` floats behind the first.
 PHASEVAE_INLINE void update_vector(const Layer& layer, int64_t at) {
-  V parameter = load(layer.parameters + at), first = load(layer.first_moment + at);
-  V second = load(layer.second_moment + at);
-  cpu::adam(*layer.factors, load(layer.gradients + at), parameter, first, second);
-  store(layer.parameters + at, parameter);
-  store(layer.first_moment + at, first);
-  store(layer.second_moment + at, second);
+  update_vector(*layer.factors, layer.gradients + at, layer.parameters + at, layer.first_moment + at,
+                layer.second_moment + at);
 }
 
 // Updates `count` parameters, `at` floats behind the first.
@@ -38,7 +43,7 @@ PHASEVAE_INLINE void update(const Layer& layer, int64_t at, int64_t count) {
     for (int i = 0; i < 4; ++i) {
       copy_padded(arrays[i], left, kLanes, numbers[i]);
     }
-    update_vector({0, 0, false, false, numbers[0], layer.factors, numbers[1], numbers[2], numbers[3]}, 0);
+    update_vector(*layer.factors, numbers[0], numbers[1], numbers[2], numbers[3]);
     for (int i = 1; i < 4; ++i) {
       copy_padded(numbers[i], left, left, arrays[i]);
     }
@@ -84,8 +89,8 @@ PHASEVAE_INLINE void wide_gradients(const float* in, const float* out, const Lay
       for_each_sum(c, [&](int, int, V& sum) PHASEVAE_LAMBDA { sum = zero(); });
       for (int64_t k = 0; k < kBlockRows; k += kRowsAFetch) {
         const int64_t fetched = k / kRowsAFetch;
-        for (int64_t c = 0; fetched < rows && c < width; c += kVectorFloats) {
-          const int64_t at = tile + fetched * stride + c;
+        for (int64_t i = 0; fetched < rows && i < width; i += kVectorFloats) {
+          const int64_t at = tile + fetched * stride + i;
           __builtin_prefetch(layer.gradients + at, 1);
           if constexpr (Updates) {
             __builtin_prefetch(layer.parameters + at, 1);

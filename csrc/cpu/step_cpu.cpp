@@ -117,7 +117,7 @@ void train_steps(const at::Tensor& inputs, const at::Tensor& x, const at::Tensor
                  at::IntArrayRef encoder, at::IntArrayRef decoder, std::string_view family, bool antithetic,
                  bool is_matched, int64_t group, at::ArrayRef<double> logvar_range, at::ArrayRef<double> adam,
                  at::Tensor& parameters, at::Tensor& gradients, at::Tensor& first_moment, at::Tensor& second_moment,
-                 at::Tensor& window) {
+                 at::Tensor& window, const at::Tensor& in_panels) {
   const cpu::NetworkKernels* networks = cpu::network_kernels();
   TORCH_CHECK(networks, kOp, ": ", cpu::kWithoutKernels);
   TORCH_CHECK(rows.dim() == 3 && parameters.dim() == 2 && x.dim() == 2 && inputs.dim() == 2, kOp,
@@ -137,7 +137,7 @@ void train_steps(const at::Tensor& inputs, const at::Tensor& x, const at::Tensor
   in.window = window.mutable_data_ptr<double>();
   in.encoder = checked_network(parameters, 0, encoder, "encoder");
   in.decoder = checked_network(parameters, parameters_of(in.encoder), decoder, "decoder");
-  in.encoder.in_panels = in.decoder.in_panels = true;
+  in.encoder.in_panels = in.decoder.in_panels = *checked<bool>(in_panels, {}, at::kBool, "in_panels");
   in.latents = decoder.front();
   TORCH_CHECK(encoder.front() == in.n_inputs && encoder.back() == 2 * in.latents && decoder.back() == in.features, kOp,
               ": encoder and decoder must be [E, ..., 2 n] and [n, ..., D], got ", encoder, " and ", decoder);
@@ -179,49 +179,8 @@ void train_steps(const at::Tensor& inputs, const at::Tensor& x, const at::Tensor
   }
 }
 
-// Changes the flag with the weights, in one call: an interrupt of Python can't come between.
-void arrange_weights(at::TensorList values, at::IntArrayRef encoder, at::IntArrayRef decoder, at::Tensor& in_panels,
-                     bool into_panels) {
-  const cpu::NetworkKernels* networks = cpu::network_kernels();
-  TORCH_CHECK(networks, "arrange_weights: ", cpu::kWithoutKernels);
-  checked<bool>(in_panels, {}, at::kBool, "in_panels");
-  bool& is_in_panels = *in_panels.mutable_data_ptr<bool>();
-  if (is_in_panels == into_panels) {
-    return;
-  }
-  std::vector<float*> arrays;
-  Network first{}, second{};
-  int64_t models = 0, row = 0;
-  for (const at::Tensor& each : values) {
-    TORCH_CHECK(each.dim() == 2, "arrange_weights: values must have shape [M, P], got ", each.sizes());
-    models = each.size(0), row = each.size(1);
-    arrays.push_back(changed(each, values.front().sizes(), "values"));
-    first = checked_network(each, 0, encoder, "encoder");
-    second = checked_network(each, parameters_of(first), decoder, "decoder");
-  }
-  const int64_t threads = std::min<int64_t>(at::get_num_threads(), models);
-  const int64_t of_thread = cpu::padded(std::max(parameters_of(first), parameters_of(second)));
-  // As above, all memory is there before the first model is changed.
-  cpu::Scratch scratch(threads * of_thread);
-  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t thread = begin; thread < end; ++thread) {
-      float* const memory = scratch.get() + thread * of_thread;
-      for (int64_t model = thread; model < models; model += threads) {
-        for (float* const array : arrays) {
-          networks->arrange(first, into_panels, array + model * row, memory);
-          networks->arrange(second, into_panels, array + model * row + parameters_of(first), memory);
-        }
-      }
-    }
-  });
-  is_in_panels = into_panels;
-}
-
 }  // namespace
 
-TORCH_LIBRARY_IMPL(phasevae, CPU, library) {
-  library.impl("train_steps", &train_steps);
-  library.impl("arrange_weights", &arrange_weights);
-}
+TORCH_LIBRARY_IMPL(phasevae, CPU, library) { library.impl("train_steps", &train_steps); }
 
 }  // namespace phasevae

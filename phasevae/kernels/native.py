@@ -142,7 +142,7 @@ end_step = _ops.end_step
 """Parts of a training step on CUDA; see `phasevae.training.fused_step`."""
 
 train_steps = _ops.train_steps
-"""Many steps of a training on the CPU; see `phasevae.training.native_steps`. Weights must be in panels."""
+"""Many steps of a training on the CPU; see `phasevae.training.native_steps`. `in_panels` says where the weights are."""
 
 arrange_weights = _ops.arrange_weights
 """Put weights into the panels of columns that the products read, or back, in tensors laid out as the parameters [M, P].

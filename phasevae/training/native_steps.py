@@ -67,7 +67,6 @@ class NativeSteps:
         window: Tensor,
     ):
         self.at_once = 1
-        self._in_panels = torch.tensor(False)
         self._shown = shown
         self._models = len(sigma2)
         model, reconstruction = vae.model, problem.reconstruction
@@ -90,6 +89,7 @@ class NativeSteps:
             "first_moment": moments[0],
             "second_moment": moments[1],
             "window": window,
+            "in_panels": torch.tensor(False),
         }
 
     @staticmethod
@@ -130,7 +130,7 @@ class NativeSteps:
     def _arrange(self, into_panels: bool) -> None:
         values = [self._constants[name] for name in ("parameters", "gradients", "first_moment", "second_moment")]
         widths = self._constants["encoder"], self._constants["decoder"]
-        implementation("cpu").arrange_weights(values, *widths, self._in_panels, into_panels)
+        implementation("cpu").arrange_weights(values, *widths, self._constants["in_panels"], into_panels)
 
 
 def _matches_noise(settings: Settings) -> bool:

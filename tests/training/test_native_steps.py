@@ -127,6 +127,14 @@ def test_all_tensors_are_in_order_wherever_a_training_shows_them():
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def test_weights_that_are_not_in_panels_have_the_same_bits(monkeypatch):
+    native, single = (trainer({"hidden": (32, 96)}, native=native) for native in (True, False))
+    monkeypatch.setattr(native._native_steps, "_arrange", lambda into_panels: None)
+    for each in (native, single):
+        each.run(until=STEPS)
+    assert_equal(native, single)
+
+
 def test_a_training_that_is_broken_off_leaves_all_tensors_in_order():
     both = [trainer({"hidden": (32, 96)}, native=native) for native in (True, False)]
 
