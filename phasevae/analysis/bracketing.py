@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, fit_critical_point
-from phasevae.analysis.records import Interval
+from phasevae.analysis.records import FittedVariance, Interval
 from phasevae.analysis.sweep_table import (
     BETA_SIGMA2,
     SD_ABSOLUTE,
@@ -45,7 +45,7 @@ SWEEPS = ("first", "second")
 
 
 @dataclass(frozen=True)
-class BracketingSweep:
+class BracketingSweep(FittedVariance):
     """Training schedule of one of the two sweeps, and its fitted critical variance."""
 
     schedule: str | None  # None for a table without this column
@@ -75,7 +75,7 @@ class BracketingSummary:
     first: BracketingSweep
     second: BracketingSweep
     predicted: float  # largest eigenvalue; an upper bound if the encoder does not see the condition
-    bracket: list[float] | None  # both critical variances, ascending
+    bracket: list[float] | None  # both critical variances, ascending; None if a sweep does not determine its own
     holds_prediction: bool | None  # the predicted value lies between them, their 95 % intervals included; no bound does
     n_points: int
     n_disagree: int
@@ -156,7 +156,7 @@ def summarise_bracketing(
         Number of latents of the networks.
     """
     fits = [fit_critical_point(sweep, spectrum, n_latent) for sweep in (first, second)]
-    values = [fit.critical_variance for fit in fits]
+    values = [fit.determined for fit in fits]
     predicted, is_bound = spectrum.critical_variance, spectrum_of_sweep(spectrum, first).is_bound
     worst = table.loc[table["kl_difference"].abs().idxmax()]
     return BracketingSummary(

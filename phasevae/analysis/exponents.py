@@ -70,9 +70,9 @@ def fit_exponents(sweep: pd.DataFrame, spectrum: Spectrum | None, fit: CriticalP
     fit
         Fitted critical point of the sweep.
     """
-    c = fit.critical_variance
+    c = fit.determined
     if c is None:
-        return Exponents(reason=fit.reason)
+        return Exponents(reason=fit.why_undetermined)
     points = quantities(sweep)
     lower = max(single_mode_edge(spectrum, fit), c * (1 - T_RANGE[1]))
     x = points["kl"].x

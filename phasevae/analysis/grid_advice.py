@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from phasevae.analysis.records import OPEN
 from phasevae.analysis.sweep_table import ACTIVE_AGAIN, COLLAPSED_KL, CRITICAL_WIDTH, MIN_POINTS, Points
 from phasevae.spectrum.spectrum import Spectrum
 from phasevae.theory.ppca import ACTIVE_KL
@@ -39,8 +40,7 @@ def undetermined(known: Known) -> tuple[str, str | None] | None:
 
 def open_interval(advice: str | None) -> str:
     """Return the warning of a fit whose 95 % interval is open on both sides, with what to do about it."""
-    text = "the points do not determine the critical variance: its 95 % interval is open on both sides"
-    return text if advice is None else f"{text}; {advice}"
+    return OPEN if advice is None else f"{OPEN}; {advice}"
 
 
 def points_wanted(known: Known, inside: Points | None = None) -> str | None:

@@ -124,7 +124,7 @@ def analyse(
     if histories is None:
         slowing = Slowing(reason="no histories.csv is given")
     else:
-        slowing = fit_slowing(histories, point.critical_variance, swept)
+        slowing = fit_slowing(histories, point.determined, swept)
     hysteresis = fit_hysteresis(spectrum, upward)
     return Analysis(
         **(vars(point) | {"warnings": point.warnings + warnings}),

@@ -42,6 +42,37 @@ class Estimate:
     ci95: Interval | None = None
 
 
+OPEN = "the points do not determine the critical variance: its 95 % interval is open on both sides"
+
+
+def is_open(ci95: Interval | None) -> bool:
+    """Whether there is an interval of which no side is known."""
+    return ci95 == [None, None]
+
+
+class FittedVariance:
+    """What a fit of the critical variance is worth. Its points determine it if they bound it on at least one side."""
+
+    critical_variance: float | None
+    ci95: Interval | None
+    reason: str | None  # why there is no critical variance
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a critical variance that its points do not determine: no side of the interval is known."""
+        return self.critical_variance is not None and is_open(self.ci95)
+
+    @property
+    def determined(self) -> float | None:
+        """The critical variance, None if the points do not determine it."""
+        return None if self.is_open else self.critical_variance
+
+    @property
+    def why_undetermined(self) -> str | None:
+        """Why the points determine no critical variance, None if they do."""
+        return OPEN if self.is_open else self.reason
+
+
 def from_json(kind: type[Result], record: Any, name: str) -> Result:
     """Build a result from its JSON form, by the type hints of its dataclass.
 

@@ -29,11 +29,12 @@ def verdict(point: CriticalPoint) -> str:
 
 
 def as_text(results: Results) -> str:
-    """Return the verdict, the line of numbers if there is a critical variance, and the warnings."""
+    """Return the verdict, the line of numbers if the points determine a critical variance, and the warnings."""
     sentence = verdict(results)
-    fitted = [numbers_line(results)] if results.critical_variance is not None else []
+    fitted = [numbers_line(results)] if results.determined is not None else []
     # The verdict has the warnings that nothing has converged, and that the points do not determine the transition.
-    warnings = [f"warning: {line}" for line in results.warnings if _sentence(line) not in sentence]
+    said = sentence.casefold()
+    warnings = [f"warning: {line}" for line in results.warnings if _sentence(line).casefold() not in said]
     return "\n".join([sentence, *fitted, *warnings])
 
 
@@ -42,8 +43,8 @@ def numbers_line(results: Results) -> str:
 
     It is in units of what the user has varied, as in the verdict, if that is no column of the table.
     """
-    if results.critical_variance is None:
-        return f"no critical variance: {results.reason}"
+    if results.determined is None:
+        return f"no critical variance: {results.why_undetermined}"
     swept = _swept(results)
     low, high = ("open" if edge is None else swept.at(edge) for edge in results.ci95)
     order = f"order {results.order.value}" if results.order.value else "order not determined"

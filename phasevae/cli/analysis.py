@@ -158,7 +158,7 @@ def bracket(
     write_table(output, compared, provenance_record(output, "bracket", inputs))
     if summary is not None:
         write_json(summary, {**asdict(result), "provenance": provenance_record(summary, "bracket", inputs)})
-    values = (result.first.critical_variance, result.second.critical_variance)
+    values = (result.first.determined, result.second.determined)
     shown = " and ".join("none" if value is None else f"{value:.6g}" for value in values)
     points = counted(result.n_points, "point")
     print(f"{output}: {result.n_disagree} of {points} disagree; critical variance {shown}")
@@ -166,7 +166,7 @@ def bracket(
         if fitted.critical_variance is None:
             why = "; ".join(text for text in (fitted.reason, fitted.advice) if text is not None)
             print(f"{path}: no critical variance: {why}")
-        elif fitted.ci95 == [None, None]:
+        elif fitted.is_open:
             print(f"{path}: {open_interval(fitted.advice)}")
 
 

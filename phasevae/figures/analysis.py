@@ -52,7 +52,7 @@ _SCALED = {
 
 def exponents(sweep: pd.DataFrame, fit: Analysis) -> Figure:
     """Draw KL, decoder amplitude and ELBO gap against t = 1 - x / c on logarithmic axes, with their exponents."""
-    measured, c = quantities(sweep), fit.critical_variance
+    measured, c = quantities(sweep), fit.determined
     figure = figure_of(3.0)
     axes = figure.subplots()
     axes.set(
@@ -62,7 +62,7 @@ def exponents(sweep: pd.DataFrame, fit: Analysis) -> Figure:
         ylabel=f"order parameters\n(nats; amplitude in {'its units' if fit.abscissa == BETA else 'units of data'})",
     )
     if c is None:
-        say_why_not(axes, "fit", fit.reason)
+        say_why_not(axes, "fit", fit.why_undetermined)
         return figure
     for name, (quantity, color, marker, share) in _SCALED.items():
         points = measured["amplitude2" if name == "amplitude" else name]

@@ -49,7 +49,7 @@ def bracketing(bracketing: pd.DataFrame, bracketing_summary: BracketingSummary, 
     for name in SWEEPS:
         color, marker, line = LOOKS[name]
         sweep = getattr(bracketing_summary, name)
-        label, critical = LABELS.get(sweep.schedule, f"{name} sweep"), sweep.critical_variance
+        label, critical = LABELS.get(sweep.schedule, f"{name} sweep"), sweep.determined
         if critical is not None:
             label += rf": ${critical_symbol(bracketing_summary)} = {critical:.4g}$"
             top.axvline(critical, color=color, linestyle=line, linewidth=0.8, zorder=1)

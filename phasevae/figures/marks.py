@@ -277,9 +277,9 @@ def mark_prediction(axes: Axes, spectrum: Spectrum, label: str | None = r"predic
 
 def mark_fit(axes: Axes, fit: CriticalPoint) -> None:
     """Draw the 95 % interval of the fitted critical point as a band, or the reason why there is none as title."""
-    critical = fit.critical_variance
+    critical = fit.determined
     if critical is None:
-        say_why_not(axes, "fit", fit.reason)
+        say_why_not(axes, "fit", fit.why_undetermined)
         return
     left, right = axes.get_xlim()
     low, high = (edge if edge is not None else end for edge, end in zip(fit.ci95, (left, right), strict=True))

@@ -190,7 +190,7 @@ def kl(sweep: pd.DataFrame, dimensions: pd.DataFrame, fit: CriticalPoint, spectr
         # Lines of the outer axes pass below the numbers.
         for label in (*panel.get_xticklabels(), *panel.get_yticklabels()):
             label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.4})
-    for panel in panels if fit.critical_variance is not None else panels[:1]:
+    for panel in panels if fit.determined is not None else panels[:1]:
         mark_fit(panel, fit)
     axes.set(xlabel=x_label(sweep), ylabel="KL divergence (nats)")
     legend(figure, axes, 2)

@@ -11,6 +11,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+from phasevae.analysis.records import is_open
 from phasevae.artifacts.environment import environment
 from phasevae.artifacts.files import file_sha256, read_json, replacing
 from phasevae.errors import InputError
@@ -101,7 +102,8 @@ def _described(folder: Path) -> str:
     for path in sorted(folder.glob("*/fit.json")):
         fit = read_json(path, ("critical_variance", "predicted"), "fit")
         predicted = (fit["predicted"] or {}).get("critical_variance")
-        sentences.append(f"{path.parent.name}: critical variance {fit['critical_variance']}, predicted {predicted}")
+        fitted = "not determined" if is_open(fit.get("ci95")) else fit["critical_variance"]
+        sentences.append(f"{path.parent.name}: critical variance {fitted}, predicted {predicted}")
     return "; ".join(sentences) or "Results of phasevae"
 
 

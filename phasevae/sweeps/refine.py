@@ -39,7 +39,10 @@ class Transition:
 
 
 def transitions(fit: Mapping[str, Any], limit: int) -> list[Transition]:
-    """Return the largest thresholds of a fit in descending order; none if the fit has no critical variance.
+    """Return the largest thresholds of a fit in descending order.
+
+    There are none if the fit has no critical variance, or if its interval is open on both sides: its points do not
+    determine it, and points around it could miss the transition.
 
     Eigenvalues of the cascade that lie in the interval of the critical variance, or within FINEST_STEP of the threshold
     above them, are the same transition.
@@ -60,7 +63,9 @@ def transitions(fit: Mapping[str, Any], limit: int) -> list[Transition]:
         return []
     critical = float(fit["critical_variance"])
     edges = [abs(edge - critical) for edge in fit["ci95"] if edge is not None]
-    thresholds = [Transition(critical, max(edges, default=None))]
+    if not edges:
+        return []
+    thresholds = [Transition(critical, max(edges))]
     lowest = critical - (thresholds[0].half_width or 0.0)
     for eigenvalue in sorted(_smaller_eigenvalues(fit), reverse=True):
         if eigenvalue < lowest * (1 - FINEST_STEP):

@@ -6,9 +6,10 @@ import forked
 import numpy as np
 import pandas as pd
 import pytest
-from gaussian_sweeps import spectrum_of
+from gaussian_sweeps import gaussian_sweep, spectrum_of
 
 from phasevae.analysis.bracketing import compare_bracketing, summarise_bracketing
+from phasevae.analysis.records import OPEN
 from phasevae.analysis.sweep_table import SD_ABSOLUTE, SD_RELATIVE
 from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table, write_table
@@ -115,6 +116,34 @@ def test_a_sweep_without_transition_leaves_no_bracket():
     assert summary.bracket is None and summary.holds_prediction is None
     assert summary.second.critical_variance is None and summary.second.reason
     assert "predicts the transition at sigma2 = 1, but points below it are collapsed" in summary.second.advice
+
+
+def undetermined_sweeps():
+    """The second sweep is four noisy points whose fit has an interval that is open on both sides."""
+    grid = [0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2]
+    first, second = (
+        table.assign(elbo=table["elbo_gap"], elbo_gap_standard_error=1e-3)
+        for table in (gaussian_sweep(0, grid=grid), gaussian_sweep(None, grid=[0.6, 0.8, 1.0, 1.2]))
+    )
+    return first, second.assign(kl=[0.423, 0.0, 0.034, 0.0])
+
+
+def test_an_open_interval_gives_no_bracket_and_confirms_no_prediction():
+    first, second = undetermined_sweeps()
+    spectrum = spectrum_of()
+    summary = summarise_bracketing(compare_bracketing(first, second, spectrum), first, second, spectrum, 4)
+    assert summary.second.is_open and not summary.first.is_open
+    assert summary.bracket is None and summary.holds_prediction is None
+
+
+def test_the_command_says_that_an_interval_is_open(tmp_path, capsys):
+    paths = [tmp_path / f"{name}.csv" for name in ("first", "second")]
+    for path, table in zip(paths, undetermined_sweeps(), strict=True):
+        write_table(path, table.assign(n_latent=4))
+    write_spectrum(tmp_path / "spectrum.json", spectrum_of())
+    bracket(*paths, tmp_path / "spectrum.json", tmp_path / "bracketing.csv")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(" and none") and second.startswith(f"{paths[1]}: {OPEN}; add points around")
 
 
 def test_the_command_says_why_there_is_no_critical_variance(tmp_path, capsys):

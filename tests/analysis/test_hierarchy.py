@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from hierarchy_sweeps import hierarchy_sweep
 
 from phasevae.analysis.hierarchy import Boundary, Phase, measure_phases
 from phasevae.analysis.pipeline import Analysis, analyse
-from phasevae.analysis.records import from_json
+from phasevae.analysis.records import OPEN, from_json
 from phasevae.analysis.sweep_table import level_1
 from phasevae.analysis.verdict import verdict
 
@@ -97,6 +97,15 @@ def test_a_learned_variance_is_fitted_where_it_has_an_optimum():
     sentence = verdict(fit)
     assert "11 of 11 with beta_top above beta; the others have no single optimum" in sentence
     assert "At beta_top = 8 level 1 is collapsed from beta = " in sentence and "predicts 4" in sentence
+
+
+def test_the_warning_of_an_open_interval_is_printed_once():
+    sweep = hierarchy_sweep(EIGENVALUES, [0.5, 1.0, 1.5, 2.5, 3.0, 3.5, 4.5, 5.0, 9.0], [0.5, 8.0], None)
+    fit = analyse(sweep, spectrum_of(EIGENVALUES), 2)
+    advice = "add points"
+    fit = replace(fit, ci95=[None, None], advice=advice, warnings=[f"{OPEN}; {advice}"])
+    assert fit.hierarchy is not None and f"At beta_top = 8: {OPEN}; {advice}." in str(fit)
+    assert str(fit).count("open on both sides") == 1
 
 
 def test_nothing_is_fitted_where_no_point_has_an_optimum():

@@ -8,7 +8,7 @@ from gaussian_sweeps import gaussian_sweep, spectrum_of
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted, fit_critical_point
 from phasevae.analysis.pipeline import analyse
 from phasevae.analysis.sweep_table import SweptQuantity
-from phasevae.analysis.verdict import verdict
+from phasevae.analysis.verdict import numbers_line, verdict
 
 
 def test_a_sweep_through_the_transition():
@@ -113,8 +113,11 @@ def test_a_fit_whose_interval_is_open_on_both_sides_is_no_result():
         f"T{warning[1:]}; {advice}. The best fit has it at beta * sigma2 = {fit.critical_variance:.4g}."
     )
     assert str(fit).count("open on both sides") == 1 and "Every latent is collapsed from" not in str(fit)
+    assert str(fit) == verdict(fit) and numbers_line(fit) == f"no critical variance: {warning}"
+    assert fit.exponents.reason == warning
     known = analyse(gaussian_sweep(seed=0), spectrum_of(), 4)
-    assert known.advice is None and not any("open" in line for line in known.warnings)
+    assert known.determined == known.critical_variance and known.advice is None
+    assert not any("open" in line for line in known.warnings)
 
 
 def test_an_open_fit_is_in_the_quantity_that_the_user_varied():

@@ -8,6 +8,7 @@ import pytest
 from figure_inputs import EIGENVALUES, labels, make_inputs
 from gaussian_sweeps import spectrum_of
 
+from phasevae.analysis.records import OPEN
 from phasevae.analysis.slowing import SlowingExponent
 from phasevae.figures.labels import plain_log_ticks
 from phasevae.figures.marks import figure_of
@@ -75,6 +76,24 @@ def test_the_cascade_shows_the_critical_point_of_the_whole_kl_too():
     (place,) = shown["from the total KL (figure kl)"].get_ydata()
     assert place == pytest.approx(100 * inputs["fit"].critical_variance / EIGENVALUES[0] - 100)
     assert "from the KL of one mode" in labels(figure)
+
+
+@pytest.mark.parametrize("name", ["kl", "kl_derivatives", "exponents"])
+def test_a_critical_point_that_is_open_on_both_sides_is_not_drawn(name):
+    inputs = make_inputs()
+    known = render_figure(name, **inputs)
+    fit = replace(inputs["fit"], ci95=[None, None])
+    figure = render_figure(name, **inputs | {"fit": fit})
+    assert figure.axes[0].get_title() == f"no fit: {OPEN}" != known.axes[0].get_title()
+    assert not any("(95 %)" in text for text in labels(figure))
+
+
+def test_a_bracketing_sweep_that_is_open_on_both_sides_has_no_line():
+    inputs = make_inputs()
+    summary = inputs["bracketing_summary"]
+    opened = replace(summary, second=replace(summary.second, ci95=[None, None]))
+    figure = render_figure("bracketing", **inputs | {"bracketing_summary": opened})
+    assert [sum("= " in text for text in labels(f)) for f in (render_figure("bracketing", **inputs), figure)] == [2, 1]
 
 
 def test_a_threshold_that_is_open_on_a_side_is_left_out_of_the_cascade():

@@ -92,7 +92,7 @@ def test_an_estimate_that_moves_a_little_keeps_most_points(x, shift):
 def test_transitions_of_a_fit():
     thresholds = transitions(fit_of(1.0, [0.98, 1.01], [0.99, 0.8, 0.7999, 0.5]), limit=4)
     assert thresholds == [Transition(1.0, pytest.approx(0.02)), Transition(0.8, None), Transition(0.5, None)]
-    assert [transition.x for transition in transitions(fit_of(1.0, [None, None], [0.8, 0.5]), limit=2)] == [1.0, 0.8]
+    assert [transition.x for transition in transitions(fit_of(1.0, [None, 1.1], [0.8, 0.5]), limit=2)] == [1.0, 0.8]
     assert transitions(fit_of(1.0, [None, 1.2]), limit=1) == [Transition(1.0, pytest.approx(0.2))]
 
 
@@ -100,6 +100,10 @@ def test_a_sweep_without_transition_has_nothing_to_refine():
     fit = {"critical_variance": None, "ci95": None, "models": {}, "reason": "all collapsed"}
     assert transitions(fit, limit=4) == []
     assert refined_values([], [0.5, 1.0]) == []
+
+
+def test_nothing_is_added_around_a_transition_that_the_points_do_not_determine():
+    assert transitions(fit_of(1.0, [None, None], [0.8, 0.5]), limit=2) == []
 
 
 def test_a_fit_without_its_keys_is_refused():

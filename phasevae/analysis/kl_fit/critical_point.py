@@ -24,7 +24,7 @@ from phasevae.analysis.kl_fit.fit import (
 )
 from phasevae.analysis.kl_fit.forms import NAMES, SINGLE_MODE
 from phasevae.analysis.kl_fit.profile_likelihood import slope_below
-from phasevae.analysis.records import Estimate, Interval
+from phasevae.analysis.records import Estimate, FittedVariance, Interval
 from phasevae.analysis.sweep_table import (
     BETA_SIGMA2,
     SweptQuantity,
@@ -79,8 +79,8 @@ class Predicted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CriticalPoint:
-    """The fitted critical variance of a sweep, None with the `reason` where the points do not determine it."""
+class CriticalPoint(FittedVariance):
+    """The fitted critical variance of a sweep, None with the `reason` where no form can be fitted."""
 
     critical_variance: float | None = None
     ci95: Interval | None = None
@@ -103,11 +103,6 @@ class CriticalPoint:
     reason: str | None = None
     advice: str | None = None  # which points to add or window to choose, if that would determine a critical variance
     model_reason: str | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a critical variance that its points do not determine: no side of the interval is known."""
-        return self.critical_variance is not None and self.ci95 == [None, None]
 
 
 def fit_critical_point(
