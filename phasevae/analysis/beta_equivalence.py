@@ -20,7 +20,6 @@ from phasevae.analysis.sweep_table import (
     SweptQuantity,
     abscissa,
     seed_means,
-    swept_quantity,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def fixed_parameter_curves(sweep: pd.DataFrame) -> list[Curve]:
     return curves
 
 
-def compare_sweeps(sweep: pd.DataFrame, swept: SweptQuantity | None = None) -> BetaEquivalence | None:
+def compare_sweeps(sweep: pd.DataFrame, swept: SweptQuantity = SweptQuantity()) -> BetaEquivalence | None:
     """Test whether the sweeps in a table agree in KL(beta * sigma2). None for a table of one beta.
 
     The longest sweep is the reference: its seed means, interpolated linearly in ln x, are compared with the points of
@@ -94,12 +93,12 @@ def compare_sweeps(sweep: pd.DataFrame, swept: SweptQuantity | None = None) -> B
     sweep
         Sweep table.
     swept
-        The quantity that was varied, for the reason; by default the column that varies.
+        The quantity that was varied, for the reason.
     """
     if sweep["beta"].nunique() < 2:
         return None
     curves = fixed_parameter_curves(sweep)
-    reason = f"no two sweeps share {MIN_COMMON} values of {(swept or swept_quantity(sweep)).name}"
+    reason = f"no two sweeps share {swept.counted(MIN_COMMON)}"
     if not curves:
         return BetaEquivalence(None, [], None, reason)
     reference = max(curves, key=lambda curve: curve.x.size)

@@ -26,7 +26,7 @@ class ClassThresholds:
 
 
 def fit_conditions(
-    dimensions: pd.DataFrame, spectrum: Spectrum, n_latent: int | None = None, swept: SweptQuantity | None = None
+    dimensions: pd.DataFrame, spectrum: Spectrum, n_latent: int | None = None, swept: SweptQuantity = SweptQuantity()
 ) -> list[ClassThresholds]:
     """Fit the thresholds of each class of a condition.
 

@@ -10,7 +10,6 @@ from phasevae.analysis.records import OPEN
 from phasevae.analysis.sweep_table import ACTIVE_AGAIN, COLLAPSED_KL, CRITICAL_WIDTH, MIN_POINTS, Points
 from phasevae.spectrum.spectrum import Spectrum
 from phasevae.theory.ppca import ACTIVE_KL
-from phasevae.wording import counted
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ def undetermined(known: Known) -> tuple[str, str | None] | None:
     they can."""
     points = known.points
     if points.x.size < MIN_POINTS:
-        return f"{counted(points.x.size, 'value')} of {points.swept.name}, needs {MIN_POINTS}", points_wanted(known)
+        return f"{points.swept.counted(points.x.size)}, needs {MIN_POINTS}", points_wanted(known)
     if points.kl.max() < ACTIVE_KL:
         return f"all collapsed: KL is below {ACTIVE_KL} nats at every point", points_wanted(known)
     if points.kl.min() > COLLAPSED_KL:

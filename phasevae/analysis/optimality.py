@@ -96,7 +96,9 @@ def _places(sweep: pd.DataFrame, chosen: NDArray) -> dict[str, list[float]]:
 def _named(places: Convergence | Consistency, swept: SweptQuantity | None) -> str:
     """Name some places by the column that varies, or by what the user calls it."""
     key = "beta" if places.beta else "sigma2"
-    swept = swept or SweptQuantity(key)
+    # The places are values of that column, not of the abscissa.
+    if swept is None or swept.is_column:
+        swept = SweptQuantity(key)
     values = [swept.at(value) for value in getattr(places, key)]
     return f"{swept.name} = " + ", ".join(values[:MOST_NAMED]) + (", ..." if len(values) > MOST_NAMED else "")
 
@@ -130,7 +132,7 @@ def convergence_warning(convergence: Convergence, swept: SweptQuantity | None = 
     convergence
         Summary of the sweep.
     swept
-        What the user calls the quantity that was varied, if it is no column of the table.
+        The quantity that was varied; by default, and where it is a column of the table, the column's name is used.
     """
     n_unconverged, n_left_out = convergence.n_unconverged, convergence.n_left_out
     if not n_unconverged:

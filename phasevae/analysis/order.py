@@ -19,8 +19,7 @@ from phasevae.analysis.kl_fit.fit import FormFit, second_eigenvalue
 from phasevae.analysis.kl_fit.profile_likelihood import chi2_bound
 from phasevae.analysis.least_squares import solve_unconstrained
 from phasevae.analysis.records import Estimate
-from phasevae.analysis.sweep_table import COLLAPSED_KL, Points, abscissa, seed_means, swept_quantity
-from phasevae.wording import counted
+from phasevae.analysis.sweep_table import COLLAPSED_KL, Points, abscissa, seed_means
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +108,7 @@ def transition_order(sweep: pd.DataFrame, spectrum: Spectrum | None, fit: Critic
     fit
         Fitted critical point of the sweep.
     """
-    points, swept = quantities(sweep), fit.swept or swept_quantity(sweep)
+    points = quantities(sweep)
     edges = transition_edges(points["kl"], fit)
     if edges is None:
         return Order(None, fit.reason or "no transition in the sweep")
@@ -118,8 +117,7 @@ def transition_order(sweep: pd.DataFrame, spectrum: Spectrum | None, fit: Critic
     below = int(np.sum(kl.x < np.mean(edges)))
     above = kl.x.size - below
     if below < 3 or above < 1:
-        values = counted(below, f"value of {swept.name}", f"values of {swept.name}")
-        counts = f"{values} below the transition in the single-mode window and {above} above it"
+        counts = f"{fit.varied.counted(below)} below the transition in the single-mode window and {above} above it"
         return Order(None, f"{counts}, needs 3 and 1")
     c = np.linspace(*edges, N_CANDIDATES)
     degree = 2 if below >= 5 else 1

@@ -78,8 +78,7 @@ def analyse(
     converged_only
         Leave out the points that are not known to have converged.
     swept
-        What the user calls the quantity that was varied, if it is no column of the table: advice and warnings are in
-        its units.
+        What the user calls the quantity that was varied, if it is no column of the table: all text is in its units.
 
     Raises
     ------
@@ -89,7 +88,7 @@ def analyse(
     for table, name in ((dimensions, "dimensions"), (histories, "histories")):
         if table is not None:
             check_belongs(table, name, sweep)
-    spectrum = spectrum_of_sweep(spectrum, sweep)
+    spectrum, swept = spectrum_of_sweep(spectrum, sweep), swept or swept_quantity(level_1(sweep))
     beta_top = phases = None
     if "beta_top" in sweep:
         chosen = converged_points(sweep) if converged_only else sweep
@@ -130,7 +129,7 @@ def analyse(
         **(vars(point) | {"warnings": point.warnings + warnings}),
         convergence=convergence,
         consistency=consistency,
-        order=_with_hysteresis(order, hysteresis.measured, swept or swept_quantity(sweep)),
+        order=_with_hysteresis(order, hysteresis.measured, swept),
         exponents=exponents,
         cascade=cascade,
         residual=Branches([], CASCADE_REASON) if conditions else fit_branches(sweep, cascade),
@@ -144,7 +143,7 @@ def analyse(
 
 
 def _phases_alone(
-    sweep: pd.DataFrame, phases: Phases, reason: str, convergence: Convergence, swept: SweptQuantity | None
+    sweep: pd.DataFrame, phases: Phases, reason: str, convergence: Convergence, swept: SweptQuantity
 ) -> Analysis:
     """The analysis of a hierarchy to which the curves of an ordinary VAE cannot be fitted.
 
@@ -153,7 +152,7 @@ def _phases_alone(
     sweep
         The points that count.
     phases, reason, convergence, swept
-        What is known of them, why they are not fitted, and what the user calls the quantity that was varied.
+        What is known of them, why they are not fitted, and the quantity that was varied.
     """
     point, consistency = not_fitted(sweep, reason), optimality_summary(sweep)
     warnings = (convergence_warning(convergence, swept), optimality_warning(consistency, swept))

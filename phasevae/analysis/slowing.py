@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from phasevae.analysis.kl_fit.profile_likelihood import LEVEL
 from phasevae.analysis.records import Estimate
-from phasevae.analysis.sweep_table import IDENTITY, SweptQuantity, swept_quantity
-from phasevae.wording import counted
+from phasevae.analysis.sweep_table import IDENTITY, SweptQuantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +48,7 @@ class Slowing:
     reason: str | None = None
 
 
-def fit_slowing(histories: pd.DataFrame, critical: float | None, swept: SweptQuantity | None = None) -> Slowing:
+def fit_slowing(histories: pd.DataFrame, critical: float | None, swept: SweptQuantity = SweptQuantity()) -> Slowing:
     """Fit the relaxation time of each point after its sigma2 stopped rising, and the exponent of |ln(x / c)|.
 
     The exponent is that of least squares of the logarithms.
@@ -61,7 +60,7 @@ def fit_slowing(histories: pd.DataFrame, critical: float | None, swept: SweptQua
     critical
         Fitted critical point c.
     swept
-        The quantity that was varied, for the reason; by default the column that varies.
+        The quantity that was varied, for the reason.
     """
     if critical is None:
         return Slowing(reason="no critical variance is fitted")
@@ -77,9 +76,8 @@ def fit_slowing(histories: pd.DataFrame, critical: float | None, swept: SweptQua
     distance = np.abs(np.log(x / critical))
     use = distance > 0
     if np.unique(x[use]).size < MIN_POINTS:
-        name, n = (swept or swept_quantity(histories)).name, np.unique(x[use]).size
-        settle = f"{counted(n, f'value of {name}', f'values of {name}')} {'settles' if n == 1 else 'settle'} visibly"
-        reason = f"{settle}, needs {MIN_POINTS}"
+        n = np.unique(x[use]).size
+        reason = f"{swept.counted(n)} {'settles' if n == 1 else 'settle'} visibly, needs {MIN_POINTS}"
         return Slowing(x.tolist(), tau.tolist(), reason=reason)
     return Slowing(x.tolist(), tau.tolist(), _exponent(distance[use], tau[use], (x > critical)[use]))
 

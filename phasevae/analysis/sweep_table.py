@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.errors import InputError
+from phasevae.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,15 @@ class SweptQuantity:
     def at(self, x: float, digits: int = 6) -> str:
         """Return an abscissa as a value of this quantity, with some significant digits."""
         return f"{x / self.unit:.{digits}g}"
+
+    def counted(self, n: int) -> str:
+        """Return a number of values of this quantity as text: 1 value of sigma2, 3 values of sigma2."""
+        return counted(n, f"value of {self.name}", f"values of {self.name}")
+
+    @property
+    def is_column(self) -> bool:
+        """Whether it is a column of the table or their product, and no quantity that the user has named."""
+        return self.name in ("sigma2", BETA, BETA_SIGMA2)
 
 
 @dataclass(frozen=True)

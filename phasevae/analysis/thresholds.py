@@ -29,7 +29,6 @@ from phasevae.analysis.sweep_table import (
     Points,
     SweptQuantity,
     seed_means,
-    swept_quantity,
     weighted,
 )
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
@@ -90,7 +89,7 @@ def fit_thresholds(
     dimensions: pd.DataFrame,
     spectrum: Spectrum | None = None,
     n_latent: int | None = None,
-    swept: SweptQuantity | None = None,
+    swept: SweptQuantity = SweptQuantity(),
 ) -> Thresholds:
     """Fit the threshold of each mode with its 95 % interval, and count the active modes at each point.
 
@@ -105,7 +104,7 @@ def fit_thresholds(
     n_latent
         Number of latents of the networks; taken from the table if not given.
     swept
-        The quantity that was varied, for the reasons; by default the column that varies.
+        The quantity that was varied, for the reasons.
     """
     if "mean_eigenvalue" not in dimensions:
         return Thresholds([], None, "dimensions: column 'mean_eigenvalue' is missing; collect the points again")
@@ -113,7 +112,7 @@ def fit_thresholds(
     eigenvalues = None if spectrum is None or spectrum.is_bound else spectrum.eigenvalues
     gaussian = spectrum is None or looks_gaussian(spectrum)
     lower = 0.0 if eigenvalues is None else ppca_exact_above(eigenvalues, n_latent or kl.shape[1])
-    exact, name = x >= lower, (swept or swept_quantity(dimensions)).name
+    exact = x >= lower
     modes = []
     for j in range(kl.shape[1]):
         predicted, following = (
@@ -122,7 +121,7 @@ def fit_thresholds(
         alone_above = None
         if not gaussian:
             alone_above = _alone_above(x[exact], kl[exact, j + 1 : j + 2], following)
-        modes.append(_fit_mode(j + 1, x[exact], kl[exact, j], alone_above, predicted, name))
+        modes.append(_fit_mode(j + 1, x[exact], kl[exact, j], alone_above, predicted, swept.name))
     active = (kl > SD_CRITICAL).sum(1)
     steps = None
     if eigenvalues is not None:

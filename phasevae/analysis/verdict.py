@@ -7,7 +7,7 @@ from phasevae.analysis.hierarchy import Phases
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted
 from phasevae.analysis.optimality import convergence_warning
 from phasevae.analysis.results import Results
-from phasevae.analysis.sweep_table import SweptQuantity
+from phasevae.analysis.sweep_table import BETA, BETA_SIGMA2, SweptQuantity
 from phasevae.sweeps.settings import GAUSSIAN
 from phasevae.wording import counted
 
@@ -18,6 +18,9 @@ _ACTIVE = {
     (False, False): ("neither level", "is"),
 }
 """Who is active in each phase of a hierarchy."""
+
+_COLUMNS = {"sigma2": "variance", BETA_SIGMA2: "variance", BETA: "KL weight"}
+"""What the line of numbers calls the columns of a sweep, and their product."""
 
 
 def verdict(point: CriticalPoint) -> str:
@@ -41,16 +44,15 @@ def as_text(results: Results) -> str:
 def numbers_line(results: Results) -> str:
     """Return the critical variance with its interval, the form that gave it and the order, or why there is none.
 
-    It is in units of what the user has varied, as in the verdict, if that is no column of the table.
+    It is in units of what was varied, as in the verdict.
     """
     if results.determined is None:
         return f"no critical variance: {results.why_undetermined}"
-    swept = _swept(results)
+    swept = results.varied
     low, high = ("open" if edge is None else swept.at(edge) for edge in results.ci95)
     order = f"order {results.order.value}" if results.order.value else "order not determined"
-    what = "critical variance" if results.likelihood == GAUSSIAN else "critical KL weight"
-    what = f"critical {results.swept.name}" if results.swept else what
-    return f"{what} {swept.at(results.critical_variance)} [{low}, {high}], {results.model}, {order}"
+    fitted = f"{_COLUMNS.get(swept.name, swept.name)} {swept.at(results.critical_variance)} [{low}, {high}]"
+    return f"critical {fitted}, {results.model}, {order}"
 
 
 def _unconverged(point: CriticalPoint) -> str:
@@ -59,7 +61,7 @@ def _unconverged(point: CriticalPoint) -> str:
         return ""
     if not point.convergence.none_has_converged:
         return ""
-    line = convergence_warning(point.convergence, point.swept)
+    line = convergence_warning(point.convergence)
     return _sentence(line)
 
 
@@ -82,7 +84,7 @@ def _result(point: CriticalPoint) -> str:
 
 def _undetermined(point: CriticalPoint) -> str:
     """What is known of a fit whose interval is open on both sides: its best value is no result."""
-    swept = _swept(point)
+    swept = point.varied
     best = f"The best fit has it at {swept.name} = {swept.at(point.critical_variance, 4)}."
     return f"{_sentence(open_interval(point.advice))} {best}"
 
@@ -92,14 +94,10 @@ def _advice(point: CriticalPoint) -> str:
 
 
 def _place(point: CriticalPoint) -> str:
-    swept = _swept(point)
+    swept = point.varied
     low, high = (None if edge is None else swept.at(edge, 4) for edge in point.ci95)
     interval = f"{low} to {high}" if low and high else f"above {low}" if low else f"below {high}"
     return f"{swept.name} = {swept.at(point.critical_variance, 4)} on (95 % interval {interval})"
-
-
-def _swept(point: CriticalPoint) -> SweptQuantity:
-    return point.swept or SweptQuantity(point.abscissa)
 
 
 def _of_hierarchy(point: Results, found: Phases) -> str:
@@ -130,12 +128,12 @@ def _compared(point: CriticalPoint) -> str:
     if predicted is None:
         return ""
     if point.predicted.is_upper_bound:
-        return _bounds(point.predicted, _swept(point))
+        return _bounds(point.predicted, point.varied)
     low, high = point.ci95
     agrees = (low is None or low <= predicted) and (high is None or predicted <= high)
     relation = "within the interval" if agrees else f"{100 * (point.critical_variance / predicted - 1):+.2g} % off"
     of = "scores" if point.likelihood != GAUSSIAN else "data"
-    return f"The spectrum of the {of} predicts {_swept(point).at(predicted, 4)}: {relation}."
+    return f"The spectrum of the {of} predicts {point.varied.at(predicted, 4)}: {relation}."
 
 
 def _bounds(predicted: Predicted, swept: SweptQuantity) -> str:

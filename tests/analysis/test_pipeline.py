@@ -89,7 +89,8 @@ def test_reasons_name_what_the_user_varied():
     assert few.reason.startswith("0 values of weight below the transition in the single-mode window and 3 above it")
     assert fit_thresholds(dimensions, spectrum, 4, weight).modes[0].reason == "active at every weight"
     assert fit_slowing(settling_histories(), 1.0, weight).reason == "3 values of weight settle visibly, needs 5"
-    assert fit_slowing(settling_histories(), 1.0).reason == "3 values of sigma2 settle visibly, needs 5"
+    varied = analyse(gaussian_sweep(grid=[0.7, 0.8, 0.9, 1.1, 1.2]), spectrum, 4, histories=settling_histories())
+    assert varied.slowing.reason == "3 values of sigma2 settle visibly, needs 5"
     several = pd.concat([gaussian_sweep(0, grid=[x], beta=x) for x in (0.8, 0.9)])
     assert compare_sweeps(several, weight).reason == "no two sweeps share 3 values of weight"
 
@@ -125,7 +126,7 @@ def test_a_sweep_over_beta_agrees_with_one_over_sigma2():
     assert (other.fixed, other.value, other.n_points) == ("sigma2", 0.25, len(GRID[::2]))
     assert comparison.agrees is True
     few = pd.concat([gaussian_sweep(0, grid=[x], beta=x) for x in (0.8, 0.9)])
-    assert compare_sweeps(few).reason == "no two sweeps share 3 values of beta"
+    assert compare_sweeps(few).reason == "no two sweeps share 3 values of beta * sigma2"
 
 
 @pytest.mark.parametrize("above", [1.0, 3.0])

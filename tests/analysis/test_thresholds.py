@@ -24,7 +24,7 @@ def test_modes_without_a_threshold_say_why():
         rotated_dimensions(eigenvalues, np.arange(0.5, 0.97, 0.05), 3), spectrum_of(eigenvalues)
     )
     assert [mode.reason for mode in thresholds.modes] == [
-        "active at every sigma2",
+        "active at every beta * sigma2",
         None,
         "never active where theory is exact",
     ]

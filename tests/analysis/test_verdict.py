@@ -15,7 +15,7 @@ def test_a_sweep_through_the_transition():
     point = fit_critical_point(gaussian_sweep(seed=0), spectrum_of(), 4)
     sentence = verdict(point)
     low, high = (f"{edge:.4g}" for edge in point.ci95)
-    assert sentence.startswith(f"Every latent is collapsed from beta * sigma2 = {point.critical_variance:.4g} on")
+    assert sentence.startswith(f"Every latent is collapsed from sigma2 = {point.critical_variance:.4g} on")
     assert f"(95 % interval {low} to {high})" in sentence
     assert sentence.endswith("The spectrum of the data predicts 1: within the interval.")
 
@@ -109,15 +109,31 @@ def test_a_fit_whose_interval_is_open_on_both_sides_is_no_result():
     warning = "the points do not determine the critical variance: its 95 % interval is open on both sides"
     assert fit.critical_variance is not None and fit.ci95 == [None, None] and fit.is_open
     assert fit.advice == advice and f"{warning}; {advice}" in fit.warnings
-    assert verdict(fit) == (
-        f"T{warning[1:]}; {advice}. The best fit has it at beta * sigma2 = {fit.critical_variance:.4g}."
-    )
+    assert verdict(fit) == (f"T{warning[1:]}; {advice}. The best fit has it at sigma2 = {fit.critical_variance:.4g}.")
     assert str(fit).count("open on both sides") == 1 and "Every latent is collapsed from" not in str(fit)
     assert str(fit) == verdict(fit) and numbers_line(fit) == f"no critical variance: {warning}"
     assert fit.exponents.reason == warning
     known = analyse(gaussian_sweep(seed=0), spectrum_of(), 4)
     assert known.determined == known.critical_variance and known.advice is None
     assert not any("open" in line for line in known.warnings)
+
+
+def test_a_fixed_weight_is_divided_out_wherever_the_decoder_variance_is_named():
+    """With beta = 2 the transition at beta * sigma2 = 1 lies at sigma2 = 0.5."""
+    table = gaussian_sweep(None, grid=[0.6, 0.8, 1.0, 1.2], beta=2.0).assign(kl=[0.423, 0.0, 0.034, 0.0])
+    fit = analyse(table.assign(converged=[True, True, False, True]), spectrum_of(), 4)
+    assert "add points around sigma2 = 0.5 to 0.6; the spectrum predicts the transition at sigma2 = 0.5" in str(fit)
+    assert f"The best fit has it at sigma2 = {fit.critical_variance / 2:.4g}." in str(fit)
+    assert "1 of 4 points has not converged, sigma2 = 0.5: " in str(fit)
+    known = analyse(gaussian_sweep(seed=0, beta=2.0), spectrum_of(), 4)
+    assert f"critical variance {known.critical_variance / 2:.6g} [" in numbers_line(known)
+    assert "The spectrum of the data predicts 0.5: within the interval." in verdict(known)
+
+
+def test_a_fit_of_an_earlier_version_is_in_the_abscissa():
+    fit = replace(analyse(gaussian_sweep(seed=0, beta=2.0), spectrum_of(), 4), swept=None)
+    assert verdict(fit).startswith(f"Every latent is collapsed from beta * sigma2 = {fit.critical_variance:.4g} on")
+    assert numbers_line(fit).startswith(f"critical variance {fit.critical_variance:.6g} [")
 
 
 def test_an_open_fit_is_in_the_quantity_that_the_user_varied():

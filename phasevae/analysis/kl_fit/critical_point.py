@@ -97,12 +97,17 @@ class CriticalPoint(FittedVariance):
     n_points: int  # trained models
     n_seeds: int
     abscissa: str = BETA_SIGMA2
-    swept: SweptQuantity | None = None  # what the user has varied, if it is no column of the table
+    swept: SweptQuantity | None = None  # what was varied; None in a file of an earlier version
     likelihood: str = GAUSSIAN
     warnings: list[str] = field(default_factory=list)
     reason: str | None = None
     advice: str | None = None  # which points to add or window to choose, if that would determine a critical variance
     model_reason: str | None = None
+
+    @property
+    def varied(self) -> SweptQuantity:
+        """The quantity in which text gives an abscissa of the sweep."""
+        return self.swept or SweptQuantity(self.abscissa)
 
 
 def fit_critical_point(
@@ -128,7 +133,7 @@ def fit_critical_point(
     window
         Lowest and highest x of the single-mode forms, instead of the window that suits the data.
     swept
-        What the user calls the quantity that was varied, if it is no column of the table: advice is in its units.
+        The quantity that was varied, for the advice; by default the column that varies.
 
     Raises
     ------
@@ -144,7 +149,7 @@ def fit_critical_point(
             f"{points.x.min():g} to {points.x.max():g}"
         )
     reason, advice = undetermined(Known(points, spectrum)) or (None, None)
-    result = replace(not_fitted(sweep, reason, spectrum, advice), swept=swept)
+    result = replace(not_fitted(sweep, reason, spectrum, advice), swept=points.swept)
     if result.reason:
         return result
     n_modes = most_modes(sweep, n_latent)

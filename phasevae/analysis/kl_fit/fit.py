@@ -15,7 +15,6 @@ from phasevae.analysis.records import Interval
 from phasevae.analysis.sweep_table import COLLAPSED_KL, MIN_POINTS, Points, SweptQuantity, sweep_points, weighted
 from phasevae.theory.conditional import exact_above, thresholds
 from phasevae.theory.ppca import ACTIVE_KL
-from phasevae.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +131,7 @@ def _fit_cascade(known: Known, lowest: float, n_modes: int) -> FormFit:
     points = known.points.above(lowest)
     starts = _free_cascade(points, n_modes, known.spectrum)
     if not starts:
-        few = f"{counted(points.x.size, 'value')} of {points.swept.name}"
+        few = f"{points.swept.counted(points.x.size)}"
         reason = f"{few} where the pPCA curve is exact, needs {MIN_POINTS}"
         return FormFit(reason=reason, advice=wanted_above(known, lowest))
     n_modes = len(starts[0])
@@ -178,7 +177,7 @@ def fit_form(
     """
     n, known = points.x.size, known or Known(points)
     if n < n_parameters + 1:
-        reason = f"{counted(n, 'value')} of {points.swept.name} in the window, needs {n_parameters + 1}"
+        reason = f"{points.swept.counted(n)} in the window, needs {n_parameters + 1}"
         return FormFit(reason=reason, advice=points_wanted(known, points))
     if points.kl.max() < ACTIVE_KL:
         reason = f"all collapsed in the window: KL is below {ACTIVE_KL} nats"
