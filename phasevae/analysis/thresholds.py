@@ -121,7 +121,9 @@ def fit_thresholds(
         alone_above = None
         if not gaussian:
             alone_above = _alone_above(x[exact], kl[exact, j + 1 : j + 2], following)
-        modes.append(_fit_mode(j + 1, x[exact], kl[exact, j], alone_above, predicted, swept.name))
+        modes.append(
+            _fit_mode(j + 1, x[exact], kl[exact, j], alone_above=alone_above, predicted=predicted, name=swept.name)
+        )
     active = (kl > SD_CRITICAL).sum(1)
     steps = None
     if eigenvalues is not None:
@@ -130,20 +132,49 @@ def fit_thresholds(
 
 
 def _alone_above(x: NDArray, following_kl: NDArray, following: float | None) -> float:
-    """Return the x above which the following mode is collapsed: by its KL [n, at most 1], and by its eigenvalue."""
-    return float(max(x[(following_kl > SD_CRITICAL).any(1)].max(initial=0.0), following or 0.0))
+    """Return the x above which a mode is the last active one: the following mode is collapsed there.
+
+    That mode is active as far as its unbroken run of active points from the lowest x, and up to its eigenvalue. A
+    point that is active beyond a collapsed one has not converged, and does not decide what is fitted.
+
+    Parameters
+    ----------
+    x
+        Abscissae, ascending, [n].
+    following_kl
+        KL of the following mode, [n, 1] in nats; [n, 0] after the last mode.
+    following
+        Its eigenvalue, if known.
+    """
+    collapsed = ~(following_kl > SD_CRITICAL).any(1)
+    n_active = int(collapsed.argmax()) if collapsed.any() else x.size
+    return float(max(x[:n_active].max(initial=0.0), following or 0.0))
 
 
 def _fit_mode(
-    mode: int, x: NDArray, kl: NDArray, alone_above: float | None, predicted: float | None, swept: str
+    mode: int, x: NDArray, kl: NDArray, *, alone_above: float | None, predicted: float | None, name: str
 ) -> Mode:
-    """Hinge of one mode's KL: with the amplitude 1/2 of Gaussian data or, where `alone_above` is given, with a free
-    amplitude above it. `swept` is the name of the abscissa."""
+    """Fit the hinge of one mode's KL.
+
+    Parameters
+    ----------
+    mode
+        Its number, from 1.
+    x, kl
+        Abscissae, ascending, and its KL in nats, both [n].
+    alone_above
+        See `_alone_above`: the hinge has a free amplitude and is fitted above this x. None for Gaussian data, whose
+        amplitude is 1/2.
+    predicted
+        Its eigenvalue, if known.
+    name
+        Name of the quantity that was varied, for the reason.
+    """
     active = x[kl > SD_CRITICAL]
     if not active.size:
         return Mode(mode, None, None, None, 0, "never active where theory is exact", predicted, None)
     if active.max() == x.max():
-        return Mode(mode, None, None, None, 0, f"active at every {swept}", predicted, None)
+        return Mode(mode, None, None, None, 0, f"active at every {name}", predicted, None)
     near = x >= DEPTH * active.max()
     if alone_above is not None:
         # Two active points give the slope, and a fit takes more points than it has parameters.

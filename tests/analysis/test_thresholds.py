@@ -56,5 +56,10 @@ def test_a_mode_of_other_data_is_fitted_where_the_next_one_is_collapsed(skipped)
     # Without 0.94 and 0.96 the fit takes a point below 0.92, to have two active ones.
     assert first.threshold == pytest.approx(1.0, abs=0.02 if skipped else 2e-3) and contains(first, 1.0)
     assert second.threshold == pytest.approx(0.92, abs=5e-3) and contains(second, 0.92)
+    if not skipped:
+        # The second mode of one point far above its threshold has not collapsed: the first is fitted as before.
+        late = dimensions.copy()
+        late.loc[(late["sigma2"] == 0.98) & (late["latent"] == 1), "mean_eigenvalue"] = -np.expm1(-2 * 0.006)
+        assert fit_thresholds(late, spectrum, 2).modes[0] == first
     whole = fit_critical_point(sweep, spectrum, 2)
     assert whole.model == "log" and contains(whole, first.threshold) and contains(first, whole.critical_variance)
