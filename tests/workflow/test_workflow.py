@@ -232,20 +232,24 @@ def test_the_paper_is_planned_in_full(tmp_path):
     }
 
 
-def test_a_target_without_its_data_sets_says_what_to_add(tmp_path):
+@pytest.mark.parametrize("how", [("--dry-run",), ("--dry-run", "--verbose"), ()])
+def test_a_target_without_its_data_sets_says_what_to_add(how, tmp_path):
     shutil.copy(ROOT / "config.yaml", tmp_path)
-    result = snakemake(tmp_path, "--dry-run", "demo")
-    assert result.returncode != 0
-    assert "no data set synthetic or digits in the configuration; add --configfile config/demo.yaml" in result.stdout
+    line = "target demo: no data set synthetic or digits in the configuration; add --configfile config/demo.yaml"
+    assert_error_of_one_line(snakemake(tmp_path, *how, "demo"), line)
 
 
 def test_a_wrong_configuration_is_an_error_of_one_line(tmp_path):
-    result = snakemake(tmp_path, "--dry-run", *Run(tmp_path).configured(samples="1e6"))
-    assert result.returncode != 0
     line = "tiny.yaml: datasets.tiny.samples: '1e6', which YAML reads as text; write 1.0e+6"
-    (shown,) = (text for text in result.stdout.splitlines() if line in text)
-    assert shown.startswith("Error: ")
-    assert "common.smk" not in result.stdout and "Snakefile" not in result.stdout
+    assert_error_of_one_line(snakemake(tmp_path, "--dry-run", *Run(tmp_path).configured(samples="1e6")), line)
+
+
+def assert_error_of_one_line(result, line):
+    """The line is there, and nothing about where in the workflow the mistake was noticed."""
+    assert result.returncode != 0
+    assert line in result.stdout
+    assert "Traceback" not in result.stdout and "Wildcards" not in result.stdout
+    assert "common.smk" not in result.stdout
 
 
 def test_lint_finds_nothing():

@@ -10,7 +10,6 @@ import os
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import ApiError, WorkflowError
 from snakemake.logging import logger
 
 from phasevae import InputError
@@ -37,18 +36,18 @@ os.environ.update(PHASEVAE_PARENT=this_process())
 config.pop("verdicts", None)
 
 
-class ConfigError(ApiError):
-    """A mistake in the configuration. Snakemake prints errors of this base class as one line, without the place in a
-    Snakefile where they were raised, if it finds no traceback: the user's mistake is not in the Snakefile."""
-
-    __traceback__ = property(lambda self: None, lambda self, value: None)
+def end_with(mistake):
+    """End Snakemake with one line about a mistake of the user. To an exception Snakemake would add the place in a
+    Snakefile where it was raised, a traceback and wildcards, and the mistake is not there."""
+    logger.error(f"Error: {mistake}")
+    sys.exit(1)
 
 
 try:
     CONFIG = validate(config, " + ".join(dict.fromkeys(map(str, workflow.configfiles))) or "config")
     OUTPUTS = Outputs(CONFIG, {name: figure.needs for name, figure in FIGURES.items()})
 except InputError as error:
-    raise ConfigError(str(error)) from None
+    end_with(error)
 
 RESULTS = OUTPUTS.results
 DATASETS = OUTPUTS.datasets
@@ -96,7 +95,7 @@ def target(rule, *names, missing):
     def files(wildcards):
         absent = [name for name in names if name not in DATASETS]
         if absent:
-            raise WorkflowError(f"target {rule}: no data set {' or '.join(absent)} in the configuration; {missing}")
+            end_with(f"target {rule}: no data set {' or '.join(absent)} in the configuration; {missing}")
         listed = rules.manifest.output if set(names) == set(CONFIG["run"]) else []
         return [*trained(*names), *OUTPUTS.deliverables(*names), *listed]
 
