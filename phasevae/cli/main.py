@@ -93,7 +93,9 @@ class _Verb(TyperCommand):
                 must = message.removeprefix(_WRONG_VALUE).partition(",")[0].rstrip(".")
                 must = _IN_WORDS.get(must, must)
                 names = " / ".join(parameter.opts)
-                raise InputError(f"{names}: {_shown_value(parameter, given)}must be {must}") from None
+                value = self.make_parser(ctx).parse_args(args=given)[0].get(parameter.name)
+                shown = f"{value!r}, " if isinstance(value, str) else ""  # an option given several times has a list
+                raise InputError(f"{names}: {shown}must be {must}") from None
             arguments = [parameter.name for parameter in self.params if parameter.param_type_name == "argument"]
             # Only the error of an unknown or misused option has its name.
             option = getattr(error, "option_name", "")
@@ -104,19 +106,11 @@ class _Verb(TyperCommand):
 
 
 _WRONG_VALUE = "Input should be "
-"""How typer begins to say what a value must be, which leaves out the value."""
+"""How typer begins to say what a value must be, in the words of pydantic, which leave out the value. A version with
+other words shows its own message."""
 
 
 _IN_WORDS = {"a valid integer": "a whole number", "a valid number": "a number"}
-
-
-def _shown_value(parameter: Any, args: list[str]) -> str:
-    """The value that an option has among the arguments of a command, for a message; nothing for an argument."""
-    for name, following in zip(args, [*args[1:], ""], strict=True):
-        option, equals, value = name.partition("=")
-        if option in parameter.opts and option.startswith("-"):
-            return f"{(value if equals else following)!r}, "
-    return ""
 
 
 def _print_version(wanted: bool) -> None:
