@@ -38,6 +38,27 @@ def numbers(option: str, text: str | None, kind: type = float) -> list | None:
         raise InputError(f"{option}: {text!r}, must be numbers with commas between, such as 4,2,1") from None
 
 
+def names(option: str, text: str) -> list[str]:
+    """Read names separated by commas.
+
+    Parameters
+    ----------
+    option : str
+        Name of the option, for messages.
+    text : str
+        Its value. Spaces around a name do not count.
+
+    Raises
+    ------
+    InputError
+        If a name is empty.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise InputError(f"{option}: {text!r}, must be names with commas between, such as a,b")
+    return parts
+
+
 def json_object(option: str, text: str | None) -> dict[str, Any]:
     """Read a JSON object; None gives an empty one. `option` is the name of the option, for messages."""
     if text is None:

@@ -11,12 +11,18 @@ from typing import Annotated
 import typer
 
 from phasevae.artifacts.files import read_json, write_json
+from phasevae.cli.arguments import names
 from phasevae.cli.options import Json
 from phasevae.errors import InputError
 
 Results = Annotated[Path, typer.Argument(help="The results folder.")]
 Datasets = Annotated[str | None, typer.Option(help="Only these data sets, separated by commas.")]
 _SHOWN = 20
+
+
+def _asked_for(datasets: str | None) -> list[str]:
+    """The data sets that --datasets names; none without it, which means all."""
+    return [] if datasets is None else names("--datasets", datasets)
 
 
 def summary(folder: Results, datasets: Datasets = None) -> None:
@@ -28,16 +34,22 @@ def summary(folder: Results, datasets: Datasets = None) -> None:
     from phasevae.analysis.records import from_json
     from phasevae.analysis.verdict import as_text
 
-    names = datasets.split(",") if datasets else sorted(path.parent.name for path in folder.glob("*/fit.json"))
-    if not names:
-        raise InputError(f"{folder}: no data set has a fit.json, must be a folder of results")
-    for name in names:
+    asked = _asked_for(datasets)
+    shown = asked or sorted(path.parent.name for path in folder.glob("*/fit.json"))
+    if not shown:
+        instead = ""
+        if (folder / "fit.json").is_file():
+            named = folder if folder.name not in ("", "..") else folder.resolve()
+            instead = f": for this data set, phasevae summary {named.parent} --datasets {named.name}"
+        raise InputError(f"{folder}: no data set has a fit.json, must be a folder of results{instead}")
+    for name in shown:
         path = folder / name / "fit.json"
         verdict, *more = as_text(from_json(Analysis, read_json(path, kind="fit"), str(path))).splitlines()
         figures = path.parent / "figures"
         more += [f"figures: {figures}"] if figures.is_dir() else []
         print(f"{name}: {verdict}", *(f"    {line}" for line in more), sep="\n")
-    if (report := folder / "report.html").is_file():
+    # The report may be of other data sets than those asked for.
+    if not asked and (report := folder / "report.html").is_file():
         print(f"report: {report}")
 
 
@@ -54,7 +66,7 @@ def manifest(
     """
     from phasevae.provenance.manifest import MANIFEST, build_manifest
 
-    content = build_manifest(folder, datasets.split(",") if datasets else ())
+    content = build_manifest(folder, _asked_for(datasets))
     output = output or folder / MANIFEST
     write_json(output, content)
     print(f"{output}: {content['n_files']} files")

@@ -39,15 +39,38 @@ def test_the_verdict_and_the_warnings_of_each_data_set(results):
 
 
 def test_some_data_sets_are_asked_for(results):
+    """The report may be of others, so it is not named."""
+    (results / "report.html").touch()
     printed = succeed("summary", results, "--datasets", "short")
     assert printed.startswith("short: ") and "good" not in printed and "report" not in printed
+
+
+def test_spaces_between_the_names_of_data_sets_do_not_count(results):
+    printed = succeed("summary", results, "--datasets", "short, good")
+    assert printed.startswith("short: ") and "\ngood: " in printed
+    files = {}
+    for number, names in enumerate(("short,good", " short , good")):
+        path = results.parent / f"{number}.json"
+        succeed("manifest", results, "--datasets", names, "-o", path)
+        files[names] = read_json(path)["files"]
+    first, second = files.values()
+    assert first == second and first
+
+
+@pytest.mark.parametrize("verb", ["summary", "manifest"])
+@pytest.mark.parametrize("names", [",", "good,", "", "good, ,short"])
+def test_an_empty_name_of_a_data_set_is_refused(verb, names, results):
+    done = phasevae(verb, results, "--datasets", names)
+    assert done.returncode == 2
+    assert f"--datasets: {names!r}, must be names with commas between, such as a,b" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("results", "--datasets", "good,absent"), "results/absent/fit.json: no such file"),
-        (("results/good",), "results/good: no data set has a fit.json, must be a folder of results"),
+        (("results/good",), "must be a folder of results: for this data set, phasevae summary results --datasets good"),
+        (("results/logs",), "results/logs: no data set has a fit.json, must be a folder of results\n"),
         (("results/broken",), "results/broken/set/fit.json: "),
     ],
 )
@@ -59,9 +82,16 @@ def test_a_folder_without_usable_results_is_an_error_of_one_line(arguments, word
     assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_data_set_from_within_names_its_folder(results):
+    done = phasevae("summary", ".", folder=results / "good")
+    assert done.stderr.endswith(f"phasevae summary {results} --datasets good\n")
+
+
 @pytest.mark.parametrize(("target", "config"), [("demo", "config/demo.yaml"), ("paper", "config.yaml")])
 def test_make_ends_with_the_summary_of_its_data_sets(target, config):
     """Also where nothing is left to do: it is a command of its own."""
     printed = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True)
     names = ",".join(yaml.safe_load((ROOT / config).read_text(encoding="utf-8"))["run"])
-    assert printed.stdout.splitlines()[-1] == f".venv/bin/phasevae summary results --datasets {names}"
+    *_, last = (line for line in printed.stdout.splitlines() if not line.startswith("echo "))
+    assert last == f".venv/bin/phasevae summary results --datasets {names}"
+    assert ("echo" in printed.stdout.splitlines()[-1]) == ("--report results/report.html" in printed.stdout)
