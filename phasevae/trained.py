@@ -151,9 +151,10 @@ def _unusable(x: Tensor, row: int, column: int, same_columns: bool) -> str:
     """
     if bad := (~x[row].isfinite()).nonzero().tolist():
         column, same_columns = bad[0][0], True
-    place = f"row {row}" + (f", column {column}" if same_columns else "")
-    value = f"value {float(x[row, column]):g} at " if same_columns else ""
-    return f"x: {value}{place} (counted from 0), must be a finite number that the likelihood can have"
+    if not same_columns:
+        return f"x: row {row} (counted from 0), must have values that the likelihood can have"
+    value = f"value {float(x[row, column]):g} at row {row}, column {column}"
+    return f"x: {value} (counted from 0), must be a finite number that the likelihood can have"
 
 
 def save_model(

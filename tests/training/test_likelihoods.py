@@ -19,7 +19,7 @@ from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.rows import Batch
 from phasevae.stored import load
 from phasevae.sweeps.settings import Member, Settings
-from phasevae.trained import save_model
+from phasevae.trained import _unusable, save_model
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 from phasevae.training.vae_step import VAEStep
@@ -244,3 +244,8 @@ def test_rows_that_the_likelihood_cannot_have_are_named(tmp_path):
         place = rf"^x: value {shown} at row 1, column 2 \(counted from 0\), must be a finite number that the likelihood"
         with pytest.raises(InputError, match=place):
             load(tmp_path).encode(np.array([[1, 2, 3, 4], [1, 2, wrong, 1]], np.float32))
+
+
+def test_a_row_without_a_known_column_is_no_number():
+    words = "x: row 1 (counted from 0), must have values that the likelihood can have"
+    assert _unusable(torch.zeros(2, 4), 1, 9, same_columns=False) == words
