@@ -114,8 +114,9 @@ def assemble_spectrum(
     variance_proxy : float, optional
     """
     known_kurtosis = np.zeros(eigenvalues.size)
-    # At least -2 for any distribution, except for rounding.
-    known_kurtosis[: kurtosis.size] = np.maximum(np.nan_to_num(kurtosis), 0 if n < FEW_SAMPLES else -2)
+    # That of few samples is not determined, so we assume Gaussian data. That of more is at least -2, but for rounding.
+    least = 0.0 if n < FEW_SAMPLES else -2.0
+    known_kurtosis[: kurtosis.size] = np.maximum(np.nan_to_num(kurtosis), least)
     return Spectrum(
         eigenvalues=eigenvalues,
         standard_errors=eigenvalues * np.sqrt((2 + known_kurtosis) / n),

@@ -27,11 +27,21 @@ _REFINED = 4
 
 
 def variance_proxy_ratio(y: NDArray) -> float:
-    """Estimate P / lambda_1, at least 1, from principal components y [N, k]; the leading N_COMPONENTS are used.
+    """Estimate P / lambda_1 from the principal components of data.
 
     t is chosen on every other row, and P and lambda_1 are those of the remaining rows, so that t does not fit a few
-    extreme rows. The estimate is a lower bound up to the sampling error. It is 1 where its excess over 1 could be that
-    of Gaussian rows, within STANDARD_ERRORS, and for less than four or constant rows.
+    extreme rows. The estimate is a lower bound up to the sampling error.
+
+    Parameters
+    ----------
+    y : array [N, k]
+        Principal components; the leading N_COMPONENTS are used.
+
+    Returns
+    -------
+    float
+        1, or a ratio whose excess over 1 is significant: more than STANDARD_ERRORS of the standard errors that it has
+        for Gaussian rows. There is nothing in between. With less than four rows, or constant ones, it is 1.
     """
     y = np.asarray(y, dtype=float)[:: max(1, -(-len(y) // MOST_ROWS)), :N_COMPONENTS]
     if len(y) < 4:
@@ -51,8 +61,8 @@ def _ratio_and_error(y: NDArray, leading: NDArray, t: NDArray) -> tuple[float, f
 
     By the delta method: each row adds to the ratio through E exp(t . y), through the mean that was subtracted and
     through lambda_1. With the variance a of t . y, b = |t|^2 lambda_1 and the squared correlation c of t . y and the
-    first component, its variance is (4 (e^a - 1 - a) + 2 a^2 (1 - 2 c)) / (N b^2). That of other rows, estimated from
-    the rows themselves, finds fewer of the excesses that are real: the few rows behind an excess make it uncertain.
+    first component, the variance of the ratio is (4 (e^a - 1 - a) + 2 a^2 (1 - 2 c)) / (N b^2). We use the error of
+    Gaussian rows because this is a test of that hypothesis; an error estimated from the rows has less power.
 
     Parameters
     ----------
@@ -61,6 +71,17 @@ def _ratio_and_error(y: NDArray, leading: NDArray, t: NDArray) -> tuple[float, f
     leading : array [N]
         Their first principal component.
     t : array [k]
+
+    Returns
+    -------
+    ratio : float
+        The proxy at t, divided by lambda_1.
+    error : float
+        Its standard error for Gaussian rows; infinite where e^a has no finite number.
+
+    References
+    ----------
+    A. W. van der Vaart, Asymptotic Statistics, Cambridge University Press 1998, chapter 3 (the delta method).
     """
     along, largest = y @ t, float(np.square(leading).mean())
     a, b = float(np.square(along).mean()), float(t @ t) * largest
