@@ -92,7 +92,9 @@ def test_a_data_set_from_within_names_its_folder(results):
 def test_make_ends_with_the_summary_of_its_data_sets(target, config):
     """Also where nothing is left to do: it is a command of its own."""
     # `make test` hands down what it was called with.
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
     command = ["make", "--dry-run", target]
     printed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     names = ",".join(yaml.safe_load((ROOT / config).read_text(encoding="utf-8"))["run"])
