@@ -66,7 +66,7 @@ def transitions(fit: Mapping[str, Any], limit: int) -> list[Transition]:
     if not edges:
         return []
     thresholds = [Transition(critical, max(edges))]
-    lowest = critical - (thresholds[0].half_width or 0.0)
+    lowest = critical - max(edges)
     for eigenvalue in sorted(_smaller_eigenvalues(fit), reverse=True):
         if eigenvalue < lowest * (1 - FINEST_STEP):
             thresholds.append(Transition(eigenvalue, None))

@@ -199,7 +199,7 @@ class Trainer:
             if rows.shape[0] > 1:
                 batch = batch.each(self._seed_of_member)
         energy, kl, penalty = self._vae.differentiate(batch, sigma2, self._inputs.step)
-        self._adam.step(self.model.parameters, self.gradients, learning_rate, self._inputs.step)
+        self._adam.step(self._vae.model.parameters, self._vae.gradients, learning_rate, self._inputs.step)
         if bounds is None:
             self._add(energy, kl, penalty, factor)
         else:
@@ -274,7 +274,7 @@ class Trainer:
         self._finish_native_steps()
         first, second = self._adam.moments
         return {
-            "parameters": self.model.parameters,
+            "parameters": self._vae.model.parameters,
             "exp_avg": first,
             "exp_avg_sq": second,
             "window": self._window,

@@ -131,7 +131,7 @@ def _fit_cascade(known: Known, lowest: float, n_modes: int) -> FormFit:
     points = known.points.above(lowest)
     starts = _free_cascade(points, n_modes, known.spectrum)
     if not starts:
-        few = f"{points.swept.counted(points.x.size)}"
+        few = points.swept.counted(points.x.size)
         reason = f"{few} where the pPCA curve is exact, needs {MIN_POINTS}"
         return FormFit(reason=reason, advice=wanted_above(known, lowest))
     n_modes = len(starts[0])
