@@ -110,7 +110,7 @@ class NativeSteps:
         )
 
     def has_work_for_all(self) -> bool:
-        """Whether there is a model for each thread; otherwise the threads share the rows of a model, in operations."""
+        """Whether there is a model for each thread; in single operations the threads share the rows of a model."""
         return self._models >= torch.get_num_threads()
 
     def train(self, first: int, inputs: Inputs) -> None:

@@ -21,6 +21,7 @@ from phasevae.rows import mean_over, part_of
 from phasevae.sweeps.settings import GAUSSIAN, Member, Settings
 from phasevae.theory.ppca import collapsed_elbo
 from phasevae.training import cuda_graph
+from phasevae.training.faster_way import FasterWay
 from phasevae.training.fused_step import FusedBounds, FusedStep
 from phasevae.training.hierarchy_step import HierarchyStep
 from phasevae.training.malloc import keep_pages
@@ -98,6 +99,7 @@ class Trainer:
         self._use_graph = (device.type == "cuda" if use_graph is None else use_graph) and not self._vae.is_random
         self._launch: Callable[[], object] | None = None
         self._native_steps = self._native(problem)
+        self._native_or_single = FasterWay()
 
     def _native(self, problem: Problem) -> NativeSteps | None:
         """The steps as native calls, where they are known to the kernels."""
@@ -167,11 +169,12 @@ class Trainer:
     def _train(self, most: int) -> None:
         """Do one step, or up to `most` of them in one native call."""
         native = self._native_steps
-        if native is None or not native.has_work_for_all():
+        if native is None or not (native.has_work_for_all() or self._native_or_single.is_first):
             self._train_step()
             return
         inputs = self._inputs.take(self.step, min(most, native.at_once))
-        native.train(self.step, inputs)
+        with self._native_or_single.timed(True, len(inputs.rows)):
+            native.train(self.step, inputs)
         self.step += len(inputs.rows)
         self._window_steps += len(inputs.rows)
 
@@ -183,7 +186,8 @@ class Trainer:
             self._launch = cuda_graph.captured(self._compute, changed) if self._use_graph else self._compute
         if self._vae.is_random:
             self._vae.seed_noise(self.step)
-        self._launch()
+        with self._native_or_single.timed(False, 1):
+            self._launch()
         self.step += 1
         self._window_steps += 1
 

@@ -16,7 +16,7 @@ from phasevae.kernels import dispatch
 from phasevae.model import LOGVAR_RANGE
 from phasevae.sweeps.config_keys import HierarchySection
 from phasevae.sweeps.settings import Member, Settings
-from phasevae.training import native_steps
+from phasevae.training import faster_way, native_steps
 from phasevae.training.problem import Problem
 from phasevae.training.trainer import Trainer
 
@@ -271,12 +271,20 @@ def test_a_loss_that_is_not_finite_gives_the_error_of_the_operations():
     assert "training diverged at sigma2=0.3" in messages[0]
 
 
-def test_fewer_models_than_threads_take_the_operations(monkeypatch):
-    few = trainer({}, MEMBERS[:1])
-    monkeypatch.setattr(few._native_steps, "train", lambda *_: pytest.fail("a native call"))
+def test_fewer_models_than_threads_take_turns_of_both_ways(monkeypatch):
+    few, whole = (trainer({}, MEMBERS[:1]) for _ in range(2))
+    whole.run(until=STEPS)
     torch.set_num_threads(2)
-    few.run(until=2)
-    assert few.step == 2
+    monkeypatch.setattr(faster_way, "TRIAL", 0.0)
+    monkeypatch.setattr(faster_way, "TURN", 1)
+    native, single = [], []
+    train, train_step = few._native_steps.train, few._train_step
+    monkeypatch.setattr(few._native_steps, "train", lambda *given: (native.append(given[0]), train(*given)))
+    monkeypatch.setattr(few, "_train_step", lambda: (single.append(few.step), train_step()))
+    few._native_steps.at_once = 1
+    few.run(until=STEPS)
+    assert native[0] == 0 and single[0] > 0 and native[-1] > single[0]
+    assert_equal(few, whole)
 
 
 @pytest.mark.parametrize(
