@@ -199,9 +199,9 @@ def show_throughput(arguments: argparse.Namespace) -> None:
     rows = min(arguments.rows, 65536)
     clock = time.process_time if arguments.processor_time else time.perf_counter
     table = throughput.measure(
-        16, arguments.threads, rows, arguments.round_seconds, arguments.rounds, arguments.beside, clock
+        arguments.models, arguments.threads, rows, arguments.round_seconds, arguments.rounds, arguments.beside, clock
     )
-    print(f"{arguments.threads} threads, 16 models, GFLOP/s in float32, Adam included\n")
+    print(f"threads: {arguments.threads}, models: {arguments.models}; GFLOP/s in float32, Adam included\n")
     print(table.to_string(index=False, float_format=lambda value: f"{value:,.0f}" if value > 999 else f"{value:.3g}"))
     if arguments.out:
         write_table(arguments.out / "throughput.csv", table)
@@ -237,6 +237,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="rates of --throughput by the time of this process, without the loop's workers: for a machine in use",
     )
+    parser.add_argument("--models", type=int, default=16, help="models of --throughput")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of --throughput")
     parser.add_argument("--round-seconds", type=float, default=1.5, help="seconds of one turn in a round")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
