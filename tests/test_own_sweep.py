@@ -128,7 +128,9 @@ def test_weights_are_in_the_units_of_the_loss():
     known = replace(fit, critical_variance=0.6, ci95=[0.45, None])
     assert fit.reason == "2 values of weight, needs 4"
     sentence, numbers, *_ = str(known).splitlines()
-    assert sentence.startswith("Every latent is collapsed from weight = 0.4 on (95 % interval above 0.3).")
+    assert sentence.startswith(
+        "A latent is active up to weight = 0.3 at least (95 % interval above 0.3, best fit weight = 0.4)."
+    )
     assert numbers.startswith("critical weight 0.4 [0.3, open], ")
     assert f"The spectrum of the data predicts {critical}: " in str(known)
 

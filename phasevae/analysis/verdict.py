@@ -55,14 +55,15 @@ def numbers_line(results: Results) -> str:
     return f"critical {fitted}, {results.model}, {order}"
 
 
-def _unconverged(point: CriticalPoint) -> str:
+def _none_has_converged(point: CriticalPoint) -> bool:
     # The convergence of a hierarchy may be that of its first level alone.
-    if not isinstance(point, Results) or point.hierarchy is not None:
+    return isinstance(point, Results) and point.hierarchy is None and point.convergence.none_has_converged
+
+
+def _unconverged(point: CriticalPoint) -> str:
+    if not _none_has_converged(point):
         return ""
-    if not point.convergence.none_has_converged:
-        return ""
-    line = convergence_warning(point.convergence)
-    return _sentence(line)
+    return _sentence(convergence_warning(point.convergence))
 
 
 def _sentence(line: str) -> str:
@@ -77,9 +78,11 @@ def _result(point: CriticalPoint) -> str:
         return f"This sweep does not show where the latents collapse: {point.reason}. {_advice(point)}".rstrip()
     if point.is_open:
         return _undetermined(point)
-    advice = "KL weight" if point.likelihood != GAUSSIAN else "decoder variance or KL weight"
-    measured = f"Every latent is collapsed from {_place(point)}. Choose a smaller {advice} to keep latents active."
-    return f"{measured} {_compared(point)}".rstrip()
+    if _none_has_converged(point):
+        return _so_far(point)
+    knob = "KL weight" if point.likelihood != GAUSSIAN else "decoder variance or KL weight"
+    measured = _collapse(point, "Every latent is", "A latent is")
+    return f"{measured} Choose a smaller {knob} to keep latents active. {_compared(point)} {_advice(point)}".rstrip()
 
 
 def _undetermined(point: CriticalPoint) -> str:
@@ -93,11 +96,36 @@ def _advice(point: CriticalPoint) -> str:
     return "" if point.advice is None else _sentence(point.advice)
 
 
-def _place(point: CriticalPoint) -> str:
+def _so_far(point: CriticalPoint) -> str:
+    """What is known where no point has converged: a best value that can still change."""
     swept = point.varied
+    best = f"So far the best fit has the collapse at {swept.name} = {swept.at(point.critical_variance, 4)}."
+    predicted = point.predicted.critical_variance
+    if predicted is None:
+        return best
+    if point.predicted.is_upper_bound:
+        return f"{best} {_bounds(point.predicted, swept)}"
+    return f"{best} The spectrum of the {_source(point)} predicts {swept.at(predicted, 4)}."
+
+
+def _collapse(point: CriticalPoint, collapsed: str, active: str) -> str:
+    """Say from where on the latents are collapsed; of an interval that is open on one side, what the other side says.
+
+    Parameters
+    ----------
+    point
+        A fit that is not open on both sides.
+    collapsed, active
+        Subject and verb of who is collapsed above the transition, and of who is active below it.
+    """
+    swept = point.varied
+    best = f"{swept.name} = {swept.at(point.critical_variance, 4)}"
     low, high = (None if edge is None else swept.at(edge, 4) for edge in point.ci95)
-    interval = f"{low} to {high}" if low and high else f"above {low}" if low else f"below {high}"
-    return f"{swept.name} = {swept.at(point.critical_variance, 4)} on (95 % interval {interval})"
+    if high is None:
+        return f"{active} active up to {swept.name} = {low} at least (95 % interval above {low}, best fit {best})."
+    if low is None:
+        return f"{collapsed} collapsed from {swept.name} = {high} on (95 % interval below {high}, best fit {best})."
+    return f"{collapsed} collapsed from {best} on (95 % interval {low} to {high})."
 
 
 def _of_hierarchy(point: Results, found: Phases) -> str:
@@ -114,8 +142,8 @@ def _of_hierarchy(point: Results, found: Phases) -> str:
     if point.is_open:
         sentences.append(f"At beta_top = {point.beta_top:g}: {open_interval(point.advice)}.")
     elif point.critical_variance is not None:
-        where = f"At beta_top = {point.beta_top:g} level 1 is collapsed from {_place(point)}."
-        sentences.append(f"{where} {_compared(point)}".rstrip())
+        level_1 = f"At beta_top = {point.beta_top:g} level 1 is"
+        sentences.append(f"{_collapse(point, level_1, level_1)} {_compared(point)} {_advice(point)}".rstrip())
     if found.boundaries:
         sentences.append("The figure hierarchy shows the boundaries.")
     elif point.critical_variance is None:
@@ -132,8 +160,11 @@ def _compared(point: CriticalPoint) -> str:
     low, high = point.ci95
     agrees = (low is None or low <= predicted) and (high is None or predicted <= high)
     relation = "within the interval" if agrees else f"{100 * (point.critical_variance / predicted - 1):+.2g} % off"
-    of = "scores" if point.likelihood != GAUSSIAN else "data"
-    return f"The spectrum of the {of} predicts {point.varied.at(predicted, 4)}: {relation}."
+    return f"The spectrum of the {_source(point)} predicts {point.varied.at(predicted, 4)}: {relation}."
+
+
+def _source(point: CriticalPoint) -> str:
+    return "scores" if point.likelihood != GAUSSIAN else "data"
 
 
 def _bounds(predicted: Predicted, swept: SweptQuantity) -> str:

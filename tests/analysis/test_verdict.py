@@ -23,13 +23,32 @@ def test_a_sweep_through_the_transition():
 @pytest.mark.parametrize(
     ("ci95", "expected"),
     [
-        ([0.9, 1.1], "interval 0.9 to 1.1"),
-        ([0.9, None], "interval above 0.9"),
-        ([None, 1.1], "interval below 1.1"),
+        ([0.9, 1.1], "Every latent is collapsed from x = 1 on (95 % interval 0.9 to 1.1). "),
+        ([0.9, None], "A latent is active up to x = 0.9 at least (95 % interval above 0.9, best fit x = 1). "),
+        ([None, 1.1], "Every latent is collapsed from x = 1.1 on (95 % interval below 1.1, best fit x = 1). "),
     ],
 )
-def test_an_interval_may_be_open(ci95, expected):
-    assert expected in verdict(CriticalPoint(critical_variance=1.0, ci95=ci95, n_points=9, n_seeds=1))
+def test_an_interval_that_is_open_on_one_side_says_what_the_other_side_says(ci95, expected):
+    point = CriticalPoint(critical_variance=1.0, ci95=ci95, swept=SweptQuantity("x"), n_points=9, n_seeds=1)
+    assert verdict(point).startswith(expected)
+
+
+def test_an_interval_that_is_open_on_one_side_asks_for_points():
+    """Four points whose scatter leaves the lower end of the interval open."""
+    sweep = gaussian_sweep(None, grid=[0.6, 0.8, 1.0, 1.2]).assign(kl=[0.25, 0.02, 0.01, 0.0])
+    fit = analyse(sweep, spectrum_of(), 4)
+    assert fit.ci95[0] is None and fit.ci95[1] is not None and not fit.is_open
+    advice = "Add points around sigma2 = 1 to 1.2; the spectrum predicts the transition at sigma2 = 1."
+    assert verdict(fit).endswith(f"within the interval. {advice}")
+
+
+@pytest.mark.parametrize("ci95", [[0.9, 1.1], [0.9, None], [None, 1.1]])
+def test_without_a_converged_point_nothing_is_collapsed_for_sure(ci95):
+    fit = analyse(gaussian_sweep(seed=0).assign(converged=False), spectrum_of(), 4)
+    sentence = verdict(replace(fit, critical_variance=1.05, ci95=ci95))
+    first, rest = sentence.split(". ", 1)
+    assert first.startswith("None of the 16 points has converged, so the result can still change: train longer")
+    assert rest == "So far the best fit has the collapse at sigma2 = 1.05. The spectrum of the data predicts 1."
 
 
 def test_a_prediction_outside_the_interval():

@@ -177,9 +177,11 @@ def fit_critical_point(
         derivatives = derivative_bands(inside, name, chosen, misfit)
         ci95 = _hull(chosen.ci95, bootstrap.ci95)
         result = replace(result, ci95=ci95, bootstrap=bootstrap, derivatives=derivatives)
-        if result.is_open:
+        if None in ci95:
             advice = points_wanted(Known(points, spectrum, has_window=window is not None), inside)
-            result = replace(result, advice=advice, warnings=[open_interval(advice), *result.warnings])
+            result = replace(result, advice=advice)
+        if result.is_open:
+            result = replace(result, warnings=[open_interval(advice), *result.warnings])
     log = models["log"]
     if log.parameters and log.parameters["amplitude"] > 0:
         slope = slope_below(inside_window(points, log.window), log.parameters, log.ci95)
