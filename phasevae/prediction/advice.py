@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from phasevae.prediction.few_rows import few_rows
 from phasevae.prediction.kl_term import USUAL_KL
 from phasevae.prediction.losses import BERNOULLI, FIXED, FIXED_VARIANCE, LEARNED, OWN, PER_FEATURE, SCORES
 from phasevae.prediction.optimum import Optimum, Threshold, kl_and_error
@@ -65,8 +66,10 @@ def _collapse(optimum: Optimum) -> str:
 def _information(optimum: Optimum) -> str:
     n, (k, most) = optimum.setting.n_latent, optimum.active_range
     latents = _all(n).capitalize() if k == n else f"{'At least ' * (k < most)}{k} of {n} latents"
-    nats = f"about {plain(optimum.kl, 2)}" if kl_is_rough(optimum) else plain(optimum.kl, 3)
-    return f"{latents} will carry information ({nats} nats){_directions(optimum, k)}."
+    nats = f"{f'about {plain(optimum.kl, 2)}' if kl_is_rough(optimum) else plain(optimum.kl, 3)} nats"
+    if (few := few_rows(optimum)) is not None:
+        nats = f"KL not known, as latent {few.component} carries {few} alone"
+    return f"{latents} will carry information ({nats}){_directions(optimum, k)}."
 
 
 def _change(optimum: Optimum) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phasevae.prediction.few_rows import outlier
 from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES
 from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting
 from phasevae.prediction.rough_kl import rough_kl
@@ -252,6 +253,7 @@ CHECKS: dict[str, Callable[[Optimum], str | None]] = {
     "not-standardised": _not_standardised,
     "not-centred": _not_centred,
     "constant-features": _constant_features,
+    "outlier": outlier,
     "non-gaussian": _non_gaussian,
     "rough-kl": rough_kl,
     "kinks": _kinks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from phasevae.prediction.few_rows import few_rows
 from phasevae.prediction.losses import BERNOULLI, LEARNED, SCORES
 from phasevae.prediction.optimum import Optimum
 from phasevae.spectrum.spectrum import looks_gaussian
@@ -29,8 +30,8 @@ def kl_is_rough(optimum: Optimum) -> bool:
 
 
 def rough_kl(optimum: Optimum) -> str | None:
-    """Return the warning that KL is rough, where it is."""
-    if not kl_is_rough(optimum):
+    """Return the warning that KL is rough, where it is, and no few samples carry it: their KL is not known at all."""
+    if not kl_is_rough(optimum) or few_rows(optimum) is not None:
         return None
     decoder = optimum.setting.loss.decoder
     reason = {BERNOULLI: "the loss is a cross entropy", SCORES: "the loss is no squared error"}.get(

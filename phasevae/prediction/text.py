@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phasevae.prediction.few_rows import few_rows
 from phasevae.prediction.losses import PER_FEATURE, SCORES
 from phasevae.prediction.rough_kl import kl_is_rough
 from phasevae.theory.ppca import is_active
@@ -58,13 +59,16 @@ def summary(prediction: Explained) -> list[tuple[str, str]]:
 
 def threshold_rows(prediction: Explained) -> list[tuple[str, ...]]:
     """Return the rows of the table of thresholds, as text."""
+    few = None if prediction.verdict == "collapsed" else few_rows(prediction)
     return [
         (
             str(threshold.latents),
             _rounded(threshold.variance, error),
             _rounded(threshold.kl_weight, error),
             _range(threshold, error, following),
-            plain(float(prediction.kl_per_dim[threshold.latents - 1]), 2 if kl_is_rough(prediction) else 4),
+            "not known"
+            if few is not None and threshold.latents == few.component
+            else plain(float(prediction.kl_per_dim[threshold.latents - 1]), 2 if kl_is_rough(prediction) else 4),
         )
         for threshold, error, following in zip(
             prediction.thresholds, prediction.relative_errors, [*prediction.relative_errors[1:], math.nan], strict=True
@@ -136,6 +140,8 @@ def _data(setting: Setting) -> str:
 
 def _kl(prediction: Explained) -> str:
     kl = prediction.kl
+    if prediction.verdict != "collapsed" and (few := few_rows(prediction)) is not None:
+        return f"not known: latent {few.component} carries {few} alone"
     if kl_is_rough(prediction):
         return f"about {plain(kl, 2)} nats, {plain(kl / math.log(2), 2)} bits (rough)"
     alive = prediction.kl_per_dim[: len(prediction.relative_errors)] > 0
@@ -151,10 +157,13 @@ def _squared_error(prediction: Explained) -> list[tuple[str, str]]:
 
 
 def _log(prediction: Explained) -> list[tuple[str, str]]:
-    """What a training prints, at the optimum and when collapsed."""
-    lines = [("your log will show", prediction.log)]
-    if prediction.verdict != "collapsed":
-        lines.append(("and when collapsed", prediction.collapsed_log))
+    """What a training prints, at the optimum, if its KL is known, and when collapsed."""
+    if prediction.verdict == "collapsed":
+        lines = [("your log will show", prediction.log)]
+    elif few_rows(prediction) is None:
+        lines = [("your log will show", prediction.log), ("and when collapsed", prediction.collapsed_log)]
+    else:
+        lines = [("your log when collapsed", prediction.collapsed_log)]
     return [
         (name, f"reconstruction {log.reconstruction:.4g}, KL term {log.kl_term:.4g}, total {log.total:.4g}")
         for name, log in lines

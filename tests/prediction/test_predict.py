@@ -231,6 +231,11 @@ def two_peaks(n=4000):
     return rng.normal(size=(n, 1)) * 0.3 + rng.choice([-1.0, 1.0], (n, 4)) + 0.2 * rng.normal(size=(n, 4))
 
 
+def with_outlier(n=501):
+    x = gaussian(n, STANDARD)
+    return np.vstack([x[1:], 100 * x[:1]])
+
+
 def constant(x):
     return np.hstack([x, np.zeros((len(x), 1))])
 
@@ -240,6 +245,7 @@ CASES = {
     "not-standardised": (lambda x, b: (gaussian(lam=STANDARD / 50), {"sigma2": 0.01}), None),
     "not-centred": (lambda x, b: (gaussian(lam=STANDARD) + 60, {"sigma2": 1.0}), None),
     "constant-features": (lambda x, b: (constant(gaussian(lam=STANDARD)), {"sigma2": 1.0}), None),
+    "outlier": (lambda x, b: (with_outlier(), {"sigma2": 1.0}), None),
     "non-gaussian": (lambda x, b: (clusters(), {"sigma2": 1.0}), None),
     "rough-kl": (
         lambda x, b: (b, {"loss": "bce", "kl_weight": 0.5}),
