@@ -99,6 +99,7 @@ def spectrum(
     from phasevae.datasets.registry import dataset_from_path
     from phasevae.datasets.store import is_saved
     from phasevae.spectrum.measure import spectrum_of, warn_of_reading
+    from phasevae.spectrum.sampling_bias import bias_warning
     from phasevae.spectrum.spectrum_files import write_spectrum
 
     if moments and reading:
@@ -137,6 +138,8 @@ def spectrum(
         f"{output}: {of}{what} {result.critical_variance:.6g} +- {result.leading.standard_errors[0]:.2g}, "
         f"trace {result.trace:.6g}, {counted(result.n_samples, 'sample')} of {counted(result.dimension, 'feature')}"
     )
+    if (warning := bias_warning(result.leading)) is not None:
+        print(f"warning: {warning}")
 
 
 @reads_data(with_condition=False)

@@ -12,6 +12,7 @@ from phasevae.prediction.few_rows import outlier
 from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES
 from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting
 from phasevae.prediction.rough_kl import rough_kl
+from phasevae.spectrum.sampling_bias import bias_warning
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import is_active
@@ -230,6 +231,10 @@ def _sampling_error(optimum: Optimum) -> str | None:
     )
 
 
+def _sampling_bias(optimum: Optimum) -> str | None:
+    return bias_warning(optimum.setting.spectrum, optimum.setting.threshold_factor)
+
+
 def _not_binary(optimum: Optimum) -> str | None:
     setting = optimum.setting
     if setting.loss.decoder != BERNOULLI or setting.features is None or setting.features.share_binary >= BINARY_SHARE:
@@ -261,6 +266,7 @@ CHECKS: dict[str, Callable[[Optimum], str | None]] = {
     "first-order": _first_order,
     "few-latents": _few_latents,
     "sampling-error": _sampling_error,
+    "sampling-bias": _sampling_bias,
     "not-binary": _not_binary,
     "unbounded": _unbounded,
 }

@@ -256,6 +256,7 @@ CASES = {
     "first-order": (lambda x, b: (clusters(), {"sigma2": 1.0}), None),
     "few-latents": (lambda x, b: (gaussian(lam=STANDARD), {"sigma2": 0.7}), None),
     "sampling-error": (lambda x, b: (gaussian(200, STANDARD), {"sigma2": 1.0}), None),
+    "sampling-bias": (lambda x, b: (gaussian(1000, np.ones(50)), {"sigma2": 0.5}), None),
     "not-binary": (lambda x, b: (0.5 * b + 0.25, {"loss": "bce"}), lambda x, b: (b, {"loss": "bce"})),
     "unbounded": (
         lambda x, b: (gaussian(lam=STANDARD[:2]), {"loss": "gaussian-nll", "kl_weight": 0.9}),
