@@ -33,7 +33,7 @@ RELEVANCE_HEADS = ("direction", "relevance", "nats", "dies at weight", "moves mo
 
 _FEATURES = 3
 _ONE_ACTIVE = "the latent is active, and no further one would live"
-_NOT_CONVERGED = "whether more would live can be said when the decoder has converged"
+_NOT_CONVERGED = "there are signs that the model has not converged, and whether more would live can be said when it has"
 _ONE_DEAD = "the latent is dead and cannot come back at this weight"
 
 
@@ -175,19 +175,20 @@ class Diagnosis:
     @property
     def verdict(self) -> str:
         """The answer in a sentence."""
-        n, dead, more = self.n_latent, self.n_dead, self.n_more
+        n, dead, more, unsettled = self.n_latent, self.n_dead, self.n_more, bool(self._signs)
         least = "at least " if more == len(self.eigenvalues) else ""
-        if more and self._shifted and self.corrected_edge < self.effective_variance:
-            text = f"{len(self.active)} of {counted(n, 'latent')} are active; {_NOT_CONVERGED}"
+        active = f"{len(self.active)} of {counted(n, 'latent')} {'is' if n == 1 else 'are'} active"
+        if more and unsettled and (not dead or self.corrected_edge < self.effective_variance):
+            text = f"{active}; {_NOT_CONVERGED}"
         elif more and not dead:
             text = f"{least}{counted(more, 'more latent')} would live: n = {n} was too small"
         elif more:
             which = "a dead latent" if dead == 1 else f"{min(more, dead)} of {counted(dead, 'dead latent')}"
             text = f"{which} should live: the training failed, not the loss"
-            if more > dead:
+            if more > dead and not unsettled:
                 text += f"; {least}{more - dead} beyond n = {n} would live too"
         elif self.edge + CERTAIN * self.standard_error > self.effective_variance:
-            text = f"{len(self.active)} of {counted(n, 'latent')} are active, and the next one is at its threshold"
+            text = f"{active}, and the next one is at its threshold"
         elif not dead:
             text = f"all {counted(n, 'latent')} are active, and no further one would live" if n > 1 else _ONE_ACTIVE
         elif dead == n:
@@ -199,8 +200,8 @@ class Diagnosis:
         return f"{text[0].upper()}{text[1:]}."
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """What else the user should know: signs that the model has not converged, then the next threshold."""
+    def _signs(self) -> list[str]:
+        """Signs that the model has not converged: what active latents leave may then be their own to carry."""
         found = []
         if self.decoder_gap > GAP or self._shifted:
             found.append(
@@ -217,8 +218,13 @@ class Diagnosis:
                     f"KL term has another prior or free bits."
                 )
                 break
+        return found
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What else the user should know: signs that the model has not converged, then the next threshold."""
         weight, own = plain(self.critical_kl_weight), plain(self.kl_weight)
-        return *found, f"A further latent would live below a KL weight of {weight}; it is {own}."
+        return *self._signs, f"A further latent would live below a KL weight of {weight}; it is {own}."
 
     def summary(self) -> list[tuple[str, str]]:
         """Return names and values of the headline numbers."""

@@ -199,9 +199,23 @@ def test_an_edge_that_the_decoder_alone_lifts_decides_nothing(gaussian):
     found = diagnose(module, gaussian[0], beta=0.8)
     assert found.n_more and found.corrected_edge < 0.8
     assert found.verdict == (
-        "2 of 3 latents are active; whether more would live can be said when the decoder has converged."
+        "2 of 3 latents are active; there are signs that the model has not converged, and whether more would live can "
+        "be said when it has."
     )
     assert "not the conditional mean" in found.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("n_latent", "start"), [(1, "1 of 1 latent is active; there are"), (2, "A dead latent should live: ")]
+)
+def test_of_a_model_that_has_not_converged_the_number_of_latents_is_not_judged(gaussian, n_latent, start):
+    """The model of `test_the_verdict` whose latents are too few, with the encoder of another scale."""
+    module = vae(gaussian, 0.5, 1, n_latent)
+    module.head.weight.data *= 1.2
+    found = diagnose(module, gaussian[0], beta=0.5)
+    assert found.n_more > found.n_dead and found.corrected_edge > 0.5 and len(found.remarks) > 1
+    assert found.verdict.startswith(start)
+    assert "too small" not in found.verdict and "beyond" not in found.verdict
 
 
 @pytest.mark.parametrize(
