@@ -24,7 +24,11 @@ MOST_NAMED = 12
 TRAIN_LONGER = "train longer, with more samples or a larger extend_unconverged"
 
 TOLERANCE = 2e-3
-"""Nats by which another network may be better: twice the largest value of the converged reference sweep."""
+"""Nats by which another network, or the collapsed state, may be better: twice the largest value of the converged
+reference sweep."""
+
+STANDARD_ERRORS = 3.0
+"""A point is worse than the collapsed state if it is so by TOLERANCE and this many standard errors of the gap."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,21 @@ class Consistency:
 
 
 def convergence_states(sweep: pd.DataFrame) -> NDArray[np.object_]:
-    """Return `converged` of each point as True, False, or None where it is unknown (empty, or no such column)."""
-    return sweep[COLUMN].to_numpy(object) if COLUMN in sweep else np.full(len(sweep), None, dtype=object)
+    """Return whether each point has converged, as True, False, or None where it is unknown (empty, or no such column).
+
+    A training that has come to rest below the ELBO of the collapsed state, which every network can reach, is at no
+    optimum, and has not converged either.
+    """
+    states = sweep[COLUMN].to_numpy(object, copy=True) if COLUMN in sweep else np.full(len(sweep), None, dtype=object)
+    states[_worse_than_collapsed(sweep)] = False
+    return states
+
+
+def _worse_than_collapsed(sweep: pd.DataFrame) -> NDArray[np.bool_]:
+    if "elbo_gap" not in sweep or "elbo_gap_standard_error" not in sweep:
+        return np.zeros(len(sweep), dtype=bool)
+    gap, error = (sweep[column].to_numpy(float) for column in ("elbo_gap", "elbo_gap_standard_error"))
+    return gap < -(TOLERANCE + STANDARD_ERRORS * error)
 
 
 def convergence_summary(sweep: pd.DataFrame, converged_only: bool, fitted: bool = True) -> Convergence:
