@@ -13,6 +13,7 @@ from phasevae.prediction.losses import BERNOULLI, FIXED, OWN, SCORES
 from phasevae.prediction.optimum import Optimum, PredictionWarning, Setting
 from phasevae.prediction.rough_kl import rough_kl
 from phasevae.spectrum.sampling_bias import bias_warning
+from phasevae.spectrum.spectrum import gaussian_scatter
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import is_active
@@ -43,6 +44,9 @@ FAR_FROM_ZERO = 50.0
 |m|_1 |m|_2 / sqrt(trace) = 30 trainings lost a tenth of KL, from 90 on a fifth and more (docs/research/uncentred.md).
 """
 
+MEAN_ERRORS = 2.0
+"""The mean of centred data has about the norm of its standard error, sqrt(trace / N), and not this many times it."""
+
 OF_COUNTS = ("categorical", "multinomial", "negative-binomial", "poisson", "zinb")
 """Families of likelihoods of symbols and counts, which encoders see embedded, as logarithms or as shares."""
 
@@ -65,12 +69,14 @@ def warnings(optimum: Optimum) -> list[PredictionWarning]:
 def closed_forms_are_rough(spectrum: Spectrum) -> bool:
     """Whether the first component is so far from Gaussian that KL and error of Gaussian data are rough for it.
 
-    `spectrum.looks_gaussian` asks something else: whether the moments are those of Gaussian data within their sampling
-    error. Unknown moments (NaN) do not count as rough.
+    It must be so beyond the scatter of the moments of Gaussian samples, which alone `spectrum.looks_gaussian` asks for.
+    Unknown moments (NaN) do not count as rough.
     """
     skewness, kurtosis = float(spectrum.skewness[0]), float(spectrum.excess_kurtosis[0])
-    known = math.isfinite(skewness) and math.isfinite(kurtosis)
-    return known and (abs(skewness) > ROUGH_SKEWNESS or kurtosis > ROUGH_EXCESS_KURTOSIS)
+    if not (math.isfinite(skewness) and math.isfinite(kurtosis)):
+        return False
+    of_skewness, of_kurtosis = gaussian_scatter(spectrum.n_samples)
+    return abs(skewness) > max(ROUGH_SKEWNESS, of_skewness) or kurtosis > max(ROUGH_EXCESS_KURTOSIS, of_kurtosis)
 
 
 def _conditional(optimum: Optimum) -> str | None:
@@ -136,6 +142,8 @@ def _not_centred(optimum: Optimum) -> str | None:
     mean = features.mean
     norm, spread = float(np.linalg.norm(mean)), math.sqrt(_total_variance(setting))
     if not norm / spread * float(np.abs(mean).sum()) > FAR_FROM_ZERO:
+        return None
+    if norm < MEAN_ERRORS * spread / math.sqrt(features.n_samples):
         return None
     start = FIRST_WEIGHT * optimum.critical_kl_weight
     bias = {BERNOULLI: "the logits of the mean", SCORES: "its best constant output"}.get(

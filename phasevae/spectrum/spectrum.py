@@ -129,18 +129,24 @@ def assemble_spectrum(
     )
 
 
-def looks_gaussian(spectrum: Spectrum) -> bool:
-    """Return whether |skewness| and |excess kurtosis| of the leading components are within 0.1 or 4 standard errors.
+def gaussian_scatter(n_samples: int) -> tuple[float, float]:
+    """Return how far skewness and excess kurtosis of Gaussian samples scatter: 4 standard errors, sqrt(6 / N) and
+    sqrt(24 / N)."""
+    return 4 * (6 / n_samples) ** 0.5, 4 * (24 / n_samples) ** 0.5
 
-    The standard errors are those of Gaussian samples, sqrt(6 / N) and sqrt(24 / N). Undefined moments (NaN) count as
-    Gaussian. Of data with classes, each class must look so. Scores of another likelihood never do, and a bound does
-    not: the curves of Gaussian data are not theirs.
+
+def looks_gaussian(spectrum: Spectrum) -> bool:
+    """Return whether |skewness| and |excess kurtosis| of the leading components are within 0.1 or `gaussian_scatter`.
+
+    Undefined moments (NaN) count as Gaussian. Of data with classes, each class must look so. Scores of another
+    likelihood never do, and a bound does not: the curves of Gaussian data are not theirs.
     """
     if spectrum.is_bound or spectrum.likelihood is not None:
         return False
     if spectrum.conditions:
         return all(looks_gaussian(each.spectrum) for each in spectrum.conditions)
+    moments = spectrum.skewness, spectrum.excess_kurtosis
     return not any(
-        np.any(np.abs(moments) > max(0.1, 4 * np.sqrt(variance / spectrum.n_samples)))
-        for moments, variance in ((spectrum.skewness, 6.0), (spectrum.excess_kurtosis, 24.0))
+        np.any(np.abs(values) > max(0.1, scatter))
+        for values, scatter in zip(moments, gaussian_scatter(spectrum.n_samples), strict=True)
     )

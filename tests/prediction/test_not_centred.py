@@ -39,6 +39,14 @@ def test_the_mean_is_held_against_the_spread(offset, scale, width):
         assert (warning_of(data, loss="half-sse") is not None) == (reach(data) > 50)
 
 
+@pytest.mark.parametrize(("offset", "warned"), [(0.0, False), (1.0, True)])
+def test_the_mean_of_centred_data_is_sampling_noise(offset, warned):
+    """30 samples of 2,000 features have a mean of 1 / sqrt(30) in each feature by chance, which is far enough."""
+    data = RNG.normal(size=(30, 2000)) + offset
+    assert reach(data) > 50
+    assert (warning_of(data, loss="half-sse") is not None) == warned
+
+
 LOSSES = {
     "half-sse": "bias at the mean,",
     "mean-se": "bias at the mean,",

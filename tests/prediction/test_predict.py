@@ -288,6 +288,21 @@ def test_moments_that_are_unknown_raise_no_warning():
     assert "first-order" not in codes(predict(replace(spectrum, variance_proxy=None), 2, sigma2=1.0))
 
 
+@pytest.mark.parametrize(("n", "d"), [(20, 8), (30, 2), (40, 8), (60, 8), (60, 50)])
+def test_moments_of_few_gaussian_samples_raise_no_warning(n, d):
+    rng = np.random.default_rng(0)
+    spectra = (phasevae.compute_spectrum(rng.normal(size=(n, d)), with_variance_proxy=False) for _ in range(200))
+    assert sum(diagnosis.closed_forms_are_rough(spectrum) for spectrum in spectra) <= 2
+
+
+@pytest.mark.parametrize("n", [500, 5000])
+def test_with_many_samples_moments_beyond_the_limits_are_enough(n):
+    spectrum = phasevae.compute_spectrum(clusters())
+    for skewness, kurtosis, rough in ((0.51, 0.0, True), (0.49, 1.9, False), (0.0, 2.01, True), (-0.51, 0.0, True)):
+        fields = {"skewness": np.array([skewness]), "excess_kurtosis": np.array([kurtosis]), "n_samples": n}
+        assert diagnosis.closed_forms_are_rough(replace(spectrum, **fields)) == rough
+
+
 def test_two_samples_are_uncertain():
     """The kurtosis of two samples is always -2, which would mean no error at all."""
     assert "sampling-error" in codes(predict(np.array([[0.0, 1.0], [1.0, -1.0]]), 1, sigma2=0.1))
