@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.analysis.records import Estimate
-from phasevae.analysis.sweep_table import seed_means, swept_quantity
+from phasevae.analysis.sweep_table import SweptQuantity, seed_means, swept_quantity
 from phasevae.spectrum.variance_proxy import COEXISTENCE_RATIO
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ class Hysteresis:
     reason: str | None
 
 
-def fit_hysteresis(spectrum: Spectrum | None, upward: pd.DataFrame | None) -> Hysteresis:
+def fit_hysteresis(
+    spectrum: Spectrum | None, upward: pd.DataFrame | None, swept: SweptQuantity | None = None
+) -> Hysteresis:
     """Predict hysteresis from the spectrum and, if there is an upward sweep, measure it.
 
     Parameters
@@ -101,12 +103,14 @@ def fit_hysteresis(spectrum: Spectrum | None, upward: pd.DataFrame | None) -> Hy
         Spectrum of the data.
     upward
         Content of hysteresis.csv.
+    swept
+        See `measured_hysteresis`.
     """
     predicted = predicted_hysteresis(spectrum)
     if upward is None or spectrum is None:
         missing = "no hysteresis.csv is given" if spectrum is not None else "no spectrum is given"
         return Hysteresis(predicted, None, missing)
-    measured = measured_hysteresis(upward, spectrum.critical_variance)
+    measured = measured_hysteresis(upward, spectrum.critical_variance, swept)
     return Hysteresis(predicted, measured, measured.reason)
 
 
@@ -176,7 +180,9 @@ def branch_means(table: pd.DataFrame) -> dict[str, Branch]:
     return branches
 
 
-def measured_hysteresis(table: pd.DataFrame, critical_variance: float) -> MeasuredHysteresis:
+def measured_hysteresis(
+    table: pd.DataFrame, critical_variance: float, swept: SweptQuantity | None = None
+) -> MeasuredHysteresis:
     """Test whether active models survive above the transition.
 
     There is hysteresis if, beyond BEYOND times the critical variance, an active model has an ELBO above Eq. 24 by
@@ -189,13 +195,15 @@ def measured_hysteresis(table: pd.DataFrame, critical_variance: float) -> Measur
         Content of hysteresis.csv.
     critical_variance
         The largest eigenvalue lambda_1 of the data.
+    swept
+        The quantity that was varied, for the reason; by default the column that varies.
     """
     branches = branch_means(table)
     if "up" not in branches:
         return MeasuredHysteresis(reason="no upward sweep")
     up = branches["up"]
     if up.x.max() <= BEYOND * critical_variance:
-        swept = swept_quantity(table)
+        swept = swept or swept_quantity(table)
         end = f"{swept.name} = {swept.at(up.x.max())}"
         return MeasuredHysteresis(reason=f"the upward sweep ends at {end}, below {BEYOND} lambda_1")
     active = up.kl > ACTIVE

@@ -124,7 +124,7 @@ def analyse(
         slowing = Slowing(reason="no histories.csv is given")
     else:
         slowing = fit_slowing(histories, point.determined, swept)
-    hysteresis = fit_hysteresis(spectrum, upward)
+    hysteresis = fit_hysteresis(spectrum, upward, swept)
     return Analysis(
         **(vars(point) | {"warnings": point.warnings + warnings}),
         convergence=convergence,

@@ -134,8 +134,8 @@ def fit_thresholds(
 def _alone_above(x: NDArray, following_kl: NDArray, following: float | None) -> float:
     """Return the x above which a mode is the last active one: the following mode is collapsed there.
 
-    That mode is active as far as its unbroken run of active points from the lowest x, and up to its eigenvalue. A
-    point that is active beyond a collapsed one has not converged, and does not decide what is fitted.
+    That mode is active up to its eigenvalue, and up to the place with the fewest points on the wrong side of it: single
+    points that are collapsed below or active above have not converged, and do not decide what is fitted.
 
     Parameters
     ----------
@@ -146,8 +146,9 @@ def _alone_above(x: NDArray, following_kl: NDArray, following: float | None) -> 
     following
         Its eigenvalue, if known.
     """
-    collapsed = ~(following_kl > SD_CRITICAL).any(1)
-    n_active = int(collapsed.argmax()) if collapsed.any() else x.size
+    active = (following_kl > SD_CRITICAL).any(1)
+    # Of several such places the lowest.
+    n_active = int(np.cumsum([0, *np.where(active, -1, 1)]).argmin())
     return float(max(x[:n_active].max(initial=0.0), following or 0.0))
 
 

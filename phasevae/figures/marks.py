@@ -215,6 +215,8 @@ def theory_line(axes: Axes, x: NDArray, y: NDArray, spectrum: Spectrum, n_latent
 def fitted_lines(axes: Axes, fit: CriticalPoint, x: NDArray, derivative: int = 0) -> None:
     """Draw the fitted forms or their derivatives, each over its window: the default solid, the others thin dashed.
 
+    Forms whose points do not determine the critical variance are no result, and are not drawn (see `mark_fit`).
+
     Parameters
     ----------
     axes
@@ -226,7 +228,7 @@ def fitted_lines(axes: Axes, fit: CriticalPoint, x: NDArray, derivative: int = 0
     derivative
         0, 1 or 2.
     """
-    for name, model in fit.models.items():
+    for name, model in fit.models.items() if fit.determined is not None else ():
         if model.parameters is None or name not in (*DRAWN_FORMS, fit.model):
             continue
         low, high = model.window
@@ -251,7 +253,7 @@ def derivative_band(axes: Axes, fit: CriticalPoint, order: int, left: float) -> 
     left
         Lowest abscissa.
     """
-    if fit.derivatives is None:
+    if fit.derivatives is None or fit.determined is None:
         return
     x, band = np.array(fit.derivatives.x), fit.derivatives.first if order == 1 else fit.derivatives.second
     low, high = (np.array(edge)[x >= left] for edge in (band.low, band.high))

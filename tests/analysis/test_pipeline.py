@@ -225,6 +225,7 @@ def test_a_branch_that_ends_at_lambda_1_is_none():
     assert measured.hysteresis is False and measured.order is None and measured.binodal is None
     short = upward_table().query("sigma2 < 1.01")
     assert "ends at sigma2 = 1, below" in measured_hysteresis(short, 1.0).reason
+    assert "ends at weight = 0.5, below" in measured_hysteresis(short, 1.0, SweptQuantity("weight", 2.0)).reason
 
 
 def test_soft_modes_are_the_lower_eigenvalues_of_the_blocks():

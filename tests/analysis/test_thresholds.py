@@ -1,5 +1,7 @@
 """The threshold of each mode."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,5 +63,9 @@ def test_a_mode_of_other_data_is_fitted_where_the_next_one_is_collapsed(skipped)
         late = dimensions.copy()
         late.loc[(late["sigma2"] == 0.98) & (late["latent"] == 1), "mean_eigenvalue"] = -np.expm1(-2 * 0.006)
         assert fit_thresholds(late, spectrum, 2).modes[0] == first
+        # The same of a point far below it that is collapsed, where no eigenvalue is known.
+        bound, early = replace(spectrum, is_bound=True), dimensions.copy()
+        early.loc[(early["sigma2"] == 0.5) & (early["latent"] == 1), "mean_eigenvalue"] = 0.0
+        assert fit_thresholds(early, bound, 2).modes[0] == fit_thresholds(dimensions, bound, 2).modes[0]
     whole = fit_critical_point(sweep, spectrum, 2)
     assert whole.model == "log" and contains(whole, first.threshold) and contains(first, whole.critical_variance)
