@@ -67,7 +67,7 @@ def test_fit_and_figures_come_from_the_tables(result):
 
 
 def test_a_fit_warns_of_what_it_cannot_be_trusted_with(result):
-    bad = replace(result, sweep=result.sweep.assign(converged=[False] + [True] * 7, kl=1.0))
+    bad = replace(result, sweep=result.sweep.assign(converged=[False] + [True] * 7, kl=1.0, elbo_gap=0.1))
     with pytest.warns(UserWarning) as caught:
         fit = bad.fit()
     lines = [str(each.message) for each in caught]
@@ -119,7 +119,7 @@ def test_weights_are_in_the_units_of_the_loss():
     assert made.sweep["sigma2"].tolist() == pytest.approx([0.3, 0.6])
     assert made.load(0.4).sigma2 == pytest.approx(0.6)
     with pytest.warns(UserWarning):
-        fit = replace(made, sweep=made.sweep.assign(converged=[True, False], kl=1.0)).fit()
+        fit = replace(made, sweep=made.sweep.assign(converged=[True, False], kl=1.0, elbo_gap=0.1)).fit()
     critical = f"{made.prediction.critical_kl_weight:.4g}"
     assert fit.advice == (
         f"add points with weight above 0.4; the spectrum predicts the transition at weight = {critical}"
