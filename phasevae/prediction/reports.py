@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasevae.prediction.epoch_sums import LogvarBound
+from phasevae.prediction.few_rows import few_rows
 from phasevae.prediction.predict import Prediction
 from phasevae.wording import counted
 
@@ -172,7 +173,8 @@ def _behind(kl: float, active: int, predicted: Prediction, final: Prediction | N
     """Say what is missing to the prediction, or nothing. On a rising schedule the KL at its end is enough."""
     ends_below = final is not None and 0 < final.kl < predicted.kl
     expected, when = (final.kl, "at the end of the schedule") if ends_below else (predicted.kl, "predicted")
-    if math.isfinite(expected) and kl < ENOUGH_KL * expected:
+    is_known = math.isfinite(expected) and few_rows(predicted) is None
+    if is_known and kl < ENOUGH_KL * expected:
         return f"KL is {kl / expected:.0%} of the {expected:.4g} nats {when}, less than {ENOUGH_KL:.0%}"
     if active < predicted.active_dims:
         return f"only {active} of the {predicted.active_dims} latents that the optimum keeps are active"

@@ -43,6 +43,14 @@ def test_at_a_constant_weight(name):
     assert last.status == status and words in last.message
 
 
+def test_a_kl_that_few_samples_carry_is_not_held_against_its_prediction():
+    """Of one outlier alone KL is far below the one of Gaussian data: it is behind only with too few active latents."""
+    prediction = predict(np.vstack([X[1:], 1000 * X[:1]]), 2, sigma2=5.0)
+    assert "outlier" in {warning.code for warning in prediction.warnings}
+    reports = reported(CollapseMonitor(prediction), [(0.02, 0.02), (0.04, 0.0)])
+    assert [report.status for report in reports] == ["ok", "behind"]
+
+
 def test_a_kl_that_is_behind_warns_once_and_only_when_it_is_stuck():
     monitor = CollapseMonitor(PREDICTION)
     with warnings.catch_warnings(record=True) as caught:
