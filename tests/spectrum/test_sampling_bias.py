@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from commands import phasevae
 
 from phasevae.spectrum.measure import compute_spectrum
 from phasevae.spectrum.sampling_bias import bias_warning, sampling_bias
@@ -62,3 +63,11 @@ def test_two_eigenvalues_that_are_equal_are_no_reason_for_a_warning():
     found = spectrum(np.array([1.0, 0.5]), 400)
     equal = replace(found, eigenvalues=np.ones(2), standard_errors=np.full(2, (2 / 400) ** 0.5))
     assert bias_warning(equal) is None
+
+
+def test_the_command_warns_of_the_bias_next_to_the_number(tmp_path):
+    x = np.random.default_rng(0).normal(size=(1000, 50))
+    for rows, warned in ((x, True), (x[:, :2] * [5.0, 1.0], False)):
+        np.save(tmp_path / "x.npy", rows)
+        done = phasevae("spectrum", "x.npy", "-o", "spectrum.json", folder=tmp_path)
+        assert done.returncode == 0 and ("right for a VAE trained on these very samples" in done.stdout) == warned
