@@ -129,9 +129,9 @@ def test_weights_are_in_the_units_of_the_loss():
     assert fit.reason == "2 values of weight, needs 4"
     sentence, numbers, *_ = str(known).splitlines()
     assert sentence.startswith(
-        "A latent is active up to weight = 0.3 at least (95 % interval above 0.3, best fit weight = 0.4)."
+        "A latent is active up to weight = 0.30 at least (95 % interval above 0.30, best fit weight = 0.40)."
     )
-    assert numbers.startswith("critical weight 0.4 [0.3, open], ")
+    assert numbers.startswith("critical weight 0.40 [0.30, open], ")
     assert f"The spectrum of the data predicts {critical}: " in str(known)
 
 

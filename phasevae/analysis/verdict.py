@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from phasevae.analysis.grid_advice import open_interval
 from phasevae.analysis.hierarchy import Phases
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted
@@ -9,7 +11,7 @@ from phasevae.analysis.optimality import convergence_warning
 from phasevae.analysis.results import Results
 from phasevae.analysis.sweep_table import BETA, BETA_SIGMA2, SweptQuantity
 from phasevae.sweeps.settings import GAUSSIAN
-from phasevae.wording import counted
+from phasevae.wording import counted, rounded
 
 _ACTIVE = {
     (True, True): ("both levels", "are"),
@@ -49,9 +51,9 @@ def numbers_line(results: Results) -> str:
     if results.determined is None:
         return f"no critical variance: {results.why_undetermined}"
     swept = results.varied
-    low, high = ("open" if edge is None else swept.at(edge) for edge in results.ci95)
+    value, low, high = _critical(results)
     order = f"order {results.order.value}" if results.order.value else "order not determined"
-    fitted = f"{_COLUMNS.get(swept.name, swept.name)} {swept.at(results.critical_variance)} [{low}, {high}]"
+    fitted = f"{_COLUMNS.get(swept.name, swept.name)} {value} [{low or 'open'}, {high or 'open'}]"
     return f"critical {fitted}, {results.model}, {order}"
 
 
@@ -99,7 +101,7 @@ def _advice(point: CriticalPoint) -> str:
 def _so_far(point: CriticalPoint) -> str:
     """What is known where no point has converged: a best value that can still change."""
     swept = point.varied
-    best = f"So far the best fit has the collapse at {swept.name} = {swept.at(point.critical_variance, 4)}."
+    best = f"So far the best fit has the collapse at {swept.name} = {_critical(point)[0]}."
     predicted = point.predicted.critical_variance
     if predicted is None:
         return best
@@ -118,14 +120,26 @@ def _collapse(point: CriticalPoint, collapsed: str, active: str) -> str:
     collapsed, active
         Subject and verb of who is collapsed above the transition, and of who is active below it.
     """
-    swept = point.varied
-    best = f"{swept.name} = {swept.at(point.critical_variance, 4)}"
-    low, high = (None if edge is None else swept.at(edge, 4) for edge in point.ci95)
+    name, (value, low, high) = point.varied.name, _critical(point)
+    best = f"{name} = {value}"
     if high is None:
-        return f"{active} active up to {swept.name} = {low} at least (95 % interval above {low}, best fit {best})."
+        return f"{active} active up to {name} = {low} at least (95 % interval above {low}, best fit {best})."
     if low is None:
-        return f"{collapsed} collapsed from {swept.name} = {high} on (95 % interval below {high}, best fit {best})."
+        return f"{collapsed} collapsed from {name} = {high} on (95 % interval below {high}, best fit {best})."
     return f"{collapsed} collapsed from {best} on (95 % interval {low} to {high})."
+
+
+def _critical(point: CriticalPoint) -> tuple[str, str | None, str | None]:
+    """The critical value of what was varied and the edges of its interval, with the digits that the interval leaves.
+
+    An edge is None where the interval is open.
+    """
+    unit, fitted = point.varied.unit, point.critical_variance
+    error = max((abs(edge - fitted) for edge in point.ci95 if edge is not None), default=math.nan)
+    value, low, high = (
+        None if number is None else rounded(number / unit, error / unit) for number in (fitted, *point.ci95)
+    )
+    return value, low, high
 
 
 def _of_hierarchy(point: Results, found: Phases) -> str:

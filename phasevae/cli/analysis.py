@@ -17,7 +17,7 @@ from phasevae.cli.options import DimensionsFile, HysteresisFile, NetworkChoice, 
 from phasevae.cli.settings import sweep_settings
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
-from phasevae.wording import counted
+from phasevae.wording import counted, plain
 
 
 def fit(
@@ -159,7 +159,7 @@ def bracket(
     if summary is not None:
         write_json(summary, {**asdict(result), "provenance": provenance_record(summary, "bracket", inputs)})
     values = (result.first.determined, result.second.determined)
-    shown = " and ".join("none" if value is None else f"{value:.6g}" for value in values)
+    shown = " and ".join("none" if value is None else plain(value) for value in values)
     points = counted(result.n_points, "point")
     print(f"{output}: {result.n_disagree} of {points} disagree; critical variance {shown}")
     for path, fitted in ((first, result.first), (second, result.second)):

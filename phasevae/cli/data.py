@@ -13,7 +13,7 @@ from phasevae.cli.options import OutputJson, reads_data
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
 from phasevae.sweeps.settings import GAUSSIAN, check_likelihood, own_module
-from phasevae.wording import counted, with_error
+from phasevae.wording import counted, plain, with_error
 
 if TYPE_CHECKING:
     from phasevae.spectrum.spectrum import Spectrum
@@ -131,12 +131,11 @@ def spectrum(
         print(result.reading)
     what = "critical variance" if result.likelihood is None else "critical KL weight"
     for each in result.conditions:
-        critical = with_error(each.spectrum.critical_variance, float(each.spectrum.standard_errors[0]))
-        print(f"condition {each.value}: {100 * each.share:.3g} % of the samples, {what} {critical}")
+        print(f"condition {each.value}: {100 * each.share:.3g} % of the samples, {what} {_critical(each.spectrum)}")
     of = "" if result.likelihood is None else f"{likelihood}, "
     print(
-        f"{output}: {of}{what} {result.critical_variance:.6g} +- {result.leading.standard_errors[0]:.2g}, "
-        f"trace {result.trace:.6g}, {counted(result.n_samples, 'sample')} of {counted(result.dimension, 'feature')}"
+        f"{output}: {of}{what} {_critical(result.leading)}, trace {plain(result.trace)}, "
+        f"{counted(result.n_samples, 'sample')} of {counted(result.dimension, 'feature')}"
     )
     if (warning := bias_warning(result.leading)) is not None:
         print(f"warning: {warning}")
@@ -193,6 +192,10 @@ def spectrum_of_parts(files: list[Path], basis: Path | None) -> Spectrum:
     if basis is not None:
         sharded.write(basis, whole)
     return sharded.spectrum_of_basis(whole)
+
+
+def _critical(spectrum: Spectrum) -> str:
+    return with_error(spectrum.critical_variance, float(spectrum.standard_errors[0]))
 
 
 def _lists(text: str | None) -> list[list[float]] | None:

@@ -71,10 +71,13 @@ def predict(
     Example: phasevae predict photos.zip --size 64 --latent 128 --library pytorch-vae --html will-it-collapse.html
     """
     from phasevae.prediction.conditional import ConditionalPrediction
+    from phasevae.prediction.options import positive
     from phasevae.prediction.predict import predict
 
     if loss is not None and loss_function is not None:
         raise InputError("loss-function: cannot be given together with loss")
+    if target_kl is not None:
+        positive("target_kl", target_kl)
     prediction = predict(
         data,
         latent,
@@ -101,26 +104,26 @@ def predict(
         for option, value in (("html", html), ("target-kl", target_kl)):
             if value is not None:
                 raise InputError(f"{option}: must be left out for data with classes")
+    weight = None if target_kl is None else prediction.kl_weight_for(target_kl)
     if html is not None:
         from phasevae.figures.prediction_report import prediction_page
 
         with replacing(html) as temporary:
             temporary.write_text(prediction_page(prediction), encoding="utf-8")
     if json_output:
-        more = {} if target_kl is None else {"kl_weight_for_target": prediction.kl_weight_for(target_kl)}
+        more = {} if weight is None else {"kl_weight_for_target": weight}
         print(readable_json(prediction.to_json() | more))
         return
     from rich.console import Console
 
-    from phasevae.prediction.text import show
+    from phasevae.prediction.text import show, target_line
 
     if isinstance(prediction, ConditionalPrediction):
         prediction.show(Console())
     else:
         show(prediction, Console())
-    if target_kl is not None:
-        weight = "KL weight" if loss_function is None else "factor of the KL term"
-        print(f"A KL of {target_kl:g} nats takes the {weight} {prediction.kl_weight_for(target_kl):.4g}.")
+    if weight is not None:
+        print(target_line(prediction.at(weight)))
 
 
 def _function(address: str) -> Callable[..., Any]:

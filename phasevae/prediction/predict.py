@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from phasevae.prediction.schedules import KlSchedule
 from phasevae.prediction.text import as_text
 from phasevae.spectrum.spectrum import Spectrum
 from phasevae.spectrum.spectrum_files import read_spectrum
+from phasevae.wording import plain
 
 NO_SAMPLES = (
     "from a spectrum, without the samples: warnings about single features (constant ones, different scales) are missing"
@@ -39,6 +41,7 @@ NO_SAMPLES = (
 
 _BISECTIONS = 200
 _LARGEST_WEIGHT = 1e12
+_CLOSE = 1e-8
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,25 +58,26 @@ class Prediction(Explained):
     def kl_weight_for(self, kl: float) -> float:
         """Return the weight of KL at which the optimum has a KL of this many nats per sample.
 
-        Raises InputError for a KL that no weight of KL gives.
+        Raises InputError for a KL that no weight of KL gives, with the least or the most that one gives.
         """
         wanted = positive("target_kl", kl)
-        if wanted <= (least := self.setting.kl_term.least_kl):
-            raise InputError(f"target_kl: {kl:g} nats, must be above the {least:g} that the KL term leaves free")
         high = min(self.critical_kl_weight, _LARGEST_WEIGHT * self.setting.kl_weight)
+        least = max(self.setting.kl_term.least_kl, _kl_at(self.setting, 2 * high))
+        if wanted <= least:  # free bits, or a capacity
+            raise InputError(f"target_kl: {kl:g} nats, must be more than the {least:.4g} that every KL weight leaves")
         low = high
-        none = InputError(f"target_kl: {kl:g} nats, must be a KL that some weight of KL gives")
-        if _kl_at(self.setting, 2 * high) > wanted * (1 + 1e-9):  # free bits, or a capacity
-            raise none
         for _ in range(_BISECTIONS):
             low *= 0.5
             if _kl_at(self.setting, low) >= wanted:
                 break
         else:
-            raise none
+            raise _too_much(kl, _kl_at(self.setting, low))
         for _ in range(_BISECTIONS):
             middle = (low * high) ** 0.5
             low, high = (middle, high) if _kl_at(self.setting, middle) >= wanted else (low, middle)
+        # With a learned variance KL can grow without limit from some weight on.
+        if not math.isclose(_kl_at(self.setting, low), wanted, rel_tol=_CLOSE, abs_tol=_CLOSE):
+            raise _too_much(kl, _kl_at(self.setting, high))
         return float(low)
 
     def to_json(self) -> dict[str, Any]:
@@ -324,3 +328,8 @@ def _of_spectrum(spectrum: Spectrum, loss: Loss, model: Model) -> Setting:
 
 def _kl_at(setting: Setting, kl_weight: float) -> float:
     return float(kl_and_error(replace(setting, kl_weight=kl_weight))[1].sum())
+
+
+def _too_much(wanted: float, most: float) -> InputError:
+    """The error for a KL above the most that some weight of KL gives. The limit is rounded to one that is possible."""
+    return InputError(f"target_kl: {wanted:g} nats, must be at most {plain(0.99 * most, 3)}; no KL weight gives more")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phasevae.prediction.few_rows import few_rows
-from phasevae.prediction.losses import PER_FEATURE, SCORES
+from phasevae.prediction.losses import OWN, PER_FEATURE, SCORES
 from phasevae.prediction.rough_kl import kl_is_rough
 from phasevae.theory.ppca import is_active
 from phasevae.wording import counted, plain, rounded, with_error
@@ -60,6 +60,7 @@ def summary(prediction: Explained) -> list[tuple[str, str]]:
 def threshold_rows(prediction: Explained) -> list[tuple[str, ...]]:
     """Return the rows of the table of thresholds, as text."""
     few = None if prediction.verdict == "collapsed" else few_rows(prediction)
+    is_rough, errors = kl_is_rough(prediction), prediction.relative_errors
     return [
         (
             str(threshold.latents),
@@ -68,10 +69,12 @@ def threshold_rows(prediction: Explained) -> list[tuple[str, ...]]:
             _range(threshold, error, following),
             "not known"
             if few is not None and threshold.latents == few.component
-            else plain(float(prediction.kl_per_dim[threshold.latents - 1]), 2 if kl_is_rough(prediction) else 4),
+            else plain(kl, 2)
+            if is_rough
+            else rounded(kl, 0.5 * error),
         )
-        for threshold, error, following in zip(
-            prediction.thresholds, prediction.relative_errors, [*prediction.relative_errors[1:], math.nan], strict=True
+        for threshold, kl, error, following in zip(
+            prediction.thresholds, prediction.kl_per_dim[: len(errors)], errors, [*errors[1:], math.nan], strict=True
         )
     ]
 
@@ -109,6 +112,17 @@ def show(prediction: Explained, console: Console) -> None:
         line(sentence)
 
 
+def target_line(prediction: Explained) -> str:
+    """Return the sentence on the KL weight of a prediction and the KL that it gives, which was asked for."""
+    weight, kl = prediction.setting.kl_weight, prediction.kl
+    name = "factor of the KL term" if prediction.setting.loss.name == OWN else "KL weight"
+    if kl_is_rough(prediction):
+        return f"A KL of {plain(kl)} nats takes a {name} of about {plain(weight, 2)} (rough)."
+    # Each active latent adds (1/2) ln of its eigenvalue to KL and takes (1/2) ln of the weight off it.
+    error = weight * _kl_error(prediction) / (0.5 * max(prediction.active_dims, 1))
+    return f"A KL of {plain(kl)} nats takes the {name} {rounded(weight, error)}."
+
+
 def as_text(prediction: Explained) -> str:
     """Return what `phasevae predict` prints, without colours."""
     from rich.console import Console
@@ -144,9 +158,14 @@ def _kl(prediction: Explained) -> str:
         return f"not known: latent {few.component} carries {few} alone"
     if kl_is_rough(prediction):
         return f"about {plain(kl, 2)} nats, {plain(kl / math.log(2), 2)} bits (rough)"
-    alive = prediction.kl_per_dim[: len(prediction.relative_errors)] > 0
-    error = 0.5 * float(np.linalg.norm(prediction.relative_errors[alive]))  # of (1/2) ln lambda for each mode
+    error = _kl_error(prediction)
     return f"{rounded(kl, error)} nats, {rounded(kl / math.log(2), error / math.log(2))} bits"
+
+
+def _kl_error(prediction: Explained) -> float:
+    """The standard error of KL, which is (1/2) ln lambda and a constant for each active latent."""
+    alive = prediction.kl_per_dim[: len(prediction.relative_errors)] > 0
+    return 0.5 * float(np.linalg.norm(prediction.relative_errors[alive]))
 
 
 def _squared_error(prediction: Explained) -> list[tuple[str, str]]:

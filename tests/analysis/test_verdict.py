@@ -14,8 +14,9 @@ from phasevae.analysis.verdict import numbers_line, verdict
 def test_a_sweep_through_the_transition():
     point = fit_critical_point(gaussian_sweep(seed=0), spectrum_of(), 4)
     sentence = verdict(point)
-    low, high = (f"{edge:.4g}" for edge in point.ci95)
-    assert sentence.startswith(f"Every latent is collapsed from sigma2 = {point.critical_variance:.4g} on")
+    value, low, high = (f"{number:.4f}" for number in (point.critical_variance, *point.ci95))
+    assert 1e-3 < point.ci95[1] - point.ci95[0] < 1e-2, "an interval that leaves four decimals"
+    assert sentence.startswith(f"Every latent is collapsed from sigma2 = {value} on")
     assert f"(95 % interval {low} to {high})" in sentence
     assert sentence.endswith("The spectrum of the data predicts 1: within the interval.")
 
@@ -23,9 +24,10 @@ def test_a_sweep_through_the_transition():
 @pytest.mark.parametrize(
     ("ci95", "expected"),
     [
-        ([0.9, 1.1], "Every latent is collapsed from x = 1 on (95 % interval 0.9 to 1.1). "),
-        ([0.9, None], "A latent is active up to x = 0.9 at least (95 % interval above 0.9, best fit x = 1). "),
-        ([None, 1.1], "Every latent is collapsed from x = 1.1 on (95 % interval below 1.1, best fit x = 1). "),
+        ([0.9, 1.1], "Every latent is collapsed from x = 1.00 on (95 % interval 0.90 to 1.10). "),
+        ([0.9, 1.5], "Every latent is collapsed from x = 1.00 on (95 % interval 0.90 to 1.50). "),
+        ([0.9, None], "A latent is active up to x = 0.90 at least (95 % interval above 0.90, best fit x = 1.00). "),
+        ([None, 1.07], "Every latent is collapsed from x = 1.070 on (95 % interval below 1.070, best fit x = 1.000). "),
     ],
 )
 def test_an_interval_that_is_open_on_one_side_says_what_the_other_side_says(ci95, expected):
@@ -73,10 +75,10 @@ def test_a_sweep_that_ends_before_its_transition_says_where_to_add_points():
 
 def test_print_shows_what_the_command_does():
     fit = analyse(gaussian_sweep(seed=0), spectrum_of(), 4)
-    low, high = fit.ci95
+    value, low, high = (f"{number:.4f}" for number in (fit.critical_variance, *fit.ci95))
     first, second, *rest = str(replace(fit, warnings=["look out"])).splitlines()
     assert first == verdict(fit)
-    assert second == f"critical variance {fit.critical_variance:.6g} [{low:.6g}, {high:.6g}], cascade, " + (
+    assert second == f"critical variance {value} [{low}, {high}], cascade, " + (
         f"order {fit.order.value}" if fit.order.value else "order not determined"
     )
     assert rest == ["warning: look out"]
@@ -99,7 +101,7 @@ def test_a_sweep_over_the_kl_weight_speaks_of_it():
     point = fit_critical_point(over_beta, spectrum_of(), 4)
     assert point.critical_variance == pytest.approx(fit_critical_point(sweep, spectrum_of(), 4).critical_variance)
     sentence = verdict(point)
-    assert sentence.startswith(f"Every latent is collapsed from beta = {point.critical_variance:.4g} on")
+    assert sentence.startswith(f"Every latent is collapsed from beta = {point.critical_variance:.4f} on")
     assert "Choose a smaller KL weight to keep" in sentence and "The spectrum of the scores predicts 1" in sentence
     gaussian = verdict(fit_critical_point(over_beta.drop(columns="likelihood"), spectrum_of(), 4))
     assert "decoder variance or KL weight" in gaussian and "The spectrum of the data predicts 1" in gaussian
@@ -145,14 +147,14 @@ def test_a_fixed_weight_is_divided_out_wherever_the_decoder_variance_is_named():
     assert f"The best fit has it at sigma2 = {fit.critical_variance / 2:.4g}." in str(fit)
     assert "1 of 4 points has not converged, sigma2 = 0.5: " in str(fit)
     known = analyse(gaussian_sweep(seed=0, beta=2.0), spectrum_of(), 4)
-    assert f"critical variance {known.critical_variance / 2:.6g} [" in numbers_line(known)
+    assert f"critical variance {known.critical_variance / 2:.4f} [" in numbers_line(known)
     assert "The spectrum of the data predicts 0.5: within the interval." in verdict(known)
 
 
 def test_a_fit_of_an_earlier_version_is_in_the_abscissa():
     fit = replace(analyse(gaussian_sweep(seed=0, beta=2.0), spectrum_of(), 4), swept=None)
-    assert verdict(fit).startswith(f"Every latent is collapsed from beta * sigma2 = {fit.critical_variance:.4g} on")
-    assert numbers_line(fit).startswith(f"critical variance {fit.critical_variance:.6g} [")
+    assert verdict(fit).startswith(f"Every latent is collapsed from beta * sigma2 = {fit.critical_variance:.4f} on")
+    assert numbers_line(fit).startswith(f"critical variance {fit.critical_variance:.4f} [")
 
 
 def test_an_open_fit_is_in_the_quantity_that_the_user_varied():

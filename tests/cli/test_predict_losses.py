@@ -10,6 +10,7 @@ import pytest
 from predict_commands import predict_command, save_rows
 
 from phasevae.prediction.predict import predict
+from phasevae.wording import rounded
 
 LOSS_FILE = """
 import torch
@@ -116,9 +117,17 @@ def test_a_target_kl(losses):
     assert record["kl_weight_for_target"] == pytest.approx(named.kl_weight_for(0.5), rel=1e-6)
     done = predict_command("x.npy", "--latent", 2, "--loss", "sse", "--target-kl", 0.5, folder=losses)
     weight = named.kl_weight_for(0.5)
-    assert done.stdout.splitlines()[-1] == f"A KL of 0.5 nats takes the KL weight {weight:.4g}."
-    done = predict_command("x.npy", "--latent", 1, "--loss", "sse", "--target-kl", -1, folder=losses)
-    assert done.returncode == 2 and "target_kl: -1.0, must be a positive number" in done.stderr
+    n_active = named.at(weight).active_dims
+    error = weight * np.linalg.norm(named.relative_errors[:n_active]) / n_active
+    assert done.stdout.splitlines()[-1] == f"A KL of 0.5 nats takes the KL weight {rounded(weight, error)}."
+
+
+@pytest.mark.parametrize(("value", "problem"), [(-1, "-1.0, must be a positive number"), (1e9, "1e+09 nats, must be ")])
+def test_a_target_kl_that_cannot_be_is_refused_before_anything_is_shown(losses, value, problem):
+    options = ("--latent", 1, "--loss", "sse", "--target-kl", value, "--html", "page.html")
+    done = predict_command("x.npy", *options, folder=losses)
+    assert (done.returncode, done.stdout) == (2, "") and f"target_kl: {problem}" in done.stderr
+    assert not (losses / "page.html").exists()
 
 
 def test_a_schedule(losses):

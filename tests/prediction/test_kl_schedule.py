@@ -87,8 +87,17 @@ def test_a_kl_must_be_positive(kl_wanted):
 
 
 def test_a_kl_that_no_weight_gives():
-    with pytest.raises(InputError, match="target_kl: 1000 nats, must be a KL that some weight of KL gives"):
+    with pytest.raises(InputError, match=r"target_kl: 1000 nats, must be at most 68.6; no KL weight gives more"):
         predict(X, 1, loss="half-sse").kl_weight_for(1000)
+
+
+def test_a_kl_beyond_which_it_has_no_limit():
+    """With a latent for each direction the learned variance shrinks to zero from some weight on."""
+    prediction = predict(X, X.shape[1], loss="gaussian-nll")
+    with pytest.raises(InputError, match=r"target_kl: 500 nats, must be at most \d+\.?\d*; no KL weight") as raised:
+        prediction.kl_weight_for(500)
+    most = float(str(raised.value).partition("at most ")[2].partition(";")[0])
+    assert prediction.at(prediction.kl_weight_for(most)).kl == pytest.approx(most)
 
 
 def test_free_bits_cost_nothing_at_any_weight():
@@ -98,7 +107,7 @@ def test_free_bits_cost_nothing_at_any_weight():
 
     prediction = predict(X, 2, loss=free)
     assert prediction.at(prediction.kl_weight_for(2.5)).kl == pytest.approx(2.5)
-    with pytest.raises(InputError, match="target_kl"):
+    with pytest.raises(InputError, match=r"target_kl: 0\.3 nats, must be more than the 1 that every KL weight leaves"):
         predict(X, 2, loss=free).kl_weight_for(0.3)
 
 
