@@ -19,10 +19,10 @@ from phasevae.datasets.collected import collect_dataset
 from phasevae.datasets.registry import CONDITION_OPTIONS
 from phasevae.datasets.sample_shape import sample_shape
 from phasevae.datasets.store import is_saved, load_dataset, save_dataset, saved_digest
-from phasevae.errors import InputError, no_such_choice
+from phasevae.errors import InputError
 from phasevae.prediction.conditional import ConditionalPrediction
 from phasevae.prediction.libraries import find_loss
-from phasevae.prediction.losses import ALIASES, LEARNED, LOSS_SYNONYMS, LOSSES, PER_FEATURE, Loss
+from phasevae.prediction.losses import LEARNED, LOSS_NAMES, PER_FEATURE, Loss, no_such_loss
 from phasevae.prediction.predict import Prediction, predict
 from phasevae.prediction.score_spectrum import spectrum_of_likelihood
 from phasevae.provenance.stages import provenance_record
@@ -36,9 +36,6 @@ from phasevae.sweeps.plan import betas_top, check_number, make_plan, write_plan
 from phasevae.sweeps.points import Source, Task, make_tasks
 from phasevae.sweeps.settings import Settings, grid_keys, training_keys
 from phasevae.sweeps.weights import check_range, checked_weights, default_weights
-
-VARIANCE_LOSSES = ("gaussian", "mse")
-"""Names of the loss with half the squared error, whose weights are decoder variances."""
 
 READ_OPTIONS = (
     *("key", "size", "grey", "standardize", "skip_damaged", "drop", "header"),
@@ -76,9 +73,9 @@ def sweep(
     data : samples [N, ...], or a path
         Anything that `phasevae.predict` reads, but no spectrum.
     loss : str
-        ``gaussian`` or ``mse``: half the squared error plus the weight times KL, so that a weight is a decoder variance
-        in squared units of the data. Or another name in `phasevae.prediction.losses.LOSSES` whose variance is not
-        learned; then a weight is the factor of KL as that loss is written.
+        ``gaussian``: half the squared error plus the weight times KL, so that a weight is a decoder variance in squared
+        units of the data. Or another name in `phasevae.prediction.losses.LOSS_NAMES` whose variance is not learned;
+        then a weight is the factor of KL as that loss is written.
     n_latent : int
         Number of latents.
     weights : sequence of float, optional
@@ -157,15 +154,10 @@ class _TemporaryFolder:
 
 
 def _checked_loss(name: str, options: Mapping[str, Any] | None) -> Loss:
-    if not isinstance(name, str):
-        raise InputError(f"loss: {name!r}, must be the name of a loss")
-    if name not in (*VARIANCE_LOSSES, *ALIASES, *LOSSES):
+    if isinstance(name, str) and name not in LOSS_NAMES:
         # Only what a sweep takes is suggested.
-        choices = [*VARIANCE_LOSSES, *(each for each, loss in LOSSES.items() if not _learns_variance(loss))]
-        others = {word: meant for word, meant in LOSS_SYNONYMS.items() if word not in choices}
-        known = {word: tuple(each for each in meant if each in choices) for word, meant in others.items()}
-        raise no_such_choice("loss", name, choices, {word: meant for word, meant in known.items() if meant})
-    loss = find_loss("half-sse" if name in VARIANCE_LOSSES else name, None, options)
+        raise no_such_loss(name, [each for each in LOSS_NAMES if not _learns_variance(find_loss(each))])
+    loss = find_loss(name, None, options)
     if _learns_variance(loss):
         raise InputError(f"loss: {name}, has a learned variance; must be a loss whose only weight is that of KL")
     return loss
@@ -228,8 +220,7 @@ def _saved_spectrum(dataset: Dataset, loss: Loss, folder: Path) -> Spectrum:
 def _predicted(
     dataset: Dataset, n_latent: int, loss: str, options: Mapping[str, Any] | None
 ) -> Prediction | ConditionalPrediction:
-    name = "half-sse" if loss in VARIANCE_LOSSES else loss
-    return predict(dataset, n_latent, loss=name, loss_options=options)
+    return predict(dataset, n_latent, loss=loss, loss_options=options)
 
 
 def _settings(completed: Mapping[str, Any], file: NetworkFile | None, dataset: Dataset) -> Settings:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from phasevae.errors import no_such_choice
 from phasevae.prediction.libraries import LIBRARIES, LIBRARY_SYNONYMS
-from phasevae.prediction.losses import LOSS_SYNONYMS, LOSSES
+from phasevae.prediction.losses import LOSS_NAMES, LOSS_SYNONYMS
 from phasevae.prediction.predict import predict
 from phasevae.wording import MOST_DIGITS, counted, plain, rounded, suggestion, with_error
 
@@ -73,6 +73,7 @@ def test_a_number_of_unknown_error_has_four_digits(value):
         ("nb", "'negative-binomial'"),
         ("negative_binomial", "'negative-binomial'"),
         ("laplac", "'laplace'"),
+        ("gausian", "'gaussian'"),
     ],
 )
 def test_a_loss_that_was_meant(loss, meant):
@@ -89,7 +90,7 @@ def test_a_library_that_was_meant(library, meant):
 
 
 def test_synonyms_mean_what_there_is():
-    for synonyms, known in ((LOSS_SYNONYMS, LOSSES), (LIBRARY_SYNONYMS, LIBRARIES)):
+    for synonyms, known in ((LOSS_SYNONYMS, LOSS_NAMES), (LIBRARY_SYNONYMS, LIBRARIES)):
         assert {name for meant in synonyms.values() for name in meant} <= set(known)
         assert not set(synonyms) & set(known)
         assert all(word == word.lower().replace("_", "-").replace(" ", "-") for word in synonyms)

@@ -12,7 +12,7 @@ from phasevae.cli.arguments import named_values, shape, shapes
 from phasevae.cli.options import Json, reads_data
 from phasevae.errors import InputError
 from phasevae.prediction.libraries import LIBRARIES
-from phasevae.prediction.losses import LOSSES
+from phasevae.prediction.losses import LOSS_NAMES
 from phasevae.prediction.schedules import FORMS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def predict(
     latent: Annotated[int, typer.Option(help="Number of latents.")],
     sigma2: Annotated[float | None, typer.Option(help="Variance of a Gaussian decoder.")] = None,
     beta: Annotated[float | None, typer.Option(help="Weight of KL in a loss with half the squared error.")] = None,
-    loss: Annotated[str | None, typer.Option(help=f"Name of the loss: {' | '.join(LOSSES)}.")] = None,
+    loss: Annotated[str | None, typer.Option(help=f"Name of the loss: {' | '.join(LOSS_NAMES)}.")] = None,
     library: Annotated[str | None, typer.Option(help=f"Loss of public code: {' | '.join(LIBRARIES)}.")] = None,
     loss_options: Annotated[
         str | None, typer.Option(help="Options of a likelihood, such as size_factors=total,dispersion=2.")

@@ -11,7 +11,7 @@ from typing import Any
 
 from phasevae.errors import InputError, no_such_choice
 from phasevae.likelihoods.registry import find_likelihood
-from phasevae.prediction.losses import ALIASES, LOSS_SYNONYMS, LOSSES, PER_FEATURE, SCORES, Loss
+from phasevae.prediction.losses import ALIASES, LOSS_NAMES, LOSSES, PER_FEATURE, SCORES, Loss, no_such_loss
 
 LIBRARIES: dict[str, Loss] = {
     loss.name: loss
@@ -189,7 +189,7 @@ def find_loss(loss: str | None = None, library: str | None = None, options: Mapp
     Parameters
     ----------
     loss : str, optional
-        A name in LOSSES.
+        A name in LOSS_NAMES.
     library : str, optional
         A name in LIBRARIES, which comes first.
     options : mapping, optional
@@ -202,13 +202,17 @@ def find_loss(loss: str | None = None, library: str | None = None, options: Mapp
     Raises
     ------
     InputError
-        For an unknown name, with the known ones.
+        For an unknown name, with the known ones, and for options that the loss does not take.
     """
-    table, key, name = (LOSSES, "loss", loss) if library is None else (LIBRARIES, "library", library)
-    name = ALIASES.get(name, name) if library is None else name
-    if name not in table:
-        raise no_such_choice(key, name, table, LOSS_SYNONYMS if library is None else LIBRARY_SYNONYMS)
-    return _with_options(table[name], options or {})
+    key, name = ("loss", loss) if library is None else ("library", library)
+    if not isinstance(name, str):
+        raise InputError(f"{key}: {name!r}, must be the name of a {key}")
+    if library is not None and name not in LIBRARIES:
+        raise no_such_choice(key, name, LIBRARIES, LIBRARY_SYNONYMS)
+    if library is None and name not in LOSS_NAMES:
+        raise no_such_loss(name)
+    found = LOSSES[ALIASES.get(name, name)] if library is None else LIBRARIES[name]
+    return _with_options(found, options or {})
 
 
 def _with_options(loss: Loss, options: Mapping[str, Any]) -> Loss:

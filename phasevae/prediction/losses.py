@@ -8,10 +8,11 @@ in a and b. They are the usual reason why a weight that looks small is not.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 from phasevae.likelihoods.registry import LIKELIHOODS
 from phasevae.theory.ppca import effective_variance
 
@@ -170,3 +171,19 @@ LOSS_SYNONYMS = {
 
 ALIASES = {"gaussian": "half-sse", "bernoulli": "bce"}
 """Likelihoods that have another name as losses."""
+
+LOSS_NAMES = (*LOSSES, *ALIASES)
+"""All names that a loss can be given by."""
+
+
+def no_such_loss(name: object, known: Sequence[str] = LOSS_NAMES) -> InputError:
+    """Return the error for a name that is none of the known losses, with the one of them that was probably meant.
+
+    Parameters
+    ----------
+    name : object
+        What the user gave.
+    known : sequence of str
+    """
+    meant = {word: tuple(each for each in losses if each in known) for word, losses in LOSS_SYNONYMS.items()}
+    return no_such_choice("loss", name, known, {word: losses for word, losses in meant.items() if losses})

@@ -156,9 +156,9 @@ def predict(
     beta : float, optional
         Weight of KL in a loss with half the squared error.
     loss : str or callable, optional
-        A name in `losses.LOSSES`, or your own PyTorch function `loss(recon, x, mu, logvar)` that returns a scalar. It
-        is differentiated: any reductions, any reconstruction loss. Weights of KL are then factors of its KL term, and 1
-        is the loss as you wrote it.
+        A name in `losses.LOSS_NAMES`, or your own PyTorch function `loss(recon, x, mu, logvar)` that returns a scalar.
+        It is differentiated: any reductions, any reconstruction loss. Weights of KL are then factors of its KL term,
+        and 1 is the loss as you wrote it.
     library : str, optional
         A name in `libraries.LIBRARIES`.
     loss_options : mapping, optional

@@ -59,6 +59,12 @@ def test_the_error_about_an_unknown_name_lists_the_known_names(loss, library, wo
         find_loss(loss, library)
 
 
+@pytest.mark.parametrize("name", [["half-sse"], 3, {}])
+def test_a_loss_must_be_named(name):
+    with pytest.raises(InputError, match=r"loss: .*, must be the name of a loss"):
+        find_loss(name)
+
+
 spectra = st.lists(st.floats(0.01, 10), min_size=2, max_size=8).map(lambda lam: sorted(lam, reverse=True))
 
 
