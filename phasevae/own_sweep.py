@@ -154,6 +154,8 @@ class _TemporaryFolder:
 
 
 def _checked_loss(name: str, options: Mapping[str, Any] | None) -> Loss:
+    if callable(name):
+        raise InputError("loss: a function, must be the name of a loss; phasevae.predict takes functions")
     if isinstance(name, str) and name not in LOSS_NAMES:
         # Only what a sweep takes is suggested.
         raise no_such_loss(name, [each for each in LOSS_NAMES if not _learns_variance(find_loss(each))])

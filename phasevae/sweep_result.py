@@ -71,26 +71,37 @@ class SweepResult:
         ends = f"{plain(self.weights[0])} to {plain(self.weights[-1])}"
         return f"<SweepResult: {counted(len(self.sweep), 'model')}, weights {ends}>"
 
-    def fit(self, **options: Any) -> Analysis:
+    def fit(
+        self, model: str | None = None, window: tuple[float, float] | None = None, converged_only: bool = False
+    ) -> Analysis:
         """Fit the transition.
 
         Parameters
         ----------
-        **options
-            `model`, `window` and `converged_only` of `phasevae.analysis.pipeline.analyse`. A window is in the units of
-            `critical_variance`: `unit` times a weight.
+        model : str, optional
+            The form that gives the critical variance; by default the data choose it.
+        window : pair of float, optional
+            Lowest and highest point of the forms with one mode, in the units of `critical_variance`: `unit` times a
+            weight.
+        converged_only : bool
+            Leave out the points that are not known to have converged.
 
         Returns
         -------
         Analysis
             The content of fit.json: `critical_variance` with `ci95`, order, exponents, thresholds, warnings.
 
+        Raises
+        ------
+        InputError
+            For an unknown model, a window that is none or holds no point, and if no point would be left.
+
         Warns
         -----
         UserWarning
             Of each of the `warnings` of the result, and of its `reason` and `advice` if there is no critical variance.
         """
-        fit = self._analysis(**options)
+        fit = self._analysis(model=model, window=window, converged_only=converged_only)
         # Of a hierarchy with a fixed variance nothing is meant to be fitted: its phases are the result.
         is_missing = fit.critical_variance is None and not fit.hierarchy
         reasons = [text for text in (fit.reason, fit.advice) if is_missing and text is not None]
@@ -129,9 +140,13 @@ class SweepResult:
         """
         from phasevae.stored import load
 
+        try:
+            wanted = float(weight) * self.unit
+        except (TypeError, ValueError):
+            raise InputError(f"weight: {weight!r}, must be a number") from None
         for task in self.tasks:
             trained = task.member.beta * task.member.sigma2
-            if abs(trained - weight * self.unit) <= _CLOSE * trained and seed in (None, task.member.seed):
+            if abs(trained - wanted) <= _CLOSE * trained and seed in (None, task.member.seed):
                 return load(task.folder, build=self.build)
         raise InputError(f"weight: {weight!r} with seed {seed}, must be of a trained model")
 

@@ -101,8 +101,9 @@ class TrainedVAE:
     def sample(self, n: int, seed: int = 0, condition: ArrayLike | None = None) -> Tensor:
         """Draw n new data points [n, D]: z from the prior, and x from the decoder's distribution given z.
 
-        The condition is as in `encode`.
+        The condition is as in `encode`. Raises InputError if n or the seed is not a whole number, 0 or more.
         """
+        n, seed = _whole_number("n", n), _whole_number("seed", seed)
         generator = torch.Generator().manual_seed(seed)
         mean = self.decode(self._prior(n, generator), condition)
         if self.family is not None:
@@ -131,11 +132,21 @@ class TrainedVAE:
 
     @staticmethod
     def _batch(values: np.ndarray | Tensor, width: int, name: str) -> Tensor:
-        # The array is copied because torch warns about memory-mapped arrays, which are read-only.
-        batch = values.float() if isinstance(values, Tensor) else torch.from_numpy(np.array(values, dtype=np.float32))
+        try:
+            # The array is copied because torch warns about memory-mapped arrays, which are read-only.
+            array = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, dtype=np.float32))
+        except (TypeError, ValueError):  # texts, or rows of different lengths
+            raise InputError(f"{name}: of type {type(values).__name__}, must be numbers [rows, {width}]") from None
+        batch = array.float()
         if batch.ndim != 2 or batch.shape[1] != width:
             raise InputError(f"{name}: shape {tuple(batch.shape)}, must be [rows, {width}]")
         return batch[None]
+
+
+def _whole_number(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**63:
+        raise InputError(f"{name}: {value!r}, must be a whole number, 0 or more and below 2^63")
+    return int(value)
 
 
 def _unusable(x: Tensor, row: int, column: int, same_columns: bool) -> str:

@@ -126,7 +126,33 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, name, other, message):
         phasevae.load(tmp_path)
 
 
-def test_wrong_data_are_refused(tmp_path):
-    save_model(tmp_path / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, MEAN, {"sigma2": 1.0, "beta": 1.0})
-    with pytest.raises(InputError, match=r"x: shape \(3, 4\), must be \[rows, 5\]"):
-        phasevae.load(tmp_path).encode(np.zeros((3, 4)))
+def stored_model(folder):
+    save_model(folder / "weights.safetensors", initialise(ARCHITECTURE, [0]), 0, MEAN, {"sigma2": 1.0, "beta": 1.0})
+    return phasevae.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((3, 4)), r"x: shape \(3, 4\), must be \[rows, 5\]"),
+        ([["a"] * 5], r"x: of type list, must be numbers \[rows, 5\]"),
+        ([[1, 2], [3]], r"x: of type list, must be numbers \[rows, 5\]"),
+        (None, r"x: shape \(\), must be \[rows, 5\]"),
+    ],
+)
+def test_wrong_data_are_refused(tmp_path, x, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        stored_model(tmp_path).encode(x)
+
+
+@pytest.mark.parametrize("wrong", [-1, 2.5, "many", None, True, 2**63])
+@pytest.mark.parametrize("name", ["n", "seed"])
+def test_numbers_of_samples_and_seeds_are_whole(tmp_path, name, wrong):
+    with pytest.raises(InputError, match=f"^{name}: {wrong!r}, must be a whole number, 0 or more"):
+        stored_model(tmp_path).sample(**{"n": 2, "seed": 0, name: wrong})
+
+
+def test_any_whole_number_of_samples_is_drawn(tmp_path):
+    model = stored_model(tmp_path)
+    assert model.sample(0).shape == (0, 5)
+    np.testing.assert_array_equal(model.sample(np.int64(3), seed=np.int64(1)), model.sample(3, seed=1))

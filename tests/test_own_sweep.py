@@ -87,6 +87,8 @@ def test_a_trained_model_has_the_units_of_the_data(result):
     assert model.decode(np.zeros((1, 2), dtype=np.float32)).numpy() == pytest.approx(rows().mean(0)[None], abs=1)
     with pytest.raises(InputError, match=r"weight: 0\.31 with seed None, must be of a trained model"):
         result.load(0.31)
+    with pytest.raises(InputError, match="weight: 'first', must be a number"):
+        result.load("first")
 
 
 def test_a_saved_sweep_has_the_layout_of_the_workflow(result, tmp_path):
@@ -194,9 +196,12 @@ def build(input_shape, n_latent):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"build": 3}, "build: 3, must be"),
+        ({"build": 3}, "build: of type int, must be a function build(input_shape, n_latent)"),
+        ({"build": torch.nn.Linear(3, 2)}, "build: of type Linear, must be a function build(input_shape, n_latent)"),
+        ({"build": torch.nn.Linear}, "build: the class Linear, must be a function build(input_shape, n_latent)"),
         ({"loss": "gaussian-nll"}, "loss: gaussian-nll, has a learned variance"),
-        ({"loss": len}, "loss: <built-in function len>, must be the name of a loss"),
+        ({"loss": len}, "loss: a function, must be the name of a loss; phasevae.predict takes functions"),
+        ({"loss": 3}, "loss: 3, must be the name of a loss"),
         ({"loss": "gausian"}, "loss: 'gausian', did you mean 'gaussian'? (must be one of half-sse, "),
         ({"loss": "mse"}, "loss: 'mse', did you mean 'mean-se'?"),
         ({"loss": "cross-entropy"}, "did you mean 'bce' or 'categorical'?"),

@@ -47,9 +47,6 @@ def fit(
     table, upward = read_table(sweep, "sweep"), table_of(hysteresis, "hysteresis")
     if upward is not None:
         matching_spectrum(spectrum, upward)
-    edges = numbers("--window", window)
-    if edges is not None and len(edges) != 2:
-        raise InputError(f"--window: {window!r}, must be two numbers, the lowest and the highest beta * sigma2")
     result = analyse(
         table,
         matching_spectrum(spectrum, table),
@@ -58,7 +55,7 @@ def fit(
         histories=table_of(histories, "histories"),
         upward=upward,
         model=model,
-        window=None if edges is None else (edges[0], edges[1]),
+        window=numbers("--window", window),
         converged_only=converged_only,
     )
     inputs = (sweep, spectrum, dimensions, histories, hysteresis)

@@ -100,10 +100,8 @@ def predict(
         input_mask=input_mask,
         **reading,
     )
-    if isinstance(prediction, ConditionalPrediction):
-        for option, value in (("html", html), ("target-kl", target_kl)):
-            if value is not None:
-                raise InputError(f"{option}: must be left out for data with classes")
+    if html is not None and isinstance(prediction, ConditionalPrediction):
+        raise InputError("html: must be left out for data with classes")
     weight = None if target_kl is None else prediction.kl_weight_for(target_kl)
     if html is not None:
         from phasevae.figures.prediction_report import prediction_page

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from phasevae.datasets.base import Dataset
 from phasevae.datasets.class_streams import streams_of_classes
@@ -36,7 +36,7 @@ class ClassPrediction:
 
     value: Any
     share: float
-    prediction: Explained
+    prediction: Explained  # a Prediction, whose module imports this one
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,6 +86,16 @@ class ConditionalPrediction:
     def active_dims(self) -> int:
         """Least number of active latents: that of the class with the most."""
         return max(each.prediction.active_dims for each in self.classes)
+
+    def at(self, kl_weight: float) -> ConditionalPrediction:
+        """Return the prediction for another weight of KL. Raises InputError if it is not a positive number."""
+        return replace(
+            self, classes=tuple(replace(each, prediction=each.prediction.at(kl_weight)) for each in self.classes)
+        )
+
+    def kl_weight_for(self, kl: float) -> NoReturn:
+        """Raise InputError: the classes have different KL at the same weight."""
+        raise InputError(f"target_kl: {kl!r}, must be left out for data with classes, which differ in KL")
 
     @property
     def headline(self) -> str:

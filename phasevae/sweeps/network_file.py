@@ -118,12 +118,17 @@ class NetworkSpec(BaseModel):
 def network_of(build: Callable[..., Any] | Path | str, name: str = "build") -> NetworkFile:
     """The file of networks that are given in Python: a function, or FILE:NAME; FILE alone for its function `name`.
 
-    Raises InputError for anything else, and for a file that is missing.
+    Raises InputError for anything else, modules among them, and for a file that is missing.
     """
-    if callable(build):
+    is_module = hasattr(build, "state_dict")  # as torch's modules and their classes have; torch may not be loaded
+    if callable(build) and not is_module:
         return NetworkFile.of_function(build)
     if not isinstance(build, str | Path):
-        raise InputError(f"build: {build!r}, must be a function build(input_shape, n_latent), FILE:NAME or None")
+        what = f"the class {build.__name__}" if isinstance(build, type) else f"of type {type(build).__name__}"
+        raise InputError(
+            f"build: {what}, must be a function build(input_shape, n_latent) that returns (encoder, decoder), "
+            "FILE:NAME or None"
+        )
     return NetworkFile.read(*parsed_network(str(build), name))
 
 

@@ -188,6 +188,12 @@ def test_the_jump_of_the_slope_is_compared_with_theory():
     [
         ({"model": "F5"}, "must be one of cascade, log"),
         ({"window": (2, 3)}, r"holds no point, .* at beta \* sigma2 = 0.68 to 1.08"),
+        ({"window": (0.3,)}, r"^window: \(0.3,\), must be two numbers, the lowest and the highest beta \* sigma2$"),
+        ({"window": (0.7, 0.8, 0.9)}, r"^window: \(0.7, 0.8, 0.9\), must be two numbers"),
+        ({"window": (0.9, 0.7)}, r"^window: \(0.9, 0.7\), must be two numbers"),
+        ({"window": ("low", 0.7)}, r"^window: \('low', 0.7\), must be two numbers"),
+        ({"window": "01"}, "^window: '01', must be two numbers"),
+        ({"window": 0.7}, "^window: 0.7, must be two numbers"),
     ],
 )
 def test_overrides_that_make_no_sense_raise(options, words):

@@ -210,6 +210,7 @@ def test_files_that_are_no_tables(fit, content):
 def test_windows_and_forms_that_do_not_exist(fit):
     for more, words in (
         (["--window", "2,3"], "window: 2 to 3 holds no point"),
+        (["--window", "2,3,4"], "window: [2.0, 3.0, 4.0], must be two numbers, the lowest and the highest "),
         (["--window", "high"], "--window: 'high', must be numbers"),
         (["--model", "cubic"], "model: 'cubic', must be one of"),
         (["--converged-only"], "is known to have converged"),

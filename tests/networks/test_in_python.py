@@ -38,7 +38,7 @@ def test_a_sweep_takes_a_function_or_a_file(tmp_path):
 
 
 def test_other_things_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"build: 3, must be a function build\(input_shape, n_latent\)"):
+    with pytest.raises(InputError, match=r"build: of type int, must be a function build\(input_shape, n_latent\)"):
         network_of(3)
     with pytest.raises(InputError, match=r"gone.py: no such file"):
         network_of(tmp_path / "gone.py")

@@ -31,6 +31,16 @@ def test_classes_are_predicted_by_themselves(loss):
     assert found.headline in str(found)
 
 
+def test_another_weight_is_predicted_without_the_data():
+    found, other = predict(X, 2, beta=0.5, condition=LABELS), predict(X, 2, beta=0.2, condition=LABELS)
+    assert str(found.at(0.2)) == str(other) and found.at(0.2).kl == other.kl
+    assert found.at(0.2).kl > found.kl
+    with pytest.raises(InputError, match=r"^kl_weight: -1, must be a positive number$"):
+        found.at(-1)
+    with pytest.raises(InputError, match=r"^target_kl: 1, must be left out for data with classes"):
+        found.kl_weight_for(1)
+
+
 def test_where_all_classes_are_collapsed_the_headline_says_where_the_strongest_lives():
     found = predict(X, 2, beta=3.0, condition=LABELS)
     weight = found.leading.prediction.critical_kl_weight

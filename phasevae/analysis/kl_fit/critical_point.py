@@ -16,6 +16,7 @@ from phasevae.analysis.grid_advice import Known, open_interval, points_wanted, u
 from phasevae.analysis.kl_fit.bootstrap import Derivatives, SeedBootstrap, derivative_bands, seed_bootstrap
 from phasevae.analysis.kl_fit.fit import (
     FormFit,
+    check_window,
     fit_models,
     inside_window,
     most_modes,
@@ -33,7 +34,7 @@ from phasevae.analysis.sweep_table import (
     spectrum_of_sweep,
     sweep_points,
 )
-from phasevae.errors import InputError, no_such_choice
+from phasevae.errors import no_such_choice
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
 from phasevae.sweeps.settings import GAUSSIAN
 from phasevae.theory.conditional import kl_slope_below
@@ -138,16 +139,13 @@ def fit_critical_point(
     Raises
     ------
     InputError
-        For an unknown `model` and an empty `window`.
+        For an unknown `model`, and for a `window` that is none or holds no point.
     """
     if model is not None and model not in NAMES:
         raise no_such_choice("model", model, NAMES)
     spectrum, points = spectrum_of_sweep(spectrum, sweep), sweep_points(sweep, swept)
-    if window is not None and not np.any((points.x >= window[0]) & (points.x <= window[1])):
-        raise InputError(
-            f"window: {window[0]:g} to {window[1]:g} holds no point, the sweep's are at {abscissa_name(sweep)} = "
-            f"{points.x.min():g} to {points.x.max():g}"
-        )
+    if window is not None:
+        check_window(window, points, abscissa_name(sweep))
     reason, advice = undetermined(Known(points, spectrum)) or (None, None)
     result = replace(not_fitted(sweep, reason, spectrum, advice), swept=points.swept)
     if result.reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from phasevae.analysis.kl_fit.forms import N_PARAMETERS, SINGLE_MODE, Profile, f
 from phasevae.analysis.kl_fit.profile_likelihood import aicc, minimise, profile_interval
 from phasevae.analysis.records import Interval
 from phasevae.analysis.sweep_table import COLLAPSED_KL, MIN_POINTS, Points, SweptQuantity, sweep_points, weighted
+from phasevae.errors import InputError
 from phasevae.theory.conditional import exact_above, thresholds
 from phasevae.theory.ppca import ACTIVE_KL
 
@@ -234,6 +236,29 @@ def second_eigenvalue(spectrum: Spectrum | None, cascade: FormFit) -> float | No
         return None
     is_bound = spectrum is not None and spectrum.is_bound and spectrum.unaware_variance is not None
     return float(min(eigenvalues[1], spectrum.unaware_variance) if is_bound else eigenvalues[1])
+
+
+def check_window(window: Any, points: Points, abscissa: str) -> None:
+    """Raise InputError for a window that is no pair of ascending numbers, or that holds no point.
+
+    Parameters
+    ----------
+    window : anything
+    points : Points
+    abscissa : str
+        What messages call x.
+    """
+    x = points.x
+    try:
+        low, high = map(float, window)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if isinstance(window, str) or not low < high:
+        raise InputError(f"window: {window!r}, must be two numbers, the lowest and the highest {abscissa}")
+    if not np.any((x >= low) & (x <= high)):
+        raise InputError(
+            f"window: {low:g} to {high:g} holds no point, the sweep's are at {abscissa} = {x.min():g} to {x.max():g}"
+        )
 
 
 def inside_window(points: Points, window: tuple[float, float] | list[float]) -> Points:
