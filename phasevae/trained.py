@@ -16,6 +16,7 @@ from phasevae.artifacts.tensors import check_tensors, read_tensors, write_tensor
 from phasevae.datasets.conditions import Coding
 from phasevae.datasets.sample_shape import SampleShape
 from phasevae.errors import InputError
+from phasevae.kernels.class_families import Categorical
 from phasevae.kernels.family import Family
 from phasevae.kernels.reconstructions import make_reconstruction
 from phasevae.model import VAEEnsemble, padded
@@ -75,6 +76,8 @@ class TrainedVAE:
         none.
         """
         batch = self._batch(x, self.mean.numel(), "x")
+        if isinstance(self.family, Categorical):
+            _check_classes(batch[0], self.family.options["n_classes"])
         inputs = batch - self.mean if self.family is None else self.family.inputs(batch)
         if bad := (~inputs[0].isfinite()).nonzero().tolist():
             raise InputError(_unusable(batch[0], *bad[0], same_columns=inputs.shape == batch.shape))
@@ -147,6 +150,15 @@ def _whole_number(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**63:
         raise InputError(f"{name}: {value!r}, must be a whole number, 0 or more and below 2^63")
     return int(value)
+
+
+def _check_classes(x: Tensor, n_classes: int) -> None:
+    """Raise InputError that names the first value of x [N, D] that is no class number from 0 on."""
+    known = (x >= 0) & (x < n_classes) & (x == x.floor())
+    if wrong := (~known).nonzero().tolist():
+        row, column = wrong[0]
+        value = f"value {float(x[row, column]):g} at row {row}, column {column}"
+        raise InputError(f"x: {value} (counted from 0), must be a class number from 0 to {n_classes - 1}")
 
 
 def _unusable(x: Tensor, row: int, column: int, same_columns: bool) -> str:

@@ -228,22 +228,38 @@ def test_the_residual_edge_of_a_collapsed_model_is_the_critical_weight(name):
     assert found.edge == pytest.approx(expected, rel=0.3 if name == "laplace" else 0.03)
 
 
-def test_rows_that_the_likelihood_cannot_have_are_named(tmp_path):
-    x = np.random.default_rng(0).poisson(3.0, (200, 4)).astype(np.float32)
-    problem = Problem.of(x, recipe(likelihood="poisson"))
-    trainer = Trainer(problem, [Member(1.0, 1.0, 0)], recipe(likelihood="poisson"))
+def stored_model(x, likelihood, folder):
+    """A model of a likelihood as it is before its training."""
+    problem = Problem.of(x, recipe(likelihood=likelihood))
+    trainer = Trainer(problem, [Member(1.0, 1.0, 0)], recipe(likelihood=likelihood))
     save_model(
-        tmp_path / "weights.safetensors",
+        folder / "weights.safetensors",
         trainer.model,
         0,
         problem.rows.mean,
         {"sigma2": 1.0, "beta": 1.0},
-        ("poisson", problem.reconstruction),
+        (likelihood, problem.reconstruction),
     )
+    return load(folder)
+
+
+@pytest.mark.parametrize("wrong", [3, -1, 1.5, np.nan, np.inf])
+def test_a_class_that_the_model_does_not_know_is_named(tmp_path, wrong):
+    x = np.random.default_rng(0).integers(0, 3, (200, 4)).astype(np.float32)
+    model = stored_model(x, "categorical", tmp_path)
+    assert model.encode(x)[0].shape == (200, 2)
+    place = rf"^x: value {wrong:g} at row 1, column 2 \(counted from 0\), must be a class number from 0 to 2$"
+    with pytest.raises(InputError, match=place):
+        model.encode(np.array([[0, 1, 2, 0], [1, 2, wrong, 1]], np.float32))
+
+
+def test_rows_that_the_likelihood_cannot_have_are_named(tmp_path):
+    x = np.random.default_rng(0).poisson(3.0, (200, 4)).astype(np.float32)
+    model = stored_model(x, "poisson", tmp_path)
     for wrong, shown in ((-2, "-2"), (np.nan, "nan"), (np.inf, "inf")):
         place = rf"^x: value {shown} at row 1, column 2 \(counted from 0\), must be a finite number that the likelihood"
         with pytest.raises(InputError, match=place):
-            load(tmp_path).encode(np.array([[1, 2, 3, 4], [1, 2, wrong, 1]], np.float32))
+            model.encode(np.array([[1, 2, 3, 4], [1, 2, wrong, 1]], np.float32))
 
 
 def test_a_row_without_a_known_column_is_no_number():
