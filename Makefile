@@ -27,7 +27,6 @@ demo:
 	$(BIN)/snakemake demo --configfile config/demo.yaml --cores $(CORES)
 	$(BIN)/snakemake demo --configfile config/demo.yaml --cores $(CORES) --report results/report.html
 	$(BIN)/phasevae summary results --datasets synthetic,digits
-	@echo "report: results/report.html"
 
 paper: setup
 	$(BIN)/snakemake paper --cores $(CORES)

@@ -13,7 +13,7 @@ import typer
 from phasevae.artifacts.files import read_json, write_json
 from phasevae.cli.arguments import names
 from phasevae.cli.options import Json
-from phasevae.errors import InputError
+from phasevae.errors import InputError, no_such_choice
 
 Results = Annotated[Path, typer.Argument(help="The results folder.")]
 Datasets = Annotated[str | None, typer.Option(help="Only these data sets, separated by commas.")]
@@ -34,8 +34,8 @@ def summary(folder: Results, datasets: Datasets = None) -> None:
     from phasevae.analysis.records import from_json
     from phasevae.analysis.verdict import as_text
 
-    asked = _asked_for(datasets)
-    shown = asked or sorted(path.parent.name for path in folder.glob("*/fit.json"))
+    fitted = sorted(path.parent.name for path in folder.glob("*/fit.json"))
+    shown = _asked_for(datasets) or fitted
     if not shown:
         instead = ""
         if (folder / "fit.json").is_file():
@@ -43,14 +43,25 @@ def summary(folder: Results, datasets: Datasets = None) -> None:
             instead = f": for this data set, phasevae summary {named.parent} --datasets {named.name}"
         raise InputError(f"{folder}: no data set has a fit.json, must be a folder of results{instead}")
     for name in shown:
-        path = folder / name / "fit.json"
-        verdict, *more = as_text(from_json(Analysis, read_json(path, kind="fit"), str(path))).splitlines()
-        figures = path.parent / "figures"
+        if fitted and not (folder / name).is_dir():
+            raise no_such_choice("--datasets", name, fitted)
+    paths = {name: folder / name / "fit.json" for name in shown}
+    # All are read first: a file that cannot be read leaves no half of a summary.
+    found = {name: from_json(Analysis, read_json(path, kind="fit"), str(path)) for name, path in paths.items()}
+    for name, analysis in found.items():
+        verdict, *more = as_text(analysis).splitlines()
+        figures = folder / name / "figures"
         more += [f"figures: {figures}"] if figures.is_dir() else []
         print(f"{name}: {verdict}", *(f"    {line}" for line in more), sep="\n")
-    # The report may be of other data sets than those asked for.
-    if not asked and (report := folder / "report.html").is_file():
+    report = folder / "report.html"
+    if report.is_file() and set(shown) <= _reported(report):
         print(f"report: {report}")
+
+
+def _reported(report: Path) -> set[str]:
+    """The data sets whose fit a report of Snakemake holds. It lists its files as JSON, by their paths."""
+    *before, _ = report.read_text(encoding="utf-8", errors="replace").split('/fit.json": {"name": "fit.json"')
+    return {Path(text.rpartition('"')[2]).name for text in before}
 
 
 def manifest(

@@ -1,5 +1,6 @@
 """`phasevae summary`: what each sweep of a results folder has shown."""
 
+import json
 import os
 import subprocess
 
@@ -28,8 +29,14 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
+def report_of(*names):
+    """What a report of Snakemake says of the fits that it holds."""
+    files = {f"results/{name}/fit.json": {"name": "fit.json", "filename": "fit.json"} for name in names}
+    return f"<script>var results = {json.dumps(files)}</script>"
+
+
 def test_the_verdict_and_the_warnings_of_each_data_set(results):
-    (results / "report.html").touch()
+    (results / "report.html").write_text(report_of("good", "short"))
     good, *lines = succeed("summary", "results", folder=results.parent).splitlines()
     assert good == f"good: {read_json(results / 'good' / 'fit.json')['verdict']}"
     assert "(95 % interval" in good and "The spectrum of the data predicts 1: within the interval." in good
@@ -40,10 +47,15 @@ def test_the_verdict_and_the_warnings_of_each_data_set(results):
 
 
 def test_some_data_sets_are_asked_for(results):
-    """The report may be of others, so it is not named."""
-    (results / "report.html").touch()
     printed = succeed("summary", results, "--datasets", "short")
-    assert printed.startswith("short: ") and "good" not in printed and "report" not in printed
+    assert printed.startswith("short: ") and "good" not in printed
+
+
+def test_only_a_report_of_these_data_sets_is_named(results):
+    (results / "report.html").write_text(report_of("short"))
+    assert "report: " in succeed("summary", results, "--datasets", "short")
+    assert "report: " not in succeed("summary", results, "--datasets", "good")
+    assert "report: " not in succeed("summary", results)
 
 
 def test_spaces_between_the_names_of_data_sets_do_not_count(results):
@@ -69,7 +81,8 @@ def test_an_empty_name_of_a_data_set_is_refused(verb, names, results):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("results", "--datasets", "good,absent"), "results/absent/fit.json: no such file"),
+        (("results", "--datasets", "good,shrt"), "--datasets: 'shrt', did you mean 'short'? (must be one of "),
+        (("results", "--datasets", "good,logs"), "results/logs/fit.json: no such file"),
         (("results/good",), "must be a folder of results: for this data set, phasevae summary results --datasets good"),
         (("results/logs",), "results/logs: no data set has a fit.json, must be a folder of results\n"),
         (("results/broken",), "results/broken/set/fit.json: "),
@@ -79,7 +92,7 @@ def test_a_folder_without_usable_results_is_an_error_of_one_line(arguments, word
     (results / "broken" / "set").mkdir(parents=True)
     write_json(results / "broken" / "set" / "fit.json", {"verdict": "none"})
     done = phasevae("summary", *arguments, folder=results.parent)
-    assert done.returncode == 2
+    assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
@@ -98,6 +111,4 @@ def test_make_ends_with_the_summary_of_its_data_sets(target, config):
     command = ["make", "--dry-run", target]
     printed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     names = ",".join(yaml.safe_load((ROOT / config).read_text(encoding="utf-8"))["run"])
-    *_, last = (line for line in printed.stdout.splitlines() if not line.startswith("echo "))
-    assert last.endswith(f"/phasevae summary results --datasets {names}")
-    assert ("echo" in printed.stdout.splitlines()[-1]) == ("--report results/report.html" in printed.stdout)
+    assert printed.stdout.rstrip().endswith(f"/phasevae summary results --datasets {names}")
