@@ -127,8 +127,8 @@ def converged_points(sweep: pd.DataFrame) -> pd.DataFrame:
         unconverged = any(value is False for value in convergence_states(sweep))
         remedy = TRAIN_LONGER if unconverged else f"its column '{COLUMN}' is missing or empty"
         raise InputError(
-            f"sweep: none of its {counted(len(sweep), 'point')} is known to have converged, so none would be left; "
-            f"{remedy}"
+            f"sweep: none of its {counted(len(sweep), 'point')} is known to have converged, so converged_only would "
+            f"leave none; {remedy}"
         )
     return kept
 

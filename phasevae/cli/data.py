@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from phasevae.cli.arguments import given, json_object, named_values, numbers
 from phasevae.cli.options import OutputJson, reads_data
 from phasevae.errors import InputError
 from phasevae.provenance.stages import provenance_record
+from phasevae.sweeps.config_schema import dataset_rules
 from phasevae.sweeps.settings import GAUSSIAN, check_likelihood, own_module
 from phasevae.wording import counted, plain, with_error
 
@@ -70,6 +72,9 @@ def dataset(
         "split": split,
     }
     merged = {**json_object("--options", options), **given(chosen), **reading}
+    if "path" not in merged and kind in dataset_rules()["path"]["required_for"]:
+        form = shlex.join(["phasevae", "dataset", kind, "PATH", "-o", str(output)])
+        raise InputError(f"PATH: missing, must be the file or folder to read: {form}")
     built = build_dataset(kind, name=name, **merged)
     saved = save_dataset(built, output, provenance_record(output / "data.json", "dataset", entry=kind))
     n, dimension = saved.x.shape

@@ -137,7 +137,10 @@ def test_the_verdict_says_if_no_point_has_converged():
     ids=["false", "some", "empty", "missing"],
 )
 def test_nothing_left_is_an_error(table, remedy):
-    with pytest.raises(InputError, match=rf"none of its 18 points is known to have converged, .* left; {remedy}"):
+    with pytest.raises(
+        InputError,
+        match=rf"none of its 18 points is known to have converged, so converged_only would leave none; {remedy}",
+    ):
         analyse(table, SPECTRUM, 2, converged_only=True)
 
 

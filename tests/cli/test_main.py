@@ -180,6 +180,10 @@ def test_holdout_is_measured(by_hand, tmp_path):
     [
         (("dataset", "synthetic", "--eigenvalues", "1,x", "-o", "d"), "--eigenvalues: '1,x', must be numbers"),
         (("dataset", "unknown", "-o", "d"), "kind: 'unknown', must be one of"),
+        (
+            ("dataset", "array", "-o", "d"),
+            "PATH: missing, must be the file or folder to read: phasevae dataset array PATH -o d",
+        ),
         (("dataset", "digits", "--n-samples", "5", "-o", "d"), "n_samples"),
         (("spectrum", "absent.npy", "-o", "s.json"), "absent.npy"),
         (("plan", "-o", "plan.csv"), "give either --config"),
