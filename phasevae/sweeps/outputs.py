@@ -168,7 +168,10 @@ class Outputs:
 
     def shape(self, dataset: str) -> tuple[int, int]:
         """(samples, features) of a data set: as saved, or as its settings describe it, or a guess."""
-        return data_shape(self.datasets[dataset], Path(self.results, dataset)) or UNKNOWN_SHAPE
+        shape = None
+        with contextlib.suppress(InputError):  # of a damaged data.json, which the commands that read it name
+            shape = data_shape(self.datasets[dataset], Path(self.results, dataset))
+        return shape or UNKNOWN_SHAPE
 
     def bucket_cost(self, sweep: Sweep, n_points: int) -> dict[str, float]:
         """Estimated cost of training points of a sweep as one ensemble (see `phasevae.sweeps.resources`)."""
@@ -261,14 +264,15 @@ class Outputs:
 
 
 def own_files(settings: Mapping[str, Any]) -> list[str]:
-    """The user's own files of a data set that exist; a missing one is left to the command, which names it."""
+    """The user's own files of a data set: all files of a folder, and those that do not exist."""
     values = [settings[key] for key in ("path", "archive") if key in settings]
     condition = settings.get("condition", LABEL)
     values += [] if condition == LABEL or column_of(condition) is not None else [condition]
     paths = [Path(path).expanduser() for value in values for path in (value if isinstance(value, list) else [value])]
     # Of a folder, every file: its own time does not change when one of them is overwritten.
     files = [file for path in paths for file in (_files_of(path) if path.is_dir() else [path])]
-    return [str(file) for file in files if file.is_file()]
+    # Pipes and devices, and links of a folder that lead nowhere, are left to the command, which names them.
+    return [str(file) for file in files if file.is_file() or (file in paths and not file.exists())]
 
 
 def _files_of(folder: Path) -> list[Path]:

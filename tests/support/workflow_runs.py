@@ -57,7 +57,7 @@ TINY = {
     "n_buckets": 2,
 }
 LONGER = TINY | {"n_samples": 200, "sigma2": [1.0], "n_buckets": 1, "extend_unconverged": 2}
-BROKEN = {"kind": "array", "path": "missing.csv", "n_latent": 1, "sigma2": [1.0], "n_buckets": 1}
+BROKEN = {"kind": "array", "path": "broken.csv", "n_latent": 1, "sigma2": [1.0], "n_buckets": 1}
 
 
 class Run(NamedTuple):
@@ -69,6 +69,7 @@ class Run(NamedTuple):
 
     def configured(self, run: tuple[str, ...] = ("tiny",), **changes) -> list[str]:
         """Write the configuration with changes to the data set `tiny`; return the arguments that name it."""
+        (self.folder / "broken.csv").write_text("a,b\n1\n")
         path = self.folder / "tiny.yaml"
         datasets = {"tiny": TINY | changes, "longer": LONGER, "broken": BROKEN}
         path.write_text(yaml.safe_dump({"run": list(run), "train_threads": 1, "datasets": datasets}))

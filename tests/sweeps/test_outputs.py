@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import pytest
 
@@ -155,6 +156,8 @@ def test_the_shape_is_that_of_saved_data_if_there_are_any(tmp_path, monkeypatch)
     assert tiny.shape("tiny") == (70, 3)
     of_array = {"kind": "array", "path": "mine.npy", "eigenvalues": None, "n_samples": None}
     assert outputs("elsewhere", **of_array).shape("tiny") == UNKNOWN_SHAPE
+    (tmp_path / "results" / "tiny" / "data.json").write_text("damaged")
+    assert tiny.shape("tiny") == UNKNOWN_SHAPE
 
 
 def test_buckets_are_packed_until_each_takes_long_enough():
@@ -182,12 +185,15 @@ def test_a_bucket_that_no_command_could_take_is_refused():
     assert outputs(sigma2=many, n_buckets=4).sweeps
 
 
-def test_the_users_own_files_are_those_that_exist(tmp_path):
+def test_the_users_own_files_are_those_of_folders_and_those_that_are_missing(tmp_path):
     folder = tmp_path / "images"
     (folder / "a").mkdir(parents=True)
     for name in ("a/1.png", "2.png"):
         (folder / name).touch()
+    (folder / "nowhere.png").symlink_to("absent")
     (tmp_path / "x.npy").touch()
-    settings = {"path": [str(tmp_path / "x.npy"), str(folder), str(tmp_path / "missing.npy")]}
-    assert own_files(settings) == [str(tmp_path / "x.npy"), str(folder / "2.png"), str(folder / "a" / "1.png")]
+    os.mkfifo(tmp_path / "pipe.npy")
+    given = [str(tmp_path / name) for name in ("x.npy", "missing.npy", "pipe.npy")]
+    settings = {"path": [*given, str(folder)]}
+    assert own_files(settings) == [*given[:2], str(folder / "2.png"), str(folder / "a" / "1.png")]
     assert own_files({}) == []

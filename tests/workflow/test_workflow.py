@@ -46,7 +46,7 @@ def points_of(**changes):
 
 def test_a_broken_data_set_stops_itself_alone(finished):
     assert finished.status != 0
-    assert "missing.csv" in finished.output
+    assert "broken.csv" in finished.output
     assert (finished.folder / "results" / "tiny" / "fit.json").is_file(), finished.output
     assert not (finished.folder / "results" / "broken" / "data.json").exists()
 
@@ -242,6 +242,34 @@ def test_a_target_without_its_data_sets_says_what_to_add(how, tmp_path):
 def test_a_wrong_configuration_is_an_error_of_one_line(tmp_path):
     line = "tiny.yaml: datasets.tiny.samples: '1e6', which YAML reads as text; write 1.0e+6"
     assert_error_of_one_line(snakemake(tmp_path, "--dry-run", *Run(tmp_path).configured(samples="1e6")), line)
+
+
+@pytest.mark.parametrize("how", [("--dry-run",), ()])
+def test_data_that_are_missing_are_noticed_before_anything_runs(how, tmp_path):
+    arguments = Run(tmp_path).configured(run=("tiny", "broken"))
+    (tmp_path / "broken.csv").unlink()
+    assert_error_of_one_line(
+        snakemake(tmp_path, *how, *arguments), "datasets.broken: broken.csv: no such file or folder"
+    )
+    assert not (tmp_path / "results" / "tiny").exists()
+
+
+def test_data_may_be_made_by_another_rule_or_be_complete_without_their_source(tmp_path):
+    arguments = Run(tmp_path).configured(run=("broken",))
+    (tmp_path / "broken.csv").unlink()
+    outer = tmp_path / "outer"
+    shutil.copytree(ROOT / "workflow" / "profiles", outer / "workflow" / "profiles")
+    (outer / "phasevae").symlink_to(ROOT / "phasevae")
+    (outer / "Snakefile").write_text(
+        f'configfile: "tiny.yaml"\nmodule inner:\n    snakefile: "{ROOT / "Snakefile"}"\n    config: config\n'
+        'use rule * from inner\nrule make:\n    output: "broken.csv"\n    shell: "touch {output}"\n'
+    )
+    jobs = dry_run(tmp_path, "results/broken/data.npy", *arguments, root=outer)
+    assert jobs == {"make": 1, "dataset": 1}
+    (tmp_path / "results" / "broken").mkdir(parents=True)
+    for name in ("data.json", "data.npy"):
+        (tmp_path / "results" / "broken" / name).touch()
+    assert "spectrum" in dry_run(tmp_path, "results/broken/spectrum.json", *arguments)
 
 
 def assert_error_of_one_line(result, line):
