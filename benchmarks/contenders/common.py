@@ -13,7 +13,7 @@ from shared import Problem, paper_problem, steps_lasting
 
 from contenders.turns import clock
 from phasevae.datasets.synthetic import synthetic
-from phasevae.sweeps.resources import layer_widths
+from phasevae.sweeps.network_sizes import layer_widths
 from phasevae.sweeps.settings import Settings
 
 CALIBRATION_SECONDS, CALIBRATION_ROUNDS = 1.0, 2

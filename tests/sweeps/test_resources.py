@@ -6,10 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from small import recipe
 
-from phasevae.measurement import measure
-from phasevae.sweeps import resources
+from phasevae.kernels import native
+from phasevae.kernels.backends import states
+from phasevae.measurement import measure, residual, residual_bases, residual_states
+from phasevae.measurement.residual_bases import LatentBasis
+from phasevae.sweeps import memory, network_sizes, resources
 from phasevae.sweeps.plan import make_plan, write_plan
 from phasevae.sweeps.resources import (
     CPU_FLOPS,
@@ -23,7 +27,7 @@ from phasevae.sweeps.resources import (
     resource_request,
     upward_cost,
 )
-from phasevae.training.row_order import MOST_COORDINATES
+from phasevae.training import chapters, row_order
 
 SMALL = recipe(hidden=(5,), samples=1000.0, batch=10, antithetic=False, rao_blackwell_group=1).model_dump()
 
@@ -38,14 +42,23 @@ def test_a_network_is_counted_by_hand():
 def test_networks_of_the_users_own_are_a_multiple_of_the_mlp():
     own, mlp = SMALL | {"network": {"module": "mine.py"}}, SMALL | {"network": {"kind": "mlp"}}
     costs = [estimate_cost(settings, 2, dimension=3, n_samples=100) for settings in (own, mlp, SMALL)]
-    assert costs[1] == costs[2] and costs[0]["flops"] == resources.OWN_NETWORKS * costs[1]["flops"]
+    assert costs[1] == costs[2] and costs[0]["flops"] == network_sizes.OWN_NETWORKS * costs[1]["flops"]
     assert costs[0]["memory_bytes"] >= costs[1]["memory_bytes"]
 
 
 def test_measuring_is_counted_as_it_is_done():
     for name in ("MOST_PAIRS", "ENOUGH_PAIRS", "LIKELIHOOD_ROWS", "LIKELIHOOD_DRAWS"):
         assert getattr(resources, name) == getattr(measure, name)
-    assert resources.MOST_COORDINATES == MOST_COORDINATES
+    assert (memory.BLOCK, memory.PASS_NUMBERS) == (measure.BLOCK, measure._PASS_NUMBERS)
+    assert memory.MOST_COORDINATES == row_order.MOST_COORDINATES
+    assert (memory.MOST_ROWS, memory.CHAPTER_ROWS) == (chapters.MOST_ROWS, chapters.CHAPTER_ROWS)
+    assert native.MOST_MATCHED == memory.MOST_MATCHED
+    of_bases = residual_bases.MOST_LATENT_FUNCTIONS, residual_bases._REDUCED
+    assert (residual.PARTS, *of_bases) == (memory.PARTS, memory.MOST_LATENT_FUNCTIONS, memory.MOST_FUNCTIONS)
+    of_states = residual_states.MOST_ROWS, residual_states.LEAST_ROWS, residual_states.MOST_DRAWS // 2
+    assert of_states == (memory.MOST_STATES, memory.LEAST_STATES, memory.MOST_PAIRS_OF_STATES)
+    of_scores = residual_states._NUMBERS, residual_bases.ROWS_PER_INPUT
+    assert of_scores == (memory.SCORE_NUMBERS, memory.ROWS_PER_INPUT)
 
 
 def test_antithetic_noise_decodes_twice_and_shared_targets_one_more_backward_pass():
@@ -70,6 +83,8 @@ MEASURED = r"""
 import json, re, sys
 from pathlib import Path
 import torch
+from phasevae.measurement.measure import measure_model
+from phasevae.measurement.residual import measure_residual
 from phasevae.sweeps.settings import Member, Settings
 from phasevae.training.malloc import keep_pages
 from phasevae.training.trainer import Trainer
@@ -77,35 +92,73 @@ from phasevae.training.trainer import Trainer
 def held(key):
     return 1024 * int(re.search(key + r":\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 
+def job(rows, features, points, settings):
+    x = torch.randn(rows, features)
+    members = [Member(0.5, 1.0, seed) for seed in range(points)]
+    trainer = Trainer(x, members, settings)
+    trainer.run()
+    measure_model(trainer.model.member(0), x, members[0])
+    measure_residual(trainer.model.member(0), x, members[0], range(settings.n_latent))
+
 keep_pages()
 torch.set_num_threads(1)
 keys, points, rows, features = json.loads(sys.argv[1])
-settings = Settings.from_keys(keys)
-small = Settings.from_keys(keys | {"hidden": [4], "batch": 16, "samples": 48})
-Trainer(torch.randn(99, 3), [Member(0.5, 1.0, 0)], small).run()
+job(99, 3, 1, Settings.from_keys(keys | {"hidden": [4], "batch": 16, "samples": 48}))
 before = held("VmRSS")
-Trainer(torch.randn(rows, features), [Member(0.5, 1.0, seed) for seed in range(points)], settings).run()
+job(rows, features, points, Settings.from_keys(keys))
 print(held("VmHWM") - before)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's account of a process's memory")
+@pytest.mark.parametrize("backend", ["torch", "native_cpu"])
 @pytest.mark.parametrize(
     ("changes", "points", "rows", "features"),
     [
         ({"hidden": [512, 256], "n_latent": 16, "batch": 256}, 16, 20_000, 64),
-        ({"hidden": [64], "n_latent": 16, "batch": 512}, 8, 5000, 768),
+        ({"hidden": [64], "n_latent": 4, "batch": 512}, 8, 3000, 768),
         ({"hidden": [16], "n_latent": 4, "batch": 1024, "rao_blackwell_group": 128}, 64, 2000, 8),
+        ({"hidden": [64], "n_latent": 2, "batch": 16_384}, 2, 20_000, 64),
     ],
+    ids=["parameters", "wide data", "small models", "large batch"],
 )
-def test_the_memory_of_a_training_is_what_was_estimated(changes, points, rows, features):
+def test_the_memory_of_a_job_is_what_was_estimated(backend, changes, points, rows, features, monkeypatch):
+    if not states()[backend].available:
+        pytest.skip(states()[backend].reason)
+    monkeypatch.setenv("PHASEVAE_BACKEND", backend)
     keys = recipe(**changes).model_dump()
     keys["samples"] = 3 * keys["batch"]
     arguments = json.dumps([keys, points, rows, features])
     output = subprocess.run([sys.executable, "-c", MEASURED, arguments], check=True, capture_output=True, text=True)
-    estimated = estimate_cost(keys | {"seeds": list(range(points))}, points, features, rows)["memory_bytes"]
-    # The native networks keep no gradients of whole layers; a job asks for 1.3 times the estimate, as libraries differ.
+    shape = {"n_points": points, "dimension": features, "n_samples": rows, "threads": 1, "device": "cpu"}
+    estimated = estimate_cost(keys | {"seeds": list(range(points))}, **shape)["memory_bytes"]
+    # A job asks for 1.3 times the estimate, as libraries differ.
     assert 0.5 < int(output.stdout) / estimated < 1.3
+
+
+def test_only_a_step_that_is_known_to_be_native_is_taken_for_one(monkeypatch):
+    many = SMALL | {"batch": 1000}
+    asked = {"n_points": 64, "dimension": 3, "threads": 2}
+    monkeypatch.setattr(memory, "family", lambda: "native")
+    monkeypatch.setattr(memory, "torch_build", lambda: "2.9 (with CUDA)")
+    native = estimate_cost(many, **asked, device="cpu")["memory_bytes"]
+    torch = estimate_cost(many, **asked, device="auto")["memory_bytes"]
+    assert native < 0.2 * torch
+    others = [{"hierarchy": {"n_top": 1}}, {"condition": "label"}, {"likelihood": "poisson"}]
+    for other in others:
+        assert estimate_cost(many | other, **asked, device="cpu")["memory_bytes"] >= torch
+    few = {**asked, "n_points": 1}
+    assert len({estimate_cost(many, **few, device=name)["memory_bytes"] for name in ("cpu", "auto")}) == 1
+    monkeypatch.setattr(memory, "torch_build", lambda: "2.9+cpu")
+    assert estimate_cost(many, **asked, device="auto")["memory_bytes"] == native
+    monkeypatch.setattr(memory, "family", lambda: "torch")
+    assert estimate_cost(many, **asked, device="cpu")["memory_bytes"] == torch
+
+
+@pytest.mark.parametrize("n_latent", [1, 2, 9, 10, 31, 32, 63, 64, 100])
+def test_functions_of_latents_are_counted_as_they_are_taken(n_latent):
+    latents = torch.randn(2, 5, n_latent)
+    assert memory._latent_functions(n_latent) == LatentBasis.of(latents)(latents).shape[-1]
 
 
 def test_requests_grow_with_the_work_and_with_the_attempts():

@@ -244,6 +244,12 @@ def test_a_wrong_configuration_is_an_error_of_one_line(tmp_path):
     assert_error_of_one_line(snakemake(tmp_path, "--dry-run", *Run(tmp_path).configured(samples="1e6")), line)
 
 
+def test_a_backend_that_does_not_exist_is_an_error_of_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("PHASEVAE_BACKEND", "naive")
+    line = "PHASEVAE_BACKEND: 'naive', did you mean 'native_cpu'? (must be one of torch, native_cpu, native_cuda)"
+    assert_error_of_one_line(snakemake(tmp_path, "--dry-run", *Run(tmp_path).configured()), line)
+
+
 @pytest.mark.parametrize("how", [("--dry-run",), ()])
 def test_data_that_are_missing_are_noticed_before_anything_runs(how, tmp_path):
     arguments = Run(tmp_path).configured(run=("tiny", "broken"))

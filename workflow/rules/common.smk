@@ -17,6 +17,7 @@ from phasevae.artifacts.files import canonical_json
 from phasevae.cli.parent import this_process
 from phasevae.config import dataset_options, validate
 from phasevae.figures.registry import FIGURES
+from phasevae.kernels import backends
 from phasevae.provenance.stages import stage_code
 from phasevae.sweeps.digest import training_code_hash
 from phasevae.sweeps.network_file import network_content, network_option
@@ -46,6 +47,7 @@ def end_with(mistake):
 try:
     CONFIG = validate(config, " + ".join(dict.fromkeys(map(str, workflow.configfiles))) or "config")
     OUTPUTS = Outputs(CONFIG, {name: figure.needs for name, figure in FIGURES.items()})
+    backends.family()  # PHASEVAE_BACKEND is checked
 except InputError as error:
     end_with(error)
 
