@@ -14,7 +14,7 @@ TRIAL = 0.1
 """Seconds after which ways are compared, or one call if that takes longer."""
 
 TURN = 40
-"""The slower way is tried again after this many times as long as it took: it has a fortieth to a twentieth of the time."""
+"""The slower way is tried again after this many times as long as it took, so it has at most a twentieth of the time."""
 
 
 class _Tried(NamedTuple):
