@@ -24,11 +24,10 @@ MOST_NAMED = 12
 TRAIN_LONGER = "train longer, with more samples or a larger extend_unconverged"
 
 TOLERANCE = 2e-3
-"""Nats by which another network, or the collapsed state, may be better: twice the largest value of the converged
-reference sweep."""
+"""Nats by which another network may be better: twice the largest value of the converged reference sweep."""
 
-STANDARD_ERRORS = 3.0
-"""A point is worse than the collapsed state if it is so by TOLERANCE and this many standard errors of the gap."""
+GAP_ERRORS = 3.0
+"""A point is below the ELBO of the collapsed state if it is so by TOLERANCE and this many standard errors."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +59,8 @@ class Consistency:
 
 
 def convergence_states(sweep: pd.DataFrame) -> NDArray[np.object_]:
-    """Return whether each point has converged, as True, False, or None where it is unknown (empty, or no such column).
-
-    A training that has come to rest below the ELBO of the collapsed state, which every network can reach, is at no
-    optimum, and has not converged either.
-    """
-    states = sweep[COLUMN].to_numpy(object, copy=True) if COLUMN in sweep else np.full(len(sweep), None, dtype=object)
-    states[_worse_than_collapsed(sweep)] = False
-    return states
-
-
-def _worse_than_collapsed(sweep: pd.DataFrame) -> NDArray[np.bool_]:
-    if "elbo_gap" not in sweep or "elbo_gap_standard_error" not in sweep:
-        return np.zeros(len(sweep), dtype=bool)
-    gap, error = (sweep[column].to_numpy(float) for column in ("elbo_gap", "elbo_gap_standard_error"))
-    return gap < -(TOLERANCE + STANDARD_ERRORS * error)
+    """Return `converged` of each point as True, False, or None where it is unknown (empty, or no such column)."""
+    return sweep[COLUMN].to_numpy(object) if COLUMN in sweep else np.full(len(sweep), None, dtype=object)
 
 
 def convergence_summary(sweep: pd.DataFrame, converged_only: bool, fitted: bool = True) -> Convergence:
@@ -213,9 +199,25 @@ def optimality_warning(consistency: Consistency, swept: SweptQuantity | None = N
     swept
         See `convergence_warning`.
     """
-    if not (consistency.sigma2 or consistency.beta):
+    return _better("the network of another point", consistency, swept)
+
+
+def collapse_warning(sweep: pd.DataFrame, swept: SweptQuantity | None = None) -> str | None:
+    """Return a line about the points at which the collapsed state is better, which every network can reach.
+
+    None if there is none. The arguments are the sweep table, and as in `convergence_warning`.
+    """
+    if "elbo_gap" not in sweep or "elbo_gap_standard_error" not in sweep:
+        return None
+    gap, error = (sweep[column].to_numpy(float) for column in ("elbo_gap", "elbo_gap_standard_error"))
+    below = Consistency(float(-gap.min()), **_places(sweep, gap < -(TOLERANCE + GAP_ERRORS * error)))
+    line = _better("the collapsed state", below, swept)
+    return line and f"{line}, or hold out fewer samples if it overfits"
+
+
+def _better(other: str, places: Consistency, swept: SweptQuantity | None) -> str | None:
+    if not (places.sigma2 or places.beta):
         return None
     return (
-        f"at {_named(consistency, swept)} the network of another point has a better ELBO, by up to "
-        f"{consistency.largest:.2g} nats: train longer there"
+        f"at {_named(places, swept)} {other} has a better ELBO, by up to {places.largest:.2g} nats: train longer there"
     )

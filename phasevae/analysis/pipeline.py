@@ -13,6 +13,7 @@ from phasevae.analysis.hysteresis import Hysteresis, MeasuredHysteresis, Predict
 from phasevae.analysis.kl_fit.critical_point import fit_critical_point, not_fitted
 from phasevae.analysis.optimality import (
     Convergence,
+    collapse_warning,
     converged_points,
     convergence_summary,
     convergence_warning,
@@ -107,7 +108,8 @@ def analyse(
         dimensions, histories = (rows_of(sweep, table) for table in (dimensions, histories))
     point = fit_critical_point(sweep, spectrum, n_latent, model, window, swept)
     consistency = optimality_summary(sweep)
-    warnings = [line for line in (warning, optimality_warning(consistency, swept)) if line is not None]
+    lines = (warning, optimality_warning(consistency, swept), collapse_warning(sweep, swept))
+    warnings = [line for line in lines if line is not None]
     missing = "sweep: column 'elbo_gap' is missing"
     has_gap = "elbo_gap" in sweep
     order = transition_order(sweep, spectrum, point) if has_gap else Order(None, missing)
@@ -155,7 +157,11 @@ def _phases_alone(
         What is known of them, why they are not fitted, and the quantity that was varied.
     """
     point, consistency = not_fitted(sweep, reason), optimality_summary(sweep)
-    warnings = (convergence_warning(convergence, swept), optimality_warning(consistency, swept))
+    warnings = (
+        convergence_warning(convergence, swept),
+        optimality_warning(consistency, swept),
+        collapse_warning(sweep, swept),
+    )
     return Analysis(
         **(vars(point) | {"warnings": [line for line in warnings if line is not None]}),
         convergence=convergence,

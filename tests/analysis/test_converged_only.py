@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from gaussian_sweeps import spectrum_of
 
-from phasevae.analysis.optimality import Convergence, convergence_summary, convergence_warning
+from phasevae.analysis.optimality import Convergence, collapse_warning, convergence_summary, convergence_warning
 from phasevae.analysis.pipeline import analyse
 from phasevae.analysis.verdict import verdict
 from phasevae.errors import InputError
@@ -48,17 +48,17 @@ def test_they_can_be_left_out():
     assert analyse(BAD, SPECTRUM, 2).n_points == 18
 
 
-def test_a_point_that_is_worse_than_the_collapsed_state_has_not_converged():
-    """Its ELBO is below that of the collapsed state by more than its error and what relaxation leaves."""
+def test_points_below_the_collapsed_state_are_named():
+    """By more than the standard error of the gap and what relaxation leaves."""
     good = sweep_of(np.ones(GRID.size, bool)).assign(elbo_gap=0.0, elbo_gap_standard_error=1e-3)
     last = good["sigma2"] == GRID[-1]
-    for gap, worse in ((-4e-3, False), (-6e-3, True)):
-        points = good.assign(elbo_gap=np.where(last, gap, 0.0))
-        assert analyse(points, SPECTRUM, 2).convergence.sigma2 == ([GRID[-1]] if worse else [])
-        assert analyse(points, SPECTRUM, 2, converged_only=True).n_points == (16 if worse else 18)
-    unknown = good.drop(columns="converged").assign(elbo_gap=np.where(last, -6e-3, 0.0))
-    assert (convergence_summary(unknown, False).n_unconverged, convergence_summary(unknown, False).n_unknown) == (2, 16)
-    assert convergence_summary(unknown.assign(elbo_gap_standard_error=np.nan), False).n_unconverged == 0
+    for gap, expected in ((-4e-3, []), (-6e-3, [f"at sigma2 = {GRID[-1]}"])):
+        fit = analyse(good.assign(elbo_gap=np.where(last, gap, 0.0)), SPECTRUM, 2)
+        lines = [line for line in fit.warnings if "the collapsed state has a better ELBO, by up to 0.006 nats" in line]
+        assert [line.split(" the collapsed")[0] for line in lines] == expected
+    unknown = good.assign(elbo_gap=-1.0, elbo_gap_standard_error=np.nan)
+    assert collapse_warning(unknown) is None
+    assert collapse_warning(unknown.drop(columns="elbo_gap")) is None
 
 
 def test_points_of_which_it_is_not_known_are_left_out_but_no_reason_to_warn():

@@ -260,7 +260,7 @@ def test_data_that_are_missing_are_noticed_before_anything_runs(how, tmp_path):
     assert not (tmp_path / "results" / "tiny").exists()
 
 
-def test_data_may_be_made_by_another_rule_or_be_complete_without_their_source(tmp_path):
+def test_data_may_be_made_by_another_rule(tmp_path):
     arguments = Run(tmp_path).configured(run=("broken",))
     (tmp_path / "broken.csv").unlink()
     outer = tmp_path / "outer"
@@ -272,10 +272,17 @@ def test_data_may_be_made_by_another_rule_or_be_complete_without_their_source(tm
     )
     jobs = dry_run(tmp_path, "results/broken/data.npy", *arguments, root=outer)
     assert jobs == {"make": 1, "dataset": 1}
-    (tmp_path / "results" / "broken").mkdir(parents=True)
-    for name in ("data.json", "data.npy"):
-        (tmp_path / "results" / "broken" / name).touch()
-    assert "spectrum" in dry_run(tmp_path, "results/broken/spectrum.json", *arguments)
+
+
+def test_data_stay_when_their_source_is_gone(tmp_path):
+    arguments = Run(tmp_path).configured(run=("broken",))
+    source, data = tmp_path / "broken.csv", tmp_path / "results" / "broken" / "data.npy"
+    np.savetxt(source, np.random.default_rng(0).standard_normal((20, 2)), delimiter=",")
+    assert snakemake(tmp_path, "results/broken/spectrum.json", *arguments).returncode == 0
+    source.unlink()
+    assert dry_run(tmp_path, "results/broken/spectrum.json", *arguments) == {}
+    assert snakemake(tmp_path, "results/broken/plan.csv", *arguments).returncode == 0
+    assert data.is_file()
 
 
 def assert_error_of_one_line(result, line):

@@ -74,16 +74,15 @@ def sweeps_beta(dataset):
 
 
 def files_of_data(wildcards):
-    """The user's own files, so that a change of them is noticed. A missing one may be made by a rule of a workflow that
-    uses this one. If none makes it, it is a mistake in the configuration. Where the data are there already, the command
-    names the file if they have to be made again."""
+    """The user's own files, so that a change of them is noticed. One that is missing may be made by a rule of a
+    workflow that uses this one. If none makes it, it is a mistake in the configuration, but not where the data are
+    there already: these stay in use."""
     files = own_files(DATASETS[wildcards.dataset])
-    lost = [
-        file for file in files if not Path(file).exists() and not any(rule.is_producer(file) for rule in workflow.rules)
-    ]
-    if lost and not Path(RESULTS, wildcards.dataset, "data.json").is_file():
-        end_with(f"datasets.{wildcards.dataset}: {lost[0]}: no such file or folder")
-    return [file for file in files if file not in lost]
+    if not Path(RESULTS, wildcards.dataset, "data.json").is_file():
+        for file in files:
+            if not Path(file).exists() and not any(rule.is_producer(file) for rule in workflow.rules):
+                end_with(f"datasets.{wildcards.dataset}: {file}: no such file or folder")
+    return files
 
 
 def plan_of_table(wildcards):
