@@ -138,7 +138,7 @@ class TrainedVAE:
         try:
             # The array is copied because torch warns about memory-mapped arrays, which are read-only.
             array = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, dtype=np.float32))
-        except (TypeError, ValueError):  # texts, or rows of different lengths
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # texts, or rows of different lengths
             raise InputError(f"{name}: of type {type(values).__name__}, must be numbers [rows, {width}]") from None
         batch = array.float()
         if batch.ndim != 2 or batch.shape[1] != width:

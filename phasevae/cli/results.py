@@ -54,11 +54,11 @@ def summary(folder: Results, datasets: Datasets = None) -> None:
         more += [f"figures: {figures}"] if figures.is_dir() else []
         print(f"{name}: {verdict}", *(f"    {line}" for line in more), sep="\n")
     report = folder / "report.html"
-    if report.is_file() and set(shown) <= _reported(report):
+    if report.is_file() and set(shown) <= data_sets_of(report):
         print(f"report: {report}")
 
 
-def _reported(report: Path) -> set[str]:
+def data_sets_of(report: Path) -> set[str]:
     """The data sets whose fit a report of Snakemake holds. It lists its files as JSON, by their paths."""
     *before, _ = report.read_text(encoding="utf-8", errors="replace").split('/fit.json": {"name": "fit.json"')
     return {Path(text.rpartition('"')[2]).name for text in before}

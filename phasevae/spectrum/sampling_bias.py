@@ -7,7 +7,7 @@ import numpy as np
 from phasevae.spectrum.spectrum import Spectrum
 from phasevae.wording import counted
 
-STANDARD_ERRORS = 1.0
+BIAS_ERRORS = 1.0
 """A bias of more than this many standard errors is worth a warning: 95 % intervals then no longer hold."""
 
 _LEAST_GAP = 0.5
@@ -53,11 +53,12 @@ def bias_warning(spectrum: Spectrum, factor: float = 1.0) -> str | None:
         The critical value in units of the largest eigenvalue.
     """
     bias, error = sampling_bias(spectrum), float(spectrum.standard_errors[0])
-    if not bias > STANDARD_ERRORS * error:
+    if not bias > BIAS_ERRORS * error:
         return None
     return (
-        f"{counted(spectrum.n_samples, 'sample')} of {counted(spectrum.dimension, 'feature')} have a largest "
-        f"eigenvalue above that of the source that they are from, which +- {factor * error:.2g} leaves out: the "
-        f"critical value {factor * float(spectrum.eigenvalues[0]):.4g} is right for a VAE trained on these very "
-        f"samples, and for other samples of this source too high, by {factor * bias:.2g} or more"
+        f"{counted(spectrum.n_samples, 'sample')} of {counted(spectrum.dimension, 'feature')} have on average a larger "
+        f"first eigenvalue than the source that they are from, which +- {factor * error:.2g} leaves out: the critical "
+        f"value {factor * float(spectrum.eigenvalues[0]):.4g} is right for a VAE trained on these very samples, for "
+        f"other samples of this source too high by about {factor * bias:.2g}, or up to twice that if the first "
+        f"eigenvalue does not stand out"
     )

@@ -1,7 +1,6 @@
 """The memory of a training job: an estimate of the most bytes that it holds at one time, without the libraries.
 
-It is within about a third of what was measured with both backends (tests/sweeps/test_resources.py). Jobs of many models
-hold the more: freed memory is reused in pieces.
+It is within about a third of what was measured with both backends (tests/sweeps/test_resources.py).
 """
 
 from __future__ import annotations
@@ -72,8 +71,10 @@ def job_memory(
     data = _BYTES * n_samples * dimension
     fits = data_memory_mb is None or data <= data_memory_mb * 2**20
     held = _BYTES * n_points * n_parameters(settings, dimension)
-    is_native = fits and _has_native_steps(settings, n_points, threads, device)
-    step = threads * _native_step(settings, dimension) if is_native else n_points * _torch_step(settings, dimension)
+    step, fewer = n_points * _torch_step(settings, dimension), (threads - 1) * _torch_step(settings, dimension)
+    if fits and _has_native_steps(settings, n_points, threads, device):
+        # Of a bucket fewer may be left to train than threads, which may be by PyTorch's operations.
+        step = max(threads * _native_step(settings, dimension), fewer)
     measuring = _measurement(settings, dimension, n_samples) if n_samples else 0.0
     beginning = 6 * held + _orders(settings, dimension, n_samples)
     return (data if fits else data_memory_mb * 2**20) + 4 * held + max(beginning, step, measuring)

@@ -15,6 +15,7 @@ from workflow_runs import ROOT, SNAKEMAKE, TINY, Run, dry_run, snakemake
 from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table
 from phasevae.artifacts.tensors import read_tensors
+from phasevae.cli.results import data_sets_of
 from phasevae.config import validate
 from phasevae.prediction.predict import predict
 from phasevae.spectrum.measure import compute_spectrum
@@ -177,6 +178,7 @@ def report(finished) -> Path:
 def test_the_report_holds_figures_and_tables(report):
     text = report.read_text()
     assert [name for name in ("kl.png", "spectrum.png", "fit.json", "sweep.csv") if name not in text] == []
+    assert data_sets_of(report) == {"tiny"}
 
 
 def walked(report: Path, walks: list[list[str]]) -> list[str]:

@@ -251,9 +251,9 @@ def check_window(window: Any, points: Points, abscissa: str) -> None:
     x = points.x
     try:
         low, high = map(float, window)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         low = high = math.nan
-    if isinstance(window, str) or not low < high:
+    if isinstance(window, str | dict) or not low < high:
         raise InputError(f"window: {window!r}, must be two numbers, the lowest and the highest {abscissa}")
     if not np.any((x >= low) & (x <= high)):
         raise InputError(
