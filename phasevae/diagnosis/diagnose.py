@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from phasevae.artifacts.files import read_json
 from phasevae.datasets.store import is_saved, saved_digest
+from phasevae.diagnosis.latents import Latent, RelevantDirection
 from phasevae.diagnosis.networks import Networks, load_trained, networks_of
-from phasevae.diagnosis.report import Diagnosis, Latent, RelevantDirection
+from phasevae.diagnosis.report import Diagnosis
 from phasevae.errors import InputError
 from phasevae.hierarchy import TrainedHierarchy
 from phasevae.kernels import noise
@@ -22,10 +24,13 @@ from phasevae.kernels.reconstructions import make_reconstruction
 from phasevae.measurement.residual import residual_spectrum
 from phasevae.measurement.residual_states import States, draw_states
 from phasevae.prediction.losses import BERNOULLI, FIXED, LEARNED, Loss
+from phasevae.prediction.measured import Model, setting_of_loss
+from phasevae.prediction.optimum import find_optimum
 from phasevae.prediction.options import chosen_loss
 from phasevae.prediction.own_loss.rows import Rows as Samples
 from phasevae.prediction.own_loss.rows import rows_of
 from phasevae.rows import Rows
+from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import ACTIVE_KL, gaussian_kl
 from phasevae.theory.relevance import information, relevance_spectrum
 from phasevae.trained import TrainedVAE
@@ -99,20 +104,40 @@ def diagnose(
                 raise InputError("model: has two levels of latents, must be a plain VAE; see top in its point.json")
             if any(option is not None for option in described):
                 raise InputError("loss: must be left out for a trained point, which records sigma2 and beta")
-            return _diagnosed(networks, _of_point(trained, x, networks), samples)
-        chosen, weight = chosen_loss(*described)
-        return _diagnosed(networks, _Problem.of_loss(chosen, weight, x, networks), samples)
+            found = _diagnosed(networks, _of_point(trained, x, networks), samples)
+            found = replace(found, converged=_converged(model))
+            loss = chosen_loss(trained.sigma2, trained.beta, *[None] * 4) if trained.family is None else None
+        else:
+            loss = chosen_loss(*described)
+            found = _diagnosed(networks, _Problem.of_loss(*loss, x, networks), samples)
+    if not found.signs or loss is None:
+        return found
+    optimum = find_optimum(setting_of_loss(samples.stream, loss[0], Model(found.n_latent, loss[1], FREE)))
+    return replace(found, dies_at=optimum.critical_kl_weight * found.kl_weight / loss[1])
 
 
 def _check_same_data(model: Any, data: Any) -> None:
     """Raise InputError for a point and a saved data set that it was not trained on."""
-    if not isinstance(model, str | Path) or not isinstance(data, str | Path):
+    record = _record(model)
+    if record is None or not isinstance(data, str | Path) or not is_saved(Path(data)):
         return
-    point = Path(model) / "point.json"
-    if point.is_file() and is_saved(Path(data)):
-        trained_on = read_json(point, ("provenance",), "point")["provenance"]["data_sha256"]
-        if trained_on != saved_digest(Path(data)):
-            raise InputError(f"{data}: are other data than those that {model} was trained on")
+    if record["provenance"]["data_sha256"] != saved_digest(Path(data)):
+        raise InputError(f"{data}: are other data than those that {model} was trained on")
+
+
+def _converged(model: Any) -> bool | None:
+    """Whether the training of a point had converged; None if this is not known."""
+    record = _record(model)
+    return None if record is None else record.get("converged")
+
+
+def _record(model: Any) -> dict[str, Any] | None:
+    """The point.json of the path of a trained point, of its folder or its weights; None if there is none."""
+    if not isinstance(model, str | Path):
+        return None
+    path = Path(model).expanduser()
+    point = (path if path.is_dir() else path.parent) / "point.json"
+    return read_json(point, ("provenance",), "point") if point.is_file() else None
 
 
 class _Problem:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phasevae.diagnosis.latents import Latent, RelevantDirection
 from phasevae.wording import counted, plain, with_error
 
 MOST_ROWS = 32
@@ -33,64 +34,9 @@ RELEVANCE_HEADS = ("direction", "relevance", "nats", "dies at weight", "moves mo
 
 _FEATURES = 3
 _ONE_ACTIVE = "the latent is active, and no further one would live"
-_NOT_CONVERGED = "there are signs that the model has not converged, and whether more would live can be said when it has"
+_SIGNS_OF_NONE = "there are signs that the model has not converged"
+_HAS_NOT = "this model has not converged"
 _ONE_DEAD = "the latent is dead and cannot come back at this weight"
-
-
-@dataclass(frozen=True)
-class Latent:
-    """One latent of a trained VAE.
-
-    Attributes
-    ----------
-    number : int
-        From 0: its column of the network's z, and `latent` of dimensions.csv.
-    kl : float
-        Nats per sample.
-    latent_variance, mean_variance : float
-        E sigma_j^2, and the variance over the data of mu_j.
-    second_moment : float
-        E mu_j^2 + E sigma_j^2.
-    active : bool
-    strength : float
-        How far the outputs move, in Euclidean norm, with one standard deviation of the latent; 0 if it is dead.
-    direction : array [P] or None
-        The unit vector along which they move.
-    """
-
-    number: int
-    kl: float
-    latent_variance: float
-    mean_variance: float
-    second_moment: float
-    active: bool
-    strength: float
-    direction: NDArray | None
-
-
-@dataclass(frozen=True)
-class RelevantDirection:
-    """A direction of the latent space with its relevance, which no scaling or rotation of the latents changes.
-
-    Attributes
-    ----------
-    relevance : float
-        Variance of the posterior mean along it over that of the noise (`phasevae.theory.relevance`).
-    information : float
-        What it says about the data, in nats per sample; its KL, at the optimum for Gaussian data.
-    critical_kl_weight : float
-        The weight of KL at which it collapses, to leading order.
-    strength : float
-        How far the outputs move, in Euclidean norm, with one standard deviation along it.
-    direction : array [P]
-        The unit vector along which they move.
-    """
-
-    relevance: float
-    information: float
-    critical_kl_weight: float
-    strength: float
-    direction: NDArray
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,6 +65,11 @@ class Diagnosis:
         Shape of a sample, where the outputs have it.
     columns : tuple of str
         Names of the outputs; empty where they have none.
+    converged : bool or None
+        Of a trained point what its point.json says; None where this is not known.
+    dies_at : float or None
+        Where the model has not converged: the weight of KL from which on all latents die, by the spectrum of the data
+        (`phasevae.predict`). None where this is not known.
     """
 
     data: str
@@ -135,6 +86,8 @@ class Diagnosis:
     decoder_gap: float
     sample_shape: tuple[int, ...] = ()
     columns: tuple[str, ...] = ()
+    converged: bool | None = None
+    dies_at: float | None = None
 
     @property
     def n_latent(self) -> int:
@@ -175,20 +128,38 @@ class Diagnosis:
     @property
     def verdict(self) -> str:
         """The answer in a sentence."""
-        n, dead, more, unsettled = self.n_latent, self.n_dead, self.n_more, bool(self._signs)
+        text = self._unsettled() if self.signs else self._settled()
+        return f"{text[0].upper()}{text[1:]}."
+
+    def _unsettled(self) -> str:
+        """The verdict on a model that has not converged: what active latents leave may be their own to carry."""
+        start = _HAS_NOT if self.converged is False else _SIGNS_OF_NONE
+        if self._is_too_strong:
+            return f"{start}, and the spectrum of the data predicts that all latents die at this KL weight"
+        if self.n_more and self.n_dead and self.corrected_edge >= self.effective_variance:
+            return f"{start}, and {self._dead_that_should_live()}"
+        return f"{start}: {self._active()} so far, and how many should be can be said when it has"
+
+    def _active(self) -> str:
+        n = self.n_latent
+        return f"{len(self.active)} of {counted(n, 'latent')} {'is' if n == 1 else 'are'} active"
+
+    def _dead_that_should_live(self) -> str:
+        more, dead = self.n_more, self.n_dead
+        which = "a dead latent" if dead == 1 else f"{min(more, dead)} of {counted(dead, 'dead latent')}"
+        return f"{which} should live: the training failed, not the loss"
+
+    def _settled(self) -> str:
+        n, dead, more = self.n_latent, self.n_dead, self.n_more
         least = "at least " if more == len(self.eigenvalues) else ""
-        active = f"{len(self.active)} of {counted(n, 'latent')} {'is' if n == 1 else 'are'} active"
-        if more and unsettled and (not dead or self.corrected_edge < self.effective_variance):
-            text = f"{active}; {_NOT_CONVERGED}"
-        elif more and not dead:
+        if more and not dead:
             text = f"{least}{counted(more, 'more latent')} would live: n = {n} was too small"
         elif more:
-            which = "a dead latent" if dead == 1 else f"{min(more, dead)} of {counted(dead, 'dead latent')}"
-            text = f"{which} should live: the training failed, not the loss"
-            if more > dead and not unsettled:
+            text = self._dead_that_should_live()
+            if more > dead:
                 text += f"; {least}{more - dead} beyond n = {n} would live too"
         elif self.edge + CERTAIN * self.standard_error > self.effective_variance:
-            text = f"{active}, and the next one is at its threshold"
+            text = f"{self._active()}, and the next one is at its threshold"
         elif not dead:
             text = f"all {counted(n, 'latent')} are active, and no further one would live" if n > 1 else _ONE_ACTIVE
         elif dead == n:
@@ -197,12 +168,14 @@ class Diagnosis:
             verb = "is" if dead == 1 else "are"
             prune = "it" if dead == 1 else "them"
             text = f"{dead} of {n} latents {verb} dead and cannot come back at this weight: prune {prune}"
-        return f"{text[0].upper()}{text[1:]}."
+        return text
 
     @property
-    def _signs(self) -> list[str]:
-        """Signs that the model has not converged: what active latents leave may then be their own to carry."""
+    def signs(self) -> tuple[str, ...]:
+        """Signs that the model has not converged, in sentences."""
         found = []
+        if self.converged is False:
+            found.append("The training had not converged when it ended, by its point.json.")
         if self.decoder_gap > GAP or self._shifted:
             found.append(
                 f"The decoder is not the conditional mean of the data given the active latents: it would gain "
@@ -218,13 +191,35 @@ class Diagnosis:
                     f"KL term has another prior or free bits."
                 )
                 break
-        return found
+        if len(self.active) > len(self.relevant_directions):
+            found.append(
+                f"The {counted(len(self.active), 'active latent')} carry only "
+                f"{counted(len(self.relevant_directions), 'direction')}, and each has one of its own at an optimum."
+            )
+        return tuple(found)
+
+    @property
+    def _is_too_strong(self) -> bool:
+        return self.dies_at is not None and self.kl_weight >= self.dies_at
+
+    @property
+    def _first_remarks(self) -> tuple[str, ...]:
+        """Those directly below the verdict."""
+        if not self._is_too_strong:
+            return self.signs
+        weight, own = plain(self.dies_at), plain(self.kl_weight)
+        return *self.signs, f"By the spectrum of the data all latents die from a KL weight of {weight} on; it is {own}."
+
+    @property
+    def _last_remark(self) -> str:
+        weight, own = plain(self.critical_kl_weight), plain(self.kl_weight)
+        start = "With the model as it is, a" if self.signs else "A"
+        return f"{start} further latent would live below a KL weight of {weight}; it is {own}."
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What else the user should know: signs that the model has not converged, then the next threshold."""
-        weight, own = plain(self.critical_kl_weight), plain(self.kl_weight)
-        return *self._signs, f"A further latent would live below a KL weight of {weight}; it is {own}."
+        return *self._first_remarks, self._last_remark
 
     def summary(self) -> list[tuple[str, str]]:
         """Return names and values of the headline numbers."""
@@ -277,13 +272,14 @@ class Diagnosis:
 
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self.summary())
-        lines = [self.data, self.verdict, "", *(f"{name:{width}}  {value}" for name, value in self.summary())]
+        lines = [self.data, self.verdict, *self._first_remarks, ""]
+        lines += (f"{name:{width}}  {value}" for name, value in self.summary())
         for heads, rows in ((HEADS, self.rows()), (RELEVANCE_HEADS, self.relevance_rows())):
             if rows:
                 lines += ["", *_table([heads, *rows[:MOST_ROWS]])]
             if len(rows) > MOST_ROWS:
                 lines.append(f"... {len(rows) - MOST_ROWS} more")
-        return "\n".join([*lines, "", *self.remarks])
+        return "\n".join([*lines, "", self._last_remark])
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

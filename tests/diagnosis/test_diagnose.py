@@ -199,23 +199,55 @@ def test_an_edge_that_the_decoder_alone_lifts_decides_nothing(gaussian):
     found = diagnose(module, gaussian[0], beta=0.8)
     assert found.n_more and found.corrected_edge < 0.8
     assert found.verdict == (
-        "2 of 3 latents are active; there are signs that the model has not converged, and whether more would live can "
-        "be said when it has."
+        "There are signs that the model has not converged: 2 of 3 latents are active so far, and how many should be "
+        "can be said when it has."
     )
     assert "not the conditional mean" in found.remarks[0]
 
 
 @pytest.mark.parametrize(
-    ("n_latent", "start"), [(1, "1 of 1 latent is active; there are"), (2, "A dead latent should live: ")]
+    ("n_latent", "then"), [(1, ": 1 of 1 latent is active so far"), (2, ", and a dead latent should live: ")]
 )
-def test_of_a_model_that_has_not_converged_the_number_of_latents_is_not_judged(gaussian, n_latent, start):
+def test_of_a_model_that_has_not_converged_the_number_of_latents_is_not_judged(gaussian, n_latent, then):
     """The model of `test_the_verdict` whose latents are too few, with the encoder of another scale."""
     module = vae(gaussian, 0.5, 1, n_latent)
     module.head.weight.data *= 1.2
     found = diagnose(module, gaussian[0], beta=0.5)
     assert found.n_more > found.n_dead and found.corrected_edge > 0.5 and len(found.remarks) > 1
-    assert found.verdict.startswith(start)
+    assert found.verdict.startswith(f"There are signs that the model has not converged{then}")
     assert "too small" not in found.verdict and "beyond" not in found.verdict
+
+
+def test_signs_come_directly_after_the_verdict_with_what_the_spectrum_predicts(gaussian):
+    """Random weights at a weight above the critical one, 2: all latents look active, and none would stay so."""
+    torch.manual_seed(0)
+    encoder, decoder = nn.Linear(4, 16), nn.Linear(8, 4)
+    found = diagnose(None, gaussian[0], beta=2.5, encode=lambda x: encoder(x).chunk(2, -1), decode=decoder)
+    assert len(found.active) == 8 and found.signs
+    assert found.verdict == (
+        "There are signs that the model has not converged, and the spectrum of the data predicts that all latents die "
+        "at this KL weight."
+    )
+    assert found.dies_at == pytest.approx(gaussian[1][0], rel=1e-3)
+    lines = str(found).splitlines()
+    assert tuple(lines[2 : 2 + len(found.signs)]) == found.signs
+    assert lines[2 + len(found.signs)].startswith("By the spectrum of the data all latents die from a KL weight of ")
+    below = diagnose(None, gaussian[0], beta=0.5, encode=lambda x: encoder(x).chunk(2, -1), decode=decoder)
+    assert below.verdict.startswith("There are signs") and "all latents die" not in str(below)
+
+
+def test_latents_of_the_same_direction_are_a_sign(gaussian):
+    """Each of two latents has half of the signal of one: posteriors and outputs together are those of the optimum."""
+    module = vae(gaussian, 0.5, 1, 1).eval()
+
+    def encode(x):
+        mu, logvar = module.encode(x)
+        return mu.repeat(1, 2), logvar.repeat(1, 2)
+
+    found = diagnose(None, gaussian[0], beta=0.5, encode=encode, decode=lambda z: module.decode(z.mean(1, True)))
+    assert len(found.active) == 2 and len(found.relevant_directions) == 1
+    assert "The 2 active latents carry only 1 direction" in found.signs[-1]
+    assert "too small" not in found.verdict and "prune" not in found.verdict
 
 
 @pytest.mark.parametrize(
@@ -279,6 +311,23 @@ def test_the_command_line(gaussian, point, tmp_path, capsys):
         diagnose(point, tmp_path / "x.npy", beta=1.0)
     with pytest.raises(InputError, match="3 features, must be 4"):
         diagnose(point, gaussian[0][:, :3])
+
+
+@pytest.mark.parametrize(
+    ("converged", "verdict"),
+    [
+        (True, "1 of 4 latents is dead and cannot come back at this weight: prune it."),
+        (None, "1 of 4 latents is dead and cannot come back at this weight: prune it."),
+        (False, "This model has not converged: 3 of 4 latents are active so far, and how many should be can be said "),
+    ],
+)
+def test_a_point_says_whether_it_has_converged(point, tmp_path, converged, verdict):
+    provenance = {"data_sha256": "0" * 64, "code_hash": "0" * 64, "backend": "torch"}
+    (point / "point.json").write_text(json.dumps({"converged": converged, "provenance": provenance}))
+    for model in (point, point / "weights.safetensors"):
+        found = diagnose(model, tmp_path / "x.npy")
+        assert found.converged is converged and found.verdict.startswith(verdict)
+    assert ("had not converged" in found.remarks[0]) == (converged is False)
 
 
 def test_a_point_with_an_own_likelihood_is_refused(gaussian, tmp_path):
