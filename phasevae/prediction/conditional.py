@@ -15,6 +15,7 @@ from phasevae.datasets.feature_statistics import feature_statistics, reading_of_
 from phasevae.datasets.samples import read_samples
 from phasevae.datasets.store import is_saved, read_record
 from phasevae.errors import InputError
+from phasevae.prediction.few_rows import few_rows_of_kl
 from phasevae.prediction.losses import LEARNED, PER_FEATURE
 from phasevae.spectrum.conditional import residuals
 from phasevae.spectrum.spectrum import Spectrum
@@ -58,7 +59,7 @@ class ConditionalPrediction:
 
     @property
     def kl(self) -> float:
-        """KL of all latents together, in nats per sample."""
+        """KL of all latents together, in nats per sample; as in `Optimum` where few samples carry a component."""
         return sum(each.share * each.prediction.kl for each in self.classes)
 
     @property
@@ -107,7 +108,12 @@ class ConditionalPrediction:
                 f"{self.leading.value}."
             )
         state = "Every class is active" if len(active) == len(self.classes) else self._some(active)
-        return f"{state}: KL {plain(self.kl)} nats. All are collapsed from the KL weight {self._weight()} on."
+        kl = f"{plain(self.kl)} nats" if self._knows_kl else "not known, as a few samples carry a latent"
+        return f"{state}: KL {kl}. All are collapsed from the KL weight {self._weight()} on."
+
+    @property
+    def _knows_kl(self) -> bool:
+        return all(few_rows_of_kl(each.prediction) is None for each in self.classes)
 
     def _some(self, active: list[ClassPrediction]) -> str:
         return f"{len(active)} of {len(self.classes)} classes are active, the others collapsed"
@@ -140,7 +146,8 @@ class ConditionalPrediction:
             error = float(found.relative_errors[0])
             numbers = (found.critical_variance, found.critical_kl_weight)
             shown = [with_error(number, error * number) for number in numbers]
-            table.add_row(str(each.value), f"{each.share:.3g}", *shown, str(found.active_dims), plain(found.kl))
+            kl = plain(found.kl) if few_rows_of_kl(found) is None else "not known"
+            table.add_row(str(each.value), f"{each.share:.3g}", *shown, str(found.active_dims), kl)
         console.print(table)
         console.print()
         for line in self._warnings():
@@ -165,7 +172,7 @@ class ConditionalPrediction:
             "critical_variance": self.critical_variance,
             "critical_kl_weight": self.critical_kl_weight,
             "active_dims": self.active_dims,
-            "kl": self.kl,
+            "kl": self.kl if self._knows_kl else None,
             "conditions": [
                 {"value": each.value, "share": each.share, **each.prediction.to_json()} for each in self.classes
             ],

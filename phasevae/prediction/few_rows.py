@@ -40,6 +40,11 @@ def few_rows(optimum: Optimum) -> FewRows | None:
     return None
 
 
+def few_rows_of_kl(optimum: Optimum) -> FewRows | None:
+    """Return the component whose few samples leave KL unknown: none where all latents are collapsed."""
+    return None if optimum.verdict == "collapsed" else few_rows(optimum)
+
+
 def outlier(optimum: Optimum) -> str | None:
     """Return the warning that a few samples carry a component, where they do."""
     few = few_rows(optimum)
@@ -48,8 +53,8 @@ def outlier(optimum: Optimum) -> str | None:
     eigenvalue = plain(float(optimum.setting.spectrum.eigenvalues[few.component - 1]))
     return (
         f"component {few.component}, with the eigenvalue {eigenvalue}, is that of {few} alone, an outlier or an error: "
-        f"a latent that only tells it from the others needs far less KL than predicted and may survive well above its "
-        f"threshold; check the samples farthest from the mean, and predict without them if they are not meant"
+        f"a latent that only tells it from the others needs far less KL than Gaussian data do, so that KL is not known "
+        f"while it lives, and it may survive well above its threshold; check the samples farthest from the mean, and predict without them if they are not meant"
     )
 
 

@@ -81,7 +81,9 @@ class Threshold:
 class Optimum:
     """The state that training converges to.
 
-    KL is in nats per sample. Variances and errors are in the units of `Setting.spectrum`. With one learned variance per
+    KL is in nats per sample, that of Gaussian data with the same eigenvalues. Where a few samples carry a component of
+    an active latent (`phasevae.prediction.few_rows`), such as an outlier, it is far too much and no estimate: JSON has
+    None then. Variances and errors are in the units of `Setting.spectrum`. With one learned variance per
     feature, however, `mse` is in squared units of the data. `mse` is summed over features.
     """
 

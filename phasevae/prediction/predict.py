@@ -18,6 +18,7 @@ from phasevae.prediction.conditional import (
     parts_of,
 )
 from phasevae.prediction.explained import Explained
+from phasevae.prediction.few_rows import few_rows_of_kl
 from phasevae.prediction.losses import PER_FEATURE, Loss
 from phasevae.prediction.measured import Model, check_limits, setting_of_function, setting_of_loss
 from phasevae.prediction.optimum import PredictionWarning, Setting, find_optimum, kl_and_error
@@ -58,7 +59,8 @@ class Prediction(Explained):
     def kl_weight_for(self, kl: float) -> float:
         """Return the weight of KL at which the optimum has a KL of this many nats per sample.
 
-        Raises InputError for a KL that no weight of KL gives, with the least or the most that one gives.
+        Raises InputError for a KL that no weight of KL gives, with the least or the most that one gives, and where KL is
+        not known.
         """
         wanted = positive("target_kl", kl)
         high = min(self.critical_kl_weight, _LARGEST_WEIGHT * self.setting.kl_weight)
@@ -78,10 +80,19 @@ class Prediction(Explained):
         # With a learned variance KL can grow without limit from some weight on.
         if not math.isclose(_kl_at(self.setting, low), wanted, rel_tol=_CLOSE, abs_tol=_CLOSE):
             raise _too_much(kl, _kl_at(self.setting, high))
+        if (few := few_rows_of_kl(self.at(low))) is not None:
+            raise InputError(
+                f"target_kl: {kl:g} nats, must be left out, as the KL of latent {few.component} is not known: it "
+                f"carries {few} alone; predict without them if they are not meant"
+            )
         return float(low)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the keys of `phasevae predict --json`."""
+        """Return the keys of `phasevae predict --json`. A KL that is not known is None."""
+        few = few_rows_of_kl(self)
+        kl_per_dim = self.kl_per_dim.tolist()
+        if few is not None:
+            kl_per_dim[few.component - 1] = None
         return {
             "read": None if self.reading is None else self.reading.to_json(),
             "headline": self.headline,
@@ -91,10 +102,10 @@ class Prediction(Explained):
             "critical_kl_weight_range": self.critical_kl_weight_range,
             "verdict": self.verdict,
             "active_dims": self.active_dims,
-            "kl": self.kl,
-            "kl_per_dim": self.kl_per_dim,
+            "kl": self.kl if few is None else None,
+            "kl_per_dim": kl_per_dim,
             "mse": self.mse,
-            "log": vars(self.log),
+            "log": vars(self.log) if few is None else dict.fromkeys(vars(self.log)),
             "collapsed_log": vars(self.collapsed_log),
             "thresholds": [
                 {"latents": t.latents, "variance": t.variance, "kl_weight": t.kl_weight, "keeps": list(t.keeps)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from phasevae.prediction.few_rows import few_rows
+from phasevae.prediction.few_rows import few_rows_of_kl
 from phasevae.prediction.losses import OWN, PER_FEATURE, SCORES
 from phasevae.prediction.rough_kl import kl_is_rough
 from phasevae.theory.ppca import is_active
@@ -59,7 +59,7 @@ def summary(prediction: Explained) -> list[tuple[str, str]]:
 
 def threshold_rows(prediction: Explained) -> list[tuple[str, ...]]:
     """Return the rows of the table of thresholds, as text."""
-    few = None if prediction.verdict == "collapsed" else few_rows(prediction)
+    few = few_rows_of_kl(prediction)
     is_rough, errors = kl_is_rough(prediction), prediction.relative_errors
     return [
         (
@@ -154,7 +154,7 @@ def _data(setting: Setting) -> str:
 
 def _kl(prediction: Explained) -> str:
     kl = prediction.kl
-    if prediction.verdict != "collapsed" and (few := few_rows(prediction)) is not None:
+    if (few := few_rows_of_kl(prediction)) is not None:
         return f"not known: latent {few.component} carries {few} alone"
     if kl_is_rough(prediction):
         return f"about {plain(kl, 2)} nats, {plain(kl / math.log(2), 2)} bits (rough)"
@@ -179,7 +179,7 @@ def _log(prediction: Explained) -> list[tuple[str, str]]:
     """What a training prints, at the optimum, if its KL is known, and when collapsed."""
     if prediction.verdict == "collapsed":
         lines = [("your log will show", prediction.log)]
-    elif few_rows(prediction) is None:
+    elif few_rows_of_kl(prediction) is None:
         lines = [("your log will show", prediction.log), ("and when collapsed", prediction.collapsed_log)]
     else:
         lines = [("your log when collapsed", prediction.collapsed_log)]
