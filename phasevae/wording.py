@@ -27,6 +27,11 @@ def counted(n: int, noun: str, plural: str | None = None) -> str:
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
+def nats(number: str) -> str:
+    """Return a number, as text, with its unit: 1 nat, 0.5 nats."""
+    return f"{number} nat{'s' * (number != '1')}"
+
+
 def rounded(value: float, error: float = math.nan) -> str:
     """Return a number with the digits that its standard error leaves: two of the error are shown, as in 9.53 +- 0.26.
 

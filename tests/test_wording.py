@@ -14,7 +14,7 @@ from phasevae.errors import no_such_choice
 from phasevae.prediction.libraries import LIBRARIES, LIBRARY_SYNONYMS
 from phasevae.prediction.losses import LOSS_NAMES, LOSS_SYNONYMS
 from phasevae.prediction.predict import predict
-from phasevae.wording import MOST_DIGITS, counted, plain, rounded, suggestion, with_error
+from phasevae.wording import MOST_DIGITS, counted, nats, plain, rounded, suggestion, with_error
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,10 @@ from phasevae.wording import MOST_DIGITS, counted, plain, rounded, suggestion, w
 )
 def test_plurals(n, words, said):
     assert counted(n, *words) == said
+
+
+def test_the_unit_of_kl():
+    assert (nats("1"), nats("1.5"), nats("0")) == ("1 nat", "1.5 nats", "0 nats")
 
 
 @pytest.mark.parametrize(

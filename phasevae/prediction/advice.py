@@ -10,10 +10,11 @@ from phasevae.prediction.kl_term import USUAL_KL
 from phasevae.prediction.losses import BERNOULLI, FIXED, FIXED_VARIANCE, LEARNED, OWN, PER_FEATURE, SCORES
 from phasevae.prediction.optimum import Optimum, Threshold, kl_and_error
 from phasevae.prediction.rough_kl import kl_is_rough
+from phasevae.spectrum.sampling_bias import bias_decides
 from phasevae.theory.learned_variance import learned_threshold, learned_variance
 from phasevae.theory.limited_encoder import FREE
 from phasevae.theory.ppca import THRESHOLD_TOLERANCE, ppca_active_dims
-from phasevae.wording import counted, plain
+from phasevae.wording import counted, nats, plain
 
 REACHES = 1.05
 """A KL weight less than this many times the critical one only reaches it."""
@@ -66,10 +67,12 @@ def _collapse(optimum: Optimum) -> str:
 def _information(optimum: Optimum) -> str:
     n, (k, most) = optimum.setting.n_latent, optimum.active_range
     latents = _all(n).capitalize() if k == n else f"{'At least ' * (k < most)}{k} of {n} latents"
-    nats = f"{f'about {plain(optimum.kl, 2)}' if kl_is_rough(optimum) else plain(optimum.kl, 3)} nats"
+    kl = f"about {nats(plain(optimum.kl, 2))}" if kl_is_rough(optimum) else nats(plain(optimum.kl, 3))
     if (few := few_rows(optimum)) is not None:
-        nats = f"KL not known, as latent {few.component} carries {few} alone"
-    return f"{latents} will carry information ({nats}){_directions(optimum, k)}."
+        kl = f"KL not known, as latent {few.component} carries {few} alone"
+    ratio = optimum.setting.kl_weight / optimum.critical_kl_weight
+    these = " for these very samples" * bias_decides(optimum.setting.spectrum, ratio)
+    return f"{latents} will carry information ({kl}){these}{_directions(optimum, k)}."
 
 
 def _change(optimum: Optimum) -> str:
@@ -175,14 +178,15 @@ def _loss_line(optimum: Optimum) -> str:
     averages = f" averages over {counted(d, 'feature')} and" if loss.mean_over_features else ""
     over = f"over {counted(d, 'feature')}" + (f" and KL over {counted(n, 'latent')}" if loss.mean_over_latents else "")
     settled = f"The learned variance settles at {optimum.effective_variance / setting.weights[1]:.4g}."
-    whose = "The KL term of your loss" if _is_own(optimum) else "The KL weight"
+    whose = "your KL term" if _is_own(optimum) else "KL"
     lines = {
         FIXED: f"Your loss averages {over}: the KL weight {w:g} is an effective variance of {value}, {ratio}."
         if loss.mean_over_features
         else f"The effective variance is {value}, {ratio}.",
         BERNOULLI: f"Your loss{averages} has the effective variance {value} relative to the Bernoulli variance "
         f"p (1 - p), {ratio}. KL and error are exact to second order about the collapsed state.",
-        SCORES: f"{whose} weighs {value} per sample, {ratio}. The weight at which the strongest latent dies is "
+        SCORES: f"In the loss of one sample {whose} has the weight {value}, {ratio}. The weight at which the strongest "
+        f"latent dies is "
         f"{'an estimate, as the loss has kinks' if setting.kinked else 'exact'}; the other thresholds, KL and "
         f"reconstruction are to leading order.",
         LEARNED: f"{settled} Times the KL weight this is an effective variance of {value}, {ratio}.",

@@ -42,6 +42,10 @@ NO_SAMPLES = (
 
 _BISECTIONS = 200
 _LARGEST_WEIGHT = 1e12
+_LEAST_WEIGHT = 1e-12
+"""Of the critical weight, or of the present one where none is critical. Below it the variance of the decoder's noise
+is less than the rounding of the outputs in single precision, whose square is about 1e-14 of the data's variance.
+"""
 _CLOSE = 1e-8
 
 
@@ -59,21 +63,21 @@ class Prediction(Explained):
     def kl_weight_for(self, kl: float) -> float:
         """Return the weight of KL at which the optimum has a KL of this many nats per sample.
 
-        Raises InputError for a KL that no weight of KL gives, with the least or the most that one gives, and where KL is
-        not known.
+        Raises InputError for a KL that no weight of KL gives, with the least or the most that one gives, and where KL
+        is not known.
         """
         wanted = positive("target_kl", kl)
         high = min(self.critical_kl_weight, _LARGEST_WEIGHT * self.setting.kl_weight)
         least = max(self.setting.kl_term.least_kl, _kl_at(self.setting, 2 * high))
         if wanted <= least:  # free bits, or a capacity
             raise InputError(f"target_kl: {kl:g} nats, must be more than the {least:.4g} that every KL weight leaves")
-        low = high
-        for _ in range(_BISECTIONS):
-            low *= 0.5
-            if _kl_at(self.setting, low) >= wanted:
-                break
-        else:
-            raise _too_much(kl, _kl_at(self.setting, low))
+        critical = self.critical_kl_weight
+        low, lowest = high, _LEAST_WEIGHT * (critical if math.isfinite(critical) else self.setting.kl_weight)
+        while _kl_at(self.setting, low) < wanted:
+            if low == lowest:
+                reason = f"more takes a KL weight below {plain(low, 2)}, which is lost in single precision"
+                raise _too_much(kl, _kl_at(self.setting, low), reason)
+            low = max(0.5 * low, lowest)
         for _ in range(_BISECTIONS):
             middle = (low * high) ** 0.5
             low, high = (middle, high) if _kl_at(self.setting, middle) >= wanted else (low, middle)
@@ -341,6 +345,6 @@ def _kl_at(setting: Setting, kl_weight: float) -> float:
     return float(kl_and_error(replace(setting, kl_weight=kl_weight))[1].sum())
 
 
-def _too_much(wanted: float, most: float) -> InputError:
+def _too_much(wanted: float, most: float, reason: str = "no KL weight gives more") -> InputError:
     """The error for a KL above the most that some weight of KL gives. The limit is rounded to one that is possible."""
-    return InputError(f"target_kl: {wanted:g} nats, must be at most {plain(0.99 * most, 3)}; no KL weight gives more")
+    return InputError(f"target_kl: {wanted:g} nats, must be at most {plain(0.99 * most, 3)}; {reason}")

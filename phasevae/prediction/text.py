@@ -12,7 +12,7 @@ from phasevae.prediction.few_rows import few_rows_of_kl
 from phasevae.prediction.losses import OWN, PER_FEATURE, SCORES
 from phasevae.prediction.rough_kl import kl_is_rough
 from phasevae.theory.ppca import is_active
-from phasevae.wording import counted, plain, rounded, with_error
+from phasevae.wording import counted, nats, plain, rounded, with_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,10 +117,10 @@ def target_line(prediction: Explained) -> str:
     weight, kl = prediction.setting.kl_weight, prediction.kl
     name = "factor of the KL term" if prediction.setting.loss.name == OWN else "KL weight"
     if kl_is_rough(prediction):
-        return f"A KL of {plain(kl)} nats takes a {name} of about {plain(weight, 2)} (rough)."
+        return f"A KL of {nats(plain(kl))} takes a {name} of about {plain(weight, 2)} (rough)."
     # Each active latent adds (1/2) ln of its eigenvalue to KL and takes (1/2) ln of the weight off it.
     error = weight * _kl_error(prediction) / (0.5 * max(prediction.active_dims, 1))
-    return f"A KL of {plain(kl)} nats takes the {name} {rounded(weight, error)}."
+    return f"A KL of {nats(plain(kl))} takes the {name} {rounded(weight, error)}."
 
 
 def as_text(prediction: Explained) -> str:
@@ -157,9 +157,9 @@ def _kl(prediction: Explained) -> str:
     if (few := few_rows_of_kl(prediction)) is not None:
         return f"not known: latent {few.component} carries {few} alone"
     if kl_is_rough(prediction):
-        return f"about {plain(kl, 2)} nats, {plain(kl / math.log(2), 2)} bits (rough)"
+        return f"about {nats(plain(kl, 2))}, {plain(kl / math.log(2), 2)} bits (rough)"
     error = _kl_error(prediction)
-    return f"{rounded(kl, error)} nats, {rounded(kl / math.log(2), error / math.log(2))} bits"
+    return f"{nats(rounded(kl, error))}, {rounded(kl / math.log(2), error / math.log(2))} bits"
 
 
 def _kl_error(prediction: Explained) -> float:

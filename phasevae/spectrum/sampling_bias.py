@@ -42,6 +42,26 @@ def sampling_bias(spectrum: Spectrum) -> float:
     return first * b / (1 + b)
 
 
+def _matters(spectrum: Spectrum) -> bool:
+    return sampling_bias(spectrum) > BIAS_ERRORS * float(spectrum.standard_errors[0])
+
+
+def bias_decides(spectrum: Spectrum, ratio: float) -> bool:
+    """Whether latents that live may be dead for other samples of the same source, where the bias is worth a warning.
+
+    The bias counts twice, as its estimate is half of it for an eigenvalue that does not stand out, with two standard
+    errors.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    ratio : float
+        The weight of KL in units of the critical one.
+    """
+    margin = 2 * (sampling_bias(spectrum) + float(spectrum.standard_errors[0]))
+    return _matters(spectrum) and ratio >= 1 - margin / float(spectrum.eigenvalues[0])
+
+
 def bias_warning(spectrum: Spectrum, factor: float = 1.0) -> str | None:
     """Return what to say of a bias that matters, None of a smaller one.
 
@@ -53,7 +73,7 @@ def bias_warning(spectrum: Spectrum, factor: float = 1.0) -> str | None:
         The critical value in units of the largest eigenvalue.
     """
     bias, error = sampling_bias(spectrum), float(spectrum.standard_errors[0])
-    if not bias > BIAS_ERRORS * error:
+    if not _matters(spectrum):
         return None
     return (
         f"{counted(spectrum.n_samples, 'sample')} of {counted(spectrum.dimension, 'feature')} have on average a larger "

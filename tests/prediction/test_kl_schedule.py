@@ -86,9 +86,14 @@ def test_a_kl_must_be_positive(kl_wanted):
         predict(X, 2, loss="half-sse").kl_weight_for(kl_wanted)
 
 
-def test_a_kl_that_no_weight_gives():
-    with pytest.raises(InputError, match=r"target_kl: 1000 nats, must be at most 68.6; no KL weight gives more"):
-        predict(X, 1, loss="half-sse").kl_weight_for(1000)
+def test_a_kl_that_takes_a_weight_of_no_use():
+    """A weight of 1e-12 times the critical one gives ln(1e12) / 2 = 13.8 nats of a latent."""
+    prediction = predict(X, 1, loss="half-sse")
+    with pytest.raises(
+        InputError, match=r"15 nats, must be at most 13\.7; more takes a KL weight below .*e-1[12], which"
+    ):
+        prediction.kl_weight_for(15)
+    assert prediction.at(prediction.kl_weight_for(13.7)).kl == pytest.approx(13.7)
 
 
 def test_a_kl_beyond_which_it_has_no_limit():

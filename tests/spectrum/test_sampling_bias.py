@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from commands import phasevae
 
+from phasevae.prediction.predict import predict
 from phasevae.spectrum.measure import compute_spectrum
 from phasevae.spectrum.sampling_bias import bias_warning, sampling_bias
 
@@ -71,3 +72,11 @@ def test_the_command_warns_of_the_bias_next_to_the_number(tmp_path):
         np.save(tmp_path / "x.npy", rows)
         done = phasevae("spectrum", "x.npy", "-o", "spectrum.json", folder=tmp_path)
         assert done.returncode == 0 and ("right for a VAE trained on these very samples" in done.stdout) == warned
+
+
+@pytest.mark.parametrize(("beta", "hedged"), [(1.1, True), (0.5, False)])
+def test_the_headline_is_of_these_samples_where_the_bias_decides(beta, hedged):
+    """Of isotropic data, for whose source nothing lives above 1."""
+    prediction = predict(np.random.default_rng(0).normal(size=(1000, 50)), 2, beta=beta)
+    assert prediction.active_dims == 2
+    assert ("for these very samples" in prediction.headline) == hedged
