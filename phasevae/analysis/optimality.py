@@ -47,6 +47,11 @@ class Convergence:
         """Whether all of several points of the sweep are known not to have converged."""
         return self.n_unconverged == self.n_points > 1
 
+    @property
+    def can_change(self) -> bool:
+        """Whether the result rests on points that are known not to have converged: without them there is none."""
+        return self.n_points > 0 and self.n_unconverged > 0 and not (self.n_left_out or self.enough_converged)
+
 
 @dataclass(frozen=True)
 class Consistency:
@@ -146,10 +151,13 @@ def convergence_warning(convergence: Convergence, swept: SweptQuantity | None = 
         )
     named = _named(convergence, swept)
     has, them = ("has", "it") if n_unconverged == 1 else ("have", "them")
-    state = f"{n_unconverged} of {counted(convergence.n_points, 'point')} {has} not converged, {named}"
+    state = f"{n_unconverged} of {counted(convergence.n_points, 'point')} {has} not converged"
     enough = convergence.enough_converged
+    if not (n_left_out or enough):
+        return f"{state} ({named}), so the result can still change: {TRAIN_LONGER}"
+    state += f", {named}"
     if not n_left_out:
-        return f"{state}: {f'train longer, or leave {them} out (converged_only)' if enough else TRAIN_LONGER}"
+        return f"{state}: train longer, or leave {them} out (converged_only)"
     if convergence.n_unknown:
         state += f"; of {convergence.n_unknown} it is unknown"
     left = f"{state}: {counted(n_left_out, 'is', 'are')} left out"

@@ -28,7 +28,7 @@ _COLUMNS = {"sigma2": "variance", BETA_SIGMA2: "variance", BETA: "KL weight"}
 def verdict(point: CriticalPoint) -> str:
     """Say in a few sentences where the latents collapse, and whether this was predicted.
 
-    The first sentence says if no point of the sweep has converged. If only some have not, `warnings` says so.
+    The first sentence says if the result rests on points that have not converged. Of others `warnings` speaks alone.
     """
     return f"{_unconverged(point)} {_result(point)}".lstrip()
 
@@ -37,7 +37,7 @@ def as_text(results: Results) -> str:
     """Return the verdict, the line of numbers if the points determine a critical variance, and the warnings."""
     sentence = verdict(results)
     fitted = [numbers_line(results)] if results.determined is not None else []
-    # The verdict has the warnings that nothing has converged, and that the points do not determine the transition.
+    # The verdict has the warnings that the result rests on points that have not converged, and that the points do not determine the transition.
     said = sentence.casefold()
     warnings = [f"warning: {line}" for line in results.warnings if _sentence(line).casefold() not in said]
     return "\n".join([sentence, *fitted, *warnings])
@@ -46,7 +46,7 @@ def as_text(results: Results) -> str:
 def numbers_line(results: Results) -> str:
     """Return the critical variance with its interval, the form that gave it and the order, or why there is none.
 
-    It is in units of what was varied, as in the verdict.
+    It is in units of what was varied, as in the verdict. Where the result can still change, it says "so far".
     """
     if results.determined is None:
         return f"no critical variance: {results.why_undetermined}"
@@ -54,18 +54,19 @@ def numbers_line(results: Results) -> str:
     value, low, high = _critical(results)
     order = f"order {results.order.value}" if results.order.value else "order not determined"
     fitted = f"{_COLUMNS.get(swept.name, swept.name)} {value} [{low or 'open'}, {high or 'open'}]"
-    return f"critical {fitted}, {results.model}, {order}"
+    so_far = "so far: " if _can_change(results) else ""
+    return f"{so_far}critical {fitted}, {results.model}, {order}"
 
 
-def _none_has_converged(point: CriticalPoint) -> bool:
+def _can_change(point: CriticalPoint) -> bool:
     # The convergence of a hierarchy may be that of its first level alone.
-    return isinstance(point, Results) and point.hierarchy is None and point.convergence.none_has_converged
+    return isinstance(point, Results) and point.hierarchy is None and point.convergence.can_change
 
 
 def _unconverged(point: CriticalPoint) -> str:
-    if not _none_has_converged(point):
+    if not _can_change(point):
         return ""
-    return _sentence(convergence_warning(point.convergence))
+    return _sentence(convergence_warning(point.convergence, point.swept))
 
 
 def _sentence(line: str) -> str:
@@ -80,7 +81,7 @@ def _result(point: CriticalPoint) -> str:
         return f"This sweep does not show where the latents collapse: {point.reason}. {_advice(point)}".rstrip()
     if point.is_open:
         return _undetermined(point)
-    if _none_has_converged(point):
+    if _can_change(point):
         return _so_far(point)
     knob = "KL weight" if point.likelihood != GAUSSIAN else "decoder variance or KL weight"
     measured = _collapse(point, "Every latent is", "A latent is")
@@ -99,7 +100,7 @@ def _advice(point: CriticalPoint) -> str:
 
 
 def _so_far(point: CriticalPoint) -> str:
-    """What is known where no point has converged: a best value that can still change."""
+    """What is known where the result rests on points that have not converged: a best value that can still change."""
     swept = point.varied
     best = f"So far the best fit has the collapse at {swept.name} = {_critical(point)[0]}."
     predicted = point.predicted.critical_variance

@@ -54,6 +54,23 @@ def test_without_a_converged_point_nothing_is_collapsed_for_sure(ci95):
     assert rest.endswith(". The spectrum of the data predicts 1.")
 
 
+def test_points_that_have_not_converged_leave_the_result_open_where_the_others_do_not_give_one():
+    sweep = gaussian_sweep(seed=0)
+    below = analyse(sweep.assign(converged=sweep["sigma2"] > 0.99), spectrum_of(), 4)
+    assert 1 < below.convergence.n_unconverged < len(sweep) and below.determined is not None
+    sentence, numbers, *more = str(below).splitlines()
+    assert sentence.startswith(f"{below.convergence.n_unconverged} of 16 points have not converged (sigma2 = 0.5, ")
+    assert "), so the result can still change: train longer, with more samples" in sentence
+    assert "So far the best fit has the collapse at sigma2 = " in sentence and "collapsed from" not in sentence
+    assert sentence.endswith(". The spectrum of the data predicts 1.")
+    assert numbers.startswith("so far: critical variance ") and not any("converged" in line for line in more)
+    stored = replace(below, convergence=replace(below.convergence, n_points=0))
+    assert verdict(stored).startswith("Every latent is collapsed from "), "a file that does not say whether it is so"
+    few = analyse(sweep.assign(converged=sweep["sigma2"] > 0.51), spectrum_of(), 4)
+    assert few.convergence.n_unconverged == 1
+    assert verdict(few).startswith("Every latent is collapsed from ") and numbers_line(few).startswith("critical ")
+
+
 def test_a_prediction_outside_the_interval():
     predicted = Predicted(critical_variance=2.0, slope_below=None)
     point = CriticalPoint(critical_variance=1.0, ci95=[0.9, 1.1], predicted=predicted, n_points=9, n_seeds=1)
@@ -146,7 +163,7 @@ def test_a_fixed_weight_is_divided_out_wherever_the_decoder_variance_is_named():
     fit = analyse(table.assign(converged=[True, True, False, True]), spectrum_of(), 4)
     assert "add points around sigma2 = 0.5 to 0.6; the spectrum predicts the transition at sigma2 = 0.5" in str(fit)
     assert f"The best fit has it at sigma2 = {fit.critical_variance / 2:.4g}." in str(fit)
-    assert "1 of 4 points has not converged, sigma2 = 0.5: " in str(fit)
+    assert "1 of 4 points has not converged (sigma2 = 0.5), so the result can still change: " in str(fit)
     known = analyse(gaussian_sweep(seed=0, beta=2.0), spectrum_of(), 4)
     assert f"critical variance {known.critical_variance / 2:.4f} [" in numbers_line(known)
     assert "The spectrum of the data predicts 0.5: within the interval." in verdict(known)
