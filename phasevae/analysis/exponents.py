@@ -74,7 +74,13 @@ def fit_exponents(sweep: pd.DataFrame, spectrum: Spectrum | None, fit: CriticalP
     if c is None:
         return Exponents(reason=fit.why_undetermined)
     points = quantities(sweep)
-    lower = max(single_mode_edge(spectrum, fit), c * (1 - T_RANGE[1]))
+    edge = single_mode_edge(spectrum, fit)
+    if 1 - edge / c < MIN_SPAN:
+        return Exponents(
+            reason=f"the second eigenvalue, at t = {1 - edge / c:.2g}, is too close to the transition: exponents need "
+            f"points above it with t from {T_RANGE[0]} to {MIN_SPAN} at least"
+        )
+    lower = max(edge, c * (1 - T_RANGE[1]))
     x = points["kl"].x
     inside = (x >= lower) & (x <= c * (1 - T_RANGE[0]))
     span = 1 - x[inside].min() / c if inside.any() else 0.0

@@ -37,7 +37,8 @@ def as_text(results: Results) -> str:
     """Return the verdict, the line of numbers if the points determine a critical variance, and the warnings."""
     sentence = verdict(results)
     fitted = [numbers_line(results)] if results.determined is not None else []
-    # The verdict has the warnings that the result rests on points that have not converged, and that the points do not determine the transition.
+    # The verdict has those that the result rests on points that have not converged, or that the points do not
+    # determine the transition.
     said = sentence.casefold()
     warnings = [f"warning: {line}" for line in results.warnings if _sentence(line).casefold() not in said]
     return "\n".join([sentence, *fitted, *warnings])

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -77,6 +77,15 @@ def test_too_few_points_have_a_reason_instead_of_an_order():
     order = transition_order(table, spectrum, fit_critical_point(table, spectrum, 4))
     assert order.value is None and "needs 3 and 1" in order.reason
     assert "needs 5" in fit_exponents(table, spectrum, fit_critical_point(table, spectrum, 4)).reason
+
+
+@pytest.mark.parametrize(("second", "asked"), [(0.92, False), (0.88, True)])
+def test_exponents_ask_for_points_only_where_there_is_room_for_them(second, asked):
+    table, spectrum = gaussian_sweep(grid=[0.5, 0.6, 0.97, 1.05, 1.1]), spectrum_of([1.0, second])
+    fit = replace(fit_critical_point(gaussian_sweep(), spectrum_of(), 4), critical_variance=1.0, ci95=[0.99, 1.01])
+    reason = fit_exponents(table, spectrum, fit).reason
+    assert ("needs 5 that reach 0.1" in reason) is asked
+    assert ("the second eigenvalue, at t = 0.08, is too close to the transition" in reason) is not asked
 
 
 def test_reasons_name_what_the_user_varied():
