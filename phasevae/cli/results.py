@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from phasevae.artifacts.files import read_json, write_json
 from phasevae.cli.arguments import names
 from phasevae.cli.options import Json
 from phasevae.errors import InputError, no_such_choice
+
+if TYPE_CHECKING:
+    from phasevae.provenance.verify import Finding
 
 Results = Annotated[Path, typer.Argument(help="The results folder.")]
 Datasets = Annotated[str | None, typer.Option(help="Only these data sets, separated by commas.")]
@@ -88,21 +92,29 @@ def verify(folder: Results, json_output: Json = False) -> None:
 
     Example: phasevae verify results
     """
-    from phasevae.provenance.verify import verify_results
+    from phasevae.provenance.verify import published, verify_results
 
     findings, n_files = verify_results(folder)
     if json_output:
         print(json.dumps({"n_files": n_files, "findings": [asdict(finding) for finding in findings]}, indent=1))
     else:
-        for finding in findings[:_SHOWN]:
+        kept = published(folder, findings)
+        listed = [finding for finding in findings if finding not in kept]
+        for finding in listed[:_SHOWN]:
             print(f"{finding.state}: {finding.path}: {finding.reason}")
-        if len(findings) > _SHOWN:
-            print(f"... and {len(findings) - _SHOWN} more; --json lists all")
-        counts = Counter(finding.state for finding in findings)
-        summary = ", ".join(f"{counts[state]} {state}" for state in sorted(counts)) or "all as they were written"
-        print(f"{folder}: {n_files} files, {summary}")
+        if len(listed) > _SHOWN:
+            print(f"... and {len(listed) - _SHOWN} more; --json lists all")
+        if kept:
+            place = folder / kept[0].path.partition("/")[0]
+            print(f"{place}: {_counts(kept)}: published results, of which only tables and figures are kept")
+        print(f"{folder}: {n_files} files, {_counts(findings) or 'all as they were written'}")
     if findings:
         raise typer.Exit(1)
+
+
+def _counts(findings: Sequence[Finding]) -> str:
+    """How many files are in each state; the states in their order in `findings`."""
+    return ", ".join(f"{n} {state}" for state, n in Counter(finding.state for finding in findings).items())
 
 
 def export(

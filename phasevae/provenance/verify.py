@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,11 @@ from phasevae.sweeps.digest import point_digest
 from phasevae.sweeps.settings import Member, Settings
 
 _METADATA = ".csv-metadata.json"
+STATES = "altered", "missing", "stale"
+"""What a file can be, the worst first."""
+
+_PUBLISHED = "reference"
+"""The folder of the published results, of which the repository keeps only tables and figures."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +33,30 @@ class Finding:
     """What is wrong with a file."""
 
     path: str  # relative to the results folder if it is in it
-    state: str  # missing | altered | stale
+    state: str  # one of STATES
     reason: str
 
 
 def verify_results(folder: Path) -> tuple[list[Finding], int]:
-    """Return the findings in a results folder, sorted, and its number of files. Raises InputError if it is empty."""
+    """Return the findings in a results folder, the worst first, and its number of files.
+
+    Raises InputError if it is empty.
+    """
     files = artifact_files(folder)
     if not files:
         raise InputError(f"{folder}: holds no results of phasevae")
     _sha256.cache_clear()
     findings = [*_by_manifest(folder), *(finding for file in files for finding in _checked(file, folder))]
     unique = {(finding.path, finding.state): finding for finding in reversed(findings)}
-    return [unique[key] for key in sorted(unique)], len(files)
+    return sorted(unique.values(), key=lambda each: (STATES.index(each.state), each.path)), len(files)
+
+
+def published(folder: Path, findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings in the published results below a results folder; none if any of their files is altered."""
+    if any((folder / _PUBLISHED).glob("*.json")):  # a data set of this name
+        return []
+    found = [finding for finding in findings if finding.path.startswith(f"{_PUBLISHED}/")]
+    return [] if any(finding.state == "altered" for finding in found) else found
 
 
 @functools.cache

@@ -188,6 +188,37 @@ def test_the_verb_lists_findings_and_fails(results):
     assert run("verify", results).exit_code == 0
 
 
+def test_the_worst_is_listed_first_and_published_results_are_one_line(results):
+    (results / "manifest.json").unlink()
+    published = shutil.copytree(results / "set", results / "reference" / "set")
+    for name in ("sweep.csv", "spectrum.json"):
+        (published / name).unlink()
+    (results / "set" / "spectrum.json").unlink()
+    with (results / "set" / "timing.csv").open("a") as stream:
+        stream.write("\n")
+    lines = run("verify", results).output.splitlines()
+    assert [line.split(": ")[:2] for line in lines[:2]] == [
+        ["altered", "set/timing.csv"],
+        ["missing", "set/spectrum.json"],
+    ]
+    assert lines[2] == (
+        f"{results / 'reference'}: 2 missing: published results, of which only tables and figures are kept"
+    )
+    assert lines[3].endswith(" files, 1 altered, 3 missing") and len(lines) == 4
+    assert len(json.loads(run("verify", results, "--json").output)["findings"]) == 4
+    with (published / "timing.csv").open("a") as stream:
+        stream.write("\n")
+    lines = run("verify", results).output.splitlines()
+    assert [line.split(": ")[0] for line in lines[:-1]] == ["altered"] * 2 + ["missing"] * 3
+
+
+def test_a_data_set_of_the_name_of_the_published_results_is_listed(results):
+    (results / "manifest.json").unlink()
+    (results / "set").rename(results / "reference")
+    (results / "reference" / "sweep.csv").unlink()
+    assert run("verify", results).output.startswith("missing: reference/sweep.csv: ")
+
+
 @pytest.mark.parametrize(
     ("file", "key", "value"),
     [
