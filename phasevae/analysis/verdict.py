@@ -7,6 +7,7 @@ import math
 from phasevae.analysis.grid_advice import open_interval
 from phasevae.analysis.hierarchy import Phases
 from phasevae.analysis.kl_fit.critical_point import CriticalPoint, Predicted
+from phasevae.analysis.kl_fit.forms import FORM_LABELS
 from phasevae.analysis.optimality import convergence_warning
 from phasevae.analysis.results import Results
 from phasevae.analysis.sweep_table import BETA, BETA_SIGMA2, SweptQuantity
@@ -56,7 +57,7 @@ def numbers_line(results: Results) -> str:
     order = f"order {results.order.value}" if results.order.value else "order not determined"
     fitted = f"{_COLUMNS.get(swept.name, swept.name)} {value} [{low or 'open'}, {high or 'open'}]"
     so_far = "so far: " if _can_change(results) else ""
-    return f"{so_far}critical {fitted}, {results.model}, {order}"
+    return f"{so_far}critical {fitted}, {FORM_LABELS.get(results.model, results.model)}, {order}"
 
 
 def _can_change(point: CriticalPoint) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phasevae.analysis.kl_fit.forms import form_curve
+from phasevae.analysis.kl_fit.forms import FORM_LABELS, form_curve
 from phasevae.analysis.sweep_table import seed_means
 from phasevae.figures.labels import critical_symbol
 from phasevae.spectrum.spectrum import Spectrum, looks_gaussian
@@ -56,14 +56,6 @@ AWARE, AWARE_THRESHOLD = "encoder that sees $c$", r"its $\lambda_1$ (upper bound
 BELOW = 1 - 1e-8
 """Just below a threshold, but farther than `theory.ppca.THRESHOLD_TOLERANCE`, so that jumps are drawn upright."""
 
-FORM_LABELS = {
-    "cascade": "cascade",
-    "log": "one mode",
-    "log_quadratic": "log quadratic",
-    "piecewise_quadratic": "quadratic",
-    "power": "power",
-    "rounded": "rounded",
-}
 FORM_COLORS = dict(zip(FORM_LABELS, (VERMILION, GREEN, ORANGE, PURPLE, ORANGE, ORANGE), strict=True))
 DRAWN_FORMS = ("cascade", "log", "piecewise_quadratic")
 """Drawn in addition to the default; the others would lie on these."""

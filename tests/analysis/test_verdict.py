@@ -104,6 +104,11 @@ def test_print_shows_what_the_command_does():
     assert str(undecided).splitlines() == [verdict(undecided), *(f"warning: {line}" for line in undecided.warnings)]
 
 
+def test_the_line_of_numbers_calls_a_form_what_the_figures_call_it():
+    fit = analyse(gaussian_sweep(seed=0), spectrum_of(), 4, model="log")
+    assert "], one mode (log), order " in numbers_line(fit)
+
+
 def test_an_open_interval_confirms_no_prediction():
     predicted = Predicted(critical_variance=2.0, slope_below=None)
     point = CriticalPoint(critical_variance=1.0, ci95=[None, None], predicted=predicted, n_points=9, n_seeds=1)

@@ -233,7 +233,10 @@ def _warnings(
     """What is known to mislead in the fits."""
     warnings = []
     if name == "cascade" and window is not None:
-        warnings.append("window: has no effect on the cascade, whose fit gives the critical variance; choose a model")
+        warnings.append(
+            "window: has no effect on the cascade, whose fit gives the critical variance; choose a form with one mode, "
+            'such as model="log" (--model log)'
+        )
     edge = second_eigenvalue(spectrum, models["cascade"])
     log, power = models["log"], models["power"]
     if log.window and edge is not None and log.window[0] < edge * (1 - 1e-9):

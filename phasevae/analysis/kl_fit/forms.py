@@ -31,6 +31,16 @@ from phasevae.analysis.sweep_table import Points
 
 SINGLE_MODE = ("log", "log_quadratic", "piecewise_quadratic", "power", "rounded")
 NAMES = ("cascade", *SINGLE_MODE)
+FORM_LABELS = {
+    "cascade": "cascade",
+    "log": "one mode (log)",
+    "log_quadratic": "log quadratic",
+    "piecewise_quadratic": "piecewise quadratic",
+    "power": "power",
+    "rounded": "rounded",
+}
+"""What figures and the summary call the forms."""
+
 N_PARAMETERS = {"log": 3, "log_quadratic": 4, "piecewise_quadratic": 4, "power": 4, "rounded": 4}
 EXPONENTS = np.linspace(0.3, 3.0, 55)
 WIDTHS = np.geomspace(1e-4, 0.1, 40)
