@@ -27,11 +27,10 @@ def load(
     Raises
     ------
     InputError
-        If the file is missing or damaged, has other layers than it records, or holds networks of somebody's own and
-        neither `build` nor `trust_code` is given.
+        If there is no such point, or its file is damaged, has other layers than it records, or holds networks of
+        somebody's own and neither `build` nor `trust_code` is given.
     """
-    path = Path(point)
-    path = path / "weights.safetensors" if path.is_dir() else path
+    path = trained.weights_file(point)
     architecture = read_tensors(path)[1].get("architecture")
     if isinstance(architecture, dict) and "n_top" in architecture:
         return hierarchy.load_hierarchy(path)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from phasevae.trained import TrainedVAE
 
 _CLOSE = 1e-9
+_MOST_NAMED = 8
+"""A message names at most this many weights."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,11 +146,24 @@ class SweepResult:
             wanted = float(weight) * self.unit
         except (TypeError, ValueError):
             raise InputError(f"weight: {weight!r}, must be a number") from None
+        trained = {}
         for task in self.tasks:
-            trained = task.member.beta * task.member.sigma2
-            if abs(trained - wanted) <= _CLOSE * trained and seed in (None, task.member.seed):
-                return load(task.folder, build=self.build)
-        raise InputError(f"weight: {weight!r} with seed {seed}, must be of a trained model")
+            product = task.member.beta * task.member.sigma2
+            if abs(product - wanted) <= _CLOSE * product:
+                trained.setdefault(task.member.seed, task)
+        if not trained:
+            raise InputError(f"weight: {weight!r}, must be {self._choice_near(float(weight))}")
+        if seed is None:
+            seed = next(iter(trained))
+        if seed not in trained:
+            raise InputError(f"seed: {seed!r}, must be one of {', '.join(map(str, trained))}")
+        return load(trained[seed].folder, build=self.build)
+
+    def _choice_near(self, weight: float) -> str:
+        """Name the weights that there are, or of many the nearest one, with all their digits."""
+        if len(self.weights) <= _MOST_NAMED:
+            return f"one of {', '.join(map(repr, self.weights))}"
+        return f"one of the attribute `weights`, nearest is {min(self.weights, key=lambda each: abs(each - weight))!r}"
 
     def save(self, folder: Path | str) -> Path:
         """Write everything to a new folder, in the layout of the workflow, and fit.json.

@@ -23,6 +23,11 @@ from phasevae.model import VAEEnsemble, padded
 from phasevae.networks.own import OwnArchitecture
 from phasevae.rows import Conditioning
 from phasevae.sweeps.network_file import NetworkFile, network_of
+from phasevae.wording import counted, plain
+
+_WEIGHTS = "weights.safetensors"
+_BELOW = f"*/{_WEIGHTS}", f"*/*/{_WEIGHTS}", f"*/*/*/{_WEIGHTS}"
+"""Where a point may be below a folder of points, of a sweep or of results."""
 
 _OF_LIKELIHOOD = "likelihood."
 """What the names of a likelihood's tensors begin with."""
@@ -67,6 +72,12 @@ class TrainedVAE:
         self.family = family
         self.coding = Coding.from_json(metadata["condition"]) if metadata.get("condition") else None
         self._offsets = offsets
+
+    def __repr__(self) -> str:
+        likelihood = self.metadata.get("likelihood")
+        decoder = f"likelihood {likelihood['name']}" if likelihood else f"decoder variance {plain(self.sigma2)}"
+        sizes = f"{counted(self.mean.numel(), 'feature')}, {counted(self.n_latent, 'latent')}"
+        return f"<{type(self).__name__}: {sizes}, {decoder}, KL weight {plain(self.beta)}>"
 
     @torch.no_grad()
     def encode(self, x: np.ndarray | Tensor, condition: ArrayLike | None = None) -> tuple[Tensor, Tensor]:
@@ -219,6 +230,23 @@ def save_model(
     write_tensors(path, tensors, metadata)
 
 
+def weights_file(point: Path | str) -> Path:
+    """Return the weights.safetensors of a point, from its folder or the path of the file itself.
+
+    Raises InputError for a folder without one; it names a point below the folder if there is one.
+    """
+    path = Path(point)
+    if not path.is_dir():
+        return path
+    file = path / _WEIGHTS
+    if file.is_file():
+        return file
+    below = next((found.parent for pattern in _BELOW for found in sorted(path.glob(pattern))), None)
+    raise InputError(
+        f"{path}: holds no {_WEIGHTS}, must be the folder of a point{'' if below is None else f', such as {below}'}"
+    )
+
+
 def load_vae(
     point: Path | str, build: Callable[..., Any] | Path | str | None = None, trust_code: bool = False
 ) -> TrainedVAE:
@@ -240,8 +268,7 @@ def load_vae(
         If the file is missing or damaged, has other layers than it records or two levels of latents, or holds networks
         of somebody's own and neither `build` nor `trust_code` is given.
     """
-    path = Path(point)
-    path = path / "weights.safetensors" if path.is_dir() else path
+    path = weights_file(point)
     tensors, metadata = read_tensors(path)
     check_tensors(path, tensors, metadata, "weights", {})
     if "n_top" in metadata["architecture"]:

@@ -23,6 +23,7 @@ from phasevae.measurement import measure
 from phasevae.measurement.tables import read_folder, sweep_table
 from phasevae.own_sweep import _TemporaryFolder, sweep
 from phasevae.provenance.verify import verify_results
+from phasevae.stored import load
 from phasevae.training import job
 
 SMALL = {"n_latent": 2, "hidden": (4,), "samples": 640, "batch": 32, "threads": 1, "progress": False}
@@ -72,7 +73,7 @@ def test_a_fit_warns_of_what_it_cannot_be_trusted_with(result):
         fit = bad.fit()
     lines = [str(each.message) for each in caught]
     assert lines == [*fit.warnings, f"critical_variance is None: {fit.reason}; {fit.advice}"]
-    assert lines[0].startswith("1 of 8 points has not converged, weight = 0.3: train longer, with more samples")
+    assert lines[0].startswith("1 of 8 points has not converged (weight = 0.3), so the result can still change: train")
     predicted = f"{result.spectrum.critical_variance:.4g}"
     assert f"; the spectrum predicts the transition at weight = {predicted}, but points above it" in lines[-1]
     assert "--" not in " ".join(lines)
@@ -85,10 +86,28 @@ def test_a_trained_model_has_the_units_of_the_data(result):
     model = result.load(0.3, seed=1)
     assert (model.sigma2, model.beta) == (0.3, 1.0)
     assert model.decode(np.zeros((1, 2), dtype=np.float32)).numpy() == pytest.approx(rows().mean(0)[None], abs=1)
-    with pytest.raises(InputError, match=r"weight: 0\.31 with seed None, must be of a trained model"):
+    assert repr(model) == "<TrainedVAE: 3 features, 2 latents, decoder variance 0.3, KL weight 1>"
+    with pytest.raises(InputError) as few:
         result.load(0.31)
+    assert str(few.value) == f"weight: 0.31, must be one of {', '.join(map(str, result.weights))}"
+    with pytest.raises(InputError, match=r"weight: 0\.31, must be one of the attribute `weights`, nearest is 0\.3$"):
+        replace(result, weights=[0.3, *range(1, 10)]).load(0.31)
+    with pytest.raises(InputError, match=r"seed: 7, must be one of 0, 1$"):
+        result.load(0.3, seed=7)
     with pytest.raises(InputError, match="weight: 'first', must be a number"):
         result.load("first")
+
+
+def test_the_folder_of_a_sweep_is_no_point(result, tmp_path):
+    point = sorted((result.folder / "points").iterdir())[0]
+    for folder in (result.folder, result.folder / "points"):
+        with pytest.raises(InputError) as caught:
+            load(folder)
+        assert str(caught.value) == (
+            f"{folder}: holds no weights.safetensors, must be the folder of a point, such as {point}"
+        )
+    with pytest.raises(InputError, match=r"must be the folder of a point$"):
+        load(tmp_path)
 
 
 def test_a_saved_sweep_has_the_layout_of_the_workflow(result, tmp_path):
@@ -126,8 +145,9 @@ def test_weights_are_in_the_units_of_the_loss():
     assert fit.advice == (
         f"add points with weight above 0.4; the spectrum predicts the transition at weight = {critical}"
     )
-    assert any("has not converged, weight = 0.4: " in line for line in fit.warnings)
-    known = replace(fit, critical_variance=0.6, ci95=[0.45, None])
+    assert any("has not converged (weight = 0.4), so the result " in line for line in fit.warnings)
+    enough = replace(fit.convergence, enough_converged=True)
+    known = replace(fit, critical_variance=0.6, ci95=[0.45, None], convergence=enough)
     assert fit.reason == "2 values of weight, needs 4"
     sentence, numbers, *_ = str(known).splitlines()
     assert sentence.startswith(

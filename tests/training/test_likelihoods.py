@@ -93,6 +93,7 @@ def test_a_stored_model_decodes_and_draws_rows_of_its_kind(name, tmp_path):
         tmp_path / "weights.safetensors", trainer.model, 0, rows.mean, {"sigma2": 1.0, "beta": 2.0}, (name, term)
     )
     model = load(tmp_path)
+    assert repr(model).endswith(f" features, {model.n_latent} latents, likelihood {name}, KL weight 2>")
     mu, variance = model.encode(x[:5])
     expected, _ = trainer.model.encode(rows.gather(torch.arange(5)[None]).inputs)
     torch.testing.assert_close(mu, expected[0])
