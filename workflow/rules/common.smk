@@ -80,7 +80,7 @@ def files_of_data(wildcards):
     files = own_files(DATASETS[wildcards.dataset])
     if not Path(RESULTS, wildcards.dataset, "data.json").is_file():
         for file in files:
-            if not Path(file).exists() and not any(rule.is_producer(file) for rule in workflow.rules):
+            if not Path(file).exists() and not any(each.is_producer(file) for each in workflow.rules):
                 end_with(f"datasets.{wildcards.dataset}: {file}: no such file or folder")
     return files
 
