@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from phasevae.artifacts.files import file_sha256, read_json
+from phasevae.datasets.store import CONDITION, saved_digest
 from phasevae.errors import InputError
 from phasevae.provenance.manifest import MANIFEST, artifact_files
 from phasevae.provenance.stages import UnknownStageError, read_provenance, stage_code
@@ -100,8 +101,10 @@ def _checked(file: Path, folder: Path) -> Iterator[Finding]:
 
 
 def _data(file: Path, folder: Path) -> Iterator[Finding]:
-    sha256 = read_json(file, ("sha256",))["sha256"]
-    yield from _compared(file.with_name("data.npy"), sha256, folder, file.name)
+    record = read_json(file, ("sha256",))
+    yield from _compared(file.with_name("data.npy"), record["sha256"], folder, file.name)
+    if (condition := record.get("condition")) is not None:
+        yield from _compared(file.with_name(CONDITION), condition["sha256"], folder, file.name)
 
 
 def _point(file: Path, folder: Path) -> Iterator[Finding]:
@@ -119,7 +122,7 @@ def _point(file: Path, folder: Path) -> Iterator[Finding]:
     if origin["code_hash"] != stage_code("train"):
         yield Finding(shown, "stale", "trained by other code or another backend than this version's")
     data = next((above / "data.json" for above in file.parents if (above / "data.json").is_file()), None)
-    if data is not None and read_json(data, ("sha256",))["sha256"] != origin["data_sha256"]:
+    if data is not None and saved_digest(data.parent) != origin["data_sha256"]:
         yield Finding(shown, "stale", f"trained on other data than {_shown(data, folder)}")
 
 

@@ -8,6 +8,7 @@ from workflow_runs import ROOT, snakemake
 
 from phasevae.artifacts.files import read_json
 from phasevae.artifacts.tables import read_table
+from phasevae.provenance.verify import verify_results
 from phasevae.spectrum.spectrum_files import read_spectrum
 
 pytestmark = pytest.mark.workflow
@@ -29,3 +30,7 @@ def test_conditional_data_from_the_configuration_to_the_figure(tmp_path):
     fit = read_json(results / "fit.json", kind="fit")
     assert [each["value"] for each in fit["conditions"]] == [0, 1]
     assert (results / "figures" / "conditions.png").is_file()
+    assert verify_results(results)[0] == []
+    (results / "condition.npy").write_bytes(b"other")
+    (found,) = verify_results(results)[0]
+    assert (found.path, found.state) == ("condition.npy", "altered")
