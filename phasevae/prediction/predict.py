@@ -81,9 +81,12 @@ class Prediction(Explained):
         for _ in range(_BISECTIONS):
             middle = (low * high) ** 0.5
             low, high = (middle, high) if _kl_at(self.setting, middle) >= wanted else (low, middle)
-        # With a learned variance KL can grow without limit from some weight on.
+        # With a learned variance KL can jump to infinity at some weight.
         if not math.isclose(_kl_at(self.setting, low), wanted, rel_tol=_CLOSE, abs_tol=_CLOSE):
-            raise _too_much(kl, _kl_at(self.setting, high))
+            most = _kl_at(self.setting, high)
+            if not _CLOSE < most < math.inf:
+                raise InputError(f"target_kl: {kl:g} nats, must be left out, as every KL here is 0 or has no bound")
+            raise _too_much(kl, most)
         if (few := few_rows_of_kl(self.at(low))) is not None:
             raise InputError(
                 f"target_kl: {kl:g} nats, must be left out, as the KL of latent {few.component} is not known: it "

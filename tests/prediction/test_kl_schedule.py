@@ -105,6 +105,13 @@ def test_a_kl_beyond_which_it_has_no_limit():
     assert prediction.at(prediction.kl_weight_for(most)).kl == pytest.approx(most)
 
 
+def test_a_kl_that_jumps_from_zero_to_no_bound():
+    """One direction and one learned variance: below the critical weight the decoder's variance shrinks to zero."""
+    prediction = predict(X[:, :1], 1, loss="gaussian-nll")
+    with pytest.raises(InputError, match=r"target_kl: 1 nats, must be left out, as every KL here is 0 or has no bound"):
+        prediction.kl_weight_for(1)
+
+
 def test_free_bits_cost_nothing_at_any_weight():
     def free(recon, x, mu, logvar):
         each = 0.5 * (mu**2 + logvar.exp() - logvar - 1)
