@@ -13,6 +13,7 @@ from torch.autograd import gradcheck
 
 from phasevae.kernels import backends, dispatch, elbo, noise, reference
 from phasevae.kernels.adam import Adam
+from phasevae.sweeps import memory
 from phasevae.sweeps.settings import Member
 from phasevae.training.trainer import Trainer
 from phasevae.training.variance_reduction import moment_matched_noise, rao_blackwell_targets
@@ -139,6 +140,10 @@ def test_bernoulli_nll_and_its_gradient_agree_with_float64_and_the_twin(device, 
     assert distance(gradient, exact_gradient) < 1e-5
     if device == "cpu":
         assert torch.equal(gradient, evaluate(reference, torch.float32, "cpu")[1].detach())
+
+
+def test_the_estimate_of_memory_knows_how_many_latents_are_matched():
+    assert memory.MOST_MATCHED == native.MOST_MATCHED
 
 
 @on_devices

@@ -9,7 +9,6 @@ import pytest
 import torch
 from small import recipe
 
-from phasevae.kernels import native
 from phasevae.kernels.backends import states
 from phasevae.measurement import measure, residual, residual_bases, residual_states
 from phasevae.measurement.residual_bases import LatentBasis
@@ -52,7 +51,6 @@ def test_measuring_is_counted_as_it_is_done():
     assert (memory.BLOCK, memory.PASS_NUMBERS) == (measure.BLOCK, measure._PASS_NUMBERS)
     assert memory.MOST_COORDINATES == row_order.MOST_COORDINATES
     assert (memory.MOST_ROWS, memory.CHAPTER_ROWS) == (chapters.MOST_ROWS, chapters.CHAPTER_ROWS)
-    assert native.MOST_MATCHED == memory.MOST_MATCHED
     of_bases = residual_bases.MOST_LATENT_FUNCTIONS, residual_bases._REDUCED
     assert (residual.PARTS, *of_bases) == (memory.PARTS, memory.MOST_LATENT_FUNCTIONS, memory.MOST_FUNCTIONS)
     of_states = residual_states.MOST_ROWS, residual_states.LEAST_ROWS, residual_states.MOST_DRAWS // 2
