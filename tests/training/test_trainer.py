@@ -39,7 +39,14 @@ def test_the_bits_of_a_model_do_not_depend_on_its_ensemble(widths, batch, models
     short = recipe(n_latent=n_latent, hidden=tuple(hidden), batch=batch, samples=20.0 * batch)
     kept = data.draw(st.lists(st.integers(0, models - 1), min_size=1, max_size=models, unique=True))
     together, part = Trainer(x, MEMBERS[:models], short), Trainer(x, [MEMBERS[i] for i in kept], short)
-    assert together.run() and part.run()
+    threads = torch.get_num_threads()
+    # With several threads MKL rounds the products of a lone model in double precision, which no workflow trains in, in
+    # another way.
+    torch.set_num_threads(1 if dtype is torch.float64 else threads)
+    try:
+        assert together.run() and part.run()
+    finally:
+        torch.set_num_threads(threads)
     assert torch.equal(together.model.parameters[kept], part.model.parameters)
     assert np.array_equal(np.stack(together.history)[:, kept], np.stack(part.history))
 
