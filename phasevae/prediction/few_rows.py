@@ -54,8 +54,8 @@ def outlier(optimum: Optimum) -> str | None:
     return (
         f"component {few.component}, with the eigenvalue {eigenvalue}, is that of {few} alone, an outlier or an error: "
         f"a latent that only tells it from the others needs far less KL than Gaussian data do, so that KL is not known "
-        f"while it lives, and it may survive well above its threshold; check "
-        f"the samples farthest from the mean, and predict without them if they are not meant"
+        f"while it lives, and it may survive well above its threshold; check the samples farthest from the mean, and "
+        f"predict without them if they are not meant"
     )
 
 

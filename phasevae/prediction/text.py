@@ -60,6 +60,7 @@ def summary(prediction: Explained) -> list[tuple[str, str]]:
 def threshold_rows(prediction: Explained) -> list[tuple[str, ...]]:
     """Return the rows of the table of thresholds, as text."""
     few = few_rows_of_kl(prediction)
+    unknown = None if few is None else few.component
     is_rough, errors = kl_is_rough(prediction), prediction.relative_errors
     return [
         (
@@ -67,11 +68,7 @@ def threshold_rows(prediction: Explained) -> list[tuple[str, ...]]:
             _rounded(threshold.variance, error),
             _rounded(threshold.kl_weight, error),
             _range(threshold, error, following),
-            "not known"
-            if few is not None and threshold.latents == few.component
-            else plain(kl, 2)
-            if is_rough
-            else rounded(kl, 0.5 * error),
+            "not known" if threshold.latents == unknown else plain(kl, 2) if is_rough else rounded(kl, 0.5 * error),
         )
         for threshold, kl, error, following in zip(
             prediction.thresholds, prediction.kl_per_dim[: len(errors)], errors, [*errors[1:], math.nan], strict=True
